@@ -59,7 +59,9 @@ type File struct {
 }
 
 // Format keeps contents, which may be secret, out of every printing verb.
-func (f File) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), len(f.Content)) }
+func (f File) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), len(f.Content))
+}
 
 // ExitError is a script that ran and failed.
 type ExitError struct {
