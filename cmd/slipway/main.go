@@ -1,0 +1,82 @@
+// Command slipway turns one YAML file into a running, highly available Kubernetes cluster and keeps it equal to that file.
+//
+// This package parses flags, wires the others, shows plan and progress and chooses the exit code. It decides nothing
+// about clusters: what should be is in provision, where machines come from is in providers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Exit codes, as documented in docs/cli.md.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitChanges     = 2
+	exitInvalidSpec = 3
+	exitInterrupted = 130
+)
+
+// exitError carries an exit code other than 1 to main; a nil err prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns the exit code. The first interrupt cancels the context, the second kills.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // after the first signal the default handler is back
+
+	root := newRoot(&app{stdin: stdin, stdout: stdout, stderr: stderr})
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	return exitCode(ctx, err, stderr)
+}
+
+func exitCode(ctx context.Context, err error, stderr io.Writer) int {
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			_, _ = fmt.Fprintf(stderr, "Error: %v\n", exit.err)
+		}
+		return exit.code
+	}
+	_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+	var invalid spec.Errors
+	switch {
+	case errors.As(err, &invalid):
+		return exitInvalidSpec
+	case ctx.Err() != nil:
+		return exitInterrupted
+	}
+	return exitFailed
+}

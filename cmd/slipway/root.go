@@ -1,0 +1,37 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what every command shares: the streams and the global flags.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	file    string // -f: the cluster spec
+	output  string // --output: text or json
+	yes     bool   // --yes: do not ask
+	verbose bool   // -v
+}
+
+// newRoot builds the command tree. One function a command, in a file named after it.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "slipway",
+		Short:         "Turn one YAML file into a running, highly available Kubernetes cluster",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.file, "file", "f", "cluster.yaml", "the cluster spec")
+	flags.StringVar(&a.output, "output", "text", "output format: text or json")
+	flags.BoolVar(&a.yes, "yes", false, "do not ask for confirmation")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every step to the terminal")
+	root.AddCommand(
+	// kept in the order in which a user meets them
+	)
+	return root
+}
