@@ -1,0 +1,203 @@
+package templates
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Containerd is /etc/containerd/config.toml (containerd 2, config version 3).
+type Containerd struct {
+	PauseImage string
+	// Runc is the absolute path of the runtime.
+	Runc string
+	// SystemdCgroup is for hosts on cgroup v2.
+	SystemdCgroup bool
+	// RestrictOOMScoreAdj is for hosts without CAP_SYS_RESOURCE, where nothing may be protected from the OOM killer.
+	RestrictOOMScoreAdj bool
+	CNIBinDirs          []string
+}
+
+// Render gives the file's text.
+func (c Containerd) Render() ([]byte, error) { return render("containerd.toml", c) }
+
+// Taint as in core/v1.
+type Taint struct{ Key, Value, Effect string }
+
+// Kubelet is a KubeletConfiguration (kubelet.config.k8s.io/v1beta1).
+type Kubelet struct {
+	CgroupDriver        string // "systemd" or "cgroupfs"
+	AllowCgroupV1       bool   // KEP-4569
+	ClusterDNS          string
+	DNSDomain           string
+	ResolvConf          string
+	RestrictOOMScoreAdj bool
+	Taints              []Taint
+	// Patch is a JSON merge patch (RFC 7386) from the spec.
+	Patch map[string]any
+}
+
+// Render gives the file's text.
+func (k Kubelet) Render() ([]byte, error) { return renderPatched("kubelet.yaml", k, k.Patch) }
+
+// Proxy is a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1).
+type Proxy struct {
+	NodeName  string
+	PodSubnet string
+	Mode      string // "nftables", "iptables" or "ipvs"
+	// ConntrackWritable says that the host lets nf_conntrack_max be raised.
+	ConntrackWritable   bool
+	RestrictOOMScoreAdj bool
+	Patch               map[string]any
+}
+
+// Render gives the file's text.
+func (p Proxy) Render() ([]byte, error) { return renderPatched("kube-proxy.yaml", p, p.Patch) }
+
+// Scheduler is a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1).
+type Scheduler struct{ Patch map[string]any }
+
+// Render gives the file's text.
+func (s Scheduler) Render() ([]byte, error) { return renderPatched("kube-scheduler.yaml", s, s.Patch) }
+
+// PodSecurity is the API server's admission configuration: levels are "privileged", "baseline" or "restricted".
+type PodSecurity struct{ Enforce, Warn, Audit string }
+
+// Render gives the file's text.
+func (p PodSecurity) Render() ([]byte, error) { return render("admission.yaml", p) }
+
+// Encryption is the API server's EncryptionConfiguration: secretbox, a 32-byte key in base64.
+type Encryption struct{ Name, Key string }
+
+// Render gives the file's text, which is secret.
+func (e Encryption) Render() ([]byte, error) { return render("encryption.yaml", e) }
+
+// Flannel is flannel's net-conf.json.
+type Flannel struct {
+	PodSubnet string
+	Backend   string // "vxlan" or "host-gw"
+	NFTables  bool
+}
+
+// Render gives the file's text.
+func (f Flannel) Render() ([]byte, error) { return render("net-conf.json", f) }
+
+// Balancer is the configuration of `slipway balancer`; addresses are host:port.
+type Balancer struct {
+	Listen, Backends []string
+	CAFile           string
+}
+
+// Render gives the file's text.
+func (b Balancer) Render() ([]byte, error) { return render("balancer.json", b) }
+
+// Static files carry no values.
+func static(name string) []byte {
+	text, err := files.ReadFile("files/" + name)
+	if err != nil {
+		panic(fmt.Sprintf("embedded file: %v", err)) // only a file missing from the source tree gets here
+	}
+	return text
+}
+
+// AuditPolicy is the API server's audit policy.
+func AuditPolicy() []byte { return static("audit-policy.yaml") }
+
+// Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and where.
+func Authentication() []byte { return static("authentication.yaml") }
+
+// FlannelCNI is flannel's CNI network configuration list.
+func FlannelCNI() []byte { return static("flannel-cni.conflist") }
+
+// Sysctls is a sysctl.d(5) fragment.
+func Sysctls() []byte { return static("sysctl.conf") }
+
+// Modules is a modules-load.d(5) fragment.
+func Modules() []byte { return static("modules.conf") }
+
+// Crictl is /etc/crictl.yaml.
+func Crictl() []byte { return static("crictl.yaml") }
+
+// Manifests are the objects that every cluster gets, applied by server-side apply.
+type Manifests struct {
+	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.
+	ClusterInfo string
+	DNSDomain   string
+	// ClusterIP of the DNS service.
+	ClusterIP string
+	// Image of CoreDNS, already on the machines.
+	Image string
+	// Replicas of CoreDNS.
+	Replicas int
+	// Forward sends names outside the cluster to the nodes' resolvers.
+	Forward bool
+	// Flannel is set where flannel is the network plugin.
+	Flannel bool
+}
+
+// Render gives one multi-document YAML stream.
+func (m Manifests) Render() ([]byte, error) {
+	names := []string{"rbac.yaml", "coredns.yaml"}
+	if m.Flannel {
+		names = append(names, "flannel.yaml")
+	}
+	var out []byte
+	for _, name := range names {
+		text, err := render(name, m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, "---\n"...), text...)
+	}
+	return out, nil
+}
+
+// renderPatched lays a JSON merge patch over a rendered YAML document. Without a patch the text keeps its comments.
+func renderPatched(name string, data any, patch map[string]any) ([]byte, error) {
+	text, err := render(name, data)
+	if err != nil || len(patch) == 0 {
+		return text, err
+	}
+	var doc map[string]any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, fmt.Errorf("parse rendered %s: %w", name, err)
+	}
+	text, err = yaml.Marshal(mergePatch(doc, normalize(patch)))
+	if err != nil {
+		return nil, fmt.Errorf("write patched %s: %w", name, err)
+	}
+	return text, nil
+}
+
+// mergePatch is RFC 7386, section 2, for objects.
+func mergePatch(target, patch map[string]any) map[string]any {
+	if target == nil {
+		target = map[string]any{}
+	}
+	for key, value := range patch {
+		switch value := value.(type) {
+		case nil:
+			delete(target, key)
+		case map[string]any:
+			child, _ := target[key].(map[string]any)
+			target[key] = mergePatch(child, value)
+		default:
+			target[key] = value
+		}
+	}
+	return target
+}
+
+// normalize gives a patch the types that encoding/json gives, whatever decoder read it.
+func normalize(patch map[string]any) map[string]any {
+	text, err := json.Marshal(patch)
+	if err != nil {
+		return patch
+	}
+	var out map[string]any
+	if err := json.Unmarshal(text, &out); err != nil {
+		return patch
+	}
+	return out
+}
