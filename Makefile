@@ -1,0 +1,81 @@
+# Slipway's own chores. `make help` lists them; the ones without a line there are parts of the others.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+BIN     := bin/slipway
+FILE    ?= examples/local.yaml
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TOOL    := go tool -modfile=testing/tools/go.mod
+FUZZTIME ?= 30s
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: help up down build test unit e2e check fmt vet lint tidy imports vuln fuzz golden bench clean prepare
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: prepare build ## Make a cluster of three control planes and one worker on this computer (FILE=examples/local.yaml)
+	$(BIN) apply -f $(FILE) --yes
+
+down: build ## Remove that cluster and everything it left on this computer
+	$(BIN) destroy -f $(FILE) --yes
+	testing/machine.sh release
+
+build: ## Build the static binary bin/slipway
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/slipway
+
+test: prepare build ## Run every test: units with the race detector, then the built binary against real clusters
+	trap 'testing/machine.sh release' EXIT
+	$(MAKE) --no-print-directory unit e2e
+
+unit:
+	go test -race ./...
+
+e2e: build
+	SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 60m -v ./testing/e2e/...
+
+check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
+
+fmt:
+	@out=$$($(TOOL) gofumpt -extra -l cmd provision certs templates providers testing); \
+	  [ -z "$$out" ] || { echo "not gofumpt -extra:"; echo "$$out"; exit 1; }
+
+vet:
+	go vet ./...
+
+lint: ## Run golangci-lint (configured in .golangci.yml)
+	$(TOOL) golangci-lint run
+
+tidy:
+	go mod tidy -diff
+
+imports:
+	go test -count=1 -run '^TestImports' ./testing
+
+vuln:
+	testing/vuln.sh
+
+fuzz: ## Run every fuzz target for FUZZTIME (30s)
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' cmd provision certs templates providers testing \
+	  | sed 's/:func /:/' | while IFS=: read -r file target; do \
+	    echo "== $$target ($$(dirname "$$file"))"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
+	  done
+
+golden: ## Rewrite the golden files of every package that has them
+	@grep -rlE '"update",' --include='*_test.go' cmd provision certs templates providers testing \
+	  | xargs -r -n1 dirname | sort -u | sed 's|^|./|' | xargs -r -n1 -I{} go test {} -update
+
+bench: prepare build ## Measure slipway beside kubeadm on like machines; writes docs/benchmarks.md
+	trap 'testing/machine.sh release' EXIT
+	go run ./testing/bench -slipway $(BIN) -o docs/benchmarks.md
+
+clean: ## Remove what was built here (clusters and caches stay)
+	rm -rf bin dist
+
+# Makes sure that a Docker engine answers, as root on Debian also by installing and starting it.
+prepare:
+	@testing/machine.sh prepare
