@@ -1,17 +1,78 @@
 package spec
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Diagnostic is one mistake in a spec.
 type Diagnostic struct {
-	File         string
-	Line, Column int    // from 1
-	Field        string // "spec.network.podSubnet"
-	Message      string // what is wrong
-	Remedy       string // what to do
-	Source       string // the source line
+	File string `json:"file"`
+	// Line and Column count from 1; columns count characters. They point at the offending value,
+	// at the key of an unknown or duplicate field, or at the first key of a mapping that lacks a field.
+	Line   int `json:"line"`
+	Column int `json:"column"`
+	// Field is the path of the field, "spec.nodePools[0].labels[example.com/team]"; empty for the file as a whole.
+	Field string `json:"field,omitempty"`
+	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	Message string `json:"message"`
+	Remedy  string `json:"remedy"`
+	// Source is the line, without its end.
+	Source string `json:"source,omitempty"`
+}
+
+// String renders a diagnostic as "file:line:column: field: message", the source line with a caret, and the remedy.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d:%d: ", d.File, d.Line, d.Column)
+	if d.Field != "" {
+		fmt.Fprintf(&b, "%s: ", d.Field)
+	}
+	b.WriteString(d.Message)
+	if d.Source != "" {
+		fmt.Fprintf(&b, "\n    %s\n    %s^", d.Source, indent(d.Source, d.Column))
+	}
+	if d.Remedy != "" {
+		fmt.Fprintf(&b, "\n    %s", d.Remedy)
+	}
+	return b.String()
+}
+
+// indent is white space as wide as what stands before the column; tabs stay tabs, so that the caret lines up.
+func indent(source string, column int) string {
+	runes := []rune(source)
+	pad := runes[:min(max(column-1, 0), len(runes))]
+	for i, r := range pad {
+		if r != '\t' {
+			pad[i] = ' '
+		}
+	}
+	return string(pad)
 }
 
 // Errors are all the mistakes of one spec, in the order of the file.
 type Errors []Diagnostic
 
-// Error lists every mistake. (Rendering is refined by the loader's author.)
-func (e Errors) Error() string { return "invalid spec" }
+// Error lists every mistake, each with its place, source line and remedy, after a line with their number.
+func (e Errors) Error() string {
+	var b strings.Builder
+	if len(e) == 1 {
+		b.WriteString("the spec has a mistake")
+	} else {
+		fmt.Fprintf(&b, "the spec has %d mistakes", len(e))
+	}
+	for _, d := range e {
+		b.WriteString("\n" + d.String())
+	}
+	return b.String()
+}
+
+func (e Errors) sort() {
+	slices.SortStableFunc(e, func(a, b Diagnostic) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+}

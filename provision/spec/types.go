@@ -1,5 +1,9 @@
 package spec
 
+// The comments on fields below are the descriptions in the JSON Schema and in docs/spec.md: they are written for the
+// person who fills in the YAML. Enumerations, defaults and examples are in the table of constraints.go.
+// A field without omitempty is required.
+
 // APIVersion and Kind are the only values that a spec may carry.
 const (
 	APIVersion = "slipway.dev/v1alpha1"
@@ -17,131 +21,187 @@ const (
 
 // Cluster is the whole of what the user asks for.
 type Cluster struct {
-	APIVersion string      `json:"apiVersion"`
-	Kind       string      `json:"kind"`
-	Metadata   Metadata    `json:"metadata"`
-	Spec       ClusterSpec `json:"spec"`
+	// Version of this file's format.
+	APIVersion string `json:"apiVersion"`
+	// What this file describes.
+	Kind string `json:"kind"`
+	// The name of the cluster.
+	Metadata Metadata `json:"metadata"`
+	// The cluster as it should be.
+	Spec ClusterSpec `json:"spec"`
 }
 
-// Metadata names the cluster. The name is a DNS label and begins every node's name.
+// Metadata names the cluster.
 type Metadata struct {
+	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). It begins every node's name, <cluster>-<pool>-<n>.
 	Name string `json:"name"`
 }
 
-// ClusterSpec is the desired cluster; all but Kubernetes.Version, Provider and NodePools has a default.
+// ClusterSpec is the desired cluster; all but kubernetes.version, provider and nodePools has a default.
 type ClusterSpec struct {
-	Kubernetes   Kubernetes   `json:"kubernetes"`
-	Provider     Provider     `json:"provider"`
-	NodePools    []NodePool   `json:"nodePools"`
-	Network      Network      `json:"network,omitempty"`
+	// The version of Kubernetes, and what is changed of its components.
+	Kubernetes Kubernetes `json:"kubernetes"`
+	// Where machines come from: exactly one of local, aws and hosts.
+	Provider Provider `json:"provider"`
+	// Groups of like nodes. One or more control-plane nodes, an odd number of them, and any number of workers.
+	NodePools []NodePool `json:"nodePools"`
+	// The network of pods and services.
+	Network Network `json:"network,omitempty"`
+	// How clients outside the cluster reach the control plane.
 	ControlPlane EndpointSpec `json:"controlPlane,omitempty"`
-	Etcd         Component    `json:"etcd,omitempty"`
-	PKI          PKI          `json:"pki,omitempty"`
-	PodSecurity  PodSecurity  `json:"podSecurity,omitempty"`
-	// AllowCgroupV1 lets kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated
-	// (KEP-4569). Defaults to true for the local provider, whose hosts are not ours to choose, and to false elsewhere.
+	// The etcd member on each control-plane node.
+	Etcd Component `json:"etcd,omitempty"`
+	// How long certificates live and what their keys are.
+	PKI PKI `json:"pki,omitempty"`
+	// The cluster-wide defaults of Pod Security admission. A namespace's own labels win.
+	PodSecurity PodSecurity `json:"podSecurity,omitempty"`
+	// Let kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated (KEP-4569).
+	// The default is true for the local provider, whose host is not ours to choose, and false elsewhere.
 	AllowCgroupV1 *bool `json:"allowCgroupV1,omitempty"`
 }
 
 // Kubernetes is the version and what is changed of its components.
 type Kubernetes struct {
-	// Version is a release, "v1.36.3".
-	Version           string          `json:"version"`
-	APIServer         Component       `json:"apiServer,omitempty"`
-	ControllerManager Component       `json:"controllerManager,omitempty"`
-	Scheduler         ConfigComponent `json:"scheduler,omitempty"`
-	Kubelet           ConfigComponent `json:"kubelet,omitempty"`
-	Proxy             ConfigComponent `json:"proxy,omitempty"`
+	// A Kubernetes release, v1.34.x to v1.36.x.
+	Version string `json:"version"`
+	// The kube-apiserver.
+	APIServer Component `json:"apiServer,omitempty"`
+	// The kube-controller-manager.
+	ControllerManager Component `json:"controllerManager,omitempty"`
+	// The kube-scheduler.
+	Scheduler ConfigComponent `json:"scheduler,omitempty"`
+	// The kubelet of every node.
+	Kubelet ConfigComponent `json:"kubelet,omitempty"`
+	// The kube-proxy of every node.
+	Proxy ConfigComponent `json:"proxy,omitempty"`
 }
 
 // Component is a program whose command line can be extended.
 type Component struct {
-	// ExtraArgs are flags without their dashes; they win over slipway's own.
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
 
 // ConfigComponent is a program that also reads a component configuration file.
 type ConfigComponent struct {
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
-	// ConfigPatch is a JSON merge patch (RFC 7386) laid over the generated configuration.
+	// A JSON merge patch (RFC 7386) laid over the generated configuration file; null removes a field.
+	// In Go, the values are what encoding/json would give, except that whole numbers are int64.
 	ConfigPatch map[string]any `json:"configPatch,omitempty"`
 }
 
 // Provider is a union: exactly one member is set.
 type Provider struct {
+	// Machines made of Docker containers on this computer.
 	Local *LocalProvider `json:"local,omitempty"`
-	AWS   *AWSProvider   `json:"aws,omitempty"`
+	// EC2 instances on AWS. Not available yet.
+	AWS *AWSProvider `json:"aws,omitempty"`
+	// Machines that exist, reached over SSH. Not available yet.
 	Hosts *HostsProvider `json:"hosts,omitempty"`
 }
 
 // LocalProvider makes machines out of Docker containers on this computer.
 type LocalProvider struct {
-	// Subnet of the Docker network, default 10.89.0.0/24. Must not meet the pod or service subnet.
+	// Subnet of the Docker network. It must not meet the pod or service subnet.
 	Subnet string `json:"subnet,omitempty"`
-	// APIPort on 127.0.0.1 where the API balancer is published; 0 picks a free one and keeps it.
+	// Port on 127.0.0.1 where the API server is published; 0, the default, picks a free one and keeps it.
 	APIPort int `json:"apiPort,omitempty"`
 }
 
 // AWSProvider makes EC2 instances. Not available yet.
-type AWSProvider struct{}
+type AWSProvider struct {
+	// The AWS region to create machines in.
+	Region string `json:"region,omitempty"`
+}
 
 // HostsProvider takes machines that exist. Not available yet.
-type HostsProvider struct{}
+type HostsProvider struct {
+	// The user to log in as: root, or one that may `sudo -n`.
+	User string `json:"user,omitempty"`
+	// The port of sshd on every machine.
+	Port int `json:"port,omitempty"`
+	// File of the private key to log in with. Without one, the SSH agent and the default keys are tried.
+	IdentityFile string `json:"identityFile,omitempty"`
+	// File of the machines' known host keys.
+	KnownHostsFile string `json:"knownHostsFile,omitempty"`
+	// Accept and record the host key of a machine that is met for the first time.
+	TrustOnFirstUse bool `json:"trustOnFirstUse,omitempty"`
+}
 
 // NodePool is a group of like nodes, named "<cluster>-<pool>-<n>", n from 1.
 type NodePool struct {
-	Name     string            `json:"name"`
-	Role     Role              `json:"role"`
-	Replicas int               `json:"replicas,omitempty"`
-	Hosts    []PoolHost        `json:"hosts,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Taints   []Taint           `json:"taints,omitempty"`
+	// Name of the pool: a DNS label (a-z, 0-9 and dashes), part of its nodes' names.
+	Name string `json:"name"`
+	// What the nodes of the pool do.
+	Role Role `json:"role"`
+	// How many nodes to create. Not for the hosts provider, where the hosts are listed.
+	Replicas int `json:"replicas,omitempty"`
+	// The machines of the pool, for the hosts provider.
+	Hosts []PoolHost `json:"hosts,omitempty"`
+	// Labels of the pool's nodes. node-role.kubernetes.io/ and other reserved labels are not the user's to set.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints of the pool's nodes, beside the usual one of control-plane nodes.
+	Taints []Taint `json:"taints,omitempty"`
 }
 
 // PoolHost is a machine that exists, for the hosts provider.
 type PoolHost struct {
+	// Where SSH reaches the machine: an IPv4 address or a DNS name.
 	Address string `json:"address"`
 }
 
 // Taint as in the Kubernetes API (core/v1).
 type Taint struct {
-	Key    string `json:"key"`
-	Value  string `json:"value,omitempty"`
+	// Key of the taint: a qualified name such as example.com/dedicated.
+	Key string `json:"key"`
+	// Value of the taint; may be left out.
+	Value string `json:"value,omitempty"`
+	// What happens to pods that do not tolerate the taint.
 	Effect string `json:"effect"`
 }
 
 // Network of pods and services.
 type Network struct {
-	PodSubnet     string `json:"podSubnet,omitempty"`
+	// Network of the pods (IPv4); every node gets a /24 of it.
+	PodSubnet string `json:"podSubnet,omitempty"`
+	// Network of the services' virtual addresses (IPv4), /12 to /24.
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
-	DNSDomain     string `json:"dnsDomain,omitempty"`
-	// Plugin is "flannel" or "none".
+	// The domain under which services have names.
+	DNSDomain string `json:"dnsDomain,omitempty"`
+	// The pod network plugin; none leaves it to you, and nodes are not ready until you install one.
 	Plugin string `json:"plugin,omitempty"`
-	// FlannelBackend is "vxlan" or "host-gw".
+	// How flannel carries packets between nodes; host-gw is faster and needs all nodes on one layer 2 network.
+	// Only with plugin: flannel.
 	FlannelBackend string `json:"flannelBackend,omitempty"`
-	// ProxyMode is "nftables", "iptables" or "ipvs".
+	// How kube-proxy implements services.
 	ProxyMode string `json:"proxyMode,omitempty"`
 }
 
 // EndpointSpec is how clients outside reach the control plane.
 type EndpointSpec struct {
-	// Endpoint is "host" or "host:port"; empty means what the provider gives.
-	Endpoint string   `json:"endpoint,omitempty"`
+	// Where clients outside the cluster reach the API server, "host" or "host:port"; empty means what the provider gives.
+	Endpoint string `json:"endpoint,omitempty"`
+	// More DNS names and IP addresses for the API server's certificate.
 	CertSANs []string `json:"certSANs,omitempty"`
 }
 
 // PKI policy. Durations are "30y", "90d", "12h" or a sum such as "1y30d"; a year is 365 days.
 type PKI struct {
-	CAValidity   string `json:"caValidity,omitempty"`
+	// How long certificate authorities are valid, such as 30y, 90d, 12h or a sum (1y30d); at most 100y.
+	CAValidity string `json:"caValidity,omitempty"`
+	// How long all other certificates are valid; not longer than the authorities.
 	LeafValidity string `json:"leafValidity,omitempty"`
-	// KeyAlgorithm is "ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072" or "RSA-4096".
+	// Algorithm of all keys.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 }
 
-// PodSecurity are the cluster-wide defaults of Pod Security admission: "privileged", "baseline" or "restricted".
-// The defaults enforce "privileged" (nothing) and warn and audit at "baseline".
+// PodSecurity are the cluster-wide defaults of Pod Security admission.
 type PodSecurity struct {
+	// Pods that violate this standard are refused.
 	Enforce string `json:"enforce,omitempty"`
-	Warn    string `json:"warn,omitempty"`
-	Audit   string `json:"audit,omitempty"`
+	// Users are warned of pods that violate this standard.
+	Warn string `json:"warn,omitempty"`
+	// Pods that violate this standard are noted in the audit log.
+	Audit string `json:"audit,omitempty"`
 }

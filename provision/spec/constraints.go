@@ -1,0 +1,62 @@
+package spec
+
+// constraint is what the types cannot say of a field. The loader, the defaults and the JSON Schema all read this table.
+type constraint struct {
+	enum    []string // the only values
+	def     string   // the value when the field is absent
+	example string   // shown in remedies and in the schema
+	pattern string   // for the schema only: necessary, not sufficient; the loader says more and says it better
+	empty   bool     // the empty string is a value
+	max     int      // of an integer; its minimum is always 0
+}
+
+const (
+	dnsLabel    = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	ipv4CIDR    = `^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$`
+	duration    = `^([0-9]+[ydh])+$`
+	maxNodes    = 5000 // kubernetes.io/docs/setup/best-practices/cluster-large
+	nodeCIDRLen = 24   // every node gets a /24 of the pod subnet, kube-controller-manager's default
+)
+
+var (
+	podSecurityLevels = []string{"privileged", "baseline", "restricted"}
+	taintEffects      = []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}
+)
+
+// constraints is keyed by Go type and YAML field.
+var constraints = map[string]constraint{
+	"Cluster.apiVersion": {enum: []string{APIVersion}, example: APIVersion},
+	"Cluster.kind":       {enum: []string{Kind}, example: Kind},
+	"Metadata.name":      {example: "demo", pattern: dnsLabel},
+	"Kubernetes.version": {example: "v1.36.3", pattern: `^v1\.(34|35|36)\.(0|[1-9][0-9]*)$`},
+
+	"LocalProvider.subnet":  {def: "10.89.0.0/24", pattern: ipv4CIDR},
+	"LocalProvider.apiPort": {example: "6443", max: 65535},
+	"AWSProvider.region":    {example: "eu-central-1"},
+	"HostsProvider.user":    {def: "root"},
+	"HostsProvider.port":    {example: "22", max: 65535},
+
+	"NodePool.name":     {example: "workers", pattern: dnsLabel},
+	"NodePool.role":     {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},
+	"NodePool.replicas": {example: "3", max: maxNodes},
+	"PoolHost.address":  {example: "192.0.2.10"},
+	"Taint.key":         {example: "example.com/dedicated"},
+	"Taint.value":       {empty: true},
+	"Taint.effect":      {enum: taintEffects, example: taintEffects[0]},
+
+	"Network.podSubnet":      {def: "10.244.0.0/16", pattern: ipv4CIDR},
+	"Network.serviceSubnet":  {def: "10.96.0.0/12", pattern: ipv4CIDR},
+	"Network.dnsDomain":      {def: "cluster.local"},
+	"Network.plugin":         {enum: []string{"flannel", "none"}, def: "flannel"},
+	"Network.flannelBackend": {enum: []string{"vxlan", "host-gw"}, def: "vxlan"},
+	"Network.proxyMode":      {enum: []string{"nftables", "iptables", "ipvs"}, def: "nftables"},
+	"EndpointSpec.endpoint":  {example: "k8s.example.com:6443"},
+
+	"PKI.caValidity":   {def: "30y", pattern: duration},
+	"PKI.leafValidity": {def: "10y", pattern: duration},
+	"PKI.keyAlgorithm": {enum: []string{"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}, def: "ECDSA-P256"},
+
+	"PodSecurity.enforce": {enum: podSecurityLevels, def: "privileged"},
+	"PodSecurity.warn":    {enum: podSecurityLevels, def: "baseline"},
+	"PodSecurity.audit":   {enum: podSecurityLevels, def: "baseline"},
+}

@@ -1,0 +1,414 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxNodesRead bounds what aliases can blow a small file up to.
+const maxNodesRead = 100_000
+
+// decoder fills a Cluster from a syntax tree. A library's decoder would stop at the first mistake, and would not
+// say which field it was; this one goes on, and remembers where every field stands.
+type decoder struct {
+	*document
+	targets map[*ast.AliasNode]ast.Node // what each alias stands for
+	open    map[ast.Node]bool           // anchored nodes that are being read, against cycles
+	budget  int
+}
+
+func newDecoder(doc *document, root ast.Node) *decoder {
+	d := &decoder{document: doc, targets: map[*ast.AliasNode]ast.Node{}, open: map[ast.Node]bool{}, budget: maxNodesRead}
+	ast.Walk(&anchorVisitor{decoder: d, anchors: map[string]ast.Node{}}, root)
+	return d
+}
+
+// anchorVisitor binds aliases to the last anchor of that name before them.
+type anchorVisitor struct {
+	*decoder
+	anchors map[string]ast.Node
+}
+
+func (v *anchorVisitor) Visit(n ast.Node) ast.Visitor {
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		v.anchors[n.Name.String()] = n.Value
+	case *ast.AliasNode:
+		v.targets[n] = v.anchors[n.Value.String()]
+	}
+	return v
+}
+
+func (d *decoder) cluster(root ast.Node, c *Cluster) {
+	d.value("", position{1, 1}, root, reflect.ValueOf(c).Elem(), constraint{})
+}
+
+// value decodes n, which stands at path below a key at the given place, into v.
+func (d *decoder) value(path string, key position, n ast.Node, v reflect.Value, c constraint) {
+	n, done := d.resolve(path, n)
+	defer done()
+	if n == nil {
+		return
+	}
+	at := nodePosition(n)
+	if n.Type() == ast.NullType {
+		at = key
+	}
+	d.fields[path] = at
+	if v.Kind() == reflect.Pointer {
+		if n.Type() == ast.NullType && v.Type().Elem().Kind() == reflect.Struct {
+			d.reject(at, path, fmt.Sprintf("write `%s: {}` for its defaults", lastField(path)), "has no value")
+			return
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		d.structure(path, at, n, v)
+	case reflect.Slice:
+		d.list(path, at, n, v)
+	case reflect.Map:
+		d.mapping(path, at, n, v)
+	default:
+		d.scalar(path, at, n, v, c)
+	}
+}
+
+// reject reports a value that cannot be taken over, so that validation leaves the field alone.
+func (d *decoder) reject(at position, path, remedy, format string, args ...any) {
+	d.bad[path] = true
+	d.report(at, path, remedy, format, args...)
+}
+
+// resolve follows anchors and aliases to the node that holds the value, or gives nil when it reported a mistake.
+// The caller calls done when it has read the value.
+func (d *decoder) resolve(path string, n ast.Node) (ast.Node, func()) {
+	var opened []ast.Node
+	done := func() {
+		for _, n := range opened {
+			delete(d.open, n)
+		}
+	}
+	if d.budget--; d.budget < 0 {
+		if d.budget == -1 {
+			d.reject(nodePosition(n), path, "use fewer aliases", "the spec is too large: aliases expand it to more than %d values", maxNodesRead)
+		}
+		return nil, done
+	}
+	for {
+		switch t := n.(type) {
+		case *ast.AnchorNode:
+			n = t.Value
+			d.open[n] = true
+			opened = append(opened, n)
+		case *ast.AliasNode:
+			target := d.targets[t]
+			switch {
+			case target == nil:
+				d.reject(nodePosition(t), path, "put the anchor before its first alias", "no anchor named %s", t.Value)
+				return nil, done
+			case d.open[target]:
+				d.reject(nodePosition(t), path, "write the value out", "the alias %s stands for a value that contains it", t.Value)
+				return nil, done
+			}
+			n = target
+			d.open[n] = true
+			opened = append(opened, n)
+		case *ast.TagNode:
+			d.reject(nodePosition(t), path, "remove the tag; quote a value that must be a string", "tags such as %s are not supported", t.Start.Value)
+			return nil, done
+		default:
+			return n, done
+		}
+	}
+}
+
+// entry is a key of a mapping with its value.
+type entry struct {
+	name  string
+	at    position
+	value ast.Node
+}
+
+// entries lists the keys of a mapping, merge keys (<<) resolved, duplicates reported.
+func (d *decoder) entries(path string, n ast.Node) []entry {
+	var list, merged []entry
+	seen := map[string]position{}
+	for _, kv := range mappingValues(n) {
+		if kv.Key.IsMergeKey() {
+			merged = append(merged, d.mergeEntries(path, kv)...)
+			continue
+		}
+		at := nodePosition(kv.Key)
+		name, ok := keyName(kv.Key)
+		if !ok {
+			d.reject(at, path, "write the name in quotes", "the key %s is %s, and must be a string", kv.Key, kindOf(kv.Key))
+			continue
+		}
+		if first, ok := seen[name]; ok {
+			d.report(at, join(path, name), "remove one of the two", "duplicate field, first on line %d", first.line)
+			continue
+		}
+		seen[name] = at
+		list = append(list, entry{name, at, kv.Value})
+	}
+	for _, e := range merged {
+		if _, ok := seen[e.name]; !ok { // a mapping's own keys win over merged ones, the first merged over later
+			seen[e.name] = e.at
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// mergeEntries are the keys that `<<: *alias` or `<<: [*a, *b]` brings in.
+func (d *decoder) mergeEntries(path string, kv *ast.MappingValueNode) []entry {
+	n, done := d.resolve(path, kv.Value)
+	defer done()
+	if n == nil {
+		return nil
+	}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		var all []entry
+		for _, item := range seq.Values {
+			all = append(all, d.mergeItem(path, item)...)
+		}
+		return all
+	}
+	return d.mergeItem(path, n)
+}
+
+func (d *decoder) mergeItem(path string, n ast.Node) []entry {
+	n, done := d.resolve(path, n)
+	defer done()
+	if n == nil {
+		return nil
+	}
+	if !isMapping(n) {
+		d.reject(nodePosition(n), path, "merge a mapping", "only a mapping can be merged with <<, and this is %s", kindOf(n))
+		return nil
+	}
+	return d.entries(path, n)
+}
+
+func (d *decoder) structure(path string, at position, n ast.Node, v reflect.Value) {
+	fields := fieldsOf(v.Type())
+	if !isMapping(n) {
+		d.wrongType(at, path, n, "a mapping", "write the fields below it: "+strings.Join(fieldNames(fields), ", "))
+		return
+	}
+	present := map[string]bool{}
+	for _, e := range d.entries(path, n) {
+		f, ok := fields[e.name]
+		if !ok {
+			d.unknownField(path, e, fieldNames(fields), present)
+			continue
+		}
+		present[e.name] = true
+		d.value(join(path, e.name), e.at, e.value, v.FieldByIndex(f.Index), constraints[v.Type().Name()+"."+e.name])
+	}
+	for _, name := range fieldNames(fields) {
+		if present[name] || !isRequired(fields[name]) {
+			continue
+		}
+		remedy := fmt.Sprintf("add `%s:`", name)
+		if example := constraints[v.Type().Name()+"."+name].example; example != "" {
+			remedy = fmt.Sprintf("add it, for example `%s: %s`", name, example)
+		}
+		d.reject(at, join(path, name), remedy, "is missing")
+	}
+}
+
+// unknownField reports a field that the type has not. The field that was probably meant counts as present.
+func (d *decoder) unknownField(path string, e entry, known []string, present map[string]bool) {
+	meant := closest(e.name, known)
+	if meant == "" {
+		d.report(e.at, join(path, e.name), "remove it; the fields here are "+strings.Join(known, ", "), "unknown field")
+		return
+	}
+	d.report(e.at, join(path, e.name), fmt.Sprintf("did you mean `%s`?", meant), "unknown field")
+	present[meant] = true
+	d.bad[join(path, meant)] = true
+}
+
+func (d *decoder) list(path string, at position, n ast.Node, v reflect.Value) {
+	if n.Type() == ast.NullType {
+		return
+	}
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.wrongType(at, path, n, "a list", "begin each item with a dash")
+		return
+	}
+	if len(seq.Values) == 0 {
+		return // as if absent: nothing distinguishes an empty list from none
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, item := range seq.Values {
+		d.value(fmt.Sprintf("%s[%d]", path, i), nodePosition(item), item, v.Index(i), constraint{})
+	}
+}
+
+func (d *decoder) mapping(path string, at position, n ast.Node, v reflect.Value) {
+	if n.Type() == ast.NullType {
+		return
+	}
+	if !isMapping(n) {
+		d.wrongType(at, path, n, "a mapping", "write `key: value` pairs below it")
+		return
+	}
+	entries := d.entries(path, n)
+	if len(entries) == 0 {
+		return
+	}
+	v.Set(reflect.MakeMapWithSize(v.Type(), len(entries)))
+	for _, e := range entries {
+		at := fmt.Sprintf("%s[%s]", path, e.name)
+		d.keys[at] = e.at
+		item := reflect.New(v.Type().Elem()).Elem()
+		if item.Kind() == reflect.Interface {
+			d.free(at, e.value, item)
+		} else {
+			d.value(at, e.at, e.value, item, constraint{empty: true})
+		}
+		v.SetMapIndex(reflect.ValueOf(e.name), item)
+	}
+}
+
+// free decodes a value of any shape, as encoding/json would but with int64 for whole numbers.
+func (d *decoder) free(path string, n ast.Node, v reflect.Value) {
+	n, done := d.resolve(path, n)
+	defer done()
+	if n == nil {
+		return
+	}
+	at := nodePosition(n)
+	d.fields[path] = at
+	switch n := n.(type) {
+	case *ast.NullNode:
+	case *ast.SequenceNode:
+		items := make([]any, len(n.Values))
+		for i, item := range n.Values {
+			d.free(fmt.Sprintf("%s[%d]", path, i), item, reflect.ValueOf(&items[i]).Elem())
+		}
+		v.Set(reflect.ValueOf(items))
+	case *ast.MappingNode, *ast.MappingValueNode:
+		object := map[string]any{}
+		for _, e := range d.entries(path, n) {
+			var item any
+			d.keys[join(path, e.name)] = e.at
+			d.free(join(path, e.name), e.value, reflect.ValueOf(&item).Elem())
+			object[e.name] = item
+		}
+		v.Set(reflect.ValueOf(object))
+	case *ast.BoolNode:
+		v.Set(reflect.ValueOf(n.Value))
+	case *ast.IntegerNode:
+		var i int64
+		d.integer(path, at, n, reflect.ValueOf(&i).Elem(), 0)
+		v.Set(reflect.ValueOf(i))
+	case *ast.FloatNode:
+		v.Set(reflect.ValueOf(n.Value))
+	default:
+		s, ok := stringValue(n)
+		if !ok {
+			d.reject(at, path, "write a number, a string, true or false", "%s is not a value that JSON has", n)
+			return
+		}
+		v.Set(reflect.ValueOf(s))
+	}
+}
+
+func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, c constraint) {
+	switch v.Kind() {
+	case reflect.String:
+		s, ok := stringValue(n)
+		switch {
+		case !ok && isScalar(n) && n.Type() != ast.NullType:
+			d.wrongType(at, path, n, "a string", fmt.Sprintf("write it in quotes: %q", n.GetToken().Value))
+		case !ok:
+			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c))
+		default:
+			d.text(path, at, n, s, v, c)
+		}
+	case reflect.Int, reflect.Int64:
+		d.integer(path, at, n, v, c.max)
+	case reflect.Bool:
+		b, ok := n.(*ast.BoolNode)
+		if !ok {
+			d.wrongType(at, path, n, "true or false", "write true or false, without quotes")
+			return
+		}
+		v.SetBool(b.Value)
+	default:
+		panic("spec: no decoder for " + v.Kind().String())
+	}
+}
+
+func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect.Value, c constraint) {
+	switch {
+	case n.GetToken().Type == token.StringType && strings.Contains(strings.TrimSpace(n.GetToken().Origin), "\t"):
+		d.reject(at, path, "replace the tab, or write the value in quotes", "a tab in a plain value")
+	case s == "" && !c.empty:
+		d.reject(at, path, "write a value"+exampleOf(c)+", or leave the field out", "is empty")
+	case len(c.enum) == 1 && s != c.enum[0]:
+		d.reject(at, path, fmt.Sprintf("write %q", c.enum[0]), "%q is not supported", s)
+	case len(c.enum) > 0 && !slices.Contains(c.enum, s):
+		remedy := "write one of " + strings.Join(c.enum, ", ")
+		if meant := closest(s, c.enum); meant != "" {
+			remedy = fmt.Sprintf("did you mean %q? %s", meant, remedy)
+		}
+		d.reject(at, path, remedy, "%q is not one of its values", s)
+	default:
+		v.SetString(s)
+	}
+}
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// integer takes decimal whole numbers only: 010 is 8 to one YAML parser and 10 to the next. Without a limit it takes
+// any number that fits.
+func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value, limit int) {
+	digits := n.GetToken().Value
+	if _, ok := n.(*ast.IntegerNode); !ok {
+		remedy := "write a whole number"
+		if s, ok := stringValue(n); ok && decimal.MatchString(s) {
+			remedy = "write it without quotes: " + s
+		}
+		d.wrongType(at, path, n, "a whole number", remedy)
+		return
+	}
+	i, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case !decimal.MatchString(digits):
+		d.reject(at, path, "write it in decimal, without leading zeros", "%s is not a plain decimal number", digits)
+	case err != nil:
+		d.reject(at, path, "write a smaller number", "%s is too large", digits)
+	case limit > 0 && (i < 0 || i > int64(limit)):
+		d.reject(at, path, fmt.Sprintf("write a number from 0 to %d", limit), "%d is out of range", i)
+	default:
+		v.SetInt(i)
+	}
+}
+
+func (d *decoder) wrongType(at position, path string, n ast.Node, want, remedy string) {
+	d.reject(at, path, remedy, "must be %s, not %s", want, kindOf(n))
+}
+
+func exampleOf(c constraint) string {
+	switch {
+	case c.example != "":
+		return ", for example " + c.example
+	case c.def != "":
+		return ", for example " + c.def
+	}
+	return ""
+}

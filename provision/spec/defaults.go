@@ -1,0 +1,42 @@
+package spec
+
+import "reflect"
+
+// setDefaults fills what the user left out: strings from the table of constraints, and what depends on other fields.
+func setDefaults(c *Cluster) {
+	backend := c.Spec.Network.FlannelBackend
+	fillStrings(reflect.ValueOf(c).Elem())
+	if c.Spec.Network.Plugin != "flannel" {
+		c.Spec.Network.FlannelBackend = backend
+	}
+	if h := c.Spec.Provider.Hosts; h != nil && h.Port == 0 {
+		h.Port = 22
+	}
+	if c.Spec.AllowCgroupV1 == nil {
+		local := c.Spec.Provider.Local != nil
+		c.Spec.AllowCgroupV1 = &local
+	}
+}
+
+// fillStrings gives every empty string field its default, in all structs that are there.
+func fillStrings(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			fillStrings(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			fillStrings(v.Index(i))
+		}
+	case reflect.Struct:
+		for name, f := range fieldsOf(v.Type()) {
+			field := v.FieldByIndex(f.Index)
+			if field.Kind() != reflect.String {
+				fillStrings(field)
+			} else if def := constraints[v.Type().Name()+"."+name].def; def != "" && field.String() == "" {
+				field.SetString(def)
+			}
+		}
+	}
+}

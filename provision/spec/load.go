@@ -1,0 +1,168 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// maxSize bounds a spec; a cluster of 5000 listed hosts takes a fifth of it.
+const maxSize = 1 << 20
+
+// Load reads, decodes, completes and validates the spec at path. Mistakes in it are Errors, all at once;
+// a file that is not there gives an error that is fs.ErrNotExist.
+func Load(path string) (*Cluster, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // the user's own file, named by the user
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read the spec: %w: write one with `slipway init`, or name another with --file", err)
+	case err != nil:
+		return nil, fmt.Errorf("read the spec: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for a spec that is in memory; name stands for the file in diagnostics.
+func Parse(name string, data []byte) (*Cluster, error) {
+	doc := newDocument(name, data)
+	var c Cluster
+	if root := doc.parse(data); root != nil {
+		newDecoder(doc, root).cluster(root, &c)
+		setDefaults(&c)
+		validate(doc, &c)
+	}
+	if len(doc.errs) > 0 {
+		doc.errs.sort()
+		return nil, doc.errs
+	}
+	return &c, nil
+}
+
+// position is a place in the file, both from 1.
+type position struct{ line, column int }
+
+// document is the file while it is being read: its lines, where each field stands, and what is wrong.
+type document struct {
+	file   string
+	lines  []string
+	fields map[string]position // of the value of every field that is present, by path
+	keys   map[string]position // of the keys of maps and free objects, by path
+	bad    map[string]bool     // fields whose value could not be taken over; they are not judged again
+	errs   Errors
+}
+
+func newDocument(name string, data []byte) *document {
+	return &document{
+		file:   name,
+		lines:  strings.Split(string(data), "\n"),
+		fields: map[string]position{},
+		keys:   map[string]position{},
+		bad:    map[string]bool{},
+	}
+}
+
+// report adds a diagnostic.
+func (d *document) report(at position, field, remedy, format string, args ...any) {
+	diag := Diagnostic{
+		File: d.file, Line: max(at.line, 1), Column: max(at.column, 1),
+		Field: field, Message: fmt.Sprintf(format, args...), Remedy: remedy,
+	}
+	if diag.Line <= len(d.lines) {
+		diag.Source = strings.ToValidUTF8(strings.TrimRight(d.lines[diag.Line-1], "\r"), "\uFFFD")
+	}
+	d.errs = append(d.errs, diag)
+}
+
+// parse gives the root of the one YAML document that the file must hold, or nil when a mistake was reported.
+func (d *document) parse(data []byte) ast.Node {
+	if !d.checkText(data) {
+		return nil
+	}
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		d.syntaxError(err)
+		return nil
+	}
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType && doc.Body.Type() != ast.DirectiveType {
+			bodies = append(bodies, doc.Body)
+		}
+	}
+	const starter = "write a starter file with `slipway init`"
+	switch len(bodies) {
+	case 0:
+		d.report(position{1, 1}, "", starter, "the file is empty")
+		return nil
+	case 1:
+		return bodies[0]
+	default:
+		d.report(nodePosition(bodies[1]), "", "put every cluster into a file of its own",
+			"the file holds %d YAML documents, and a spec is one", len(bodies))
+		return nil
+	}
+}
+
+// checkText refuses what is not text in UTF-8 before the parser sees it.
+func (d *document) checkText(data []byte) bool {
+	const remedy = "save the file as UTF-8 without a byte order mark"
+	switch {
+	case len(data) > maxSize:
+		d.lines = nil
+		d.report(position{1, 1}, "", "check that this is the right file", "the file has %d bytes, and a spec has at most %d", len(data), maxSize)
+		return false
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		d.lines = nil
+		d.report(position{1, 1}, "", remedy, "the file is in UTF-16, not in UTF-8")
+		return false
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		d.report(position{1, 1}, "", remedy, "the file begins with a byte order mark")
+		return false
+	}
+	for i, line := range d.lines {
+		column := 1
+		for rest := line; rest != ""; column++ {
+			r, size := utf8.DecodeRuneInString(rest)
+			if r == utf8.RuneError && size == 1 {
+				d.report(position{i + 1, column}, "", remedy, "the file is not in UTF-8: byte 0x%02x", rest[0])
+				return false
+			}
+			if r < ' ' && r != '\t' && (r != '\r' || size != len(rest)) || r == 0x7f {
+				d.report(position{i + 1, column}, "", "remove the character", "the file holds the control character %U", r)
+				return false
+			}
+			rest = rest[size:]
+		}
+	}
+	return true
+}
+
+// syntaxError reports the parser's error. It knows of one only: a file that is not YAML has no second.
+func (d *document) syntaxError(err error) {
+	at, message := position{1, 1}, err.Error()
+	var syntax yaml.Error
+	if errors.As(err, &syntax) {
+		message = syntax.GetMessage()
+		if t := syntax.GetToken(); t != nil && t.Position != nil {
+			at = position{t.Position.Line, t.Position.Column}
+		}
+	}
+	message, _, _ = strings.Cut(message, "\n")
+	remedy := "check the indentation, the colons and the quotes on this line and the one before"
+	if at.line >= 1 && at.line <= len(d.lines) && strings.Contains(leadingSpace(d.lines[at.line-1]), "\t") {
+		message, remedy = "a tab in the indentation", "YAML is indented with spaces only: replace the tab by spaces"
+	}
+	d.report(at, "", remedy, "this is not YAML: %s", message)
+}
+
+func leadingSpace(line string) string {
+	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+}

@@ -1,0 +1,136 @@
+package spec
+
+// owned is what a user cannot override of a component, because the cluster would not come up, or no longer be what the
+// rest of the spec says. Each has the remedy.
+type owned struct {
+	flags  map[string]string
+	config map[string]string // fields of the component's configuration, dotted
+}
+
+// Remedies that several flags share.
+const (
+	leaveFiles   = "remove it: slipway places this file and renews what it holds"
+	leaveWiring  = "remove it: slipway connects the components with each other"
+	usePods      = "set spec.network.podSubnet"
+	useServices  = "set spec.network.serviceSubnet"
+	useDNSDomain = "set spec.network.dnsDomain"
+	useProxyMode = "set spec.network.proxyMode"
+	useLabels    = "set spec.nodePools[].labels"
+	useTaints    = "set spec.nodePools[].taints"
+	useConfig    = "use configPatch, which is laid over the file"
+)
+
+var ownedByAPIServer = owned{flags: table(
+	rule{leaveFiles, []string{
+		"tls-cert-file", "tls-private-key-file", "cert-dir", "client-ca-file", "kubelet-certificate-authority",
+		"kubelet-client-certificate", "kubelet-client-key", "etcd-cafile", "etcd-certfile", "etcd-keyfile",
+		"proxy-client-cert-file", "proxy-client-key-file", "requestheader-client-ca-file", "service-account-key-file",
+		"service-account-signing-key-file", "encryption-provider-config", "authentication-config",
+		"admission-control-config-file",
+	}},
+	rule{leaveWiring, []string{
+		"etcd-servers", "secure-port", "advertise-address", "authorization-mode", "anonymous-auth",
+		"service-account-issuer", "enable-bootstrap-token-auth", "requestheader-allowed-names",
+	}},
+	rule{useServices, []string{"service-cluster-ip-range"}},
+)}
+
+var ownedByControllerManager = owned{flags: table(
+	rule{leaveFiles, []string{
+		"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "client-ca-file", "root-ca-file",
+		"cluster-signing-cert-file", "cluster-signing-key-file", "service-account-private-key-file", "tls-cert-file",
+		"tls-private-key-file", "cert-dir", "requestheader-client-ca-file",
+	}},
+	rule{leaveWiring, []string{"master", "leader-elect", "use-service-account-credentials"}},
+	rule{usePods, []string{"cluster-cidr", "allocate-node-cidrs", "node-cidr-mask-size", "node-cidr-mask-size-ipv4"}},
+	rule{useServices, []string{"service-cluster-ip-range"}},
+)}
+
+var ownedByScheduler = owned{
+	flags: table(
+		rule{leaveFiles, []string{
+			"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig", "client-ca-file", "tls-cert-file",
+			"tls-private-key-file", "cert-dir", "requestheader-client-ca-file",
+		}},
+		rule{leaveWiring, []string{"master", "leader-elect"}},
+		rule{useConfig, []string{"config"}},
+	),
+	config: table(
+		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{leaveFiles, []string{"clientConnection.kubeconfig"}},
+	),
+}
+
+var ownedByKubelet = owned{
+	flags: table(
+		rule{leaveFiles, []string{
+			"kubeconfig", "bootstrap-kubeconfig", "client-ca-file", "tls-cert-file", "tls-private-key-file", "cert-dir",
+		}},
+		rule{leaveWiring, []string{
+			"container-runtime-endpoint", "root-dir", "hostname-override", "node-ip", "anonymous-auth",
+			"authentication-token-webhook", "authorization-mode", "port", "register-node",
+		}},
+		rule{useLabels, []string{"node-labels"}},
+		rule{useTaints, []string{"register-with-taints"}},
+		rule{useServices, []string{"cluster-dns"}},
+		rule{useDNSDomain, []string{"cluster-domain"}},
+		rule{useConfig, []string{"config", "config-dir"}},
+	),
+	config: table(
+		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{leaveFiles, []string{"authentication.x509.clientCAFile", "tlsCertFile", "tlsPrivateKeyFile"}},
+		rule{leaveWiring, []string{
+			"containerRuntimeEndpoint", "authentication.anonymous.enabled", "authentication.webhook.enabled",
+			"authorization.mode", "port", "registerNode",
+		}},
+		rule{useTaints, []string{"registerWithTaints"}},
+		rule{useServices, []string{"clusterDNS"}},
+		rule{useDNSDomain, []string{"clusterDomain"}},
+	),
+}
+
+var ownedByProxy = owned{
+	flags: table(
+		rule{leaveFiles, []string{"kubeconfig"}},
+		rule{leaveWiring, []string{"master", "hostname-override"}},
+		rule{usePods, []string{"cluster-cidr"}},
+		rule{useProxyMode, []string{"proxy-mode"}},
+		rule{useConfig, []string{"config"}},
+	),
+	config: table(
+		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{leaveFiles, []string{"clientConnection.kubeconfig"}},
+		rule{leaveWiring, []string{"hostnameOverride"}},
+		rule{usePods, []string{"clusterCIDR"}},
+		rule{useProxyMode, []string{"mode"}},
+	),
+}
+
+var ownedByEtcd = owned{flags: table(
+	rule{leaveFiles, []string{
+		"config-file", "cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file",
+		"peer-trusted-ca-file", "auto-tls", "peer-auto-tls", "client-cert-auth", "peer-client-cert-auth",
+	}},
+	rule{"remove it: the data is always in /var/lib/etcd", []string{"data-dir", "wal-dir"}},
+	rule{leaveWiring, []string{
+		"name", "initial-cluster", "initial-cluster-state", "initial-cluster-token", "initial-advertise-peer-urls",
+		"advertise-client-urls", "listen-client-urls", "listen-peer-urls", "force-new-cluster",
+		"discovery", "discovery-srv",
+	}},
+)}
+
+// rule is a remedy with all that it is good for.
+type rule struct {
+	remedy string
+	names  []string
+}
+
+func table(rules ...rule) map[string]string {
+	t := map[string]string{}
+	for _, r := range rules {
+		for _, name := range r.names {
+			t[name] = r.remedy
+		}
+	}
+	return t
+}

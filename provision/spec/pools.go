@@ -1,0 +1,185 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// nodeCount is len(c.Nodes()), without making them: it serves specs that are not valid yet.
+func nodeCount(c *Cluster) int {
+	n := 0
+	for _, p := range c.Spec.NodePools {
+		n += p.size()
+	}
+	return n
+}
+
+func poolPath(i int) string { return fmt.Sprintf("spec.nodePools[%d]", i) }
+
+func validatePools(d *document, c *Cluster) {
+	pools := c.Spec.NodePools
+	names, addresses := map[string]int{}, map[string]string{}
+	for i, p := range pools {
+		path := poolPath(i)
+		if first, ok := names[p.Name]; ok && p.Name != "" {
+			d.judge(path+".name", "give every pool a name of its own", "%q is the name of nodePools[%d] already", p.Name, first)
+		} else {
+			names[p.Name] = i
+		}
+		if d.dnsLabel(path+".name", p.Name) {
+			validateNodeNames(d, path+".name", c.Metadata.Name, p)
+		}
+		validateSize(d, path, p, c.Spec.Provider)
+		validateHosts(d, path, p, addresses)
+		validateLabels(d, path+".labels", p.Labels)
+		validateTaints(d, path+".taints", p.Taints)
+	}
+	if n := nodeCount(c); n > maxNodes {
+		d.judge("spec.nodePools", fmt.Sprintf("ask for at most %d nodes", maxNodes), "the pools have %d nodes, more than Kubernetes supports", n)
+	}
+	validateControlPlanes(d, pools)
+}
+
+// validateControlPlanes wants an odd number: an even number of etcd members tolerates no more failures than one less.
+func validateControlPlanes(d *document, pools []NodePool) {
+	n, last := 0, -1
+	for i, p := range pools {
+		if p.Role == ControlPlane {
+			n, last = n+p.size(), i
+		}
+	}
+	const path, remedy = "spec.nodePools", "use 1, or 3 or 5 to survive the loss of machines"
+	switch {
+	case d.isBad(path):
+	case len(pools) == 0 || last < 0:
+		d.judge(path, "add `- {name: cp, role: control-plane, replicas: 3}`", "there is no control-plane node")
+	case n > 0 && n%2 == 0:
+		at := poolPath(last)
+		if d.present(at + ".replicas") {
+			at += ".replicas"
+		}
+		d.judge(at, remedy, "%d control-plane nodes: an even number survives no more failures than %d", n, n-1)
+	case n > 7:
+		d.judge(poolPath(last), remedy, "%d control-plane nodes: etcd has at most 7 members", n)
+	}
+}
+
+// validateNodeNames checks the longest name, that of the last node.
+func validateNodeNames(d *document, path, cluster string, p NodePool) {
+	name := nodeName(cluster, p.Name, max(p.size(), 1))
+	if len(name) > validation.DNS1123LabelMaxLength && !d.isBad("metadata.name") {
+		d.judge(path, "shorten the names of the cluster and the pool", "the node name %s has %d characters, more than 63", name, len(name))
+	}
+}
+
+func validateSize(d *document, path string, p NodePool, provider Provider) {
+	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
+	switch {
+	case d.isBad(path+".replicas") || d.isBad(path+".hosts"):
+	case provider.Hosts != nil && replicas:
+		d.judge(path+".replicas", "remove it, and list the machines in hosts", "the hosts provider creates no machines")
+	case provider.Hosts != nil && len(p.Hosts) == 0:
+		d.judge(path, "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
+	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):
+		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider takes hosts")
+	case !replicas && !hosts:
+		d.judge(path, "add it, for example `replicas: 1`", "replicas is missing")
+	case replicas && p.Replicas == 0:
+		d.judge(path+".replicas", "remove the pool, or write at least 1", "a pool has at least one node")
+	}
+}
+
+func validateHosts(d *document, path string, p NodePool, seen map[string]string) {
+	for i, h := range p.Hosts {
+		at := fmt.Sprintf("%s.hosts[%d].address", path, i)
+		if d.isBad(at) {
+			continue
+		}
+		if first, ok := seen[h.Address]; ok {
+			d.judge(at, "list every machine once", "%s is the address of %s already", h.Address, first)
+			continue
+		}
+		seen[h.Address] = strings.TrimSuffix(at, ".address")
+		if addr, err := netip.ParseAddr(h.Address); err == nil && addr.Is6() {
+			d.judge(at, "write an IPv4 address or a DNS name", "IPv6 is not supported yet")
+		} else if !isHost(h.Address) {
+			d.judge(at, "write an IPv4 address or a DNS name alone", "%q is neither an IP address nor a DNS name", h.Address)
+		}
+	}
+}
+
+const qualifiedName = "use letters, digits, dashes, dots and underscores, up to 63, after an optional DNS prefix and a slash: example.com/team"
+
+func validateLabels(d *document, path string, labels map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		at, value := path+"["+key+"]", labels[key]
+		switch {
+		case len(validation.IsQualifiedName(key)) > 0:
+			d.judgeKey(at, qualifiedName, "%q is not the key of a label", key)
+		case reservedLabel(key) != "":
+			d.judgeKey(at, "use a prefix of your own, such as example.com/", "%s is reserved: %s", key, reservedLabel(key))
+		case len(validation.IsValidLabelValue(value)) > 0:
+			d.judge(at, "use up to 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
+				"%q is not the value of a label", value)
+		}
+	}
+}
+
+// settableLabels and settablePrefixes are what a kubelet may say of itself in Kubernetes' own domains
+// (k8s.io/kubelet/pkg/apis/well_known_labels.go), without those that it finds out by itself.
+var (
+	settableLabels   = []string{"topology.kubernetes.io/zone", "topology.kubernetes.io/region"}
+	settablePrefixes = []string{"kubelet.kubernetes.io", "node.kubernetes.io"}
+)
+
+// reservedLabel says why a label is not the user's to set; "" when it is.
+func reservedLabel(key string) string {
+	prefix, _, ok := strings.Cut(key, "/")
+	if !ok || slices.Contains(settableLabels, key) {
+		return ""
+	}
+	for _, p := range settablePrefixes {
+		if prefix == p || strings.HasSuffix(prefix, "."+p) {
+			return ""
+		}
+	}
+	switch {
+	case prefix == "node-role.kubernetes.io":
+		return "slipway sets it by the pool's role, and the NodeRestriction admission plugin keeps nodes from it"
+	case prefix == "slipway.dev" || strings.HasSuffix(prefix, ".slipway.dev"):
+		return "it is slipway's own"
+	case prefix == "kubernetes.io" || prefix == "k8s.io" || strings.HasSuffix(prefix, ".kubernetes.io") || strings.HasSuffix(prefix, ".k8s.io"):
+		return "the NodeRestriction admission plugin keeps nodes from Kubernetes' own labels"
+	}
+	return ""
+}
+
+func validateTaints(d *document, path string, taints []Taint) {
+	seen := map[Taint]int{}
+	for i, t := range taints {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		same := Taint{Key: t.Key, Effect: t.Effect}
+		if first, ok := seen[same]; ok && !d.isBad(at) {
+			d.judge(at, "remove one of the two", "taints[%d] has the same key and effect", first)
+			continue
+		}
+		seen[same] = i
+		switch prefix, name, _ := strings.Cut(t.Key, "/"); {
+		case len(validation.IsQualifiedName(t.Key)) > 0:
+			d.judge(at+".key", qualifiedName, "%q is not the key of a taint", t.Key)
+		case prefix == "node-role.kubernetes.io" && (name == "control-plane" || name == "master"):
+			d.judge(at+".key", "remove it", "%s is reserved: slipway sets it by the pool's role", t.Key)
+		case prefix == "node.kubernetes.io":
+			d.judge(at+".key", "use a prefix of your own, such as example.com/", "%s is reserved: Kubernetes sets it by the node's condition", t.Key)
+		}
+		if len(validation.IsValidLabelValue(t.Value)) > 0 {
+			d.judge(at+".value", "use up to 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
+				"%q is not the value of a taint", t.Value)
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// validate judges a decoded and completed spec, every field of it, and reports to d.
+func validate(d *document, c *Cluster) {
+	d.dnsLabel("metadata.name", c.Metadata.Name)
+	validateVersion(d, c.Spec.Kubernetes.Version)
+	validateProvider(d, c)
+	validatePools(d, c)
+	validateNetworks(d, c)
+	validatePlugin(d, c.Spec.Network)
+	validateEndpoint(d, c.Spec.ControlPlane)
+	validatePKI(d, c.Spec.PKI)
+	validateComponents(d, c)
+}
+
+// judge reports a mistake in the field at path, unless its value could not even be read.
+func (d *document) judge(path, remedy, format string, args ...any) {
+	if !d.isBad(path) {
+		d.report(d.at(path), path, remedy, format, args...)
+	}
+}
+
+// judgeKey is judge for a mistake in a key of a map rather than in its value.
+func (d *document) judgeKey(path, remedy, format string, args ...any) {
+	if !d.isBad(path) {
+		d.report(d.keys[path], path, remedy, format, args...)
+	}
+}
+
+// isBad tells whether the field, something above or something below it could not be read.
+func (d *document) isBad(path string) bool {
+	for bad := range d.bad {
+		if bad == "" || within(path, bad) || within(bad, path) {
+			return true
+		}
+	}
+	return false
+}
+
+// within tells whether the field at path is that at parent or lies below it.
+func within(path, parent string) bool {
+	rest, ok := strings.CutPrefix(path, parent)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+func (d *document) present(path string) bool {
+	_, ok := d.fields[path]
+	return ok
+}
+
+// at is where a field stands, or the nearest one above it that is present.
+func (d *document) at(path string) position {
+	for {
+		if p, ok := d.fields[path]; ok {
+			return p
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return d.fields[""]
+		}
+		path = path[:i]
+	}
+}
+
+func (p position) after(q position) bool {
+	return p.line > q.line || p.line == q.line && p.column > q.column
+}
+
+func (d *document) dnsLabel(path, name string) bool {
+	if d.isBad(path) {
+		return false
+	}
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		d.judge(path, "use up to 63 lower-case letters, digits and dashes, with a letter or digit at both ends", "%q is not a DNS label", name)
+		return false
+	}
+	return true
+}
+
+const (
+	minMinor, maxMinor = 34, 36
+	supportedVersions  = "v1.34.x, v1.35.x and v1.36.x"
+)
+
+var version = regexp.MustCompile(`^(v?)(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})(?:\.(0|[1-9]\d{0,5}))?([-+].*)?$`)
+
+func validateVersion(d *document, v string) {
+	const path = "spec.kubernetes.version"
+	m := version.FindStringSubmatch(v)
+	if m == nil {
+		d.judge(path, "write a release such as v1.36.3", "%q is not a Kubernetes version", v)
+		return
+	}
+	minor, _ := strconv.Atoi(m[3]) // digits by the expression
+	switch {
+	case m[2] != "1" || minor < minMinor || minor > maxMinor:
+		d.judge(path, "choose one of "+supportedVersions, "Kubernetes %s is not supported by this slipway", v)
+	case m[4] == "":
+		d.judge(path, "name the patch release too, such as v1.36.3", "%q is not a whole version", v)
+	case m[5] != "":
+		d.judge(path, fmt.Sprintf("write v1.%s.%s", m[3], m[4]), "%q is not a release", v)
+	case m[1] == "":
+		d.judge(path, "write v"+v, "%q lacks the leading v", v)
+	}
+}
+
+func validateProvider(d *document, c *Cluster) {
+	p := c.Spec.Provider
+	var set []string
+	for name, isSet := range map[string]bool{"local": p.Local != nil, "aws": p.AWS != nil, "hosts": p.Hosts != nil} {
+		if isSet {
+			set = append(set, name)
+		}
+	}
+	slices.SortFunc(set, func(a, b string) int {
+		if d.at("spec.provider." + b).after(d.at("spec.provider." + a)) {
+			return -1
+		}
+		return 1
+	})
+	switch {
+	case len(set) == 0:
+		d.judge("spec.provider", "write `local: {}` for machines on this computer", "names no provider")
+	case len(set) > 1:
+		d.judge("spec.provider."+set[1], "keep one of "+strings.Join(set, ", "), "a cluster has one provider, and this is the second")
+	}
+	for _, name := range set {
+		if name != "local" {
+			d.judge("spec.provider."+name, "use `local: {}`, the one provider of this release", "the %s provider is not available yet", name)
+		}
+	}
+}
+
+func validatePlugin(d *document, n Network) {
+	const path = "spec.network.flannelBackend"
+	if n.Plugin == "none" && n.FlannelBackend != "" {
+		d.judge(path, "remove it, or use plugin: flannel", "has no meaning with plugin: none")
+	}
+	if domain := n.DNSDomain; len(validation.IsDNS1123Subdomain(domain)) > 0 {
+		d.judge("spec.network.dnsDomain", "use lower-case DNS labels joined by dots, without a dot at the end, such as cluster.local",
+			"%q is not a DNS domain", domain)
+	}
+}
+
+func validateEndpoint(d *document, e EndpointSpec) {
+	if e.Endpoint != "" {
+		validateHostPort(d, "spec.controlPlane.endpoint", e.Endpoint)
+	}
+	seen := map[string]int{}
+	for i, san := range e.CertSANs {
+		path := fmt.Sprintf("spec.controlPlane.certSANs[%d]", i)
+		if first, ok := seen[san]; ok && san != "" {
+			d.judge(path, "remove it", "%q is certSANs[%d] already", san, first)
+			continue
+		}
+		seen[san] = i
+		if !isHost(san) && len(validation.IsWildcardDNS1123Subdomain(san)) > 0 {
+			d.judge(path, "write a lower-case DNS name or an IP address alone, without scheme or port", "%q is neither a DNS name nor an IP address", san)
+		}
+	}
+}
+
+func validateHostPort(d *document, path, value string) {
+	const remedy = "write a DNS name or an IPv4 address, and a port if it is not 6443: k8s.example.com:6443"
+	host := value
+	if h, port, err := net.SplitHostPort(value); err == nil {
+		host = h
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			d.judge(path, "write a port from 1 to 65535", "%q is not a port", port)
+			return
+		}
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() {
+		d.judge(path, remedy, "IPv6 is not supported yet")
+		return
+	}
+	if !isHost(host) {
+		d.judge(path, remedy, "%q is neither a host nor a host with a port", value)
+	}
+}
+
+var numeric = regexp.MustCompile(`^[0-9.]+$`)
+
+// isHost tells whether s is an IP address or a DNS name. Digits and dots alone are a mistyped address, not a name.
+func isHost(s string) bool {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Zone() == ""
+	}
+	return len(validation.IsDNS1123Subdomain(s)) == 0 && !numeric.MatchString(s)
+}
+
+func validateComponents(d *document, c *Cluster) {
+	k := c.Spec.Kubernetes
+	for _, p := range []struct {
+		path  string
+		args  map[string]string
+		patch map[string]any
+		owned owned
+	}{
+		{"spec.kubernetes.apiServer", k.APIServer.ExtraArgs, nil, ownedByAPIServer},
+		{"spec.kubernetes.controllerManager", k.ControllerManager.ExtraArgs, nil, ownedByControllerManager},
+		{"spec.kubernetes.scheduler", k.Scheduler.ExtraArgs, k.Scheduler.ConfigPatch, ownedByScheduler},
+		{"spec.kubernetes.kubelet", k.Kubelet.ExtraArgs, k.Kubelet.ConfigPatch, ownedByKubelet},
+		{"spec.kubernetes.proxy", k.Proxy.ExtraArgs, k.Proxy.ConfigPatch, ownedByProxy},
+		{"spec.etcd", c.Spec.Etcd.ExtraArgs, nil, ownedByEtcd},
+	} {
+		for _, flag := range slices.Sorted(maps.Keys(p.args)) {
+			validateArg(d, p.path+".extraArgs["+flag+"]", flag, p.args[flag], p.owned)
+		}
+		for _, field := range slices.Sorted(maps.Keys(p.owned.config)) {
+			if hasField(p.patch, strings.Split(field, ".")) {
+				path, first, _ := strings.Cut(field, ".")
+				at := p.path + ".configPatch[" + path + "]"
+				if first != "" {
+					at += "." + first
+				}
+				d.judgeKey(at, p.owned.config[field], "slipway owns this field")
+			}
+		}
+	}
+}
+
+var flagName = regexp.MustCompile(`^[a-z0-9]+([-.][a-z0-9]+)*$`)
+
+func validateArg(d *document, path, flag, value string, o owned) {
+	bare, given, hasValue := strings.Cut(strings.TrimLeft(flag, "-"), "=")
+	switch remedy, isOwned := o.flags[bare]; {
+	case hasValue:
+		d.judgeKey(path, fmt.Sprintf("write `%s: %q`", bare, given), "the flag's name contains its value")
+	case bare != flag:
+		d.judgeKey(path, fmt.Sprintf("write `%s`", bare), "a flag is named without its dashes")
+	case !flagName.MatchString(flag):
+		d.judgeKey(path, "use lower-case letters, digits and dashes, as the component's --help spells it", "%q is not the name of a flag", flag)
+	case isOwned:
+		d.judgeKey(path, remedy, "slipway owns the flag --%s", flag)
+	case strings.ContainsAny(value, "\n\r\x00"):
+		d.judge(path, "write it on one line", "the value has more than one line")
+	}
+}
+
+// hasField tells whether a patch touches the field at the given path, or replaces something above it by a scalar.
+func hasField(patch map[string]any, path []string) bool {
+	v, ok := patch[path[0]]
+	if !ok || len(path) == 1 {
+		return ok
+	}
+	below, isMap := v.(map[string]any)
+	return !isMap || hasField(below, path[1:])
+}
