@@ -1,0 +1,143 @@
+package balancer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// probeInterval and probeTimeout are for when there is a ready server, seekInterval for when there is none: a node
+	// that starts reaches the first API server this much after it is ready, at most.
+	probeInterval = time.Second
+	probeTimeout  = 2 * time.Second
+	seekInterval  = 200 * time.Millisecond
+)
+
+// health is what is known about a server. The zero value is not knowing anything yet.
+type health int
+
+const (
+	unknown  health = iota
+	ready           // /readyz says so
+	unjudged        // it serves TLS, but the probe cannot tell: certificate not verified, or no answer for anonymous clients
+	notReady        // /readyz says no, or gave no answer in time once
+	down            // cannot be reached
+)
+
+func (h health) String() string {
+	return [...]string{"unknown", "ready", "not judged", "not ready", "down"}[h]
+}
+
+// newTransport speaks HTTP/1.1 and keeps one connection to each server, so that probes cost no handshakes.
+func newTransport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: probeTimeout}).DialContext,
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 1,
+		IdleConnTimeout:     10 * probeInterval,
+	}
+}
+
+// watch probes a server until ctx is cancelled.
+func (p *pool) watch(ctx context.Context, b *backend) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.kick:
+		case <-timer.C:
+		}
+		p.mu.Lock()
+		transport := p.transport
+		p.mu.Unlock()
+		found, err := probe(ctx, transport, b.address)
+		if ctx.Err() != nil {
+			return
+		}
+		timer.Reset(p.learn(b, found, err))
+	}
+}
+
+// learn records a probe's finding and says when to probe again.
+func (p *pool) learn(b *backend, found health, why error) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if timedOut(why) {
+		b.timeouts++
+		if b.timeouts > 1 || b.health == down {
+			found = down // once may be a busy machine, twice is a dead one
+		}
+	} else {
+		b.timeouts = 0
+	}
+	p.set(b, found, why)
+	if p.anyReady() && b.timeouts != 1 {
+		return probeInterval
+	}
+	return seekInterval
+}
+
+// probe asks a server whether it is ready. The error says why it is not.
+func probe(ctx context.Context, transport *http.Transport, address string) (health, error) {
+	limited, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(limited, http.MethodGet, "https://"+address+"/readyz", nil)
+	if err != nil {
+		return down, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return judge(limited, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 8<<10)) // read to its end, so that the connection is kept
+	if err != nil {
+		return judge(limited, err)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+		return ready, nil
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return unjudged, fmt.Errorf("GET /readyz: %s", response.Status)
+	}
+	return notReady, fmt.Errorf("GET /readyz: %s: %s", response.Status, failedChecks(string(body)))
+}
+
+func judge(limited context.Context, err error) (health, error) {
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		return unjudged, err
+	case limited.Err() != nil, timedOut(err):
+		return notReady, fmt.Errorf("GET /readyz: no answer within %v: %w", probeTimeout, os.ErrDeadlineExceeded)
+	}
+	return down, err
+}
+
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}
+
+// failedChecks keeps of /readyz's listing the lines that begin with "[-]", for the log.
+func failedChecks(body string) string {
+	var failed []string
+	for line := range strings.Lines(body) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "[-]"); ok {
+			name, _, _ = strings.Cut(name, " ")
+			failed = append(failed, name)
+		}
+	}
+	return strings.Join(failed, ", ")
+}
