@@ -32,6 +32,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every step to the terminal")
 	root.AddCommand(
 	// kept in the order in which a user meets them
+		newBundleCmd(a),
 		newBalancerCmd(a),
 	)
 	return root

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision/bundle"
+)
+
+// cacheDir is where bundles are kept: $SLIPWAY_CACHE_DIR or ~/.cache/slipway.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("SLIPWAY_CACHE_DIR"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no cache directory: %w; set SLIPWAY_CACHE_DIR", err)
+	}
+	return filepath.Join(home, ".cache", "slipway"), nil
+}
+
+// newBundleCmd is `slipway bundle`: making, listing and checking what hosts are installed from.
+func newBundleCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bundle",
+		Short: "Make, list and check the programs and images that hosts are installed from",
+		Long: `A bundle holds every program and image that a host needs to become a node, each with its SHA-256.
+It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
+		Example: `  slipway bundle build                            # from source, with go and gcc
+  slipway bundle download                         # upstream's releases
+  slipway bundle download --mirror /media/usb     # the same, carried here
+  slipway bundle verify                           # read everything again`,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(
+		newBundleMakeCmd(a, "build", "Build a bundle from source", bundle.Build),
+		newBundleMakeCmd(a, "download", "Download a bundle from upstream's releases or a mirror of them", bundle.Download),
+		newBundleListCmd(a),
+		newBundleVerifyCmd(a),
+	)
+	return cmd
+}
+
+// newBundleMakeCmd is `slipway bundle build` and `download`, which differ in the source only.
+func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
+	var options bundle.Options
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Example: fmt.Sprintf(`  slipway bundle %[1]s
+  slipway bundle %[1]s --kubernetes-version %[2]s --output json`, use, bundle.Versions()[0]),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if options.CacheDir, err = cacheDir(); err != nil {
+				return err
+			}
+			options.Progress = func(e bundle.Event) { _, _ = fmt.Fprintln(a.stderr, e) }
+			b, err := produce(cmd.Context(), options)
+			if err != nil {
+				return err
+			}
+			return a.printBundles(b)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&options.KubernetesVersion, "kubernetes-version", bundle.Versions()[0], "the Kubernetes release")
+	if use == "download" {
+		flags.StringVar(&options.Mirror, "mirror", "", "URL or directory with upstream's paths beneath it, instead of upstream")
+		flags.StringVar(&options.Arch, "arch", "", "the hosts' processors: amd64 or arm64 (default: this computer's)")
+	}
+	return cmd
+}
+
+func newBundleListCmd(a *app) *cobra.Command {
+	var artifacts bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the bundles on this computer",
+		Example: "  slipway bundle list\n  slipway bundle list --artifacts\n  slipway bundle list --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := cacheDir()
+			if err != nil {
+				return err
+			}
+			bundles, broken := bundle.List(dir)
+			if artifacts && a.output == "text" {
+				err = printArtifacts(a.stdout, bundles)
+			} else {
+				err = a.printBundles(bundles...)
+			}
+			return errors.Join(err, broken)
+		},
+	}
+	cmd.Flags().BoolVar(&artifacts, "artifacts", false, "list what is in them")
+	return cmd
+}
+
+func newBundleVerifyCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify [digest or directory]...",
+		Short: "Read bundles and compare every file with its SHA-256",
+		Example: `  slipway bundle verify                       # all on this computer
+  slipway bundle verify /media/usb/0123456789abcdef`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bundles, broken, err := openBundles(args)
+			if err != nil {
+				return err
+			}
+			var whole []*bundle.Bundle
+			for _, b := range bundles {
+				if err := b.Verify(cmd.Context()); err != nil {
+					broken = errors.Join(broken, err)
+					continue
+				}
+				whole = append(whole, b)
+			}
+			if err := a.printBundles(whole...); err != nil {
+				return err
+			}
+			if broken != nil {
+				return fmt.Errorf("%w\nremove what is damaged and run `slipway bundle build` or `download` again", broken)
+			}
+			return nil
+		},
+	}
+}
+
+// openBundles opens those named by digest or directory, or all; broken has those that could not be opened.
+func openBundles(args []string) (bundles []*bundle.Bundle, broken, err error) {
+	dir, err := cacheDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 0 {
+		bundles, broken = bundle.List(dir)
+		return bundles, broken, nil
+	}
+	for _, arg := range args {
+		path := arg
+		if filepath.Base(arg) == arg {
+			path = filepath.Join(dir, "bundles", arg)
+		}
+		b, err := bundle.Open(path)
+		if err != nil {
+			broken = errors.Join(broken, err)
+			continue
+		}
+		bundles = append(bundles, b)
+	}
+	return bundles, broken, nil
+}
+
+// bundleOutput is a bundle as --output json prints it.
+type bundleOutput struct {
+	Digest    string `json:"digest"`
+	Directory string `json:"directory"`
+	Size      int64  `json:"size"` // bytes
+	*bundle.Bundle
+}
+
+func (a *app) printBundles(bundles ...*bundle.Bundle) error {
+	if a.output == "json" {
+		list := make([]bundleOutput, 0, len(bundles))
+		for _, b := range bundles {
+			list = append(list, bundleOutput{b.Digest, b.Dir, b.Size(), b})
+		}
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(map[string]any{"bundles": list})
+	}
+	if len(bundles) == 0 {
+		_, err := fmt.Fprintln(a.stdout, "no bundles")
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "DIGEST\tKUBERNETES\tARTIFACTS\tSIZE\tDIRECTORY")
+	for _, b := range bundles {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d MB\t%s\n", b.Digest, b.KubernetesVersion, len(b.Artifacts), b.Size()>>20, b.Dir)
+	}
+	return w.Flush()
+}
+
+func printArtifacts(out io.Writer, bundles []*bundle.Bundle) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "BUNDLE\tCOMPONENT\tVERSION\tPATH\tPLATFORM\tSIZE\tSHA-256")
+	for _, b := range bundles {
+		for _, f := range b.Artifacts {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s/%s\t%d\t%s\n",
+				b.Digest, f.Component, f.Version, f.Path, f.OS, f.Arch, f.Size, f.SHA256)
+		}
+	}
+	return w.Flush()
+}

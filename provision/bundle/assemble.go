@@ -1,0 +1,146 @@
+package bundle
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// assemble makes the bundle's directory out of components. Files are linked where the file system allows it, and read
+// once as they enter, so that a component that went bad in the cache goes no further. Running it on a bundle that is
+// there puts back what it lacks. bundle.json comes last: without it there is no bundle.
+func assemble(ctx context.Context, o Options, components []component) (*Bundle, error) {
+	b := &Bundle{APIVersion: APIVersion, Kind: Kind, KubernetesVersion: o.KubernetesVersion}
+	for _, c := range components {
+		b.Artifacts = append(b.Artifacts, c.artifacts...)
+	}
+	slices.SortFunc(b.Artifacts, func(x, y Artifact) int { return strings.Compare(x.Path, y.Path) })
+	b.Digest = digestOf(b.Artifacts)
+	b.Dir = filepath.Join(o.CacheDir, "bundles", b.Digest)
+	for _, sub := range []string{"bin", "images"} {
+		if err := os.MkdirAll(filepath.Join(b.Dir, sub), 0o755); err != nil { //nolint:gosec // hosts see it
+			return nil, fmt.Errorf("assemble bundle: %w", err)
+		}
+	}
+	for _, c := range components {
+		for _, a := range c.artifacts {
+			if a.present(b.File(a)) == nil {
+				continue
+			}
+			if err := c.check(ctx, a); err != nil {
+				return nil, fmt.Errorf("assemble bundle: %w", err)
+			}
+			if err := place(filepath.Join(c.dir, a.Path), b.File(a)); err != nil {
+				return nil, fmt.Errorf("assemble bundle: %w", err)
+			}
+		}
+	}
+	if err := writeJSON(filepath.Join(b.Dir, "bundle.json"), b); err != nil {
+		return nil, fmt.Errorf("assemble bundle: %w", err)
+	}
+	return Open(b.Dir)
+}
+
+// check compares a component's file with its digest, and forgets the whole component if they differ.
+func (c component) check(ctx context.Context, a Artifact) error {
+	file := filepath.Join(c.dir, a.Path)
+	sum, err := fileDigest(ctx, file)
+	if err != nil {
+		return err
+	}
+	if sum == a.SHA256 {
+		return nil
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s was damaged in the cache (SHA-256 %s, want %s) and is removed: run the same again to get it anew", file, sum, a.SHA256)
+}
+
+// place makes dst the file src by a hard link, or a copy where links cannot be, replacing what is there at once.
+func place(src, dst string) error {
+	tmp := filepath.Join(filepath.Dir(dst), "."+temporary+filepath.Base(dst))
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Link(src, tmp); err != nil {
+		if err := copyFile(src, tmp); err != nil {
+			return err
+		}
+	}
+	// rename(2) does nothing if both names are the same file already, and would leave the temporary one.
+	if same(tmp, dst) {
+		return os.Remove(tmp)
+	}
+	return os.Rename(tmp, dst)
+}
+
+func same(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+func copyFile(src, dst string) error {
+	in, err := os.Open(src) //nolint:gosec // a file of the cache
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm()) //nolint:gosec // a file of the cache
+	if err != nil {
+		return err
+	}
+	defer out.Close() //nolint:errcheck // closed below where it counts
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	if err := out.Chmod(info.Mode().Perm()); err != nil { // whatever the umask
+		return err
+	}
+	return out.Close()
+}
+
+// writeJSON writes a value as an indented file that appears whole or not at all.
+func writeJSON(file string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+temporary+"*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // gone after the rename
+	defer tmp.Close()           //nolint:errcheck // closed below where it counts
+	if _, err := tmp.Write(append(data, '\n')); err != nil {
+		return err
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+// bytesDigest is the SHA-256 of data, in hex.
+func bytesDigest(data ...[]byte) string {
+	hash := sha256.New()
+	for _, d := range data {
+		_, _ = hash.Write(d)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}

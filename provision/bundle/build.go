@@ -1,0 +1,290 @@
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Build makes the bundle from source, with the Go toolchain and gcc of this computer. A component whose recipe (its
+// go.mod, go.sum, flags and compilers) has not changed is taken from the cache. The same recipes and compilers give the
+// same digests. Missing tools are reported all at once, before anything starts.
+func Build(ctx context.Context, o Options) (*Bundle, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := recipesFor(o.KubernetesVersion)
+	if err != nil {
+		return nil, err
+	}
+	return buildRows(ctx, o, rows)
+}
+
+func buildRows(ctx context.Context, o Options, rows []recipe) (*Bundle, error) {
+	if runtime.GOOS != "linux" || o.Arch != runtime.GOARCH {
+		return nil, fmt.Errorf("cannot build for linux/%s on %s/%s: runc and flannel need its C compiler; download instead",
+			o.Arch, runtime.GOOS, runtime.GOARCH)
+	}
+	if err := missingTools(ctx, rows, exec.LookPath); err != nil {
+		return nil, err
+	}
+	return collect(ctx, o, rows, newBuilder(o))
+}
+
+// builder is the source that compiles.
+type builder struct {
+	o          Options
+	processors *semaphore.Weighted
+	count      int64
+	toolchains func(ctx context.Context, r recipe) (string, error)
+}
+
+func newBuilder(o Options) *builder {
+	n := int64(runtime.GOMAXPROCS(0))
+	return &builder{o: o, processors: semaphore.NewWeighted(n), count: n, toolchains: newToolchains(o.CacheDir)}
+}
+
+func (b *builder) kind() Source { return FromBuild }
+
+func (b *builder) version(r recipe) string { return r.Version }
+
+func (b *builder) digest(ctx context.Context, r recipe) (string, error) {
+	toolchain, err := b.toolchains(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	return recipeDigest(r, b.o.Arch, toolchain)
+}
+
+// recipeDigest covers all that decides what a recipe gives.
+func recipeDigest(r recipe, arch, toolchain string) (string, error) {
+	mod, sum, err := r.wrapper()
+	if err != nil {
+		return "", err
+	}
+	row, err := json.Marshal(r)
+	if err != nil {
+		return "", err
+	}
+	return bytesDigest(row, mod, sum, []byte(arch), []byte(toolchain), []byte(goPause))[:16], nil
+}
+
+// make builds one component. Kubernetes takes all processors, since its linkers alone fill the memory of a small
+// computer; the others share them two by two.
+func (b *builder) make(ctx context.Context, r recipe, dir string) error {
+	weight := (b.count + 1) / 2
+	if r.Whole {
+		weight = b.count
+	}
+	if err := b.processors.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	defer b.processors.Release(weight)
+	b.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Building})
+	work, bin := filepath.Join(dir, "work"), filepath.Join(dir, "bin")
+	if err := writeWrapper(r, work); err != nil {
+		return err
+	}
+	if r.C != nil {
+		return compileC(ctx, r, work, bin)
+	}
+	return compileGo(ctx, r, work, bin, b.o.Arch, weight)
+}
+
+// writeWrapper writes the recipe's module into an empty directory.
+func writeWrapper(r recipe, dir string) error {
+	mod, sum, err := r.wrapper()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600)
+}
+
+// goEnv is the environment of every go command here. -mod=readonly holds it to the committed go.mod and go.sum.
+func goEnv(arch string, cgo bool) []string {
+	enabled := "0"
+	if cgo {
+		enabled = "1"
+	}
+	return []string{"GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=linux", "GOARCH=" + arch, "CGO_ENABLED=" + enabled}
+}
+
+func compileGo(ctx context.Context, r recipe, work, bin, arch string, processors int64) error {
+	args := []string{
+		"go", "build", "-p", strconv.FormatInt(processors, 10), "-trimpath", "-buildvcs=false",
+		"-ldflags", r.ldflags(), "-tags", r.Tags, "-o", bin + "/",
+	}
+	for _, p := range r.Packages {
+		args = append(args, p.Package)
+	}
+	if _, err := (command{dir: work, env: goEnv(arch, r.Cgo), args: args}).run(ctx); err != nil {
+		return err
+	}
+	for _, p := range r.Packages {
+		if made := output(p.Package); made != p.Name {
+			if err := os.Rename(filepath.Join(bin, made), filepath.Join(bin, p.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compileC compiles a C file that a module of the wrapper carries. The module is checked against go.sum as any other.
+func compileC(ctx context.Context, r recipe, work, bin string) error {
+	out, err := command{
+		dir: work, env: goEnv(runtime.GOARCH, false), args: []string{"go", "mod", "download", "-json", r.C.Module},
+	}.run(ctx)
+	if err != nil {
+		return err
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal([]byte(out), &module); err != nil {
+		return fmt.Errorf("go mod download -json %s: %w", r.C.Module, err)
+	}
+	dir, file := filepath.Join(module.Dir, filepath.FromSlash(path.Dir(r.C.File))), path.Base(r.C.File)
+	if _, err := os.Stat(filepath.Join(dir, file)); errors.Is(err, os.ErrNotExist) {
+		return compilePause(ctx, r, work, bin, runtime.GOARCH)
+	}
+	args := append([]string{"gcc"}, r.C.Flags...)
+	// A relative name, compiled where it lies: no path of this computer gets into the program.
+	_, err = command{dir: dir, args: append(args, "-o", filepath.Join(bin, r.C.Name), file)}.run(ctx)
+	return err
+}
+
+// goPause does what pause.c does, for where that is not to be had: it waits, reaps what is left to it, and goes quietly.
+const goPause = `package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCHLD)
+	for s := range signals {
+		if s != syscall.SIGCHLD {
+			return
+		}
+		for {
+			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 && err != syscall.EINTR {
+				break
+			}
+		}
+	}
+}
+`
+
+func compilePause(ctx context.Context, r recipe, work, bin, arch string) error {
+	files := map[string]string{"go.mod": "module slipway.dev/bundle/pause\n\ngo 1.26.0\n", "main.go": goPause}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	_, err := command{dir: work, env: goEnv(arch, false), args: []string{
+		"go", "build", "-trimpath", "-buildvcs=false", "-ldflags", r.ldflags(), "-o", filepath.Join(bin, r.C.Name), ".",
+	}}.run(ctx)
+	return err
+}
+
+// newToolchains returns what names the compilers of a recipe, asking each only once. The answer of `go` depends on the
+// go.mod in whose directory it is asked, since the go command may switch to another toolchain for it.
+func newToolchains(cacheDir string) func(context.Context, recipe) (string, error) {
+	var mu sync.Mutex
+	known := map[string]string{}
+	return func(ctx context.Context, r recipe) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := r.module() + strconv.FormatBool(r.gcc())
+		if t, ok := known[key]; ok {
+			return t, nil
+		}
+		t, err := toolchain(ctx, r, cacheDir)
+		if err == nil {
+			known[key] = t
+		}
+		return t, err
+	}
+}
+
+func (r recipe) gcc() bool { return r.Cgo || r.C != nil }
+
+func (r recipe) seccomp() bool { return r.Cgo && strings.Contains(r.Tags, "seccomp") }
+
+func toolchain(ctx context.Context, r recipe, cacheDir string) (string, error) {
+	dir, err := os.MkdirTemp(cacheDir, "toolchain-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a few kilobytes
+	if err := writeWrapper(r, dir); err != nil {
+		return "", err
+	}
+	commands := [][]string{{"go", "env", "GOVERSION"}}
+	if r.gcc() {
+		commands = append(commands, []string{"gcc", "--version"}, []string{"gcc", "-print-file-name=libc.a"})
+	}
+	if r.seccomp() {
+		commands = append(commands, []string{"pkg-config", "--modversion", "libseccomp"})
+	}
+	var answers []string
+	for _, args := range commands {
+		answer, err := command{dir: dir, env: goEnv(runtime.GOARCH, r.Cgo), args: args}.run(ctx)
+		if err != nil {
+			return "", err
+		}
+		answers = append(answers, answer)
+	}
+	return strings.Join(answers, "\n"), nil
+}
+
+// missingTools names every tool that the recipes need and that is not there, with the Debian package that has it.
+func missingTools(ctx context.Context, rows []recipe, look func(string) (string, error)) error {
+	var goes, gcc, seccomp bool
+	for _, r := range rows {
+		goes, gcc, seccomp = true, gcc || r.gcc(), seccomp || r.seccomp()
+	}
+	has := func(name string) bool { _, err := look(name); return err == nil }
+	answers := func(args ...string) string {
+		out, err := command{args: args}.run(ctx)
+		if err != nil {
+			return ""
+		}
+		return out
+	}
+	var missing, packages []string
+	need := func(needed, there bool, what, debian string) {
+		if needed && !there {
+			missing, packages = append(missing, what), append(packages, debian)
+		}
+	}
+	need(goes, has("go"), "go", "golang-go")
+	need(gcc, has("gcc"), "gcc", "gcc")
+	// gcc prints the whole path of a library it has, and only the name of one it has not.
+	need(gcc, !has("gcc") || strings.Contains(answers("gcc", "-print-file-name=libc.a"), "/"), "the static C library", "libc6-dev")
+	need(seccomp, has("pkg-config"), "pkg-config", "pkg-config")
+	need(seccomp, has("pkg-config") && answers("pkg-config", "--modversion", "libseccomp") != "", "libseccomp's headers", "libseccomp-dev")
+	if missing == nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("cannot build the bundle, these are missing: %s (on Debian: apt-get install %s)",
+		strings.Join(missing, ", "), strings.Join(packages, " "))
+}

@@ -1,0 +1,137 @@
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Ensure returns the bundle that the options ask for: from the cache, where it takes a few milliseconds, or from
+// upstream where that is reached, or from source. A bundle in the cache is taken as long as slipway's recipes are the
+// ones it was made by; a newer compiler alone does not replace it, [Build] does.
+func Ensure(ctx context.Context, o Options) (*Bundle, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := recipesFor(o.KubernetesVersion)
+	if err != nil {
+		return nil, err
+	}
+	switch o.Source {
+	case FromAuto, FromBuild, FromDownload:
+	default:
+		return nil, fmt.Errorf("unknown bundle source %q: want %s, %s or %s", o.Source, FromAuto, FromBuild, FromDownload)
+	}
+	if b := cached(o, rows); b != nil {
+		return b, nil
+	}
+	source := o.Source
+	if source == FromAuto {
+		source = choose(ctx, o, rows)
+	}
+	if source == FromDownload {
+		return downloadRows(ctx, o, rows, newDownloader(o))
+	}
+	return buildRows(ctx, o, rows)
+}
+
+// reachable is how long upstream may take to answer before it counts as not there.
+const reachable = 3 * time.Second
+
+// choose asks the site of the first component for one small file.
+func choose(ctx context.Context, o Options, rows []recipe) Source {
+	ctx, cancel := context.WithTimeout(ctx, reachable)
+	defer cancel()
+	from := sites(o.Mirror)(rows[0].Upstream.base())
+	at := rows[0].remotes(o.Arch)[0].digest
+	if err := from.has(ctx, at); err != nil {
+		o.Progress(Event{Phase: Choosing, Detail: fmt.Sprintf("building from source, since there is no %s: %v", from.where(at), err)})
+		return FromBuild
+	}
+	o.Progress(Event{Phase: Choosing, Detail: "downloading, " + from.where(at) + " is there"})
+	return FromDownload
+}
+
+// index maps what was asked for to the bundle that came of it, so that asking again needs neither compilers nor
+// hashing. It is <cache>/bundles/index.json.
+type index struct {
+	APIVersion string            `json:"apiVersion"`
+	Kind       string            `json:"kind"`
+	Bundles    map[string]string `json:"bundles"` // request to digest
+}
+
+func indexFile(o Options) string { return filepath.Join(o.CacheDir, "bundles", "index.json") }
+
+// request names what a bundle was made of: "<kubernetes version>/<arch>/<source>/<digest of all recipes>".
+func request(o Options, rows []recipe, kind Source) (string, error) {
+	var digests []byte
+	for _, r := range rows {
+		digest, err := recipeDigest(r, o.Arch, "")
+		if err != nil {
+			return "", err
+		}
+		digests = append(digests, digest...)
+	}
+	return fmt.Sprintf("%s/%s/%s/%s", o.KubernetesVersion, o.Arch, kind, bytesDigest(digests)[:16]), nil
+}
+
+func readIndex(o Options) (index, error) {
+	empty := index{APIVersion: APIVersion, Kind: "BundleIndex", Bundles: map[string]string{}}
+	data, err := os.ReadFile(indexFile(o))
+	if errors.Is(err, os.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, err
+	}
+	read := empty
+	if err := json.Unmarshal(data, &read); err != nil || read.Bundles == nil {
+		return empty, nil // only a cache: what it forgets is found again
+	}
+	return read, nil
+}
+
+// cached returns a whole bundle that answers the request, or nil.
+func cached(o Options, rows []recipe) *Bundle {
+	known, err := readIndex(o)
+	if err != nil {
+		return nil
+	}
+	for _, kind := range []Source{FromBuild, FromDownload} {
+		if o.Source != FromAuto && o.Source != kind {
+			continue
+		}
+		key, err := request(o, rows, kind)
+		if err != nil {
+			return nil
+		}
+		if digest := known.Bundles[key]; digestName.MatchString(digest) {
+			if b, err := Open(filepath.Join(o.CacheDir, "bundles", digest)); err == nil {
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// record notes which bundle answers a request. The caller holds the lock.
+func record(o Options, rows []recipe, kind Source, digest string) error {
+	known, err := readIndex(o)
+	if err != nil {
+		return fmt.Errorf("bundle index: %w", err)
+	}
+	key, err := request(o, rows, kind)
+	if err != nil {
+		return fmt.Errorf("bundle index: %w", err)
+	}
+	known.Bundles[key] = digest
+	if err := writeJSON(indexFile(o), known); err != nil {
+		return fmt.Errorf("bundle index: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// Source is where a bundle comes from.
+type Source string
+
+// The sources. Auto downloads where upstream is reached and builds where it is not.
+const (
+	FromAuto     Source = "auto"
+	FromBuild    Source = "build"
+	FromDownload Source = "download"
+)
+
+// Options say which bundle, from where and to where.
+type Options struct {
+	// KubernetesVersion is one of [Versions]; empty means the newest.
+	KubernetesVersion string
+	// CacheDir is the directory that everything is kept in, made if missing. Required.
+	CacheDir string
+	// Source is for [Ensure]; empty means FromAuto.
+	Source Source
+	// Mirror replaces upstream's download sites: the base of http(s) URLs or a directory (a path, or file://), with
+	// upstream's own paths beneath it. Empty means upstream.
+	Mirror string
+	// Arch of the hosts, a GOARCH; empty means this computer's. Only Download makes others.
+	Arch string
+	// Progress is told what happens, one event at a time. May be nil.
+	Progress func(Event)
+}
+
+// complete fills in defaults, makes the cache directory and serialises Progress.
+func (o Options) complete() (Options, error) {
+	if o.CacheDir == "" {
+		return o, errors.New("bundle: no cache directory given")
+	}
+	dir, err := filepath.Abs(o.CacheDir)
+	if err != nil {
+		return o, fmt.Errorf("bundle: %w", err)
+	}
+	o.CacheDir = dir
+	if o.KubernetesVersion == "" {
+		o.KubernetesVersion = Versions()[0]
+	}
+	if o.Arch == "" {
+		o.Arch = runtime.GOARCH
+	}
+	if o.Source == "" {
+		o.Source = FromAuto
+	}
+	// Machines of any user see the bundles through a mount, so they are not private; nothing secret is ever in them.
+	if err := os.MkdirAll(filepath.Join(dir, "bundles"), 0o755); err != nil { //nolint:gosec // see above
+		return o, fmt.Errorf("bundle: make the cache: %w", err)
+	}
+	progress, mu := o.Progress, new(sync.Mutex)
+	o.Progress = func(e Event) {
+		if progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		progress(e)
+	}
+	return o, nil
+}
