@@ -1,0 +1,142 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Ensure returns an item for every request: what there is where it fits, and newly issued where it does not.
+// The changes say what was issued and why, in the order of the table; have is not modified. A second call with the
+// resulting Material changes nothing.
+//
+// Authorities and key pairs are issued only when missing, and only while nothing depends on them. Leaves are
+// reissued, with a new key, when anything that the request or the policy asks for differs, or when they end soon.
+// Material that is damaged is an *ItemError for each such item, joined, and nothing is issued.
+//
+// The caller persists what changed before anything uses it.
+func Ensure(ctx context.Context, have Material, requests []Request, policy Policy, now time.Time) (*PKI, []Change, error) {
+	if err := policy.validate(); err != nil {
+		return nil, nil, err
+	}
+	e := ensurer{have: have, requests: requests, policy: policy, now: now, issuers: map[string]*issuer{}, reasons: map[string]Change{}}
+	pki := &PKI{Requests: requests, Material: make(Material, len(requests))}
+	for _, phase := range []func(Kind) bool{
+		func(k Kind) bool { return k != Leaf },
+		func(k Kind) bool { return k == Leaf },
+	} {
+		if err := e.run(ctx, pki, phase); err != nil {
+			return nil, nil, err
+		}
+	}
+	var changes []Change
+	for _, q := range requests {
+		if c, ok := e.reasons[q.Name]; ok {
+			changes = append(changes, c)
+		}
+	}
+	for name := range have {
+		if _, ok := pki.Material[name]; !ok {
+			pki.Obsolete = append(pki.Obsolete, name)
+		}
+	}
+	slices.Sort(pki.Obsolete)
+	return pki, changes, nil
+}
+
+// ensurer is the state of one Ensure.
+type ensurer struct {
+	have     Material
+	requests []Request
+	policy   Policy
+	now      time.Time
+	issuers  map[string]*issuer
+	reasons  map[string]Change
+}
+
+// run checks and then issues the requests of one phase, and keeps the authorities that come out ready to sign.
+func (e *ensurer) run(ctx context.Context, pki *PKI, phase func(Kind) bool) error {
+	var due []Request
+	var errs []error
+	for _, q := range e.requests {
+		if !phase(q.Kind) {
+			continue
+		}
+		change, err := e.check(q, pki)
+		switch {
+		case err != nil:
+			errs = append(errs, itemError(q.Name, err))
+		case change != nil:
+			e.reasons[q.Name] = *change
+			due = append(due, q)
+		default:
+			pki.Material[q.Name] = e.have[q.Name]
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	items, err := e.issueAll(ctx, due)
+	if err != nil {
+		return err
+	}
+	for i, q := range due {
+		pki.Material[q.Name] = items[i]
+	}
+	return e.keepIssuers(pki, phase)
+}
+
+// issueAll issues side by side: making an RSA key takes seconds.
+func (e *ensurer) issueAll(ctx context.Context, due []Request) ([]Item, error) {
+	items := make([]Item, len(due))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, q := range due {
+		group.Go(func() (err error) {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("issue certificates: %w", context.Cause(ctx))
+			}
+			items[i], err = e.issue(q)
+			return err
+		})
+	}
+	return items, group.Wait()
+}
+
+func (e *ensurer) issue(q Request) (Item, error) {
+	if q.Kind == KeyPair {
+		return newKeyPair(q, e.policy)
+	}
+	item, err := issue(q, e.policy, e.issuers[q.CA], e.now)
+	if err != nil || q.Kind == Authority {
+		return item, err
+	}
+	// What was issued must satisfy what checks it, or the next Ensure would issue it again, for ever.
+	cert, _, err := load(item)
+	if err != nil {
+		return Item{}, itemError(q.Name, err)
+	}
+	if c := e.leafDiffers(q, cert, e.issuers[q.CA].cert); c != nil {
+		return Item{}, itemError(q.Name, fmt.Errorf("cannot be issued as requested: %s", c.Detail))
+	}
+	return item, nil
+}
+
+func (e *ensurer) keepIssuers(pki *PKI, phase func(Kind) bool) error {
+	for _, q := range e.requests {
+		if q.Kind != Authority || !phase(q.Kind) {
+			continue
+		}
+		cert, key, err := load(pki.Material[q.Name])
+		if err != nil {
+			return itemError(q.Name, err)
+		}
+		e.issuers[q.Name] = &issuer{cert: cert, key: key}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package certs
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/secret"
+)
+
+// Item is one entry of the table, made.
+type Item struct {
+	// Cert is the certificate, PEM; of a KeyPair the public key.
+	Cert []byte
+	// Key is the private key, PEM.
+	Key secret.Bytes
+}
+
+// Material is every item, by Request.Name.
+type Material map[string]Item
+
+// The endings of the names under which Flatten puts the halves of an item.
+const (
+	certExt = ".crt"
+	keyExt  = ".key"
+)
+
+// Flatten gives each half of each item a name of its own, "etcd/server@demo-cp-1.crt" and ".key", for a store that
+// knows nothing of items. The public key of a KeyPair ends in ".crt" too.
+func (m Material) Flatten() map[string]secret.Bytes {
+	flat := make(map[string]secret.Bytes, 2*len(m))
+	for name, item := range m {
+		flat[name+certExt] = item.Cert
+		flat[name+keyExt] = item.Key
+	}
+	return flat
+}
+
+// Unflatten is the inverse of Flatten.
+func Unflatten(flat map[string]secret.Bytes) (Material, error) {
+	m := make(Material, len(flat)/2)
+	for name, content := range flat {
+		if base, ok := strings.CutSuffix(name, certExt); ok {
+			item := m[base]
+			item.Cert = content.Reveal()
+			m[base] = item
+		} else if base, ok := strings.CutSuffix(name, keyExt); ok {
+			item := m[base]
+			item.Key = content
+			m[base] = item
+		} else {
+			return nil, fmt.Errorf("read certificates: %q ends neither in %s nor in %s", name, certExt, keyExt)
+		}
+	}
+	return m, nil
+}
+
+// PKI is the table, fulfilled.
+type PKI struct {
+	// Requests in the order of the table; Material has an item for each, and no other.
+	Requests []Request
+	Material Material
+	// Drift names the authorities that were kept although they differ from what is asked, or that end soon.
+	// They are replaced by a rotation, never by Ensure.
+	Drift []Change
+	// Obsolete names what Ensure was given and nobody asks for any more, sorted.
+	Obsolete []string
+}
+
+// File is a certificate or key with its place on a machine.
+type File struct {
+	// Path is absolute.
+	Path string
+	// Mode is 0644, or 0600 for what is secret. The owner is root.
+	Mode    fs.FileMode
+	Secret  bool
+	Content secret.Bytes
+}
+
+// Files lists what belongs on a node, sorted by path.
+func (p *PKI) Files(n Node) []File {
+	var files []File
+	for _, q := range p.Requests {
+		item, ext := p.Material[q.Name], certExt
+		if q.Kind == KeyPair {
+			ext = ".pub"
+		}
+		if q.belongs(q.CertOn, n) {
+			files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
+		}
+		if q.belongs(q.KeyOn, n) {
+			files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})
+		}
+	}
+	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	return files
+}
+
+func (q Request) belongs(where Placement, n Node) bool {
+	switch where {
+	case OnNode:
+		return q.Node == n.Name
+	case OnControlPlanes:
+		return n.ControlPlane
+	case OnAllNodes:
+		return true
+	default:
+		return false
+	}
+}

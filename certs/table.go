@@ -1,0 +1,211 @@
+package certs
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Where kubeadm keeps certificates, and where a kubelet keeps its own.
+const (
+	pkiDir     = "/etc/kubernetes/pki/"
+	kubeletDir = "/var/lib/kubelet/pki/"
+)
+
+// Names of the items that others ask for by name. All else is "<what>@<node>", for example "etcd/server@demo-cp-1".
+const (
+	KubernetesCA    = "ca"
+	EtcdCA          = "etcd/ca"
+	FrontProxyCA    = "front-proxy-ca"
+	ServiceAccounts = "sa"
+	Admin           = "admin"
+	SuperAdmin      = "super-admin"
+)
+
+// Inputs are what the certificates of a cluster depend on.
+type Inputs struct {
+	ClusterName string
+	// DNSDomain of the cluster, for example "cluster.local".
+	DNSDomain string
+	// APIServiceIP is the address of the Service default/kubernetes: the first of the service subnet.
+	APIServiceIP netip.Addr
+	// EndpointSANs are further names and addresses by which clients reach the API server.
+	EndpointSANs []string
+	Nodes        []Node
+}
+
+// Node is a member of the cluster.
+type Node struct {
+	Name         string
+	Address      netip.Addr
+	ControlPlane bool
+}
+
+// Kind tells what a Request asks for.
+type Kind int
+
+// A Leaf is signed by Request.CA; an Authority signs itself; a KeyPair has a public key and no certificate.
+const (
+	Leaf Kind = iota
+	Authority
+	KeyPair
+)
+
+// Usage is what a leaf may be used for, in TLS (RFC 5280, 4.2.1.12).
+type Usage int
+
+// The extended key usages. Both are or-ed.
+const (
+	ClientAuth Usage = 1 << iota
+	ServerAuth
+)
+
+func (u Usage) String() string {
+	return [...]string{"", "client", "server", "client+server"}[u&(ClientAuth|ServerAuth)]
+}
+
+// Placement says on which machines a file belongs.
+type Placement int
+
+// OnNode is the machine that Request.Node names; OnOperator is none: the item stays in the state store.
+const (
+	OnOperator Placement = iota
+	OnNode
+	OnControlPlanes
+	OnAllNodes
+)
+
+// Request is one row of the table.
+type Request struct {
+	// Name identifies the item: "ca", "etcd/server@demo-cp-1".
+	Name string
+	Kind Kind
+	// CA is the Name of the authority that signs a Leaf.
+	CA            string
+	CommonName    string
+	Organizations []string
+	// DNSNames and IPs are sorted and free of duplicates.
+	DNSNames []string
+	IPs      []netip.Addr
+	Usages   Usage
+	// Node the item belongs to; empty for what is shared.
+	Node string
+	// Path is absolute, without extension: the files are Path+".crt" and Path+".key" (for KeyPair, ".pub" and ".key").
+	Path string
+	// CertOn and KeyOn say where the two files belong. They differ for authorities only: of their keys, just that
+	// of the kubernetes CA leaves the operator, because the controller manager signs CertificateSigningRequests.
+	CertOn, KeyOn Placement
+}
+
+// row is a leaf as the table writes it. An empty path is pkiDir and the name.
+type row struct {
+	name, ca, cn, org string
+	usages            Usage
+	sans              []string
+	path              string
+}
+
+// Table lists every item that the cluster needs, in a fixed order: authorities first, then node by node.
+// Names and organizations are those of kubeadm (cmd/kubeadm/app/phases/certs/certlist.go) where it has the item.
+func Table(in Inputs) []Request {
+	requests := []Request{
+		{Name: KubernetesCA, Kind: Authority, CommonName: "kubernetes", CertOn: OnAllNodes, KeyOn: OnControlPlanes},
+		{Name: EtcdCA, Kind: Authority, CommonName: "etcd-ca", CertOn: OnControlPlanes},
+		{Name: FrontProxyCA, Kind: Authority, CommonName: "front-proxy-ca", CertOn: OnControlPlanes},
+		{Name: ServiceAccounts, Kind: KeyPair, CertOn: OnControlPlanes, KeyOn: OnControlPlanes},
+	}
+	for i := range requests {
+		requests[i].Path = pkiDir + requests[i].Name
+	}
+	requests = append(requests, leaves("", []row{
+		{name: Admin, ca: KubernetesCA, cn: "kubernetes-admin", org: "kubeadm:cluster-admins", usages: ClientAuth},
+		{name: SuperAdmin, ca: KubernetesCA, cn: "kubernetes-super-admin", org: "system:masters", usages: ClientAuth},
+	})...)
+	for _, n := range in.Nodes {
+		if n.ControlPlane {
+			requests = append(requests, leaves(n.Name, controlPlane(in, n))...)
+		}
+		requests = append(requests, leaves(n.Name, member(n))...)
+	}
+	return requests
+}
+
+// controlPlane lists what a control plane holds beyond what every node does.
+func controlPlane(in Inputs, n Node) []row {
+	local := []string{"localhost", "127.0.0.1", "::1"}
+	self := append([]string{n.Name, n.Address.String()}, local...)
+	both := ClientAuth | ServerAuth
+	return []row{
+		{name: "apiserver", ca: KubernetesCA, cn: "kube-apiserver", usages: ServerAuth, sans: append(apiServerSANs(in), self...)},
+		{name: "apiserver-kubelet-client", ca: KubernetesCA, cn: "kube-apiserver-kubelet-client", org: "kubeadm:cluster-admins", usages: ClientAuth},
+		{name: "apiserver-etcd-client", ca: EtcdCA, cn: "kube-apiserver-etcd-client", usages: ClientAuth},
+		{name: "front-proxy-client", ca: FrontProxyCA, cn: "front-proxy-client", usages: ClientAuth},
+		{name: "etcd/server", ca: EtcdCA, cn: n.Name, usages: both, sans: self},
+		{name: "etcd/peer", ca: EtcdCA, cn: n.Name, usages: both, sans: self},
+		{name: "etcd/healthcheck-client", ca: EtcdCA, cn: "kube-etcd-healthcheck-client", usages: ClientAuth},
+		{name: "controller-manager", ca: KubernetesCA, cn: "system:kube-controller-manager", usages: ClientAuth},
+		{name: "controller-manager-server", ca: KubernetesCA, cn: "kube-controller-manager", usages: ServerAuth, sans: self},
+		{name: "scheduler", ca: KubernetesCA, cn: "system:kube-scheduler", usages: ClientAuth},
+		{name: "scheduler-server", ca: KubernetesCA, cn: "kube-scheduler", usages: ServerAuth, sans: self},
+	}
+}
+
+// member lists what every node holds.
+func member(n Node) []row {
+	id := "system:node:" + n.Name
+	return []row{
+		{name: "kubelet-client", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ClientAuth, path: kubeletDir + "kubelet-client"},
+		{name: "kubelet", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ServerAuth, sans: []string{n.Name, n.Address.String()}, path: kubeletDir + "kubelet"},
+		{name: "kube-proxy", ca: KubernetesCA, cn: "system:kube-proxy", usages: ClientAuth},
+		{name: "flannel", ca: KubernetesCA, cn: "system:flannel", usages: ClientAuth},
+	}
+}
+
+// apiServerSANs are the names that every API server answers to. The addresses of all control planes are among
+// them, because a balancer may reach any of them under the address of another.
+func apiServerSANs(in Inputs) []string {
+	sans := []string{
+		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + in.DNSDomain,
+		in.APIServiceIP.String(),
+	}
+	for _, n := range in.Nodes {
+		if n.ControlPlane {
+			sans = append(sans, n.Address.String())
+		}
+	}
+	return append(sans, in.EndpointSANs...)
+}
+
+// leaves turns rows into requests, of a node unless that is "".
+func leaves(node string, rows []row) []Request {
+	requests := make([]Request, 0, len(rows))
+	for _, r := range rows {
+		q := Request{Name: r.name, CA: r.ca, CommonName: r.cn, Usages: r.usages, Node: node, Path: r.path}
+		if q.Path == "" {
+			q.Path = pkiDir + r.name
+		}
+		if r.org != "" {
+			q.Organizations = []string{r.org}
+		}
+		if node != "" {
+			q.Name, q.CertOn, q.KeyOn = r.name+"@"+node, OnNode, OnNode
+		}
+		q.DNSNames, q.IPs = splitSANs(r.sans)
+		requests = append(requests, q)
+	}
+	return requests
+}
+
+// splitSANs tells addresses from names, lower-cases names, sorts both and drops duplicates.
+func splitSANs(sans []string) (names []string, ips []netip.Addr) {
+	for _, s := range sans {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			ips = append(ips, ip.Unmap())
+		} else {
+			names = append(names, strings.ToLower(s))
+		}
+	}
+	slices.Sort(names)
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return slices.Compact(names), slices.Compact(ips)
+}
