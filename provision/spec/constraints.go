@@ -7,7 +7,8 @@ type constraint struct {
 	example string   // shown in remedies and in the schema
 	pattern string   // for the schema only: necessary, not sufficient; the loader says more and says it better
 	empty   bool     // the empty string is a value
-	max     int      // of an integer; its minimum is always 0
+	min     int      // of an integer
+	max     int      // of an integer; 0 is no limit, of either kind
 }
 
 const (
@@ -34,11 +35,11 @@ var constraints = map[string]constraint{
 	"LocalProvider.apiPort": {example: "6443", max: 65535},
 	"AWSProvider.region":    {example: "eu-central-1"},
 	"HostsProvider.user":    {def: "root"},
-	"HostsProvider.port":    {example: "22", max: 65535},
+	"HostsProvider.port":    {example: "22", min: 1, max: 65535},
 
 	"NodePool.name":     {example: "workers", pattern: dnsLabel},
 	"NodePool.role":     {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},
-	"NodePool.replicas": {example: "3", max: maxNodes},
+	"NodePool.replicas": {example: "3", min: 1, max: maxNodes},
 	"PoolHost.address":  {example: "192.0.2.10"},
 	"Taint.key":         {example: "example.com/dedicated"},
 	"Taint.value":       {empty: true},

@@ -313,7 +313,7 @@ func (d *decoder) free(path string, n ast.Node, v reflect.Value) {
 		v.Set(reflect.ValueOf(n.Value))
 	case *ast.IntegerNode:
 		var i int64
-		d.integer(path, at, n, reflect.ValueOf(&i).Elem(), 0)
+		d.integer(path, at, n, reflect.ValueOf(&i).Elem(), constraint{})
 		v.Set(reflect.ValueOf(i))
 	case *ast.FloatNode:
 		v.Set(reflect.ValueOf(n.Value))
@@ -340,7 +340,7 @@ func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, 
 			d.text(path, at, n, s, v, c)
 		}
 	case reflect.Int, reflect.Int64:
-		d.integer(path, at, n, v, c.max)
+		d.integer(path, at, n, v, c)
 	case reflect.Bool:
 		b, ok := n.(*ast.BoolNode)
 		if !ok {
@@ -376,7 +376,7 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // integer takes decimal whole numbers only: 010 is 8 to one YAML parser and 10 to the next. Without a limit it takes
 // any number that fits.
-func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value, limit int) {
+func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value, c constraint) {
 	digits := n.GetToken().Value
 	if _, ok := n.(*ast.IntegerNode); !ok {
 		remedy := "write a whole number"
@@ -392,8 +392,8 @@ func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value,
 		d.reject(at, path, "write it in decimal, without leading zeros", "%s is not a plain decimal number", digits)
 	case err != nil:
 		d.reject(at, path, "write a smaller number", "%s is too large", digits)
-	case limit > 0 && (i < 0 || i > int64(limit)):
-		d.reject(at, path, fmt.Sprintf("write a number from 0 to %d", limit), "%d is out of range", i)
+	case c.max > 0 && (i < int64(c.min) || i > int64(c.max)):
+		d.reject(at, path, fmt.Sprintf("write a number from %d to %d", c.min, c.max), "%d is out of range", i)
 	default:
 		v.SetInt(i)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxSize bounds a spec; a cluster of 5000 listed hosts takes a fifth of it.
-const maxSize = 1 << 20
+// maxSize bounds a spec; a cluster of 5000 listed hosts takes a third of it.
+const maxSize = 512 << 10
 
 // Load reads, decodes, completes and validates the spec at path. Mistakes in it are Errors, all at once;
 // a file that is not there gives an error that is fs.ErrNotExist.

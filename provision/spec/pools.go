@@ -89,8 +89,6 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider takes hosts")
 	case !replicas && !hosts:
 		d.judge(path, "add it, for example `replicas: 1`", "replicas is missing")
-	case replicas && p.Replicas == 0:
-		d.judge(path+".replicas", "remove the pool, or write at least 1", "a pool has at least one node")
 	}
 }
 

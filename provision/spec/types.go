@@ -82,12 +82,12 @@ type Component struct {
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
 
-// ConfigComponent is a program that also reads a component configuration file.
+// ConfigComponent is a program that also reads a component configuration file. The values of its patch are
+// what encoding/json would give, except that whole numbers are int64.
 type ConfigComponent struct {
 	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 	// A JSON merge patch (RFC 7386) laid over the generated configuration file; null removes a field.
-	// In Go, the values are what encoding/json would give, except that whole numbers are int64.
 	ConfigPatch map[string]any `json:"configPatch,omitempty"`
 }
 
