@@ -24,14 +24,22 @@ func newRoot(a *app) *cobra.Command {
 		Short:         "Turn one YAML file into a running, highly available Kubernetes cluster",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return a.checkOutput()
+		},
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.file, "file", "f", "cluster.yaml", "the cluster spec")
 	flags.StringVar(&a.output, "output", "text", "output format: text or json")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.MarkPersistentFlagFilename("file", "yaml", "yml")
 	flags.BoolVar(&a.yes, "yes", false, "do not ask for confirmation")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every step to the terminal")
 	root.AddCommand(
-	// kept in the order in which a user meets them
+		// kept in the order in which a user meets them
+		newInitCmd(a),
+		newValidateCmd(a),
+		newSchemaCmd(a),
 		newBundleCmd(a),
 		newBalancerCmd(a),
 	)

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+func newInitCmd(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init [NAME]",
+		Short: "Write a commented spec to begin with",
+		Long: `Write a commented spec to begin with: three control-plane nodes and a worker on this computer.
+
+NAME is the cluster's name, "demo" unless given. A file that is there already is kept, unless --force is given.`,
+		Example: `  # Write cluster.yaml for a cluster named demo
+  slipway init
+
+  # Write staging.yaml for a cluster named staging
+  slipway init staging -f staging.yaml
+
+  # Print it
+  slipway init -f -`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := "demo"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return a.initSpec(name, force)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file if it exists")
+	return cmd
+}
+
+func (a *app) initSpec(name string, force bool) error {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return fmt.Errorf("%q cannot be a cluster's name: use lower-case letters, digits and dashes, such as demo", name)
+	}
+	starter := spec.Starter(name)
+	cluster, err := spec.Parse("starter", starter)
+	if err != nil { // the name may be too long for the names of nodes
+		return fmt.Errorf("%q cannot be a cluster's name: %w", name, err)
+	}
+	if a.file == "-" {
+		_, err := a.stdout.Write(starter)
+		return err
+	}
+	if err := writeNew(a.file, starter, force); err != nil {
+		return err
+	}
+	file := ""
+	if a.file != "cluster.yaml" {
+		file = " -f " + a.file
+	}
+	_, err = fmt.Fprintf(a.stdout, `Wrote %s: %s. Edit it as you like, then:
+
+  slipway validate%s    checks it
+  slipway plan%s        shows what would change
+  slipway apply%s       makes the cluster
+`, a.file, summary(cluster), file, file, file)
+	return err
+}
+
+// writeNew writes a file that is not there yet, or any with force. It is for everyone to read, as a spec holds no secrets.
+func writeNew(path string, data []byte, force bool) error {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o644) //nolint:gosec // no secrets, and the user named the path
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s exists already: choose another file with --file, or overwrite it with --force", path)
+	case err != nil:
+		return fmt.Errorf("write the spec: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the spec: %w", err)
+	}
+	return nil
+}

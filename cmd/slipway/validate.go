@@ -1,0 +1,73 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+func newValidateCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate",
+		Short: "Check the spec, without touching anything",
+		Long: `Check the spec, without touching anything.
+
+Every mistake is reported at once, with its place in the file, the field, the line and what to do about it.
+The exit code is 0 when the spec is valid and 3 when it is not.`,
+		Example: `  # Check cluster.yaml
+  slipway validate
+
+  # Check another file, or the standard input
+  slipway validate -f staging.yaml
+  slipway validate -f - < staging.yaml
+
+  # The mistakes as a JSON list, for an editor or a pipeline
+  slipway validate --output json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(*cobra.Command, []string) error {
+			cluster, err := a.loadSpec()
+			if a.output == "json" {
+				return a.printDiagnostics(err)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s is valid: %s\n", a.file, summary(cluster))
+			return err
+		},
+	}
+}
+
+// printDiagnostics prints what is wrong as a list, an empty one if nothing is. An error of another kind stays one.
+func (a *app) printDiagnostics(err error) error {
+	diagnostics := spec.Errors{}
+	if err != nil && !errors.As(err, &diagnostics) {
+		return err
+	}
+	if err := a.printJSON(diagnostics); err != nil {
+		return err
+	}
+	if len(diagnostics) > 0 {
+		return &exitError{code: exitInvalidSpec}
+	}
+	return nil
+}
+
+// summary is the cluster in one line.
+func summary(c *spec.Cluster) string {
+	controlPlanes := len(c.ControlPlanes())
+	workers := len(c.Nodes()) - controlPlanes
+	return fmt.Sprintf("cluster %s, Kubernetes %s, %s and %s", c.Metadata.Name, c.Spec.Kubernetes.Version,
+		count(controlPlanes, "control-plane node"), count(workers, "worker"))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
