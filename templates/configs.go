@@ -201,3 +201,7 @@ func normalize(patch map[string]any) map[string]any {
 	}
 	return out
 }
+
+// ObserveScript reads what a host is; see provision.Observe for what it prints. SYSCTLS in its environment are the
+// kernel parameters to print.
+func ObserveScript() string { return string(static("observe.sh")) }

@@ -1,0 +1,131 @@
+package provision
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"sort"
+	"strings"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Input is all that desired state is computed from.
+type Input struct {
+	Cluster *spec.Cluster
+	// Machines, one for each of Cluster.Nodes.
+	Machines []spec.Machine
+	// Endpoint is where clients outside the cluster reach the API, "host:port".
+	Endpoint string
+	// Artifacts by name; images are "image/<name>".
+	Artifacts map[string]Artifact
+	// PKI is the table of certificates, fulfilled.
+	PKI *certs.PKI
+	// EncryptionKey encrypts Secrets at rest, 32 bytes.
+	EncryptionKey secret.Bytes
+	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
+	Facts map[string]Facts
+}
+
+// Artifact is a program or an image of the bundle, as hosts see it.
+type Artifact struct {
+	Name, Component, Version string
+	SHA256                   string
+	// Source is the file on the operator's machine, Mounted its place below Machine.Artifacts.
+	Source, Mounted string
+	// Image is the reference that the file gives once imported; empty for programs.
+	Image string
+}
+
+// Path is where the artifact is found on a host.
+func (a Artifact) Path() string {
+	if a.Image != "" {
+		return path.Join("/opt/slipway", a.Component, a.Version, "images", path.Base(a.Mounted))
+	}
+	return path.Join("/opt/slipway", a.Component, a.Version, "bin", a.Name)
+}
+
+// node is one node's view of the input: what the tables in files.go and units.go are functions of.
+type node struct {
+	*Input
+	spec.Node
+	machine spec.Machine
+	facts   Facts
+}
+
+func (in *Input) nodes() ([]node, error) {
+	machines := map[string]spec.Machine{}
+	for _, m := range in.Machines {
+		machines[m.Name] = m
+	}
+	var nodes []node
+	for _, n := range in.Cluster.Nodes() {
+		m, ok := machines[n.Name]
+		if !ok {
+			return nil, fmt.Errorf("node %s has no machine", n.Name)
+		}
+		facts, ok := in.Facts[n.Name]
+		if !ok {
+			facts = Facts{CgroupV2: true, SysResource: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
+		}
+		nodes = append(nodes, node{Input: in, Node: n, machine: m, facts: facts})
+	}
+	return nodes, nil
+}
+
+func (n node) controlPlane() bool { return n.Role == spec.ControlPlane }
+
+func (n node) flannel() bool { return n.Cluster.Spec.Network.Plugin == "flannel" }
+
+// address is where other nodes reach this one.
+func (n node) address() string { return n.machine.Address.String() }
+
+// path of an artifact that the bundle must have.
+func (n node) path(artifact string) string { return n.Artifacts[artifact].Path() }
+
+// controlPlanes are the addresses of all API servers and etcd members, by node name.
+func (in *Input) controlPlanes() []spec.Machine {
+	var machines []spec.Machine
+	for _, m := range in.Machines {
+		if m.Role == spec.ControlPlane {
+			machines = append(machines, m)
+		}
+	}
+	return machines
+}
+
+// APIServers are the "address:6443" of every control plane.
+func (in *Input) APIServers() []string {
+	var servers []string
+	for _, m := range in.controlPlanes() {
+		servers = append(servers, netip.AddrPortFrom(m.Address, apiPort).String())
+	}
+	return servers
+}
+
+// flags renders a command line from slipway's flags and the user's, whose win. Sorted, so that order never differs.
+func flags(own, extra map[string]string) []string {
+	merged := map[string]string{}
+	for _, m := range []map[string]string{own, extra} {
+		for k, v := range m {
+			merged[k] = v
+		}
+	}
+	args := make([]string, 0, len(merged))
+	for k, v := range merged {
+		args = append(args, quote("--"+k+"="+v))
+	}
+	sort.Strings(args)
+	return args
+}
+
+// quote makes a word safe in ExecStart= (systemd.service(5), "Command lines").
+func quote(word string) string {
+	word = strings.NewReplacer(`%`, `%%`, `$`, `$$`).Replace(word)
+	if !strings.ContainsAny(word, " \t\n\"'\\;") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
+}

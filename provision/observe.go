@@ -1,0 +1,216 @@
+package provision
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/templates"
+)
+
+// Observe reads what is on every host, in one round trip each, all side by side, and changes nothing.
+// It looks at the paths of desired and at those that slipway put there before.
+// Errors are joined: one for each host that could not be read.
+func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (State, error) {
+	names := slices.Sorted(maps.Keys(hosts))
+	states, errs := make([]HostState, len(names)), make([]error, len(names))
+	var group errgroup.Group
+	for i, name := range names {
+		group.Go(func() error {
+			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name])
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are kept by host
+	state := State{Hosts: map[string]HostState{}}
+	for i, name := range names {
+		state.Hosts[name] = states[i]
+	}
+	return state, errors.Join(errs...)
+}
+
+func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState, error) {
+	paths := slices.Sorted(maps.Keys(desired.Files))
+	script := "SYSCTLS='" + strings.Join(slices.Sorted(maps.Keys(sysctlTable)), " ") + "'\n" + templates.ObserveScript()
+	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(strings.Join(paths, "\n") + "\n")})
+	if err != nil {
+		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
+	}
+	state, err := parseObservation(string(result.Stdout))
+	if err != nil {
+		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
+	}
+	return state, nil
+}
+
+// observation collects the sections of observe.sh.
+type observation struct {
+	state   HostState
+	digests map[string]string
+	owned   []string
+	units   []map[string]string
+	inputs  map[string]string // by process ID, or by unit for those that have exited
+	facts   map[string]string
+}
+
+// parseObservation reads the output of observe.sh. Output without its end marker was cut off, and is an error.
+func parseObservation(text string) (HostState, error) {
+	o := observation{
+		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}},
+		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
+	}
+	section := ""
+	lines := bufio.NewScanner(strings.NewReader(text))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
+			section = line
+			continue
+		}
+		if err := o.line(section, line); err != nil {
+			return HostState{}, err
+		}
+	}
+	if section != "[end]" {
+		return HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
+	}
+	o.finish()
+	return o.state, lines.Err()
+}
+
+func (o *observation) line(section, line string) error {
+	switch section {
+	case "[facts]":
+		key, value, _ := strings.Cut(line, "=")
+		o.facts[key] = value
+	case "[files]":
+		return o.file(line)
+	case "[digests]":
+		if sum, p, ok := strings.Cut(line, "  "); ok {
+			o.digests[p] = sum
+		}
+	case "[owned]":
+		o.owned = append(o.owned, line)
+	case "[units]":
+		if line == "" {
+			o.units = append(o.units, map[string]string{})
+			return nil
+		}
+		key, value, _ := strings.Cut(line, "=")
+		o.units[len(o.units)-1][key] = value
+	case "[inputs]":
+		key, value, _ := strings.Cut(line, "=")
+		o.inputs[key] = value
+	case "[sysctls]":
+		key, value, _ := strings.Cut(line, "=")
+		o.state.Sysctls[key] = value
+	default:
+		return fmt.Errorf("the host's report has an unknown section %q", section)
+	}
+	return nil
+}
+
+// file parses "type mode owner link path", separated by tabs; the path comes last since it may hold anything.
+func (o *observation) file(line string) error {
+	fields := strings.SplitN(line, "\t", 5)
+	if len(fields) != 5 {
+		return fmt.Errorf("the host's report has a strange file line %q", line)
+	}
+	perm, err := strconv.ParseUint(fields[1], 8, 32)
+	if err != nil {
+		return fmt.Errorf("the host's report has a strange mode in %q", line)
+	}
+	f := File{Mode: fs.FileMode(perm), Owner: fields[2]}
+	switch fields[0] {
+	case "l":
+		f.Mode |= fs.ModeSymlink
+		f.Digest = fields[3]
+	case "d":
+		f.Mode |= fs.ModeDir
+	case "f":
+	default:
+		f.Mode |= fs.ModeIrregular
+	}
+	o.state.Files[fields[4]] = f
+	return nil
+}
+
+func (o *observation) finish() {
+	for p, sum := range o.digests {
+		if f, ok := o.state.Files[p]; ok {
+			f.Digest = sum
+			o.state.Files[p] = f
+		}
+	}
+	for _, p := range o.owned {
+		if f, ok := o.state.Files[p]; ok {
+			f.Why = ownedByUs
+			o.state.Files[p] = f
+		}
+	}
+	for _, u := range o.units {
+		if u["Id"] == "" || u["LoadState"] == "not-found" && u["ActiveState"] == "inactive" {
+			continue
+		}
+		inputs := o.inputs[u["MainPID"]]
+		if u["MainPID"] == "0" {
+			inputs = o.inputs[u["Id"]]
+		}
+		o.state.Units[u["Id"]] = Unit{
+			Enabled: u["UnitFileState"] == "enabled", Active: u["ActiveState"] == "active",
+			Inputs: inputs, State: u["ActiveState"] + "/" + u["SubState"],
+		}
+	}
+	o.state.Facts = o.parseFacts()
+}
+
+// ownedByUs marks observed files that the ownership manifest lists.
+const ownedByUs = "owned"
+
+// capSysResource is CAP_SYS_RESOURCE's bit, linux/capability.h.
+const capSysResource = 24
+
+func (o *observation) parseFacts() Facts {
+	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
+	return Facts{
+		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
+		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
+		SysResource:       hasCapability(o.facts["capbnd"], capSysResource),
+		ConntrackWritable: o.facts["conntrack"] == "1",
+		ResolvConf:        o.facts["resolv"],
+		EtcdData:          o.facts["etcddata"] == "1",
+		Initialized:       o.facts["initialized"] == "1",
+		Systemd:           o.facts["systemd"] == "1",
+		FreeBytes:         free,
+	}
+}
+
+// hasCapability tests a bit of a mask as /proc/PID/status prints it.
+func hasCapability(mask string, bit uint) bool {
+	raw, err := hex.DecodeString(mask)
+	if err != nil || len(raw) != 8 {
+		return false
+	}
+	return raw[7-bit/8]>>(bit%8)&1 == 1
+}
+
+func goArch(machine string) string {
+	switch machine {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	}
+	return machine
+}

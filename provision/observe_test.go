@@ -1,0 +1,164 @@
+package provision
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/templates"
+)
+
+const report = `[facts]
+os=Debian GNU/Linux 12 (bookworm)
+kernel=6.1.0
+machine=x86_64
+cgroup=cgroup2fs
+capbnd=000001fffeffffff
+systemd=1
+etcddata=1
+conntrack=1
+resolv=/etc/resolv.conf
+free=1234
+[files]
+f	600	root:root		/etc/kubernetes/pki/ca.key
+l	777	root:root	/bundles/d1/bin/etcd	/opt/slipway/etcd/v1/bin/etcd
+d	755	root:root		/a path	with a tab
+[digests]
+abcd  /etc/kubernetes/pki/ca.key
+[owned]
+/opt/slipway/etcd/v1/bin/etcd
+/gone
+[units]
+Id=etcd.service
+LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+MainPID=17
+
+Id=images.service
+LoadState=loaded
+ActiveState=active
+SubState=exited
+UnitFileState=disabled
+MainPID=0
+
+Id=none.service
+LoadState=not-found
+ActiveState=inactive
+MainPID=0
+[inputs]
+17=aaaa
+images.service=bbbb
+[sysctls]
+net.ipv4.ip_forward=1
+[end]
+`
+
+func TestParseObservation(t *testing.T) {
+	got, err := parseObservation(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFacts := Facts{
+		OS: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0", Arch: "amd64", CgroupV2: true, SysResource: false,
+		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: true, Systemd: true, FreeBytes: 1234,
+	}
+	if got.Facts != wantFacts {
+		t.Errorf("facts are %+v, want %+v", got.Facts, wantFacts)
+	}
+	files := map[string]File{
+		"/etc/kubernetes/pki/ca.key":    {Mode: 0o600, Owner: "root:root", Digest: "abcd"},
+		"/opt/slipway/etcd/v1/bin/etcd": {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/d1/bin/etcd", Why: ownedByUs},
+		"/a path\twith a tab":           {Mode: fs.ModeDir | 0o755, Owner: "root:root"},
+	}
+	for p, want := range files {
+		f := got.Files[p]
+		if f.Mode != want.Mode || f.Owner != want.Owner || f.Digest != want.Digest || f.Why != want.Why {
+			t.Errorf("%s is %+v, want %+v", p, f, want)
+		}
+	}
+	if len(got.Files) != len(files) {
+		t.Errorf("files are %v", got.Files)
+	}
+	units := map[string]Unit{
+		"etcd.service":   {Enabled: true, Active: true, Inputs: "aaaa", State: "active/running"},
+		"images.service": {Active: true, Inputs: "bbbb", State: "active/exited"},
+	}
+	for name, want := range units {
+		if got.Units[name] != want {
+			t.Errorf("%s is %+v, want %+v", name, got.Units[name], want)
+		}
+	}
+	if len(got.Units) != len(units) || got.Sysctls["net.ipv4.ip_forward"] != "1" {
+		t.Errorf("units are %v, sysctls %v", got.Units, got.Sysctls)
+	}
+}
+
+func TestParseObservationCutOff(t *testing.T) {
+	for _, end := range []string{"[end]\n", "[sysctls]", "[digests]"} {
+		cut, _, _ := strings.Cut(report, end)
+		if _, err := parseObservation(cut); err == nil || !strings.Contains(err.Error(), "cut off") {
+			t.Errorf("a report without %q gives error %v", end, err)
+		}
+	}
+}
+
+func FuzzParseObservation(f *testing.F) {
+	f.Add(report)
+	f.Add("[files]\nx\n[end]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		state, err := parseObservation(text)
+		if err == nil && state.Files == nil {
+			t.Error("no error and no state")
+		}
+	})
+}
+
+// The script runs under a plain sh, prints what the parser reads, and changes nothing.
+func TestObserveScriptOnThisMachine(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file with space")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "SYSCTLS=kernel.ostype\n"+templates.ObserveScript())
+	cmd.Stdin = strings.NewReader(file + "\n" + filepath.Join(dir, "link") + "\n" + filepath.Join(dir, "missing") + "\n")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := parseObservation(string(out))
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, out)
+	}
+	if f := state.Files[file]; f.Mode != 0o600 || f.Digest != digest([]byte("x")) {
+		t.Errorf("the file is %+v", f)
+	}
+	if f := state.Files[filepath.Join(dir, "link")]; f.Mode.Type() != fs.ModeSymlink || f.Digest != "target" {
+		t.Errorf("the link is %+v", f)
+	}
+	if len(state.Files) != 2 || state.Sysctls["kernel.ostype"] != "Linux" || state.Facts.Kernel == "" {
+		t.Errorf("the state is %+v", state)
+	}
+}
+
+func TestObserveNamesTheHostThatFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	hosts := map[string]host.Host{"demo-cp-1": host.Local("demo-cp-1"), "demo-cp-2": host.Local("demo-cp-2")}
+	_, err := Observe(ctx, hosts, State{})
+	for name := range hosts {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("error does not name %s: %v", name, err)
+		}
+	}
+}

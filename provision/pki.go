@@ -1,0 +1,99 @@
+package provision
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	clientcmdlatest "k8s.io/client-go/tools/clientcmd/api/latest"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// kubeconfigRow is a kubeconfig on a host. It points at certificate files, which clients reread: a renewal needs no
+// restart and changes no kubeconfig.
+type kubeconfigRow struct {
+	name string // of the file in /etc/kubernetes, without ".conf"
+	on   func(node) bool
+	user string
+	port int
+	cert string // path without extension
+}
+
+// kubeconfigTable: what speaks for the whole cluster goes to the API server beside it, whose version it must not
+// exceed during an upgrade (the version skew policy); what speaks for the node goes through the node's balancer.
+var kubeconfigTable = []kubeconfigRow{
+	{"controller-manager", node.controlPlane, "system:kube-controller-manager", apiPort, pkiDir + "/controller-manager"},
+	{"scheduler", node.controlPlane, "system:kube-scheduler", apiPort, pkiDir + "/scheduler"},
+	{"kubelet", everywhere, "system:node", balancerPort, "/var/lib/kubelet/pki/kubelet-client"},
+	{"kube-proxy", everywhere, "system:kube-proxy", balancerPort, pkiDir + "/kube-proxy"},
+	{"flannel", node.flannel, "system:flannel", balancerPort, pkiDir + "/flannel"},
+}
+
+// pki adds the certificates, keys and kubeconfigs of a node to files.
+func (n node) pki(files map[string]File) error {
+	for _, f := range n.PKI.Files(certsNode(n.machine)) {
+		files[f.Path] = regular(f.Content.Reveal(), f.Secret, "PKI")
+	}
+	for _, row := range kubeconfigTable {
+		if !row.on(n) {
+			continue
+		}
+		access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: loopbackURL(row.port)}
+		text, err := certs.KubeconfigFiles(access, pkiDir+"/ca.crt", row.cert+".crt", row.cert+".key")
+		if err != nil {
+			return err
+		}
+		files[kubernetesDir+"/"+row.name+".conf"] = regular(text, false, "kubeconfig")
+	}
+	if !n.controlPlane() {
+		return nil
+	}
+	// For people on the machine, with its certificate inside as kubeadm's tools expect it.
+	admin, err := AdminKubeconfig(n.Cluster.Metadata.Name, loopbackURL(balancerPort), n.PKI)
+	if err != nil {
+		return err
+	}
+	files[kubernetesDir+"/admin.conf"] = regular(admin.Reveal(), true, "kubeconfig")
+	return nil
+}
+
+// CertInputs is what the PKI of a cluster depends on.
+func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) certs.Inputs {
+	in := certs.Inputs{
+		ClusterName: c.Metadata.Name, DNSDomain: c.Spec.Network.DNSDomain, APIServiceIP: c.Spec.Network.APIServiceIP(),
+		EndpointSANs: append(append([]string(nil), c.Spec.ControlPlane.CertSANs...), extraSANs...),
+	}
+	for _, m := range machines {
+		in.Nodes = append(in.Nodes, certsNode(m))
+	}
+	return in
+}
+
+func certsNode(m spec.Machine) certs.Node {
+	return certs.Node{Name: m.Name, Address: m.Address, ControlPlane: m.Role == spec.ControlPlane}
+}
+
+func loopbackURL(port int) string { return fmt.Sprintf("https://127.0.0.1:%d", port) }
+
+// AdminKubeconfig is what a person gets: certificate and key inside, for the API at server (a URL).
+func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, error) {
+	access := certs.Access{Cluster: cluster, User: "kubernetes-admin", Server: server}
+	return certs.KubeconfigEmbedded(access, pki.Material[certs.KubernetesCA].Cert, pki.Material[certs.Admin])
+}
+
+// clusterInfo is the kubeconfig in kube-public/cluster-info: how to reach and trust the cluster, and no credentials.
+// Its one cluster has no name, as kubeadm writes it.
+func clusterInfo(in Input) ([]byte, error) {
+	config := clientcmdapi.NewConfig()
+	config.Clusters[""] = &clientcmdapi.Cluster{
+		Server: "https://" + in.Endpoint, CertificateAuthorityData: in.PKI.Material[certs.KubernetesCA].Cert,
+	}
+	text, err := runtime.Encode(clientcmdlatest.Codec, config)
+	if err != nil {
+		return nil, fmt.Errorf("encode cluster-info: %w", err)
+	}
+	return text, nil
+}

@@ -1,0 +1,232 @@
+package provision
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"slipway.dev/slipway/templates"
+)
+
+// Ports, as kubeadm has them; the balancer's is ours.
+const (
+	apiPort      = 6443
+	balancerPort = 6444
+	etcdClient   = 2379
+	etcdPeer     = 2380
+)
+
+const (
+	kubernetesDir = "/etc/kubernetes"
+	pkiDir        = kubernetesDir + "/pki"
+	searchPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// unitRow is one systemd service of the stack.
+type unitRow struct {
+	name string
+	on   func(node) bool
+	unit func(node) templates.Unit
+	// programs and files are what the service reads at its start and does not reload: a change restarts it.
+	// Certificates, keys and CA bundles are reloaded by all of them.
+	programs, files []string
+}
+
+func everywhere(node) bool { return true }
+
+// unitTable is the stack. The order is for readers: systemd starts all at once, along After.
+var unitTable = []unitRow{
+	{"containerd.service", everywhere, containerdUnit, []string{"containerd"}, []string{"/etc/containerd/config.toml"}},
+	{"slipway-balancer.service", everywhere, balancerUnit, []string{"slipway"}, nil},
+	{"etcd.service", node.controlPlane, etcdUnit, []string{"etcd"}, nil},
+	{"kube-apiserver.service", node.controlPlane, apiServerUnit, []string{"kube-apiserver"},
+		[]string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}},
+	{"kube-controller-manager.service", node.controlPlane, controllerManagerUnit, []string{"kube-controller-manager"},
+		[]string{kubernetesDir + "/controller-manager.conf", pkiDir + "/sa.key"}},
+	{"kube-scheduler.service", node.controlPlane, schedulerUnit, []string{"kube-scheduler"},
+		[]string{schedulerFile, kubernetesDir + "/scheduler.conf"}},
+	{"kubelet.service", everywhere, kubeletUnit, []string{"kubelet"}, []string{kubeletFile, kubernetesDir + "/kubelet.conf"}},
+	{"kube-proxy.service", everywhere, proxyUnit, []string{"kube-proxy"}, []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}},
+	{"flanneld.service", node.flannel, flannelUnit, []string{"flanneld"}, []string{flannelFile, kubernetesDir + "/flannel.conf"}},
+	{"slipway-images.service", everywhere, imagesUnit, []string{"image/pause", "image/coredns"}, nil},
+}
+
+func containerdUnit(n node) templates.Unit {
+	return templates.Unit{
+		Description: "containerd, the container runtime", Type: "notify",
+		Exec: n.path("containerd"), Args: []string{"--config=/etc/containerd/config.toml"},
+		Env:      []string{"PATH=" + n.binDir("containerd") + ":" + n.binDir("runc") + ":" + searchPath},
+		Delegate: true, KillProcess: true, OOMScoreAdjust: n.protect(-999),
+	}
+}
+
+func balancerUnit(n node) templates.Unit {
+	return templates.Unit{
+		Description: "slipway balancer, this node's way to the API servers", Type: "notify",
+		Exec: n.path("slipway"), Args: []string{"balancer", "--config=" + balancerFile},
+		OOMScoreAdjust: n.protect(-998),
+	}
+}
+
+func etcdUnit(n node) templates.Unit {
+	var members []string
+	for _, m := range n.controlPlanes() {
+		members = append(members, m.Name+"=https://"+netip.AddrPortFrom(m.Address, etcdPeer).String())
+	}
+	client := "https://" + netip.AddrPortFrom(n.machine.Address, etcdClient).String()
+	peer := "https://" + netip.AddrPortFrom(n.machine.Address, etcdPeer).String()
+	args := map[string]string{
+		"name": n.Name, "data-dir": "/var/lib/etcd",
+		"listen-client-urls":    client + ",https://127.0.0.1:" + strconv.Itoa(etcdClient),
+		"advertise-client-urls": client,
+		"listen-peer-urls":      peer, "initial-advertise-peer-urls": peer,
+		"initial-cluster":       strings.Join(members, ","),
+		"initial-cluster-state": "new", "initial-cluster-token": n.Cluster.Metadata.Name,
+		"listen-metrics-urls": "http://127.0.0.1:2381",
+		"cert-file":           pkiDir + "/etcd/server.crt", "key-file": pkiDir + "/etcd/server.key",
+		"trusted-ca-file": pkiDir + "/etcd/ca.crt", "client-cert-auth": "true",
+		"peer-cert-file": pkiDir + "/etcd/peer.crt", "peer-key-file": pkiDir + "/etcd/peer.key",
+		"peer-trusted-ca-file": pkiDir + "/etcd/ca.crt", "peer-client-cert-auth": "true",
+		"tls-min-version":                "TLS1.2",
+		"feature-gates":                  "InitialCorruptCheck=true",
+		"watch-progress-notify-interval": "5s",
+	}
+	return templates.Unit{
+		Description: "etcd, the cluster's store", Type: "notify",
+		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
+		OOMScoreAdjust: n.protect(-999),
+	}
+}
+
+func apiServerUnit(n node) templates.Unit {
+	network := n.Cluster.Spec.Network
+	issuer := "https://kubernetes.default.svc." + network.DNSDomain
+	args := map[string]string{
+		"advertise-address": n.address(), "secure-port": strconv.Itoa(apiPort),
+		"allow-privileged":   "true",
+		"authorization-mode": "Node,RBAC", "authentication-config": authenticationFile,
+		"client-ca-file":           pkiDir + "/ca.crt",
+		"enable-admission-plugins": "NodeRestriction", "admission-control-config-file": admissionFile,
+		"enable-bootstrap-token-auth": "true",
+		"etcd-servers":                "https://127.0.0.1:" + strconv.Itoa(etcdClient),
+		"etcd-cafile":                 pkiDir + "/etcd/ca.crt",
+		"etcd-certfile":               pkiDir + "/apiserver-etcd-client.crt", "etcd-keyfile": pkiDir + "/apiserver-etcd-client.key",
+		"kubelet-certificate-authority":   pkiDir + "/ca.crt",
+		"kubelet-client-certificate":      pkiDir + "/apiserver-kubelet-client.crt",
+		"kubelet-client-key":              pkiDir + "/apiserver-kubelet-client.key",
+		"kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
+		"proxy-client-cert-file":          pkiDir + "/front-proxy-client.crt", "proxy-client-key-file": pkiDir + "/front-proxy-client.key",
+		"requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt", "requestheader-allowed-names": "front-proxy-client",
+		"requestheader-extra-headers-prefix": "X-Remote-Extra-", "requestheader-group-headers": "X-Remote-Group",
+		"requestheader-username-headers":   "X-Remote-User",
+		"service-account-issuer":           issuer,
+		"service-account-key-file":         pkiDir + "/sa.pub",
+		"service-account-signing-key-file": pkiDir + "/sa.key",
+		"service-cluster-ip-range":         network.ServiceSubnet,
+		"tls-cert-file":                    pkiDir + "/apiserver.crt", "tls-private-key-file": pkiDir + "/apiserver.key",
+		"tls-min-version":            "VersionTLS12",
+		"encryption-provider-config": encryptionFile, "encryption-provider-config-automatic-reload": "true",
+		"audit-policy-file": auditPolicyFile, "audit-log-path": "/var/log/kubernetes/audit.log",
+		"audit-log-maxage": "30", "audit-log-maxbackup": "10", "audit-log-maxsize": "100",
+		"profiling": "false",
+	}
+	return templates.Unit{
+		Description: "kube-apiserver", Type: "notify", After: []string{"etcd.service"},
+		Pre:  []string{"/bin/mkdir -p -m 0700 /var/log/kubernetes"},
+		Exec: n.path("kube-apiserver"), Args: flags(args, n.Cluster.Spec.Kubernetes.APIServer.ExtraArgs),
+		OOMScoreAdjust: n.protect(-997),
+	}
+}
+
+func controllerManagerUnit(n node) templates.Unit {
+	conf := kubernetesDir + "/controller-manager.conf"
+	network := n.Cluster.Spec.Network
+	args := map[string]string{
+		"kubeconfig": conf, "authentication-kubeconfig": conf, "authorization-kubeconfig": conf,
+		"allocate-node-cidrs": "true", "cluster-cidr": network.PodSubnet, "service-cluster-ip-range": network.ServiceSubnet,
+		"bind-address": "127.0.0.1", "cluster-name": n.Cluster.Metadata.Name,
+		"client-ca-file": pkiDir + "/ca.crt", "requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt",
+		"cluster-signing-cert-file": pkiDir + "/ca.crt", "cluster-signing-key-file": pkiDir + "/ca.key",
+		"cluster-signing-duration":         n.Cluster.Spec.PKI.LeafDuration().String(),
+		"controllers":                      "*,bootstrapsigner,tokencleaner",
+		"leader-elect":                     "true",
+		"profiling":                        "false",
+		"root-ca-file":                     pkiDir + "/ca.crt",
+		"service-account-private-key-file": pkiDir + "/sa.key", "use-service-account-credentials": "true",
+		"tls-cert-file": pkiDir + "/controller-manager-server.crt", "tls-private-key-file": pkiDir + "/controller-manager-server.key",
+		"tls-min-version": "VersionTLS12",
+	}
+	return templates.Unit{
+		Description: "kube-controller-manager", Type: "simple", After: []string{"kube-apiserver.service"},
+		Exec: n.path("kube-controller-manager"), Args: flags(args, n.Cluster.Spec.Kubernetes.ControllerManager.ExtraArgs),
+	}
+}
+
+func schedulerUnit(n node) templates.Unit {
+	conf := kubernetesDir + "/scheduler.conf"
+	args := map[string]string{
+		"config": schedulerFile, "authentication-kubeconfig": conf, "authorization-kubeconfig": conf,
+		"bind-address": "127.0.0.1", "client-ca-file": pkiDir + "/ca.crt",
+		"requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt",
+		"tls-cert-file":                pkiDir + "/scheduler-server.crt", "tls-private-key-file": pkiDir + "/scheduler-server.key",
+		"tls-min-version": "VersionTLS12",
+	}
+	return templates.Unit{
+		Description: "kube-scheduler", Type: "simple", After: []string{"kube-apiserver.service"},
+		Exec: n.path("kube-scheduler"), Args: flags(args, n.Cluster.Spec.Kubernetes.Scheduler.ExtraArgs),
+	}
+}
+
+func kubeletUnit(n node) templates.Unit {
+	args := map[string]string{
+		"config": kubeletFile, "kubeconfig": kubernetesDir + "/kubelet.conf",
+		"hostname-override": n.Name, "node-ip": n.address(),
+	}
+	return templates.Unit{
+		Description: "kubelet", Type: "notify", After: []string{"containerd.service", "slipway-balancer.service"},
+		Exec: n.path("kubelet"), Args: flags(args, n.Cluster.Spec.Kubernetes.Kubelet.ExtraArgs),
+		KillProcess: true, OOMScoreAdjust: n.protect(-999),
+	}
+}
+
+func proxyUnit(n node) templates.Unit {
+	return templates.Unit{
+		Description: "kube-proxy", Type: "simple", After: []string{"slipway-balancer.service"},
+		Exec: n.path("kube-proxy"), Args: flags(map[string]string{"config": proxyFile}, n.Cluster.Spec.Kubernetes.Proxy.ExtraArgs),
+		OOMScoreAdjust: n.protect(-999),
+	}
+}
+
+func flannelUnit(n node) templates.Unit {
+	args := map[string]string{
+		"kube-subnet-mgr": "true", "kubeconfig-file": kubernetesDir + "/flannel.conf",
+		"net-config-path": flannelFile, "iface": n.address(), "ip-masq": "true",
+	}
+	return templates.Unit{
+		Description: "flanneld, the pod network", Type: "notify", After: []string{"slipway-balancer.service"},
+		Exec: n.path("flanneld"), Args: flags(args, nil), Env: []string{"NODE_NAME=" + n.Name},
+	}
+}
+
+func imagesUnit(n node) templates.Unit {
+	load := n.path("ctr") + " --namespace=k8s.io images import "
+	return templates.Unit{
+		Description: "Images that come with the bundle", Type: "oneshot", After: []string{"containerd.service", "kubelet.service"},
+		Pre:   []string{load + n.path("image/pause")},
+		Exec:  load + n.path("image/coredns"),
+		Stamp: "slipway-images.service",
+	}
+}
+
+func (n node) binDir(artifact string) string {
+	p := n.path(artifact)
+	return p[:strings.LastIndexByte(p, '/')]
+}
+
+// protect gives an OOM score adjustment where the host may grant one.
+func (n node) protect(score int) int {
+	if !n.facts.SysResource {
+		return 0
+	}
+	return score
+}

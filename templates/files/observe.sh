@@ -1,0 +1,49 @@
+# Prints what a host is, in sections that provision parses. Reads only. Stdin: paths, one a line, that matter.
+# GNU find prints type, mode, owner and link target of them all in one process.
+state=/var/lib/slipway
+list=$(mktemp) || exit 1
+trap 'rm -f "$list"' EXIT
+{ cat; cat $state/owned 2>/dev/null; } | sort -u | tr '\n' '\0' >"$list"
+
+echo '[facts]'
+. /etc/os-release 2>/dev/null
+echo "os=${PRETTY_NAME:-unknown}"
+echo "kernel=$(uname -r)"
+echo "machine=$(uname -m)"
+echo "cgroup=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
+sed -n 's/^CapBnd:[[:space:]]*/capbnd=/p' /proc/self/status
+[ -d /run/systemd/system ] && echo systemd=1
+[ -d /var/lib/etcd/member ] && echo etcddata=1
+[ -f $state/initialized ] && echo initialized=1
+max=/proc/sys/net/netfilter/nf_conntrack_max
+if [ ! -e $max ] || stat -c %A $max | grep -q w; then echo conntrack=1; fi
+for f in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
+  if grep -E '^nameserver' "$f" 2>/dev/null | grep -qvE '^nameserver[[:space:]]+(127\.|::1)'; then echo "resolv=$f"; break; fi
+done
+echo "free=$(df -B1 --output=avail /var 2>/dev/null | tail -n 1 | tr -d ' ')"
+
+echo '[files]'
+xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%l\t%p\n" 2>/dev/null; true' find <"$list"
+
+echo '[digests]'
+xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -exec sha256sum {} + 2>/dev/null; true' find <"$list"
+
+echo '[owned]'
+cat $state/owned 2>/dev/null
+
+echo '[units]'
+units=$(tr '\0' '\n' <"$list" | sed -n 's|^/etc/systemd/system/\(.*\.service\)$|\1|p')
+[ -z "$units" ] || systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,NeedDaemonReload $units
+
+echo '[inputs]'
+for pid in $( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$'); do
+  tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n "s/^SLIPWAY_INPUTS=/$pid=/p"
+done
+for f in /run/slipway/*; do [ -f "$f" ] && echo "${f##*/}=$(cat "$f")"; done
+
+echo '[sysctls]'
+for key in $SYSCTLS; do
+  file=/proc/sys/$(echo "$key" | tr . /)
+  [ -r "$file" ] && echo "$key=$(cat "$file")"
+done
+echo '[end]'
