@@ -1,0 +1,89 @@
+package local
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+)
+
+// DefaultSubnet is the machine network where the spec names none.
+const DefaultSubnet = "10.89.0.0/24"
+
+// Places in the subnet, counted from its base. The gateway is Docker's; what lies between is kept free.
+const (
+	gatewayOffset  = 1
+	balancerOffset = 10
+	machineOffset  = 11
+)
+
+// Ports on 127.0.0.1. SSH stays below the range from which Linux and macOS take the source ports of outgoing
+// connections (32768 and 49152 and up), so that a stopped machine finds its port free again.
+const (
+	firstAPIPort = 16443
+	lastAPIPort  = 16999
+	firstSSHPort = 20000
+	lastSSHPort  = 31999
+)
+
+// nth is the address at offset n from the subnet's base, or an error where the subnet is too small.
+func nth(subnet netip.Prefix, n int) (netip.Addr, error) {
+	a := subnet.Masked().Addr()
+	for range n {
+		a = a.Next()
+	}
+	// The last address is the broadcast address.
+	if !subnet.Contains(a) || !subnet.Contains(a.Next()) {
+		return netip.Addr{}, fmt.Errorf(
+			"machine network %s has no address number %d; set spec.provider.local.subnet to a larger one, such as %s",
+			subnet, n, DefaultSubnet)
+	}
+	return a, nil
+}
+
+// assignAddresses gives every name an address: those in have keep theirs for ever, the others take the lowest that
+// is free, in the order of names.
+func assignAddresses(subnet netip.Prefix, names []string, have map[string]netip.Addr) (map[string]netip.Addr, error) {
+	taken := map[netip.Addr]bool{}
+	for _, a := range have {
+		taken[a] = true
+	}
+	out := make(map[string]netip.Addr, len(names))
+	next := machineOffset
+	for _, name := range names {
+		if a, ok := have[name]; ok {
+			out[name] = a
+			continue
+		}
+		for {
+			a, err := nth(subnet, next)
+			if err != nil {
+				return nil, err
+			}
+			next++
+			if !taken[a] {
+				out[name] = a
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// choosePort looks for a free port between first and last, beginning at start; what it is for is for the error.
+func choosePort(what string, start, first, last int, free func(port int) bool) (int, error) {
+	n := last - first + 1
+	for i := range n {
+		if port := first + (start-first+i)%n; free(port) {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("no port for %s is free on 127.0.0.1 between %d and %d; end what uses them", what, first, last)
+}
+
+// portStart is a place between first and last that name decides: a machine made anew gets the port it had, and
+// clusters rarely meet.
+func portStart(name string, first, last int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	return first + int(h.Sum32()%uint32(last-first+1)) //nolint:gosec // ports are small and positive
+}

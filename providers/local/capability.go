@@ -1,0 +1,75 @@
+package local
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// capabilities are Linux's, by number: include/uapi/linux/capability.h.
+var capabilities = [...]string{
+	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+	"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+	"SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+	"MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+	"PERFMON", "BPF", "CHECKPOINT_RESTORE",
+}
+
+// newNames is the first capability whose name Docker 20.10 (API 1.41) does not know yet.
+const newNames = 38
+
+// known is how many capabilities, from 0, a daemon of this API version can name.
+func known(apiVersion string) int {
+	major, minor, _ := strings.Cut(apiVersion, ".")
+	if n, err := strconv.Atoi(minor); major == "1" && err == nil && n < 42 {
+		return newNames
+	}
+	return len(capabilities)
+}
+
+// capAdd is what to ask for of a bounding set: nil where everything nameable is in it, which is --privileged.
+func capAdd(bounding uint64, known int) []string {
+	var names []string
+	for i, name := range capabilities[:known] {
+		if bounding&(1<<i) != 0 {
+			names = append(names, "CAP_"+name)
+		}
+	}
+	if len(names) == known {
+		return nil
+	}
+	return names
+}
+
+// boundingSet reads CapBnd from a /proc/PID/status.
+func boundingSet(status []byte) (uint64, error) {
+	for s := bufio.NewScanner(bytes.NewReader(status)); s.Scan(); {
+		if v, ok := strings.CutPrefix(s.Text(), "CapBnd:"); ok {
+			return strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+		}
+	}
+	return 0, fmt.Errorf("no CapBnd line in %d bytes", len(status))
+}
+
+// daemonBounding is the bounding set of the dockerd on this machine; false where none can be seen, as with
+// Docker Desktop, whose daemon has every capability in a machine of its own.
+func daemonBounding(proc string) (uint64, bool) {
+	comms, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	for _, comm := range comms {
+		if b, err := os.ReadFile(comm); err != nil || strings.TrimSpace(string(b)) != "dockerd" { //nolint:gosec // under /proc
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(comm), "status")) //nolint:gosec // under /proc
+		if err != nil {
+			return 0, false
+		}
+		set, err := boundingSet(status)
+		return set, err == nil
+	}
+	return 0, false
+}

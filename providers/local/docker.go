@@ -1,0 +1,116 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+// pingTimeout is how long a daemon may take to say that it is there.
+const pingTimeout = 5 * time.Second
+
+// newDocker makes a client for DOCKER_HOST, or for the first socket found at the places where Docker puts one.
+func newDocker() (*client.Client, error) {
+	opts := []client.Opt{client.FromEnv}
+	if os.Getenv(client.EnvOverrideHost) == "" {
+		if socket := findSocket(); socket != "" {
+			opts = append(opts, client.WithHost("unix://"+socket))
+		}
+	}
+	docker, err := client.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("docker: %w; check DOCKER_HOST and the other DOCKER_ variables", err)
+	}
+	if host := docker.DaemonHost(); !strings.HasPrefix(host, "unix://") && !strings.HasPrefix(host, "npipe://") {
+		return nil, fmt.Errorf("docker at %s is on another computer: local machines mount files of this one; "+
+			"unset DOCKER_HOST to use the Docker of this computer", host)
+	}
+	return docker, nil
+}
+
+// findSocket returns the socket of Docker Engine, or those of Docker Desktop and Colima, which run no system-wide one.
+func findSocket() string {
+	home, _ := os.UserHomeDir()
+	for _, s := range []string{
+		"/var/run/docker.sock",
+		filepath.Join(home, ".docker/run/docker.sock"),
+		filepath.Join(home, ".docker/desktop/docker.sock"),
+		filepath.Join(home, ".colima/default/docker.sock"),
+	} {
+		if _, err := os.Stat(s); err == nil {
+			return s
+		}
+	}
+	return ""
+}
+
+// connect makes sure that Docker is there and is one that can run machines.
+func (p *Local) connect(ctx context.Context) error {
+	if p.api != "" {
+		return nil
+	}
+	tctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	pong, err := p.docker.Ping(tctx, client.PingOptions{NegotiateAPIVersion: true})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return unreachable(p.docker.DaemonHost(), err)
+	}
+	if pong.OSType != "linux" {
+		return fmt.Errorf("docker at %s runs %s containers; local machines need Linux ones: switch it over",
+			p.docker.DaemonHost(), pong.OSType)
+	}
+	p.api = pong.APIVersion
+	return nil
+}
+
+// unreachable says why Docker does not answer at host, and what to do.
+func unreachable(host string, err error) error {
+	remedy := "start it (`systemctl start docker`, or Docker Desktop), or point DOCKER_HOST at the one that runs"
+	socket := strings.TrimPrefix(host, "unix://")
+	switch _, serr := os.Stat(socket); {
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "join its group (`usermod -aG docker $USER`, then log in again) or run as root"
+	case errors.Is(serr, fs.ErrNotExist):
+		remedy = "install Docker and start it, or point DOCKER_HOST at the one that runs"
+	}
+	return fmt.Errorf("docker does not answer at %s, and local machines are made with it: %w; %s", host, err, remedy)
+}
+
+// removeContainer removes a container and its anonymous volumes, running or not; none is no error.
+func (p *Local) removeContainer(ctx context.Context, id, name string) error {
+	_, err := p.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	switch {
+	case err == nil, cerrdefs.IsNotFound(err):
+		return nil
+	case !cerrdefs.IsConflict(err): // somebody else is removing it
+		return fmt.Errorf("remove container %s: %w", name, err)
+	}
+	wait := p.docker.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionRemoved})
+	select {
+	case <-wait.Result:
+		return nil
+	case err := <-wait.Error:
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("remove container %s: %w", name, err)
+	}
+}
+
+// portTaken tells whether a container could not be started because of a published port.
+func portTaken(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "port is already allocated") ||
+		strings.Contains(err.Error(), "address already in use"))
+}

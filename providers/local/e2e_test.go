@@ -1,0 +1,244 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/crypto/ssh"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// e2e opens a cluster of its own on the real Docker, and proves at the end that nothing of it is left.
+// SLIPWAY_E2E asks for it, SLIPWAY_CACHE_DIR saves making the image.
+func e2e(t *testing.T, name string, controlPlanes, workers int) (*Local, Options) {
+	t.Helper()
+	if os.Getenv("SLIPWAY_E2E") == "" {
+		t.Skip("needs Docker; set SLIPWAY_E2E=1")
+	}
+	o := Options{StateDir: filepath.Join(t.TempDir(), name), CacheDir: os.Getenv("SLIPWAY_CACHE_DIR")}
+	if o.CacheDir == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.CacheDir = filepath.Join(dir, "slipway")
+	}
+	p, err := Open(testCluster(name, controlPlanes, workers), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Destroy(context.Background(), nil); err != nil {
+			t.Errorf("destroy: %v", err)
+		}
+		if left := remains(t, p); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+	return p, o
+}
+
+func testCluster(name string, controlPlanes, workers int) *spec.Cluster {
+	return &spec.Cluster{
+		Metadata: spec.Metadata{Name: name},
+		Spec: spec.ClusterSpec{
+			Provider: spec.Provider{Local: &spec.LocalProvider{Subnet: "10.88.77.0/24"}},
+			NodePools: []spec.NodePool{
+				{Name: "cp", Role: spec.ControlPlane, Replicas: controlPlanes},
+				{Name: "worker", Role: spec.Worker, Replicas: workers},
+			},
+		},
+	}
+}
+
+// remains lists every Docker object that carries the cluster's label or name.
+func remains(t *testing.T, p *Local) []string {
+	t.Helper()
+	ctx := context.Background()
+	label := client.Filters{}.Add("label", labelCluster+"="+p.cluster)
+	containers, err1 := p.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: label})
+	networks, err2 := p.docker.NetworkList(ctx, client.NetworkListOptions{Filters: label})
+	volumes, err3 := p.docker.VolumeList(ctx, client.VolumeListOptions{Filters: label})
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var left []string
+	for _, c := range containers.Items {
+		left = append(left, c.Names...)
+	}
+	for _, n := range networks.Items {
+		left = append(left, n.Name)
+	}
+	for _, v := range volumes.Items {
+		left = append(left, v.Name)
+	}
+	return left
+}
+
+// run executes a command over SSH, accepting no host key but the pinned one.
+func run(t *testing.T, m spec.Machine, command string) string {
+	t.Helper()
+	signer, err := ssh.ParsePrivateKey(m.SSHKey.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.HostKeys) != 1 {
+		t.Fatalf("%s: %d pinned host keys", m.Name, len(m.HostKeys))
+	}
+	pinned, _, _, _, err := ssh.ParseAuthorizedKey([]byte(m.HostKeys[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ssh.Dial("tcp", m.SSHAddress, &ssh.ClientConfig{
+		User: m.SSHUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		HostKeyCallback: ssh.FixedHostKey(pinned), Timeout: 5 * time.Second,
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", m.Name, err)
+	}
+	defer func() { _ = c.Close() }()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	s.Stderr = &stderr
+	out, err := s.Output(command)
+	if err != nil {
+		t.Fatalf("%s: %s: %v: %s%s", m.Name, command, err, out, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// want checks what a command prints on a machine.
+func want(t *testing.T, m spec.Machine, command, printed string) {
+	t.Helper()
+	if got := run(t, m, command); got != printed {
+		t.Errorf("%s: %s: got %q, want %q", m.Name, command, got, printed)
+	}
+}
+
+func TestMachines(t *testing.T) {
+	p, o := e2e(t, "slwlocal", 1, 1)
+	ctx := t.Context()
+	var events []string
+	report := func(name, what string) { events = append(events, name+": "+what) }
+
+	began := time.Now()
+	infra, err := p.Ensure(ctx, report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("2 machines answer SSH after %.2f s", time.Since(began).Seconds())
+	if got := names(infra.Machines); !slices.Equal(got, []string{"slwlocal-cp-1", "slwlocal-worker-1"}) {
+		t.Fatalf("machines %v", got)
+	}
+	for i, m := range infra.Machines {
+		want(t, m, "systemctl is-system-running --wait", "running")
+		want(t, m, "hostname", m.Name)
+		want(t, m, "hostname -I", fmt.Sprintf("10.88.77.%d", 11+i))
+		want(t, m, "test -c /dev/kmsg && test -w /sys/fs/cgroup && findmnt -no PROPAGATION / | cut -d, -f1", "shared")
+		want(t, m, "findmnt -no FSTYPE /run", "tmpfs")
+		want(t, m, "stat -c '%a %U' /etc/ssh/ssh_host_ed25519_key", "600 root")
+		want(t, m, "touch "+Bundles+"/x 2>/dev/null || echo read-only", "read-only")
+		if fs := run(t, m, "stat -f -c %T /var"); strings.Contains(fs, "overlay") {
+			t.Errorf("%s: /var is on %s", m.Name, fs)
+		}
+		want(t, m, "getent hosts "+infra.Machines[1-i].Name+" | cut -d' ' -f1", infra.Machines[1-i].Address.String())
+	}
+	if a, b := run(t, infra.Machines[0], "cat /etc/machine-id"), run(t, infra.Machines[1], "cat /etc/machine-id"); a == b {
+		t.Errorf("both machines have the id %q", a)
+	}
+
+	// A second Ensure makes nothing anew and reports no more than that all is well.
+	events = nil
+	again, err := p.Ensure(ctx, report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range again.Machines {
+		if m.SSHAddress != infra.Machines[i].SSHAddress || m.HostKeys[0] != infra.Machines[i].HostKeys[0] {
+			t.Errorf("%s changed by a second Ensure", m.Name)
+		}
+	}
+	if s := strings.Join(events, "\n"); strings.Contains(s, "creating") || strings.Contains(s, "starting") {
+		t.Errorf("a second Ensure did: %s", s)
+	}
+
+	powerCycle(t, p, infra.Machines[1])
+	lostState(t, p, o)
+}
+
+// powerCycle stops a machine and lets Ensure start it.
+func powerCycle(t *testing.T, p *Local, m spec.Machine) {
+	t.Helper()
+	run(t, m, "echo kept > /var/lib/slipway-test; echo kept > /etc/slipway-test; echo gone > /run/slipway-test; "+
+		"echo logged before | systemd-cat -t slipway-test; sync")
+	if _, err := p.docker.ContainerStop(t.Context(), m.Name, client.ContainerStopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	infra, err := p.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := infra.States[m.Name]; !strings.HasPrefix(s, "exited") {
+		t.Errorf("state of a stopped machine: %q", s)
+	}
+	if infra, err = p.Ensure(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if s := infra.States[m.Name]; s != spec.MachineRunning {
+		t.Errorf("state of a machine that was started again: %q", s)
+	}
+	// The same port, address and host key as before: run accepts no other.
+	want(t, m, "cat /var/lib/slipway-test /etc/slipway-test; ls /run/slipway-test 2>/dev/null || echo gone", "kept\nkept\ngone")
+	want(t, m, "hostname -I", m.Address.String())
+	want(t, m, "systemctl is-system-running --wait", "running")
+	want(t, m, "journalctl --no-pager -o cat -t slipway-test", "logged before")
+}
+
+// lostState proves that machines whose keys are lost are refused with a remedy, and can be found and destroyed.
+func lostState(t *testing.T, p *Local, o Options) {
+	t.Helper()
+	o.StateDir = t.TempDir()
+	other, err := Open(testCluster(p.cluster, 1, 1), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Ensure(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "state directory was lost") {
+		t.Errorf("Ensure without the keys: %v", err)
+	}
+	named, err := OpenNamed(p.cluster, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	infra, err := named.Find(t.Context())
+	if err != nil || len(infra.Machines) != 2 {
+		t.Fatalf("Find by name: %v, %v", infra, err)
+	}
+	if err := named.Destroy(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if left := remains(t, p); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func names(machines []spec.Machine) []string {
+	var out []string
+	for _, m := range machines {
+		out = append(out, m.Name)
+	}
+	return out
+}

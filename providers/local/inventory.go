@@ -1,0 +1,162 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Labels of our Docker objects. What a later run must know and Docker does not say otherwise is in them; none is secret.
+const (
+	labelCluster  = "slipway.dev/cluster"
+	labelPool     = "slipway.dev/pool"
+	labelRole     = "slipway.dev/role"     // a spec.Role, or roleBalancer
+	labelMachine  = "slipway.dev/machine"  // of volumes: whose
+	labelAddress  = "slipway.dev/address"  // in the machine network
+	labelSSHPort  = "slipway.dev/ssh-port" // on 127.0.0.1
+	labelAPIPort  = "slipway.dev/api-port" // on 127.0.0.1; of the network and the balancer
+	labelKeys     = "slipway.dev/keys"     // digest of the public keys that were put in
+	labelBundles  = "slipway.dev/bundles"  // the directory mounted at Bundles
+	labelBalancer = "slipway.dev/balancer" // digest of how the balancer was started
+)
+
+const roleBalancer = "balancer"
+
+// found is a container of ours.
+type found struct {
+	id, name string
+	state    container.ContainerState
+	status   string // Docker's words, "Exited (137) 2 minutes ago"
+	labels   map[string]string
+}
+
+// describeState is the state for people.
+func (f found) describeState() string {
+	if f.state == container.StateRunning {
+		return spec.MachineRunning
+	}
+	return strings.ToLower(f.status)
+}
+
+// unstarted tells of a container that never ran or is half gone: it holds nothing, and may lack its keys.
+func (f found) unstarted() bool {
+	return f.state == container.StateCreated || f.state == container.StateDead || f.state == container.StateRemoving
+}
+
+// inventory is what Docker has of the cluster.
+type inventory struct {
+	machines []found
+	balancer *found
+	networks []network.Summary
+	// others are all other networks, whose subnets are taken.
+	others []network.Summary
+	// ports on 127.0.0.1 that machines and balancers have been promised, of any cluster, running or not.
+	ports map[int]bool
+}
+
+// machine returns the container of that name, nil where there is none.
+func (inv *inventory) machine(name string) *found {
+	for i := range inv.machines {
+		if inv.machines[i].name == name {
+			return &inv.machines[i]
+		}
+	}
+	return nil
+}
+
+// apiPort is the port that was pinned, the balancer's before the network's; 0 where none was.
+func (inv *inventory) apiPort() int {
+	var label string
+	if inv.balancer != nil {
+		label = inv.balancer.labels[labelAPIPort]
+	} else if len(inv.networks) > 0 {
+		label = inv.networks[0].Labels[labelAPIPort]
+	}
+	port, _ := strconv.Atoi(label)
+	return port
+}
+
+// free tells whether a port of 127.0.0.1 is promised to nobody and in use by nobody.
+func (inv *inventory) free(port int) bool {
+	if inv.ports[port] {
+		return false
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// inventory asks Docker what there is.
+func (p *Local) inventory(ctx context.Context) (*inventory, error) {
+	inv := &inventory{ports: map[int]bool{}}
+	containers, err := p.docker.ContainerList(ctx, client.ContainerListOptions{
+		All: true, Filters: client.Filters{}.Add("label", labelCluster),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	for _, c := range containers.Items {
+		for _, l := range []string{labelSSHPort, labelAPIPort} {
+			if port, err := strconv.Atoi(c.Labels[l]); err == nil {
+				inv.ports[port] = true
+			}
+		}
+		if c.Labels[labelCluster] != p.cluster || len(c.Names) == 0 {
+			continue
+		}
+		f := found{id: c.ID, name: strings.TrimPrefix(c.Names[0], "/"), state: c.State, status: c.Status, labels: c.Labels}
+		if c.Labels[labelRole] == roleBalancer {
+			inv.balancer = &f
+		} else {
+			inv.machines = append(inv.machines, f)
+		}
+	}
+	networks, err := p.docker.NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	for _, n := range networks.Items {
+		if n.Labels[labelCluster] == p.cluster {
+			inv.networks = append(inv.networks, n)
+			continue
+		}
+		inv.others = append(inv.others, n)
+		if port, err := strconv.Atoi(n.Labels[labelAPIPort]); err == nil {
+			inv.ports[port] = true
+		}
+	}
+	return inv, nil
+}
+
+// describe makes a machine of a container's labels and our keys.
+func (p *Local) describe(f found, user keyPair) (spec.Machine, error) {
+	address, err := netip.ParseAddr(f.labels[labelAddress])
+	if err != nil {
+		return spec.Machine{}, fmt.Errorf("container %s carries no address in its label %s: %w; destroy the cluster",
+			f.name, labelAddress, err)
+	}
+	m := spec.Machine{
+		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
+		SSHAddress: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), SSHUser: "root", SSHKey: user.private,
+		Address: address, Artifacts: Bundles,
+	}
+	if host, err := loadKey(p.keyDir(), f.name); err == nil {
+		m.HostKeys = []string{host.public}
+	}
+	return m, nil
+}
+
+// bundlesDir is what machines see at Bundles.
+func (p *Local) bundlesDir() string { return filepath.Join(p.o.CacheDir, "bundles") }

@@ -1,0 +1,229 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Bundles is where a machine sees the operator's bundles, read-only.
+const Bundles = "/var/lib/slipway-bundles"
+
+// Options are those of package providers.
+type Options struct {
+	StateDir string // the cluster's own
+	CacheDir string // shared by clusters
+	Slipway  string // the binary below Bundles, for the balancer; empty: no balancer
+}
+
+// Local is one cluster's machines.
+type Local struct {
+	cluster string
+	nodes   []spec.Node // nil where the spec is not at hand
+	subnet  netip.Prefix
+	apiPort int // 0: choose
+	o       Options
+	docker  *client.Client
+	api     string // the daemon's API version, once connected
+}
+
+// Open prepares the machines of c; nothing is asked of Docker yet.
+func Open(c *spec.Cluster, o Options) (*Local, error) {
+	p, err := OpenNamed(c.Metadata.Name, o)
+	if err != nil {
+		return nil, err
+	}
+	p.nodes, p.apiPort = c.Nodes(), c.Spec.Provider.Local.APIPort
+	p.subnet, err = netip.ParsePrefix(cmp.Or(c.Spec.Provider.Local.Subnet, DefaultSubnet))
+	if err != nil || !p.subnet.Addr().Is4() {
+		return nil, fmt.Errorf("spec.provider.local.subnet: %q is not an IPv4 network; write one such as %s",
+			c.Spec.Provider.Local.Subnet, DefaultSubnet)
+	}
+	return p, nil
+}
+
+// OpenNamed opens a cluster by its name alone, for Find and Destroy.
+func OpenNamed(cluster string, o Options) (*Local, error) {
+	// Docker wants absolute paths, of mounts at least.
+	for _, dir := range []*string{&o.StateDir, &o.CacheDir} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return nil, fmt.Errorf("local provider: %w", err)
+		}
+		*dir = abs
+	}
+	docker, err := newDocker()
+	if err != nil {
+		return nil, err
+	}
+	return &Local{cluster: cluster, o: o, docker: docker}, nil
+}
+
+// Ensure makes and starts what is missing, machines side by side, and returns when all answer SSH.
+func (p *Local) Ensure(ctx context.Context, report func(name, what string)) (*spec.Infrastructure, error) {
+	if p.nodes == nil {
+		return nil, fmt.Errorf("machines of cluster %s cannot be made without its spec", p.cluster)
+	}
+	report = serial(report)
+	if err := p.connect(ctx); err != nil {
+		return nil, err
+	}
+	var (
+		image   string
+		inv     *inventory
+		apiPort int
+		user    keyPair
+	)
+	// The image may take long; meanwhile the rest is looked at.
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { image, err = p.ensureImage(gctx, report); return err })
+	g.Go(func() (err error) { user, err = ensureKey(p.keyDir(), userKey); return err })
+	g.Go(func() (err error) {
+		if inv, err = p.inventory(gctx); err != nil {
+			return err
+		}
+		apiPort, err = p.ensureNetwork(gctx, inv)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	machines, err := p.plan(inv, user)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.bringUp(ctx, image, apiPort, machines, inv, report); err != nil {
+		return nil, err
+	}
+	// What is returned is what is there, not what was meant to be.
+	return p.Find(ctx)
+}
+
+// bringUp lets every machine and the balancer come up, all at once. One that fails does not stop the others:
+// the next Ensure has less to do.
+func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines []machine, inv *inventory,
+	report func(string, string),
+) error {
+	errs := make([]error, len(machines)+1)
+	var wg sync.WaitGroup
+	for i, m := range machines {
+		wg.Go(func() { errs[i] = p.ensureMachine(ctx, image, m, report) })
+	}
+	if p.o.Slipway != "" {
+		wg.Go(func() { errs[len(machines)] = p.ensureBalancer(ctx, image, apiPort, inv.balancer, report) })
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errors.Join(errs...)
+}
+
+// Find looks at what exists and changes nothing.
+func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
+	if err := p.connect(ctx); err != nil {
+		return nil, err
+	}
+	inv, err := p.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Machines whose keys are lost can still be listed and destroyed.
+	user, _ := loadKey(p.keyDir(), userKey)
+	infra := &spec.Infrastructure{States: map[string]string{}, ExtraSANs: []string{"127.0.0.1", "localhost"}}
+	if port := inv.apiPort(); port != 0 {
+		infra.Endpoint = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	for _, f := range inv.machines {
+		m, err := p.describe(f, user)
+		if err != nil {
+			return nil, err
+		}
+		infra.States[m.Name] = f.describeState()
+		if p.nodes == nil || p.place(m.Name) >= 0 {
+			infra.Machines = append(infra.Machines, m)
+		} else {
+			infra.Surplus = append(infra.Surplus, m)
+		}
+	}
+	order := func(a, b spec.Machine) int {
+		return cmp.Or(cmp.Compare(p.place(a.Name), p.place(b.Name)), a.Address.Compare(b.Address))
+	}
+	slices.SortFunc(infra.Machines, order)
+	slices.SortFunc(infra.Surplus, order)
+	return infra, nil
+}
+
+// place is a node's index in the spec, -1 where it has none.
+func (p *Local) place(name string) int {
+	return slices.IndexFunc(p.nodes, func(n spec.Node) bool { return n.Name == name })
+}
+
+// Destroy removes every object that carries the cluster's label, and our keys.
+func (p *Local) Destroy(ctx context.Context, report func(name, what string)) error {
+	report = serial(report)
+	if err := p.connect(ctx); err != nil {
+		return err
+	}
+	inv, err := p.inventory(ctx)
+	if err != nil {
+		return err
+	}
+	containers := inv.machines
+	if inv.balancer != nil {
+		containers = append(containers, *inv.balancer)
+	}
+	errs := make([]error, len(containers))
+	var wg sync.WaitGroup
+	for i, f := range containers {
+		wg.Go(func() {
+			report(f.name, "removing")
+			if errs[i] = p.removeContainer(ctx, f.id, f.name); errs[i] == nil {
+				report(f.name, "removed")
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := p.removeVolumes(ctx, func(string) bool { return true }); err != nil {
+		return err
+	}
+	for _, n := range inv.networks {
+		if err := p.removeNetwork(ctx, n); err != nil {
+			return err
+		}
+		report(n.Name, "removed")
+	}
+	if err := errors.Join(os.RemoveAll(p.keyDir()), os.RemoveAll(p.balancerDir())); err != nil {
+		return fmt.Errorf("remove the machines' keys: %w", err)
+	}
+	return nil
+}
+
+// serial makes report safe to call from many goroutines, and from none.
+func serial(report func(name, what string)) func(name, what string) {
+	if report == nil {
+		return func(string, string) {}
+	}
+	var mu sync.Mutex
+	return func(name, what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		report(name, what)
+	}
+}

@@ -1,0 +1,264 @@
+package local
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// machine is a node's container as it should be.
+type machine struct {
+	node    spec.Node
+	address netip.Addr
+	sshPort int
+	host    keyPair
+	user    keyPair
+	exists  *found // nil: to be made
+}
+
+// sshAddress is where sshd is published.
+func (m machine) sshAddress() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(m.sshPort)) }
+
+// keys is a digest of the public keys that the machine has; with other keys than ours it cannot be entered.
+func (m machine) keys() string {
+	sum := sha256.Sum256([]byte(m.host.public + "\n" + m.user.public))
+	return hex.EncodeToString(sum[:8])
+}
+
+// sshPort inside the machine.
+var sshPort = network.MustParsePort("22/tcp")
+
+// plan settles address, port and keys of every machine; those that exist keep theirs.
+func (p *Local) plan(inv *inventory, user keyPair) ([]machine, error) {
+	var names []string
+	have := map[string]netip.Addr{}
+	for _, n := range p.nodes {
+		names = append(names, n.Name)
+	}
+	for _, f := range inv.machines {
+		if a, err := netip.ParseAddr(f.labels[labelAddress]); err == nil && !f.unstarted() {
+			have[f.name] = a
+		}
+	}
+	addresses, err := assignAddresses(p.subnet, names, have)
+	if err != nil {
+		return nil, err
+	}
+	machines := make([]machine, len(p.nodes))
+	for i, n := range p.nodes {
+		m := machine{node: n, address: addresses[n.Name], user: user, exists: inv.machine(n.Name)}
+		if m.host, err = ensureKey(p.keyDir(), n.Name); err != nil {
+			return nil, err
+		}
+		if m.exists != nil && !m.exists.unstarted() {
+			if err := p.checkMachine(m); err != nil {
+				return nil, err
+			}
+			m.sshPort, _ = strconv.Atoi(m.exists.labels[labelSSHPort])
+		} else {
+			start := portStart(n.Name, firstSSHPort, lastSSHPort)
+			if m.sshPort, err = choosePort("SSH", start, firstSSHPort, lastSSHPort, inv.free); err != nil {
+				return nil, err
+			}
+			inv.ports[m.sshPort] = true
+		}
+		machines[i] = m
+	}
+	return machines, nil
+}
+
+// checkMachine refuses a machine that was made with what cannot be changed any more.
+func (p *Local) checkMachine(m machine) error {
+	if have := m.exists.labels[labelKeys]; have != m.keys() {
+		return fmt.Errorf("machine %s has other SSH keys than %s holds: the state directory was lost or is another "+
+			"cluster's; point SLIPWAY_STATE_DIR at the right one, or destroy the cluster and make it anew",
+			m.node.Name, p.keyDir())
+	}
+	if have := m.exists.labels[labelBundles]; have != p.bundlesDir() {
+		return fmt.Errorf("machine %s sees the bundles in %s, and the cache is now %s; "+
+			"point SLIPWAY_CACHE_DIR back, or destroy the cluster and make it anew", m.node.Name, have, p.bundlesDir())
+	}
+	return nil
+}
+
+// ensureMachine brings one machine up, from whatever it is now, until it answers SSH.
+func (p *Local) ensureMachine(ctx context.Context, image string, m machine, report func(string, string)) error {
+	name := m.node.Name
+	var id string
+	switch {
+	case m.exists != nil && m.exists.state == container.StateRunning:
+		id = m.exists.id
+	case m.exists != nil && !m.exists.unstarted():
+		report(name, "starting")
+		id = m.exists.id
+		if err := p.startMachine(ctx, id, m); err != nil {
+			return err
+		}
+	default:
+		report(name, "creating")
+		var err error
+		if id, err = p.newMachine(ctx, image, m); err != nil {
+			return err
+		}
+	}
+	if err := p.waitSSH(ctx, id, m); err != nil {
+		return err
+	}
+	report(name, "answers SSH")
+	return nil
+}
+
+// newMachine makes a machine that is not there, or is there but never ran, and starts it.
+func (p *Local) newMachine(ctx context.Context, image string, m machine) (string, error) {
+	if m.exists != nil {
+		if err := p.removeContainer(ctx, m.exists.id, m.exists.name); err != nil {
+			return "", err
+		}
+	}
+	// A new machine must not find the disk of one that was removed by hand.
+	if err := p.removeVolumes(ctx, func(machine string) bool { return machine == m.node.Name }); err != nil {
+		return "", err
+	}
+	var caps []string
+	if set, ok := daemonBounding("/proc"); ok {
+		caps = capAdd(set, known(p.api))
+	}
+	id, err := p.createAndStart(ctx, image, m, caps)
+	if err == nil || caps != nil || !strings.Contains(err.Error(), "unable to apply caps") {
+		return id, err
+	}
+	// A daemon that cannot be seen and lacks a capability: it has, most likely, been started where we were.
+	status, serr := os.ReadFile("/proc/self/status")
+	set, berr := boundingSet(status)
+	if caps = capAdd(set, known(p.api)); errors.Join(serr, berr) != nil || caps == nil {
+		return "", fmt.Errorf("%w; Docker may not run privileged containers here: give its daemon all capabilities", err)
+	}
+	if err := p.removeContainer(ctx, id, m.node.Name); err != nil {
+		return "", err
+	}
+	return p.createAndStart(ctx, image, m, caps)
+}
+
+// createAndStart makes the container, puts the keys in and starts it. The id is set as soon as there is one.
+func (p *Local) createAndStart(ctx context.Context, image string, m machine, caps []string) (id string, err error) {
+	res, err := p.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
+		Name: m.node.Name, Config: p.machineConfig(image, m), HostConfig: p.machineHostConfig(m, caps),
+		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
+			p.networkName(): {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: m.address}},
+		}},
+	})
+	if err != nil {
+		return "", fmt.Errorf("create machine %s: %w", m.node.Name, err)
+	}
+	_, err = p.docker.CopyToContainer(ctx, res.ID, client.CopyToContainerOptions{
+		DestinationPath: "/", Content: bytes.NewReader(keyArchive(m)),
+	})
+	if err != nil {
+		return res.ID, fmt.Errorf("put SSH keys into machine %s: %w", m.node.Name, err)
+	}
+	return res.ID, p.startMachine(ctx, res.ID, m)
+}
+
+func (p *Local) startMachine(ctx context.Context, id string, m machine) error {
+	_, err := p.docker.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	if portTaken(err) {
+		return fmt.Errorf("start machine %s: its SSH port %s is taken by another program; end that program, and run again: %w",
+			m.node.Name, m.sshAddress(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("start machine %s: %w", m.node.Name, err)
+	}
+	return nil
+}
+
+// keyArchive is the machine's host key and whom it lets in, as a tar for its root directory.
+func keyArchive(m machine) []byte {
+	var b bytes.Buffer
+	out := tar.NewWriter(&b)
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{
+		{"etc/ssh/ssh_host_ed25519_key", m.host.private.Reveal()},
+		{"root/.ssh/authorized_keys", []byte(m.user.public + "\n")},
+	} {
+		// Writes to a buffer do not fail.
+		_ = out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o600, Size: int64(len(f.content))})
+		_, _ = out.Write(f.content)
+	}
+	_ = out.Close()
+	return b.Bytes()
+}
+
+func (p *Local) machineConfig(image string, m machine) *container.Config {
+	stopTimeout := 10 // seconds, then the power goes off
+	return &container.Config{
+		Image: image, Hostname: m.node.Name, Entrypoint: []string{"/" + initPath}, Env: []string{"container=docker"},
+		ExposedPorts: network.PortSet{sshPort: {}},
+		StopSignal:   "SIGRTMIN+3", // systemd's halt
+		StopTimeout:  &stopTimeout,
+		Labels: map[string]string{
+			labelCluster: p.cluster, labelPool: m.node.Pool, labelRole: string(m.node.Role),
+			labelAddress: m.address.String(), labelSSHPort: strconv.Itoa(m.sshPort),
+			labelKeys: m.keys(), labelBundles: p.bundlesDir(),
+		},
+	}
+}
+
+// machineHostConfig is a computer's worth of rights: privileged where caps is nil, else the capabilities named and
+// everything else that --privileged gives.
+func (p *Local) machineHostConfig(m machine, caps []string) *container.HostConfig {
+	h := &container.HostConfig{
+		NetworkMode:  container.NetworkMode(p.networkName()),
+		PortBindings: publish(sshPort, m.sshPort),
+		// A reboot inside is a reboot; `docker stop` is the power switch, and it stays off.
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
+		CgroupnsMode:  container.CgroupnsModePrivate,
+		Tmpfs:         map[string]string{"/run": "exec,mode=755", "/tmp": "exec,mode=1777"},
+		LogConfig:     logConfig,
+		Mounts: []mount.Mount{
+			// Containerd's snapshots cannot lie on overlayfs; of a volume the image's /var is the first content.
+			{Type: mount.TypeVolume, Target: "/var", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{
+				labelCluster: p.cluster, labelMachine: m.node.Name,
+			}}},
+			{Type: mount.TypeBind, Source: p.bundlesDir(), Target: Bundles, ReadOnly: true},
+		},
+	}
+	if fi, err := os.Stat("/lib/modules"); err == nil && fi.IsDir() {
+		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: "/lib/modules", Target: "/lib/modules", ReadOnly: true})
+	}
+	if caps == nil {
+		h.Privileged = true
+		return h
+	}
+	h.CapAdd = caps
+	h.SecurityOpt = []string{"seccomp=unconfined", "apparmor=unconfined", "label=disable"}
+	h.DeviceCgroupRules = []string{"a *:* rwm"}
+	// Empty, not nil: nothing of /proc and /sys is hidden or read-only.
+	h.MaskedPaths, h.ReadonlyPaths = []string{}, []string{}
+	return h
+}
+
+// logConfig bounds what a container's console may leave on the disk.
+var logConfig = container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "2"}}
+
+// publish binds a container's port to one of 127.0.0.1.
+func publish(port network.Port, on int) network.PortMap {
+	return network.PortMap{port: {{HostIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}), HostPort: strconv.Itoa(on)}}}
+}
