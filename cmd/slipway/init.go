@@ -48,8 +48,8 @@ func (a *app) initSpec(name string, force bool) error {
 	}
 	starter := spec.Starter(name)
 	cluster, err := spec.Parse("starter", starter)
-	if err != nil { // the name may be too long for the names of nodes
-		return fmt.Errorf("%q cannot be a cluster's name: %w", name, err)
+	if err != nil { // all else is valid, for any name
+		return fmt.Errorf("%q cannot be a cluster's name: the names of its nodes would have more than 63 characters", name)
 	}
 	if a.file == "-" {
 		_, err := a.stdout.Write(starter)
