@@ -1,6 +1,8 @@
 // Package host is the one narrow seam for effects on a machine: run, write and read, over SSH or on this machine.
 //
 // It knows nothing of Kubernetes, and never decides what to do; it only does it, once, with a deadline.
+// Dial reaches a machine over SSH and Local is this machine: both pass the suite of testing/hosttest.
+// What a machine needs is sshd, a POSIX sh, coreutils, grep, sed and tar, and sudo for users other than root.
 package host
 
 import (
@@ -16,11 +18,16 @@ import (
 type Host interface {
 	// Name is the node's name, as in the spec.
 	Name() string
-	// Run executes a POSIX shell script as root. A non-zero exit is an *ExitError that carries the whole stderr.
+	// Run executes a POSIX shell script as root, with LC_ALL=C, umask 022 and the usual PATH (sbin included).
+	// A non-zero exit is an *ExitError that carries the whole stderr. When ctx ends first, the script and
+	// whatever it started get SIGTERM, later SIGKILL, and the error wraps ctx's cause.
 	Run(ctx context.Context, cmd Cmd) (Result, error)
-	// Write puts files in place, all in one round trip: each under a temporary name in its own directory,
-	// never readable by others before it has its mode, fsynced, then renamed. Missing parent directories
-	// are made (0755). Files whose content is already right are rewritten all the same: the caller diffs.
+	// Write puts files in place, all in one round trip: each under a temporary name (its own and
+	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
+	// fsynced, then renamed. Missing parent directories are made (0755); those that exist stay untouched.
+	// Files whose content is already right are rewritten all the same: the caller diffs.
+	// Nothing is renamed before everything has arrived, and the temporary files of a write that failed
+	// are removed. A failure is a *WriteError.
 	Write(ctx context.Context, files []File) error
 	// Read returns a file's content; errors.Is(err, fs.ErrNotExist) where there is none.
 	Read(ctx context.Context, path string) ([]byte, error)
@@ -35,49 +42,35 @@ type Dialer interface {
 
 // Cmd is a script to run.
 type Cmd struct {
-	// Script is POSIX sh. It is visible in the process list: secrets go to Stdin.
+	// Script is POSIX sh, of any length. It is visible in the process list: secrets go to Stdin.
 	Script string
-	// Stdin is fed to the script; nil is empty.
+	// Stdin is fed to the script; nil is empty. An error of the reader ends the script and is Run's error.
 	Stdin io.Reader
 	// Stdout and Stderr, when set, receive output as it comes; Result then holds none of that stream.
+	// An error of the writer ends the script and is Run's error. Neither is written to after Run returned.
 	Stdout, Stderr io.Writer
 }
 
-// Result is what a finished script printed.
+// Result is what a finished script printed, each stream at most 64 MiB: a script that prints more is ended
+// with an error, unless it prints to Cmd.Stdout.
 type Result struct {
 	Stdout, Stderr []byte
 }
 
 // File is content with its place, mode and owner.
 type File struct {
-	// Path is absolute and clean.
+	// Path is absolute and clean, without newlines.
 	Path string
+	// Mode is permission bits, for a regular file; with fs.ModeDir it is a directory, made where it is
+	// missing, whose mode and owner are set in any case; with fs.ModeSymlink a symbolic link.
 	Mode fs.FileMode
 	// Owner is "user:group", default "root:root".
-	Owner   string
+	Owner string
+	// Content of a file, target of a symbolic link, empty for a directory.
 	Content []byte
 }
 
 // Format keeps contents, which may be secret, out of every printing verb.
 func (f File) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(s, "%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), len(f.Content))
-}
-
-// ExitError is a script that ran and failed.
-type ExitError struct {
-	Host string
-	// Script is its first line, at most 120 characters.
-	Script string
-	Code   int
-	Signal string
-	// Stderr is all of it.
-	Stderr string
-}
-
-func (e *ExitError) Error() string {
-	how := fmt.Sprintf("exit code %d", e.Code)
-	if e.Signal != "" {
-		how = "signal " + e.Signal
-	}
-	return fmt.Sprintf("%s: %q failed with %s: %s", e.Host, e.Script, how, e.Stderr)
 }

@@ -1,0 +1,208 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"slipway.dev/slipway/provision/secret"
+)
+
+const (
+	defaultConnectTimeout = 60 * time.Second
+	defaultKeepAlive      = 5 * time.Second
+	// attempt bounds one TCP connection and the wait for the server's banner: a machine that boots may swallow both.
+	attempt      = 5 * time.Second
+	firstBackoff = 50 * time.Millisecond
+	lastBackoff  = time.Second
+)
+
+// Config says how to reach a host over SSH.
+type Config struct {
+	// Name is the node's name, as in the spec.
+	Name string
+	// Address is host:port.
+	Address string
+	// User, when it is not root, needs sudo without a password.
+	User string
+	// Key is the user's private key: PEM, without a passphrase.
+	Key secret.Bytes
+	// HostKeys are the only public keys the host may show, in authorized_keys format.
+	HostKeys []string
+	// KnownHosts is the path of a known_hosts file, asked when there are no HostKeys.
+	// Lines with @cert-authority are not looked at.
+	KnownHosts string
+	// TrustOnFirstUse, when set, is asked about a host that KnownHosts does not know, with the key it shows
+	// in authorized_keys format; returning nil trusts it. The caller keeps the key, to pin it as HostKeys from then on.
+	// A host that KnownHosts knows by another key is refused without asking.
+	TrustOnFirstUse func(hostKey string) error
+	// ConnectTimeout is how long to wait for a machine that boots (default 60s), and for the handshake.
+	ConnectTimeout time.Duration
+	// KeepAlive is how often the host is asked for a sign of life (default 5s). A host that owes an answer
+	// for three times as long is given up.
+	KeepAlive time.Duration
+}
+
+// Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route, silence, or the
+// end of the connection before the server's banner), it tries again until ConnectTimeout: the machine may be booting.
+// Everything else fails at once. Errors are *UnreachableError, *HostKeyError, *AuthError, or wrap ctx's cause.
+func Dial(ctx context.Context, c Config) (*SSH, error) {
+	c.User = cmp.Or(c.User, "root")
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
+	c.KeepAlive = cmp.Or(c.KeepAlive, defaultKeepAlive)
+	signer, err := ssh.ParsePrivateKey(c.Key.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("%s: the SSH key of user %q: %w", c.Name, c.User, err)
+	}
+	trust, err := newVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	limit := start.Add(c.ConnectTimeout)
+	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+		conn, err := connect(ctx, limit, c, signer, trust)
+		if err == nil {
+			return newSSH(c, conn), nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: connect to %s: %w (last seen: %w)", c.Name, c.Address, context.Cause(ctx), err)
+		}
+		var booting *transientError
+		if !errors.As(err, &booting) {
+			return nil, err
+		}
+		if time.Now().Add(backoff).After(limit) {
+			return nil, &UnreachableError{c.Name, c.Address, time.Since(start), booting.error}
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: connect to %s: %w (last seen: %w)", c.Name, c.Address, context.Cause(ctx), booting.error)
+		}
+	}
+}
+
+// transientError is what a machine that boots looks like.
+type transientError struct{ error }
+
+func (e *transientError) Unwrap() error { return e.error }
+
+// connect makes one attempt, which ends at limit.
+func connect(ctx context.Context, limit time.Time, c Config, signer ssh.Signer, trust *verifier) (*link, error) {
+	start := time.Now()
+	silence := earlier(start.Add(attempt), limit)
+	dialer := net.Dialer{Deadline: silence}
+	tcp, err := dialer.DialContext(ctx, "tcp", c.Address)
+	if err != nil {
+		if booting(err) {
+			return nil, &transientError{err}
+		}
+		return nil, &UnreachableError{c.Name, c.Address, time.Since(start), err}
+	}
+	conn := &bannerConn{Conn: tcp}
+	// The deadline covers the silence before the banner; once it came, the whole time allowed.
+	_ = conn.SetDeadline(silence)
+	conn.onBanner = func() { _ = conn.SetDeadline(limit) }
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+
+	algorithms := ssh.SupportedAlgorithms() // without the insecure ones that are in the default for old servers
+	verified := false
+	config := &ssh.ClientConfig{
+		Config: ssh.Config{KeyExchanges: algorithms.KeyExchanges, Ciphers: algorithms.Ciphers, MACs: algorithms.MACs},
+		User:   c.User,
+		Auth:   []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		HostKeyCallback: func(address string, remote net.Addr, key ssh.PublicKey) error {
+			err := trust.callback(address, remote, key)
+			verified = err == nil
+			return err
+		},
+		HostKeyAlgorithms: trust.algorithms,
+	}
+	if len(config.HostKeyAlgorithms) == 0 {
+		config.HostKeyAlgorithms = algorithms.HostKeys
+	}
+	s, channels, requests, err := ssh.NewClientConn(conn, c.Address, config)
+	if err != nil {
+		return nil, handshakeError(c, signer, trust, err, conn.banner.Load(), verified)
+	}
+	if !stop() { // too late: the connection is closed, or about to be
+		_ = s.Close()
+		return nil, fmt.Errorf("%s: connect to %s: %w", c.Name, c.Address, context.Cause(ctx))
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return &link{Client: ssh.NewClient(s, channels, requests), tcp: tcp}, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// handshakeError gives the failure of a handshake its type, by how far it came.
+func handshakeError(c Config, signer ssh.Signer, trust *verifier, err error, banner, verified bool) error {
+	var wrongKey *HostKeyError
+	var none *ssh.AlgorithmNegotiationError
+	switch {
+	case errors.As(err, &wrongKey):
+		return wrongKey
+	case !banner && booting(err):
+		return &transientError{fmt.Errorf("connected, but no SSH answers: %w", err)}
+	case errors.As(err, &none) && len(trust.want) > 0 && strings.Contains(none.What, "host key"):
+		return trust.mismatch(c, "of type "+strings.Join(none.RequestedAlgorithms, " or "))
+	// x/crypto/ssh has no type for either: a refusal, and the server's message that it has had enough.
+	case verified && (strings.Contains(err.Error(), "unable to authenticate") || strings.Contains(err.Error(), "ssh: disconnect")):
+		return &AuthError{c.Name, c.Address, c.User, fingerprint(signer.PublicKey()), err}
+	}
+	return fmt.Errorf("%s: SSH handshake with %s: %w", c.Name, c.Address, err)
+}
+
+// booting tells whether an error before the banner is one that time may heal.
+func booting(err error) bool {
+	for _, transient := range []error{
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+		syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETUNREACH, syscall.ETIMEDOUT,
+		io.EOF, io.ErrUnexpectedEOF, os.ErrDeadlineExceeded, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, transient) {
+			return true
+		}
+	}
+	return false
+}
+
+// bannerConn notices the server's identification string, "SSH-2.0-..." at the beginning of a line
+// (RFC 4253, section 4.2): lines before it are not SSH yet, for example a refusal for too many connections.
+type bannerConn struct {
+	net.Conn
+	banner   atomic.Bool
+	onBanner func()
+	seen     []byte
+}
+
+func (b *bannerConn) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	if !b.banner.Load() {
+		b.seen = append(b.seen, p[:n]...)
+		if bytes.HasPrefix(b.seen, []byte("SSH-")) || bytes.Contains(b.seen, []byte("\nSSH-")) {
+			b.banner.Store(true)
+			b.seen = nil
+			b.onBanner()
+		}
+	}
+	return n, err
+}

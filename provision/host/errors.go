@@ -1,0 +1,132 @@
+package host
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ExitError is a script that ran and failed.
+type ExitError struct {
+	Host string
+	// Script is its first line, at most 120 characters.
+	Script string
+	// Code is the exit code; 128 and the signal's number for a script that a signal ended.
+	Code int
+	// Signal is without "SIG", for example "KILL"; empty where the script exited by itself.
+	Signal string
+	// Stderr is all of it.
+	Stderr string
+}
+
+func (e *ExitError) Error() string {
+	how := fmt.Sprintf("exit code %d", e.Code)
+	if e.Signal != "" {
+		how = "signal " + e.Signal
+	}
+	return fmt.Sprintf("%s: %q failed with %s: %s", e.Host, e.Script, how, strings.TrimSpace(e.Stderr))
+}
+
+// WriteError is a Write that failed. No target holds half a file.
+type WriteError struct {
+	Host string
+	// Paths are all that were to be written, in order.
+	Paths []string
+	// Err is an *ExitError where the host's tools failed: its Stderr names the file.
+	Err error
+}
+
+func (e *WriteError) Error() string {
+	what := strings.Join(e.Paths, ", ")
+	if n := len(e.Paths); n > 3 {
+		what = fmt.Sprintf("%s and %d more", strings.Join(e.Paths[:2], ", "), n-2)
+	}
+	why := e.Err.Error()
+	if exit, ok := e.Err.(*ExitError); ok { //nolint:errorlint // only our own, not one that is wrapped
+		why = strings.TrimSpace(exit.Stderr)
+		if e.Is(syscall.ENOSPC) && !strings.Contains(why, noSpace) {
+			why = noSpace + ": " + why
+		}
+	}
+	return fmt.Sprintf("%s: write %s: %s", e.Host, what, why)
+}
+
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// noSpace is ENOSPC in the C locale.
+const noSpace = "No space left on device"
+
+// Is reports a full disk as syscall.ENOSPC. GNU tar says "Wrote only n of m bytes" when the last write still fits in part.
+func (e *WriteError) Is(target error) bool {
+	exit, ok := e.Err.(*ExitError) //nolint:errorlint // as above
+	return ok && target == syscall.ENOSPC &&
+		(strings.Contains(exit.Stderr, noSpace) || strings.Contains(exit.Stderr, ": Wrote only "))
+}
+
+// HostKeyError is a host that proved to be another one than expected, or that nobody vouches for. It is never retried.
+type HostKeyError struct {
+	Host, Address string
+	// Want are the expected keys, as in "ssh-ed25519 SHA256:..."; empty where the host is unknown.
+	Want []string
+	// Got is the key shown, in the same form; where the host has no key of an expected type,
+	// the types it offers.
+	Got string
+	// Source is where the expectation comes from: "pinned" or the path of a known_hosts file.
+	Source string
+}
+
+func (e *HostKeyError) Error() string {
+	if len(e.Want) == 0 {
+		return fmt.Sprintf("%s: the host at %s is unknown to %s: it shows the key %s", e.Host, e.Address, e.Source, e.Got)
+	}
+	return fmt.Sprintf("%s: the host at %s shows the key %s, not the one expected (%s, %s)",
+		e.Host, e.Address, e.Got, strings.Join(e.Want, " or "), e.Source)
+}
+
+// AuthError is a host that refuses the user or the key.
+type AuthError struct {
+	Host, Address, User string
+	// Key is the fingerprint of the public key that was offered.
+	Key string
+	Err error
+}
+
+func (e *AuthError) Error() string {
+	return fmt.Sprintf("%s: %s does not let user %q in with the key %s: %v", e.Host, e.Address, e.User, e.Key, e.Err)
+}
+
+func (e *AuthError) Unwrap() error { return e.Err }
+
+// UnreachableError is a host with which no SSH conversation could begin.
+type UnreachableError struct {
+	Host, Address string
+	// Waited is the time spent, at most Config.ConnectTimeout.
+	Waited time.Duration
+	// Last is why the last attempt failed.
+	Last error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("%s: no SSH at %s after %s: %v", e.Host, e.Address, e.Waited.Round(100*time.Millisecond), e.Last)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Last }
+
+// LostError is a connection that ended while something was under way, or before it began.
+// What a script had done by then is unknown.
+type LostError struct {
+	Host, Address string
+	Err           error
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%s: lost the connection to %s: %v", e.Host, e.Address, e.Err)
+}
+
+func (e *LostError) Unwrap() error { return e.Err }
+
+func notExist(host, path string) error {
+	return fmt.Errorf("%s: %w", host, &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist})
+}

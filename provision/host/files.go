@@ -1,0 +1,188 @@
+package host
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	temporary = ".slipway-new"
+	// missing is the exit code by which read's script says that there is no such file (EX_NOINPUT, sysexits.h).
+	missing = 66
+	// batch is how many names one command gets, to stay far below the kernel's limit on arguments.
+	batch = 200
+)
+
+var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
+
+// write sends the names in a script and the contents as a tar stream behind it, in one session.
+func write(ctx context.Context, m machine, files []File) error {
+	if len(files) == 0 {
+		return nil
+	}
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = f.Path
+	}
+	if err := check(files); err != nil {
+		return &WriteError{m.Name(), paths, err}
+	}
+	script := writeScript(files)
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(archive(w, files)) }()
+	// Closing the reader ends the goroutine where the host did not take all.
+	defer func() { _ = r.Close() }()
+	_, err := run(ctx, m, Cmd{Script: script, Stdin: r})
+	if err != nil {
+		return &WriteError{m.Name(), paths, err}
+	}
+	return nil
+}
+
+func check(files []File) error {
+	seen := make(map[string]bool, len(files))
+	for _, f := range files {
+		kind := f.Mode.Type()
+		switch {
+		case !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || f.Path == "/" || strings.ContainsAny(f.Path, "\x00\n"):
+			return fmt.Errorf("%q is not an absolute, clean path on one line", f.Path)
+		case seen[f.Path]:
+			return fmt.Errorf("%s is there twice", f.Path)
+		case kind != 0 && kind != fs.ModeDir && kind != fs.ModeSymlink, f.Mode&^(fs.ModeType|fs.ModePerm) != 0:
+			return fmt.Errorf("%s: mode %v is of no kind that Write knows", f.Path, f.Mode)
+		case kind != fs.ModeSymlink && f.Mode.Perm() == 0:
+			return fmt.Errorf("%s: the mode has no permission bits", f.Path)
+		case kind == fs.ModeDir && len(f.Content) != 0:
+			return fmt.Errorf("%s is a directory and has content", f.Path)
+		case kind == fs.ModeSymlink && (len(f.Content) == 0 || bytes.ContainsAny(f.Content, "\x00\n")):
+			return fmt.Errorf("%s: the target of a symbolic link is one line", f.Path)
+		case f.Owner != "" && !ownerPattern.MatchString(f.Owner):
+			return fmt.Errorf("%s: owner %q is not user:group", f.Path, f.Owner)
+		}
+		seen[f.Path] = true
+	}
+	return nil
+}
+
+// archive writes the members in GNU format, whose names are bytes; PAX would have tar convert them to its locale.
+func archive(w io.Writer, files []File) error {
+	tw := tar.NewWriter(w)
+	for _, f := range files {
+		h := &tar.Header{Name: f.Path + temporary, Mode: int64(f.Mode.Perm()), Format: tar.FormatGNU}
+		switch f.Mode.Type() {
+		case fs.ModeDir:
+			continue
+		case fs.ModeSymlink:
+			h.Typeflag, h.Linkname = tar.TypeSymlink, string(f.Content)
+		default:
+			h.Typeflag, h.Size = tar.TypeReg, int64(len(f.Content))
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeReg {
+			if _, err := tw.Write(f.Content); err != nil {
+				return err
+			}
+		}
+	}
+	return tw.Close()
+}
+
+// writeScript makes directories, unpacks the members beside their targets, and renames them when all are safe.
+// tar, being root, gives each member its mode and root:root, and opens it for its owner alone until then.
+func writeScript(files []File) string {
+	var news, regular []string
+	owned := map[string][]string{}
+	var dirs []File
+	parents := map[string]bool{}
+	for _, f := range files {
+		parents[path.Dir(f.Path)] = true
+		if f.Mode.IsDir() {
+			dirs = append(dirs, f)
+			continue
+		}
+		news = append(news, f.Path+temporary)
+		if f.Mode.IsRegular() {
+			regular = append(regular, f.Path+temporary)
+		}
+		if f.Owner != "" && f.Owner != "root:root" {
+			owned[f.Owner] = append(owned[f.Owner], f.Path+temporary)
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# write %d files\nset -e\n", len(files))
+	// Parents before children, so that a directory is made as it is asked for and not as somebody's parent.
+	slices.SortFunc(dirs, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	for _, d := range dirs {
+		delete(parents, d.Path)
+		p := Quote(d.Path)
+		fmt.Fprintf(&b, "mkdir -p -m 0700 -- %s\n", p)
+		if d.Owner != "" {
+			fmt.Fprintf(&b, "chown %s -- %s\n", Quote(d.Owner), p)
+		}
+		fmt.Fprintf(&b, "chmod %04o -- %s\n", d.Mode.Perm(), p)
+	}
+	each(&b, "mkdir -p --", sortedKeys(parents))
+	if len(news) == 0 {
+		return b.String()
+	}
+	b.WriteString("command -v tar >/dev/null || { echo 'tar is not installed, and files are sent with it' >&2; exit 127; }\n")
+	b.WriteString("clean() {\n")
+	each(&b, "rm -f --", news)
+	b.WriteString("}\ntrap clean EXIT\ntrap 'exit 129' HUP\ntrap 'exit 130' INT\ntrap 'exit 143' TERM\n")
+	b.WriteString("umask 077\ntar -xpPf - --numeric-owner\n")
+	for _, owner := range sortedKeys(owned) {
+		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
+	}
+	each(&b, "sync --", regular)
+	for _, n := range news {
+		fmt.Fprintf(&b, "mv -fT -- %s %s\n", Quote(n), Quote(strings.TrimSuffix(n, temporary)))
+	}
+	b.WriteString("trap - EXIT\n")
+	return b.String()
+}
+
+// each writes a command for every batch of names.
+func each(b *strings.Builder, command string, names []string) {
+	for chunk := range slices.Chunk(names, batch) {
+		b.WriteString(command)
+		for _, n := range chunk {
+			b.WriteString(" " + Quote(n))
+		}
+		b.WriteString("\n")
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func read(ctx context.Context, m machine, name string) ([]byte, error) {
+	var content bytes.Buffer
+	p := Quote(name)
+	script := fmt.Sprintf("[ ! -e %s ] || exec cat -- %s\nexit %d", p, p, missing)
+	_, err := run(ctx, m, Cmd{Script: script, Stdout: &content})
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Code == missing {
+		return nil, notExist(m.Name(), name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content.Bytes(), nil
+}

@@ -1,0 +1,94 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// DialContext implements Dialer: the host opens a TCP connection to address, as seen from there.
+// A deadline of the connection that passes ends the connection for good, unlike one of a TCP connection.
+func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := s.link.DialContext(ctx, network, address)
+	if err == nil {
+		return &forwarded{Conn: conn}, nil
+	}
+	var refused *ssh.OpenChannelError
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case !errors.As(err, &refused) && (s.life.Err() != nil || errors.Is(err, io.EOF)):
+		_, err = s.exit(err)
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
+}
+
+// forwarded gives deadlines to a channel, which has none of its own.
+type forwarded struct {
+	net.Conn
+	expired atomic.Bool
+	mu      sync.Mutex
+	timers  [2]*time.Timer // read, write
+}
+
+func (f *forwarded) Read(p []byte) (int, error) {
+	n, err := f.Conn.Read(p)
+	return n, f.reason(err)
+}
+
+func (f *forwarded) Write(p []byte) (int, error) {
+	n, err := f.Conn.Write(p)
+	return n, f.reason(err)
+}
+
+func (f *forwarded) reason(err error) error {
+	if err != nil && f.expired.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+func (f *forwarded) Close() error {
+	_ = f.SetDeadline(time.Time{})
+	return f.Conn.Close()
+}
+
+func (f *forwarded) SetDeadline(t time.Time) error {
+	f.set(0, t)
+	f.set(1, t)
+	return nil
+}
+
+func (f *forwarded) SetReadDeadline(t time.Time) error {
+	f.set(0, t)
+	return nil
+}
+
+func (f *forwarded) SetWriteDeadline(t time.Time) error {
+	f.set(1, t)
+	return nil
+}
+
+func (f *forwarded) set(which int, t time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.timers[which] != nil {
+		f.timers[which].Stop()
+		f.timers[which] = nil
+	}
+	if !t.IsZero() {
+		f.timers[which] = time.AfterFunc(time.Until(t), func() {
+			f.expired.Store(true)
+			_ = f.Conn.Close()
+		})
+	}
+}

@@ -1,0 +1,142 @@
+package host
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+)
+
+// verifier decides whether the host is the one that was meant.
+type verifier struct {
+	// algorithms are those of the keys that are expected; empty for any secure one.
+	algorithms []string
+	callback   ssh.HostKeyCallback
+	want       []string
+	source     string
+}
+
+func newVerifier(c Config) (*verifier, error) {
+	if len(c.HostKeys) > 0 {
+		return pinned(c)
+	}
+	if c.KnownHosts == "" && c.TrustOnFirstUse == nil {
+		return nil, fmt.Errorf("%s: no way to verify the host at %s: neither host keys nor a known_hosts file are given", c.Name, c.Address)
+	}
+	return known(c)
+}
+
+func pinned(c Config) (*verifier, error) {
+	v := &verifier{source: "pinned"}
+	var keys []ssh.PublicKey
+	for i, line := range c.HostKeys {
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil {
+			return nil, fmt.Errorf("%s: host key %d: %w", c.Name, i+1, err)
+		}
+		keys = append(keys, key)
+	}
+	v.expect(keys)
+	v.callback = func(_ string, _ net.Addr, got ssh.PublicKey) error {
+		for _, key := range keys {
+			if string(key.Marshal()) == string(got.Marshal()) {
+				return nil
+			}
+		}
+		return v.mismatch(c, fingerprint(got))
+	}
+	return v, nil
+}
+
+func known(c Config) (*verifier, error) {
+	v := &verifier{source: c.KnownHosts}
+	check := func(string, net.Addr, ssh.PublicKey) error { return new(knownhosts.KeyError) }
+	if c.KnownHosts != "" {
+		db, err := knownhosts.New(c.KnownHosts)
+		switch {
+		case err == nil:
+			check = db
+		case c.TrustOnFirstUse != nil && errors.Is(err, fs.ErrNotExist):
+		default:
+			return nil, fmt.Errorf("%s: read the known hosts: %w", c.Name, err)
+		}
+	}
+	keys, err := knownKeys(check, c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: look %s up in %s: %w", c.Name, c.Address, c.KnownHosts, err)
+	}
+	v.expect(keys)
+	v.callback = func(address string, remote net.Addr, got ssh.PublicKey) error {
+		err := check(address, remote, got)
+		var unknown *knownhosts.KeyError
+		if errors.As(err, &unknown) {
+			if len(unknown.Want) == 0 && c.TrustOnFirstUse != nil {
+				return c.TrustOnFirstUse(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(got))))
+			}
+			return v.mismatch(c, fingerprint(got))
+		}
+		return err
+	}
+	return v, nil
+}
+
+// knownKeys asks for the keys of an address by showing one that cannot be there.
+// Without them the host might show a key of a type that the file does not list, and look like another host.
+func knownKeys(check ssh.HostKeyCallback, address string) ([]ssh.PublicKey, error) {
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	probe, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	var unknown *knownhosts.KeyError
+	if err := check(address, &net.TCPAddr{}, probe); !errors.As(err, &unknown) {
+		return nil, err
+	}
+	var keys []ssh.PublicKey
+	for _, k := range unknown.Want {
+		keys = append(keys, k.Key)
+	}
+	return keys, nil
+}
+
+// expect restricts the algorithms to those of keys, cheapest to verify first.
+func (v *verifier) expect(keys []ssh.PublicKey) {
+	for _, key := range keys {
+		v.want = append(v.want, fingerprint(key))
+	}
+	if len(keys) == 0 {
+		return
+	}
+	for _, a := range []struct{ keyType, algorithm string }{
+		{ssh.KeyAlgoED25519, ssh.KeyAlgoED25519},
+		{ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA256},
+		{ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA384},
+		{ssh.KeyAlgoECDSA521, ssh.KeyAlgoECDSA521},
+		{ssh.KeyAlgoRSA, ssh.KeyAlgoRSASHA512},
+		{ssh.KeyAlgoRSA, ssh.KeyAlgoRSASHA256},
+	} {
+		if slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return k.Type() == a.keyType }) {
+			v.algorithms = append(v.algorithms, a.algorithm)
+		}
+	}
+}
+
+func (v *verifier) mismatch(c Config, got string) *HostKeyError {
+	source := v.source
+	if source == "" {
+		source = "known_hosts"
+	}
+	return &HostKeyError{Host: c.Name, Address: c.Address, Want: v.want, Got: got, Source: source}
+}
+
+func fingerprint(key ssh.PublicKey) string { return key.Type() + " " + ssh.FingerprintSHA256(key) }

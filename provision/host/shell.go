@@ -1,0 +1,188 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+)
+
+const (
+	// maxOutput bounds what Run holds of one stream.
+	maxOutput = 64 << 20
+	// maxArgument is how long a command line may be before the script goes through stdin instead.
+	// Linux refuses a single argument of 128 KiB (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
+	maxArgument = 64 << 10
+	searchPath  = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// job is one command line, ready for a shell.
+type job struct {
+	line string
+	// tag is a value of the environment variable SLIPWAY_RUN that only this job and its children have.
+	tag            string
+	stdin          *source
+	stdout, stderr io.Writer
+}
+
+// exit is how a job ended by itself.
+type exit struct {
+	code   int
+	signal string
+}
+
+// machine is what SSH and this machine have to provide; run, write and read are made from it.
+type machine interface {
+	Name() string
+	// sudo says whether root is reached through sudo.
+	sudo() bool
+	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
+	do(ctx context.Context, j job) (exit, error)
+}
+
+// Quote makes s one word of a POSIX shell.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// command makes the line that runs a script, and what has to come first on its stdin.
+// A long script is read from there by dd, which unlike head never reads further than it is told.
+func command(script, tag string, sudo bool) (line string, first string) {
+	become := "exec "
+	if sudo {
+		become = "exec sudo -n "
+	}
+	become += "env SLIPWAY_RUN=" + tag + " LC_ALL=C PATH=" + searchPath + " sh -c "
+	line = become + Quote("umask 022; "+script)
+	if len(line) <= maxArgument {
+		return line, ""
+	}
+	load := fmt.Sprintf(`umask 022; eval "$(dd ibs=%d count=1 iflag=fullblock status=none)"`, len(script))
+	return become + Quote(load), script
+}
+
+func run(ctx context.Context, m machine, c Cmd) (Result, error) {
+	title := firstLine(c.Script)
+	if strings.ContainsRune(c.Script, 0) {
+		return Result{}, fmt.Errorf("%s: run %q: the script contains a NUL byte", m.Name(), title)
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	tag := rand.Text()
+	line, first := command(c.Script, tag, m.sudo())
+	in := c.Stdin
+	if first != "" {
+		in = strings.NewReader(first)
+		if c.Stdin != nil {
+			in = io.MultiReader(in, c.Stdin)
+		}
+	}
+	stdout := &sink{to: c.Stdout, keep: c.Stdout == nil, fail: fail}
+	stderr := &sink{to: c.Stderr, keep: true, fail: fail}
+	ended, err := m.do(ctx, job{line, tag, &source{from: in, fail: fail}, stdout, stderr})
+	result := Result{Stdout: stdout.end(), Stderr: stderr.end()}
+	whole := result.Stderr
+	if c.Stderr != nil {
+		result.Stderr = nil
+	}
+	if err != nil {
+		var lost *LostError
+		if errors.As(err, &lost) {
+			return result, err
+		}
+		return result, fmt.Errorf("%s: run %q: %w", m.Name(), title, err)
+	}
+	if ended.code != 0 || ended.signal != "" {
+		return result, &ExitError{Host: m.Name(), Script: title, Code: ended.code, Signal: ended.signal, Stderr: string(whole)}
+	}
+	return result, nil
+}
+
+// firstLine is what errors call a script.
+func firstLine(script string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(script), "\n")
+	if r := []rune(line); len(r) > 120 {
+		line = string(r[:117]) + "..."
+	}
+	return line
+}
+
+// source is a job's stdin. It tells its own failure, which must never look like the end of the input.
+type source struct {
+	from io.Reader
+	fail context.CancelCauseFunc
+}
+
+// feed copies the input to w and closes it, unless reading failed. What a job does not read is dropped.
+func (s *source) feed(w io.WriteCloser) {
+	if s.from != nil {
+		r := &failing{Reader: s.from}
+		_, _ = io.Copy(w, r)
+		if r.err != nil {
+			s.fail(fmt.Errorf("read the input: %w", r.err))
+			return
+		}
+	}
+	_ = w.Close()
+}
+
+// failing remembers an error of its Reader, to tell it from one of the writer.
+type failing struct {
+	io.Reader
+	err error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}
+
+// sink takes one stream of a job's output. It never fails towards the job: that would stall it.
+type sink struct {
+	mu   sync.Mutex
+	to   io.Writer
+	keep bool
+	fail context.CancelCauseFunc
+	buf  bytes.Buffer
+	over bool
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return len(p), nil
+	}
+	if s.to != nil {
+		if _, err := s.to.Write(p); err != nil {
+			s.stop(fmt.Errorf("pass the output on: %w", err))
+			return len(p), nil
+		}
+	}
+	if s.keep {
+		if s.buf.Len()+len(p) > maxOutput {
+			s.stop(fmt.Errorf("it printed more than %d MiB", maxOutput>>20))
+			return len(p), nil
+		}
+		s.buf.Write(p)
+	}
+	return len(p), nil
+}
+
+func (s *sink) stop(err error) {
+	s.over = true
+	s.fail(err)
+}
+
+// end returns what came; whatever comes later is dropped.
+func (s *sink) end() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	return s.buf.Bytes()
+}

@@ -1,0 +1,238 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	// sshd's MaxSessions is 10: what is left over ends sessions whose context ended.
+	maxSessions = 8
+	maxKillers  = 2
+	// refusalLimit is how long an sshd may refuse a session although we have no other.
+	refusalLimit = 2 * time.Second
+	refusalPause = 20 * time.Millisecond
+)
+
+// link is an SSH connection and the TCP connection under it.
+type link struct {
+	*ssh.Client
+	tcp net.Conn
+}
+
+// SSH is a host reached over one SSH connection, kept alive, that carries all sessions side by side.
+// A connection that is lost stays lost: Dial again.
+type SSH struct {
+	config Config
+	link   *link
+	// life ends with the connection; its cause says why.
+	life    context.Context
+	end     context.CancelCauseFunc
+	slots   chan struct{}
+	killers chan struct{}
+	tending sync.WaitGroup
+}
+
+var (
+	_ Host   = (*SSH)(nil)
+	_ Dialer = (*SSH)(nil)
+)
+
+func newSSH(c Config, l *link) *SSH {
+	s := &SSH{config: c, link: l, slots: make(chan struct{}, maxSessions), killers: make(chan struct{}, maxKillers)}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.tending.Go(func() {
+		err := l.Wait()
+		if err == nil || errors.Is(err, io.EOF) {
+			err = errors.New("the host closed it")
+		}
+		s.end(err)
+	})
+	s.tending.Go(s.keepAlive)
+	return s
+}
+
+// keepAlive ends the connection when the host owes an answer for too long.
+// The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
+func (s *SSH) keepAlive() {
+	ticker := time.NewTicker(s.config.KeepAlive)
+	defer ticker.Stop()
+	patience := 3 * s.config.KeepAlive
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-ticker.C:
+		}
+		answered := make(chan struct{})
+		s.tending.Go(func() {
+			_, _, _ = s.link.SendRequest("keepalive@openssh.com", true, nil)
+			close(answered)
+		})
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			s.end(fmt.Errorf("no sign of life for %s", patience))
+			_ = s.link.tcp.Close()
+			return
+		}
+	}
+}
+
+// Name implements Host.
+func (s *SSH) Name() string { return s.config.Name }
+
+// Run implements Host.
+func (s *SSH) Run(ctx context.Context, cmd Cmd) (Result, error) { return run(ctx, s, cmd) }
+
+// Write implements Host.
+func (s *SSH) Write(ctx context.Context, files []File) error { return write(ctx, s, files) }
+
+// Read implements Host.
+func (s *SSH) Read(ctx context.Context, path string) ([]byte, error) { return read(ctx, s, path) }
+
+// Close implements Host. Scripts in flight are not ended on the host, only our part in them.
+func (s *SSH) Close() error {
+	s.end(net.ErrClosed)
+	_ = s.link.tcp.Close() // not the mux: its farewell would wait for a host that no longer reads
+	s.tending.Wait()
+	return nil
+}
+
+// Done is closed when the connection has ended, by Close or by itself.
+func (s *SSH) Done() <-chan struct{} { return s.life.Done() }
+
+func (s *SSH) lost() error {
+	return &LostError{s.config.Name, s.config.Address, context.Cause(s.life)}
+}
+
+func (s *SSH) sudo() bool { return s.config.User != "root" }
+
+func (s *SSH) do(ctx context.Context, j job) (exit, error) {
+	session, release, err := s.open(ctx, s.slots)
+	if err != nil {
+		return exit{}, err
+	}
+	session.Stdout, session.Stderr = j.stdout, j.stderr
+	ended := make(chan error, 1)
+	go func() {
+		defer release()
+		ended <- s.converse(session, j)
+	}()
+	select {
+	case err := <-ended:
+		return s.exit(err)
+	case <-ctx.Done():
+		if err := s.terminate(session, ended, j.tag); err != nil {
+			return exit{}, fmt.Errorf("%w, and the script may be running still: %w", context.Cause(ctx), err)
+		}
+		return exit{}, context.Cause(ctx)
+	}
+}
+
+func (s *SSH) converse(session *ssh.Session, j job) error {
+	defer func() { _ = session.Close() }()
+	in, err := session.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := session.Start(j.line); err != nil {
+		return err
+	}
+	go j.stdin.feed(in)
+	return session.Wait()
+}
+
+// exit reads the account that x/crypto/ssh gives of a session.
+func (s *SSH) exit(err error) (exit, error) {
+	var failed *ssh.ExitError
+	if err == nil {
+		return exit{}, nil
+	}
+	if errors.As(err, &failed) {
+		return exit{code: failed.ExitStatus(), signal: failed.Signal()}, nil
+	}
+	// The end of the connection ends its sessions before it is known by itself.
+	select {
+	case <-s.life.Done():
+		return exit{}, s.lost()
+	case <-time.After(time.Second):
+		return exit{}, err
+	}
+}
+
+// open waits for a free slot and opens a session. release gives the slot back.
+func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func(), error) {
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	case <-s.life.Done():
+		return nil, nil, s.lost()
+	}
+	release := func() { <-slots }
+	type opened struct {
+		session *ssh.Session
+		err     error
+	}
+	result := make(chan opened, 1)
+	go func() {
+		session, err := s.request(ctx)
+		result <- opened{session, err}
+	}()
+	select {
+	case o := <-result:
+		if o.err == nil {
+			return o.session, release, nil
+		}
+		release()
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		if s.life.Err() != nil || errors.Is(o.err, io.EOF) {
+			_, err := s.exit(o.err)
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("open a session: %w", o.err)
+	case <-ctx.Done():
+		go func() { // the answer to our request is still to come
+			defer release()
+			if o := <-result; o.err == nil {
+				_ = o.session.Close()
+			}
+		}()
+		return nil, nil, context.Cause(ctx)
+	}
+}
+
+// request asks for a session. sshd counts a session until its channel is closed on both sides and may refuse
+// another for a moment, or for longer where its MaxSessions is smaller than our bound: then ours have to end first.
+func (s *SSH) request(ctx context.Context) (*ssh.Session, error) {
+	start := time.Now()
+	for {
+		session, err := s.link.NewSession()
+		var refused *ssh.OpenChannelError
+		if !errors.As(err, &refused) || (refused.Reason != ssh.ConnectionFailed && refused.Reason != ssh.ResourceShortage) {
+			return session, err
+		}
+		if len(s.slots)+len(s.killers) > 1 {
+			start = time.Now()
+		} else if time.Since(start) > refusalLimit {
+			return nil, err
+		}
+		select {
+		case <-time.After(refusalPause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-s.life.Done():
+			return nil, s.lost()
+		}
+	}
+}

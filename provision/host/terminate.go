@@ -1,0 +1,88 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// terminationLimit bounds the end of a session whose context has ended.
+const terminationLimit = 6 * time.Second
+
+// terminator ends every process that has the tag in its environment: SIGTERM, two seconds, SIGKILL.
+// SSH's own "signal" request will not do: OpenSSH refuses it for root (session_signal_req in session.c asks for
+// privilege separation, which a root login has none of), and a user may not signal what sudo started.
+const terminator = `tagged() { grep -lzxF SLIPWAY_RUN=%s /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
+signal=TERM n=0
+while pids=$(tagged); [ -n "$pids" ]; do
+	case $n in
+	20) signal=KILL ;;
+	40) echo "processes" $pids "do not end" >&2; exit 1 ;;
+	esac
+	kill -s $signal $pids 2>/dev/null
+	[ $signal = KILL ] || signal=0
+	n=$((n + 1))
+	sleep 0.1
+done
+`
+
+// terminate ends a job on the host from a second session, then the session.
+func (s *SSH) terminate(session *ssh.Session, ended <-chan error, tag string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), terminationLimit)
+	defer cancel()
+	defer func() { _ = session.Close() }()
+	for {
+		if err := s.kill(ctx, tag); err != nil {
+			var lost *LostError
+			if errors.As(err, &lost) || ctx.Err() == nil {
+				return err
+			}
+			return fmt.Errorf("not ended after %s: %w", terminationLimit, err)
+		}
+		// The command may have been on its way when we looked, so look again.
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		case <-s.life.Done():
+			return s.lost()
+		case <-ctx.Done():
+			return fmt.Errorf("its session did not end within %s", terminationLimit)
+		}
+	}
+}
+
+func (s *SSH) kill(ctx context.Context, tag string) error {
+	killer, release, err := s.open(ctx, s.killers)
+	if err != nil {
+		return err
+	}
+	var stderr bytes.Buffer
+	killer.Stdout, killer.Stderr = io.Discard, &stderr
+	line, _ := command(fmt.Sprintf(terminator, tag), rand.Text(), s.sudo())
+	result := make(chan error, 1)
+	go func() {
+		defer release()
+		result <- killer.Run(line)
+	}()
+	select {
+	case err := <-result:
+		_ = killer.Close()
+		if ended, err := s.exit(err); err != nil {
+			return err
+		} else if ended.code != 0 {
+			return errors.New(strings.TrimSpace(stderr.String()))
+		}
+		return nil
+	case <-ctx.Done():
+		_ = killer.Close()
+		return context.Cause(ctx)
+	}
+}
