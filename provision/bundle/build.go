@@ -279,7 +279,7 @@ func missingTools(ctx context.Context, rows []recipe, look func(string) (string,
 	need(goes, has("go"), "go", "golang-go")
 	need(gcc, has("gcc"), "gcc", "gcc")
 	// gcc prints the whole path of a library it has, and only the name of one it has not.
-	need(gcc, !has("gcc") || strings.Contains(answers("gcc", "-print-file-name=libc.a"), "/"), "the static C library", "libc6-dev")
+	need(gcc, has("gcc") && strings.Contains(answers("gcc", "-print-file-name=libc.a"), "/"), "the static C library", "libc6-dev")
 	need(seccomp, has("pkg-config"), "pkg-config", "pkg-config")
 	need(seccomp, has("pkg-config") && answers("pkg-config", "--modversion", "libseccomp") != "", "libseccomp's headers", "libseccomp-dev")
 	if missing == nil {

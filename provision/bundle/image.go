@@ -19,7 +19,7 @@ import (
 
 // writeImage writes an OCI image layout (image-spec v1.1, image-layout.md) as a tar file: one uncompressed layer with
 // the program at /<name>, which is the entrypoint. Nothing in it depends on the time or on who writes it.
-// `ctr -n k8s.io images import` and `docker load` take it; the annotation names it ref.
+// `ctr -n k8s.io images import` takes it, and names it as the annotation says; manifest.json is for `docker load`.
 func writeImage(file string, img image, programFile, arch string) error {
 	name := filepath.Base(programFile)
 	layer, err := programLayer(programFile, name)
@@ -92,6 +92,10 @@ func writeLayout(file, ref string, img v1.Image, layer v1.Layer) error {
 	if err != nil {
 		return err
 	}
+	docker, err := json.Marshal([]dockerManifest{{blobPath(config), []string{ref}, []string{blobPath(content)}}})
+	if err != nil {
+		return err
+	}
 	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // hosts read it
 	if err != nil {
 		return err
@@ -100,6 +104,7 @@ func writeLayout(file, ref string, img v1.Image, layer v1.Layer) error {
 	err = writeTar(out, []tarFile{
 		{"oci-layout", 0o644, []byte(`{"imageLayoutVersion":"1.0.0"}`)},
 		{"index.json", 0o644, index},
+		{"manifest.json", 0o644, docker},
 		{blobPath(manifest), 0o644, manifest},
 		{blobPath(config), 0o644, config},
 		{blobPath(content), 0o644, content},
@@ -108,6 +113,13 @@ func writeLayout(file, ref string, img v1.Image, layer v1.Layer) error {
 		return err
 	}
 	return out.Close()
+}
+
+// dockerManifest is an element of manifest.json, by which Docker before version 25 finds its way in an archive.
+type dockerManifest struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
 }
 
 func layerBytes(layer v1.Layer) ([]byte, error) {

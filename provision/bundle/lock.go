@@ -13,19 +13,19 @@ import (
 // lock takes the cache for one writer, with flock(2): it is gone when its holder is, however it ended. If another
 // holds it, waiting is called once and lock waits until it is free or the context ends. Readers need no lock, since
 // everything appears in the cache by rename.
-func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), err error) {
+func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), _ error) {
 	path := filepath.Join(cacheDir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of the cache
 	if err != nil {
 		return nil, fmt.Errorf("lock the cache: %w", err)
 	}
-	unlock = func() { _ = f.Close() } // closing releases the lock
+	release := func() { _ = f.Close() } // closing releases the lock
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		return unlock, nil
+		return release, nil
 	}
 	if !errors.Is(err, unix.EWOULDBLOCK) {
-		unlock()
+		release()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	waiting()
@@ -42,14 +42,14 @@ func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), 
 	select {
 	case err := <-got:
 		if err != nil {
-			unlock()
+			release()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		return unlock, nil
+		return release, nil
 	case <-ctx.Done():
 		go func() { // a blocked flock cannot be called off: give the lock back as soon as it comes
 			<-got
-			unlock()
+			release()
 		}()
 		return nil, fmt.Errorf("wait for another slipway that holds %s: %w", path, context.Cause(ctx))
 	}
