@@ -40,8 +40,8 @@ e2e: build
 check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
 
 fmt:
-	@out=$$($(TOOL) gofumpt -extra -l cmd provision certs templates providers testing); \
-	  [ -z "$$out" ] || { echo "not gofumpt -extra:"; echo "$$out"; exit 1; }
+	@out=$$($(TOOL) gofumpt -l cmd provision certs templates providers testing); \
+	  [ -z "$$out" ] || { echo "not gofumpt:"; echo "$$out"; exit 1; }
 
 vet:
 	go vet ./...

@@ -1,0 +1,273 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const kubernetesVersion = "v1.36.3"
+
+// cluster is a spec, the binary that makes it real, and what to expect of it.
+type cluster struct {
+	*tool
+	name string
+	file string // the spec
+	spec clusterSpec
+}
+
+// clusterSpec is what the tests vary.
+type clusterSpec struct {
+	subnet                 string // of the machines; no two clusters may share one
+	controlPlanes, workers int
+	extra                  string // YAML under spec
+}
+
+// newCluster writes a spec, and removes what became of it when the test ends.
+func newCluster(t *testing.T, name string, spec clusterSpec) *cluster {
+	t.Helper()
+	c := &cluster{tool: newTool(t), name: name, file: filepath.Join(t.TempDir(), name+".yaml")}
+	c.write(t, spec)
+	c.mustBeAbsent(t)
+	t.Cleanup(func() { c.destroy(t) })
+	return c
+}
+
+func (c *cluster) write(t *testing.T, spec clusterSpec) {
+	t.Helper()
+	c.spec = spec
+	text := fmt.Sprintf(`apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: %s
+spec:
+  kubernetes:
+    version: %s
+  provider:
+    local:
+      subnet: %s
+  nodePools:
+  - name: cp
+    role: control-plane
+    replicas: %d
+`, c.name, kubernetesVersion, spec.subnet, spec.controlPlanes)
+	if spec.workers > 0 {
+		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n", spec.workers)
+	}
+	if err := os.WriteFile(c.file, []byte(text+spec.extra), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nodes are the names of all nodes, control planes first.
+func (c *cluster) nodes() []string {
+	names := c.controlPlanes()
+	for i := range c.spec.workers {
+		names = append(names, fmt.Sprintf("%s-worker-%d", c.name, i+1))
+	}
+	return names
+}
+
+func (c *cluster) controlPlanes() []string {
+	var names []string
+	for i := range c.spec.controlPlanes {
+		names = append(names, fmt.Sprintf("%s-cp-%d", c.name, i+1))
+	}
+	return names
+}
+
+// apply must succeed.
+func (c *cluster) apply(t *testing.T) result {
+	t.Helper()
+	r := c.ok(t, "apply", "-f", c.file, "--yes")
+	t.Logf("apply took %.1fs, slipway's peak memory was %d MB", r.elapsed.Seconds(), r.maxRSS>>20)
+	return r
+}
+
+// applyFails wants a clear error: exit code 1, and each of words in what was printed.
+func (c *cluster) applyFails(t *testing.T, words ...string) result {
+	t.Helper()
+	r := c.run(t, nil, "apply", "-f", c.file, "--yes")
+	if r.code != 1 {
+		t.Fatalf("want exit code 1: %v", r)
+	}
+	wantError(t, r, words...)
+	return r
+}
+
+// wantError checks that the error, and not the whole log before it, has every word.
+func wantError(t *testing.T, r result, words ...string) {
+	t.Helper()
+	_, message, found := strings.Cut("\n"+r.stderr, "\nError: ")
+	if !found {
+		t.Errorf("no line of stderr begins with %q: %v", "Error: ", r)
+	}
+	for _, w := range words {
+		if !strings.Contains(message, w) {
+			t.Errorf("the error does not say %q: %v", w, r)
+		}
+	}
+}
+
+// applyKilledWhen starts apply and kills it with SIGKILL as soon as reached says so.
+func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx context.Context) error) {
+	t.Helper()
+	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes")
+	out, err := os.Create(filepath.Join(t.TempDir(), "killed.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() {
+		if t.Failed() {
+			_ = cmd.Process.Kill()
+			log, _ := os.ReadFile(out.Name())
+			t.Logf("the killed apply printed:\n%s", log)
+		}
+	}()
+	eventually(t, 5*time.Minute, what, func(ctx context.Context) error {
+		select {
+		case err := <-ended:
+			t.Fatalf("apply ended (%v) before it could be killed", err)
+		default:
+		}
+		return reached(ctx)
+	})
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatalf("kill -9: %v", err)
+	}
+	<-ended
+}
+
+// ssh runs a script on a node through `slipway ssh`, fed on stdin.
+func (c *cluster) ssh(t *testing.T, node, script string) result {
+	t.Helper()
+	return c.run(t, []byte(script), "ssh", "-f", c.file, node, "--", "sh", "-s")
+}
+
+// sshOK is ssh for what must succeed; it returns what the script printed.
+func (c *cluster) sshOK(t *testing.T, node, script string) string {
+	t.Helper()
+	r := c.ssh(t, node, script)
+	if r.code != 0 {
+		t.Fatalf("%s: %s\n%v", node, script, r)
+	}
+	return r.stdout
+}
+
+// docker runs the Docker client; it must succeed.
+func docker(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := dockerContext(context.WithoutCancel(t.Context()), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func dockerContext(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// leftovers lists every Docker object and process that carries the cluster's name.
+func (c *cluster) leftovers(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	for kind, args := range map[string][]string{
+		"container": {"ps", "-a", "--format", "{{.Names}}"},
+		"network":   {"network", "ls", "--format", "{{.Name}}"},
+		"volume":    {"volume", "ls", "--format", "{{.Name}}"},
+	} {
+		for name := range strings.FieldsSeq(docker(t, args...)) {
+			if strings.Contains(name, c.name) {
+				found = append(found, kind+" "+name)
+			}
+		}
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := fmt.Sprintf("/proc/%d/cmdline", os.Getpid())
+	for _, p := range processes {
+		line, err := os.ReadFile(p)
+		if err == nil && p != self && strings.Contains(string(line), c.name) {
+			found = append(found, "process "+strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func (c *cluster) mustBeAbsent(t *testing.T) {
+	t.Helper()
+	if left := c.leftovers(t); len(left) > 0 {
+		t.Fatalf("cluster %s exists already, perhaps from a run that was killed: %v; remove it first", c.name, left)
+	}
+}
+
+// volumes are the ones that the cluster's containers use; most have no name of their own.
+func (c *cluster) volumes(t *testing.T) []string {
+	t.Helper()
+	containers := strings.Fields(docker(t, "ps", "-aq", "--filter", "name="+c.name))
+	if len(containers) == 0 {
+		return nil
+	}
+	format := `{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}`
+	return strings.Fields(docker(t, append([]string{"inspect", "--format", format}, containers...)...))
+}
+
+// destroy removes the cluster and checks that nothing of it is left.
+func (c *cluster) destroy(t *testing.T) {
+	t.Helper()
+	if t.Failed() && os.Getenv("SLIPWAY_E2E_KEEP") != "" {
+		t.Logf("kept: SLIPWAY_STATE_DIR=%s slipway … -f %s", c.state, c.file)
+		return
+	}
+	volumes := c.volumes(t)
+	cmd := c.command(context.WithoutCancel(t.Context()), "destroy", "-f", c.file, "--yes")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("slipway destroy: %v\n%s", err, out)
+		c.removeByForce(t)
+		return
+	}
+	if left := c.leftovers(t); len(left) > 0 {
+		t.Errorf("destroy left: %v", left)
+	}
+	now := strings.Fields(docker(t, "volume", "ls", "-q"))
+	for _, v := range volumes {
+		if slices.Contains(now, v) {
+			t.Errorf("destroy left the volume %s", v)
+		}
+	}
+}
+
+// removeByForce spares the next run the leftovers of a destroy that failed.
+func (c *cluster) removeByForce(t *testing.T) {
+	t.Helper()
+	for id := range strings.FieldsSeq(docker(t, "ps", "-aq", "--filter", "name="+c.name)) {
+		docker(t, "rm", "-fv", id)
+	}
+	for id := range strings.FieldsSeq(docker(t, "network", "ls", "-q", "--filter", "name="+c.name)) {
+		docker(t, "network", "rm", id)
+	}
+}

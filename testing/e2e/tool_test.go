@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// tool is the slipway binary with a state directory of its own. The cache, which holds the bundle, is shared.
+type tool struct {
+	state string
+	env   []string // added to the environment
+}
+
+func newTool(t *testing.T) *tool {
+	t.Helper()
+	return &tool{state: filepath.Join(t.TempDir(), "state")}
+}
+
+// result is a finished run of slipway.
+type result struct {
+	args           []string
+	stdout, stderr string
+	code           int
+	elapsed        time.Duration
+	maxRSS         int64 // bytes
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("slipway %s: exit code %d after %.1fs\n--- stdout\n%s\n--- stderr\n%s",
+		strings.Join(r.args, " "), r.code, r.elapsed.Seconds(), r.stdout, r.stderr)
+}
+
+func (s *tool) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state), s.env...)
+	return cmd
+}
+
+// run runs slipway to its end, whatever the exit code, and fails the test if it printed a secret.
+func (s *tool) run(t *testing.T, stdin []byte, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute) // a cold cache builds the whole stack
+	defer cancel()
+	cmd := s.command(ctx, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
+	began := time.Now()
+	err := cmd.Run()
+	r := result{args: args, stdout: stdout.String(), stderr: stderr.String(), elapsed: time.Since(began)}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("slipway %v: %v", args, err)
+	}
+	r.code = cmd.ProcessState.ExitCode()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.maxRSS = usage.Maxrss << 10
+	}
+	if args[0] != "kubeconfig" { // whose purpose is to print one
+		s.checkNoSecrets(t, r)
+	}
+	return r
+}
+
+// ok is run for what must succeed.
+func (s *tool) ok(t *testing.T, args ...string) result {
+	t.Helper()
+	r := s.run(t, nil, args...)
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	return r
+}
+
+// checkNoSecrets fails the test if a run printed key material, of any form or of this cluster.
+func (s *tool) checkNoSecrets(t *testing.T, r result) {
+	t.Helper()
+	output := r.stdout + r.stderr
+	if strings.Contains(output, "PRIVATE KEY") {
+		t.Errorf("slipway %v printed a private key", r.args)
+	}
+	for secret, file := range s.secrets(t) {
+		if strings.Contains(output, secret) {
+			t.Errorf("slipway %v printed a secret of %s", r.args, file)
+		}
+	}
+}
+
+// secrets are the lines of the PEM private keys in the state directory, with the file that each is from.
+func (s *tool) secrets(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(s.state, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreMissing(err)
+		}
+		content, err := os.ReadFile(path)
+		inKey := false
+		for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+			switch line := strings.TrimSpace(lines.Text()); {
+			case strings.HasPrefix(line, "-----"):
+				inKey = strings.HasPrefix(line, "-----BEGIN") && strings.Contains(line, "PRIVATE KEY")
+			case inKey && len(line) >= 32:
+				found[line] = path
+			}
+		}
+		return ignoreMissing(err)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCluster takes one cluster through its life, from nothing to nothing. The order of the parts matters: each leaves
+// the cluster healthy for the next.
+func TestCluster(t *testing.T) {
+	c := newCluster(t, "e2e-life", clusterSpec{subnet: "10.88.1.0/24", controlPlanes: 3, workers: 1})
+	if !t.Run("apply", func(t *testing.T) {
+		c.apply(t)
+		c.waitReady(t, c.kube(t), 10*time.Second) // apply has waited already
+		for _, node := range c.nodes() {
+			c.checkUnits(t, node)
+		}
+	}) {
+		t.FailNow()
+	}
+	k := c.kube(t)
+	t.Run("apply again", func(t *testing.T) { c.checkNoChange(t) })
+	t.Run("status", func(t *testing.T) { c.checkStatus(t) })
+	c.deliverServer(t)
+	pods := c.startServers(t, k)
+	t.Run("network nftables", func(t *testing.T) {
+		c.checkProxyMode(t, "nftables")
+		c.checkNetwork(t, k, pods)
+	})
+	t.Run("kubelets", func(t *testing.T) { c.checkKubelets(t, k, pods) })
+	t.Run("network iptables", func(t *testing.T) {
+		spec := c.spec
+		spec.extra = "  network:\n    proxyMode: iptables\n"
+		c.write(t, spec)
+		c.apply(t)
+		c.checkProxyMode(t, "iptables")
+		c.checkNetwork(t, k, pods)
+		c.checkNoChange(t)
+	})
+	for _, node := range c.controlPlanes() {
+		t.Run("without "+node, func(t *testing.T) { c.checkSurvives(t, k, node) })
+	}
+	t.Run("restart", func(t *testing.T) { c.checkRestart(t, k) })
+	t.Run("apply at last", func(t *testing.T) { c.checkNoChange(t) })
+}
+
+// checkNoChange wants an apply that finds nothing to do, says so, and touches nothing.
+func (c *cluster) checkNoChange(t *testing.T) {
+	t.Helper()
+	before := c.startTimes(t)
+	r := c.apply(t)
+	if !strings.Contains(r.stdout, "No changes.") {
+		t.Errorf("want No changes.: %v", r)
+	}
+	if after := c.startTimes(t); after != before {
+		t.Errorf("units were restarted; before:\n%s\nafter:\n%s", before, after)
+	}
+	if r.maxRSS > 150<<20 {
+		t.Errorf("slipway used %d MB, more than 150", r.maxRSS>>20)
+	}
+}
+
+// startTimes says when every unit on every node became active.
+func (c *cluster) startTimes(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, node := range c.nodes() {
+		units := append(append([]string{}, nodeUnits...), controlPlaneUnits...)
+		all.WriteString(node + "\n" + c.sshOK(t, node, "systemctl show -p Id,ActiveEnterTimestampMonotonic,MainPID "+strings.Join(units, " ")))
+	}
+	return all.String()
+}
+
+// checkStatus wants every node in the status, as text and as JSON.
+func (c *cluster) checkStatus(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{{"status", "-f", c.file}, {"status", "-f", c.file, "--output", "json"}} {
+		r := c.ok(t, args...)
+		for _, want := range append(c.nodes(), kubernetesVersion) {
+			if !strings.Contains(r.stdout, want) {
+				t.Errorf("status does not mention %s: %v", want, r)
+			}
+		}
+	}
+}
+
+// checkProxyMode asks kube-proxy on every node (its metrics port) which mode it runs in.
+func (c *cluster) checkProxyMode(t *testing.T, mode string) {
+	t.Helper()
+	for _, node := range c.nodes() {
+		eventually(t, 30*time.Second, node+": kube-proxy in mode "+mode, func(context.Context) error {
+			r := c.ssh(t, node, "curl -sS --max-time 5 http://127.0.0.1:10249/proxyMode")
+			if r.stdout != mode {
+				return fmt.Errorf("got %q %s", r.stdout, r.stderr)
+			}
+			return nil
+		})
+	}
+}
+
+// TestSingleNode is the smallest cluster: one node that does everything.
+func TestSingleNode(t *testing.T) {
+	c := newCluster(t, "e2e-one", clusterSpec{subnet: "10.88.2.0/24", controlPlanes: 1})
+	c.apply(t)
+	c.waitReady(t, c.kube(t), 10*time.Second)
+	c.checkUnits(t, c.nodes()[0])
+	c.checkNoChange(t)
+}
