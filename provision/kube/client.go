@@ -1,0 +1,89 @@
+// Package kube is the running cluster's API as slipway needs it: readiness, objects by server-side apply, nodes.
+//
+// It does not know what a cluster should look like; callers hand it objects and node settings.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"slipway.dev/slipway/provision/secret"
+)
+
+// FieldManager owns the fields that slipway applies (KEP-555).
+const FieldManager = "slipway"
+
+// Client speaks to one cluster.
+type Client struct {
+	typed   *kubernetes.Clientset
+	dynamic *dynamic.DynamicClient
+	rest    rest.Interface
+}
+
+// Config is a connection as a client certificate's user, to server (a URL) through dial; a nil dial is the network.
+func Config(dial func(ctx context.Context, network, address string) (net.Conn, error), server string, ca, cert []byte, key secret.Bytes) *rest.Config {
+	return &rest.Config{
+		Host: server, Dial: dial, QPS: 200, Burst: 400, UserAgent: "slipway",
+		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: cert, KeyData: key.Reveal()},
+	}
+}
+
+// New makes a client; nothing is sent yet.
+func New(config *rest.Config) (*Client, error) {
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("set up the API client: %w", err)
+	}
+	return newWithTransport(config, transport)
+}
+
+func newWithTransport(config *rest.Config, transport *http.Client) (*Client, error) {
+	typed, err := kubernetes.NewForConfigAndClient(config, transport)
+	if err != nil {
+		return nil, fmt.Errorf("set up the API client: %w", err)
+	}
+	objects, err := dynamic.NewForConfigAndClient(config, transport)
+	if err != nil {
+		return nil, fmt.Errorf("set up the API client: %w", err)
+	}
+	return &Client{typed: typed, dynamic: objects, rest: typed.RESTClient()}, nil
+}
+
+// Typed gives the whole typed client, for what has no method here.
+func (c *Client) Typed() kubernetes.Interface { return c.typed }
+
+// How often an API server that starts is asked, and how long one question may take.
+const (
+	readyInterval = 50 * time.Millisecond
+	readyAttempt  = 2 * time.Second
+)
+
+// Ready waits until /readyz says ok. It ends with ctx, and the error says what was seen last.
+func (c *Client) Ready(ctx context.Context) error {
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for {
+		err := c.readyOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the API server is not ready: %w; last seen: %w", context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Client) readyOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyAttempt)
+	defer cancel()
+	return c.rest.Get().AbsPath("/readyz").Do(ctx).Error()
+}
