@@ -13,8 +13,9 @@ import (
 
 // How long a step waits for what it has set in motion. They are generous: they only bound what never ends.
 const (
-	gateTimeout   = 5 * time.Minute
-	detailTimeout = 10 * time.Second
+	gateTimeout    = 5 * time.Minute
+	compareTimeout = 10 * time.Second
+	detailTimeout  = 10 * time.Second
 )
 
 // converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what

@@ -2,6 +2,8 @@ package provision
 
 import (
 	"fmt"
+	"net"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -62,9 +64,16 @@ func (n node) pki(files map[string]File) error {
 
 // CertInputs is what the PKI of a cluster depends on.
 func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) certs.Inputs {
+	sans := append(slices.Clone(c.Spec.ControlPlane.CertSANs), extraSANs...)
+	if e := c.Spec.ControlPlane.Endpoint; e != "" {
+		if name, _, err := net.SplitHostPort(e); err == nil {
+			e = name
+		}
+		sans = append(sans, e)
+	}
 	in := certs.Inputs{
 		ClusterName: c.Metadata.Name, DNSDomain: c.Spec.Network.DNSDomain, APIServiceIP: c.Spec.Network.APIServiceIP(),
-		EndpointSANs: append(append([]string(nil), c.Spec.ControlPlane.CertSANs...), extraSANs...),
+		EndpointSANs: sans,
 	}
 	for _, m := range machines {
 		in.Nodes = append(in.Nodes, certsNode(m))

@@ -7,20 +7,6 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Situation is all that a schedule depends on.
-type Situation struct {
-	// Machines in the order of the spec.
-	Machines []spec.Machine
-	// Changes that Diff found on the hosts.
-	Changes []Change
-	// Alive says that the cluster has been up: from then on control planes are touched one at a time.
-	Alive bool
-	// Manifests says that objects in the API differ from what they should be, or could not be compared yet.
-	Manifests bool
-	// Nodes that have to be waited for, labelled or tainted.
-	Nodes []string
-}
-
 // Actions are what steps do. Schedule only orders them; Runner binds them to hosts and to the API.
 type Actions interface {
 	// Converge makes a host equal to its desired state; with wait it returns when the units are up.
@@ -48,7 +34,7 @@ func Schedule(s Situation, do Actions) plan.Plan {
 		p.changed[c.Host] = true
 	}
 	for _, n := range s.Nodes {
-		p.pending[n] = true
+		p.pending[n.Name] = true
 	}
 	if s.Alive {
 		p.living()
@@ -121,7 +107,7 @@ func (p *planner) living() {
 		node := p.add(m.Name+": wait for the node", m.Name, []string{server}, onHost(p.do.NodeReady, m.Name))
 		gate = []string{node, p.add(m.Name+": record that the cluster is up", m.Name, []string{server}, onHost(p.do.Seal, m.Name))}
 	}
-	if p.Manifests {
+	if len(p.Objects) > 0 {
 		api := p.add(stepAPI, "", gate, p.do.APIReady)
 		p.add(stepManifests, "", []string{api}, p.do.Manifests)
 	}
@@ -137,22 +123,4 @@ func (p *planner) living() {
 			p.add(m.Name+": wait for the node", m.Name, gate, onHost(p.do.NodeReady, m.Name))
 		}
 	}
-}
-
-// Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, and most of
-// its etcd members run. One that has lost its quorum has nothing to lose, and comes up everywhere at once.
-func Alive(machines []spec.Machine, observed State) bool {
-	initialized, running, members := false, 0, 0
-	for _, m := range machines {
-		if m.Role != spec.ControlPlane {
-			continue
-		}
-		members++
-		h := observed.Hosts[m.Name]
-		initialized = initialized || h.Facts.Initialized
-		if h.Units["etcd.service"].Active {
-			running++
-		}
-	}
-	return initialized && running > members/2
 }

@@ -65,7 +65,7 @@ func runSchedule(t *testing.T, s Situation) []string {
 }
 
 func TestScheduleLivingClusterIsRolling(t *testing.T) {
-	got := runSchedule(t, Situation{Machines: machines(3, 2), Alive: true, Manifests: true, Changes: changed("cp-1", "cp-3", "w-2"), Nodes: []string{"w-1"}})
+	got := runSchedule(t, Situation{Machines: machines(3, 2), Alive: true, Objects: []string{"x"}, Changes: changed("cp-1", "cp-3", "w-2"), Nodes: []NodeChange{{"w-1", "x"}}})
 	want := `converge cp-1 wait=true
 units cp-1
 server cp-1

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -71,7 +72,10 @@ func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(con
 		}
 		if patch := s.patch(node); patch != nil {
 			_, err := c.typed.CoreV1().Nodes().Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
-			return false, err // the patched node comes as an event of its own
+			if apierrors.IsConflict(err) {
+				err = nil // somebody was faster
+			}
+			return false, err // the changed node comes as an event of its own
 		}
 		ready, why := condition(node)
 		if !ready && why != last {
@@ -127,16 +131,14 @@ func (s NodeSettings) patch(node *corev1.Node) []byte {
 	for _, t := range s.missingTaints(node) {
 		taints = append(taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
 	}
-	patch := map[string]any{}
-	if len(labels) > 0 {
-		patch["metadata"] = map[string]any{"labels": labels}
+	if len(labels) == 0 && len(taints) == len(node.Spec.Taints) {
+		return nil
 	}
+	patch := map[string]any{"metadata": map[string]any{"labels": labels}}
 	if len(taints) > len(node.Spec.Taints) {
 		// The list is replaced as a whole; the resource version refuses the patch when somebody was faster.
-		patch["spec"] = map[string]any{"taints": append([]any{map[string]any{"$patch": "replace"}}, anySlice(taints)...)}
-	}
-	if len(patch) == 0 {
-		return nil
+		patch["metadata"] = map[string]any{"labels": labels, "resourceVersion": node.ResourceVersion}
+		patch["spec"] = map[string]any{"taints": taints}
 	}
 	text, err := json.Marshal(patch)
 	if err != nil {
@@ -169,12 +171,4 @@ func (s NodeSettings) lacking(node *corev1.Node) string {
 		parts = append(parts, "taint "+t.Key)
 	}
 	return strings.Join(parts, ", ")
-}
-
-func anySlice(taints []corev1.Taint) []any {
-	out := make([]any, len(taints))
-	for i, t := range taints {
-		out[i] = t
-	}
-	return out
 }
