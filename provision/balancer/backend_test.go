@@ -72,10 +72,9 @@ func (ca *testCA) issue(t testing.TB) tls.Certificate {
 type testBackend struct {
 	name    string
 	address string
-	status  atomic.Int32  // what /readyz answers; 0 does not answer
-	probes  atomic.Int32  // requests for /readyz
-	clients atomic.Int32  // raw connections open
-	reads   chan struct{} // gets a value when a raw client has half-closed
+	status  atomic.Int32 // what /readyz answers; 0 does not answer
+	probes  atomic.Int32 // requests for /readyz
+	clients atomic.Int32 // raw connections open
 	cert    tls.Certificate
 
 	mu       sync.Mutex
@@ -86,7 +85,7 @@ type testBackend struct {
 
 func newTestBackend(t testing.TB, ca *testCA, name string) *testBackend {
 	t.Helper()
-	b := &testBackend{name: name, address: freeAddress(t), cert: ca.issue(t), reads: make(chan struct{}, 1000)}
+	b := &testBackend{name: name, address: freeAddress(t), cert: ca.issue(t)}
 	b.status.Store(http.StatusOK)
 	t.Cleanup(b.stop)
 	return b
@@ -157,7 +156,6 @@ func (b *testBackend) serve(conn *net.TCPConn) {
 	defer b.clients.Add(-1)
 	_, _ = fmt.Fprintln(conn, b.name)
 	_, _ = io.Copy(conn, reader)
-	b.reads <- struct{}{}
 }
 
 func (b *testBackend) serveTLS(conn net.Conn) {
