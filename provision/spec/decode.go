@@ -62,11 +62,11 @@ func (d *decoder) value(path string, key position, n ast.Node, v reflect.Value, 
 		at = key
 	}
 	d.fields[path] = at
+	if n.Type() == ast.NullType {
+		d.noValue(path, at, v.Type(), c)
+		return
+	}
 	if v.Kind() == reflect.Pointer {
-		if n.Type() == ast.NullType && v.Type().Elem().Kind() == reflect.Struct {
-			d.reject(at, path, fmt.Sprintf("write `%s: {}` for its defaults", lastField(path)), "has no value")
-			return
-		}
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
@@ -80,6 +80,21 @@ func (d *decoder) value(path string, key position, n ast.Node, v reflect.Value, 
 	default:
 		d.scalar(path, at, n, v, c)
 	}
+}
+
+// noValue reports a field with nothing after its colon. What it would mean is not guessed.
+func (d *decoder) noValue(path string, at position, t reflect.Type, c constraint) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	remedy := "write a value" + exampleOf(c)
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		remedy = "write {}"
+	case reflect.Slice:
+		remedy = "write []"
+	}
+	d.reject(at, path, remedy+", or remove the field", "has no value")
 }
 
 // reject reports a value that cannot be taken over, so that validation leaves the field alone.
@@ -99,6 +114,7 @@ func (d *decoder) resolve(path string, n ast.Node) (ast.Node, func()) {
 	}
 	if d.budget--; d.budget < 0 {
 		if d.budget == -1 {
+			d.bad[""] = true // nothing that follows is worth a judgement
 			d.reject(nodePosition(n), path, "use fewer aliases", "the spec is too large: aliases expand it to more than %d values", maxNodesRead)
 		}
 		return nil, done
@@ -138,13 +154,13 @@ type entry struct {
 	value ast.Node
 }
 
-// entries lists the keys of a mapping, merge keys (<<) resolved, duplicates reported.
-func (d *decoder) entries(path string, n ast.Node) []entry {
+// entries lists the keys of a mapping, merge keys (<<) resolved, duplicates reported at the path that child gives.
+func (d *decoder) entries(path string, n ast.Node, child func(path, name string) string) []entry {
 	var list, merged []entry
 	seen := map[string]position{}
 	for _, kv := range mappingValues(n) {
 		if kv.Key.IsMergeKey() {
-			merged = append(merged, d.mergeEntries(path, kv)...)
+			merged = append(merged, d.mergeEntries(path, kv, child)...)
 			continue
 		}
 		at := nodePosition(kv.Key)
@@ -154,7 +170,7 @@ func (d *decoder) entries(path string, n ast.Node) []entry {
 			continue
 		}
 		if first, ok := seen[name]; ok {
-			d.report(at, join(path, name), "remove one of the two", "duplicate field, first on line %d", first.line)
+			d.report(at, child(path, name), "remove one of the two", "duplicate field, first on line %d", first.line)
 			continue
 		}
 		seen[name] = at
@@ -170,7 +186,7 @@ func (d *decoder) entries(path string, n ast.Node) []entry {
 }
 
 // mergeEntries are the keys that `<<: *alias` or `<<: [*a, *b]` brings in.
-func (d *decoder) mergeEntries(path string, kv *ast.MappingValueNode) []entry {
+func (d *decoder) mergeEntries(path string, kv *ast.MappingValueNode, child func(path, name string) string) []entry {
 	n, done := d.resolve(path, kv.Value)
 	defer done()
 	if n == nil {
@@ -179,14 +195,14 @@ func (d *decoder) mergeEntries(path string, kv *ast.MappingValueNode) []entry {
 	if seq, ok := n.(*ast.SequenceNode); ok {
 		var all []entry
 		for _, item := range seq.Values {
-			all = append(all, d.mergeItem(path, item)...)
+			all = append(all, d.mergeItem(path, item, child)...)
 		}
 		return all
 	}
-	return d.mergeItem(path, n)
+	return d.mergeItem(path, n, child)
 }
 
-func (d *decoder) mergeItem(path string, n ast.Node) []entry {
+func (d *decoder) mergeItem(path string, n ast.Node, child func(path, name string) string) []entry {
 	n, done := d.resolve(path, n)
 	defer done()
 	if n == nil {
@@ -196,7 +212,7 @@ func (d *decoder) mergeItem(path string, n ast.Node) []entry {
 		d.reject(nodePosition(n), path, "merge a mapping", "only a mapping can be merged with <<, and this is %s", kindOf(n))
 		return nil
 	}
-	return d.entries(path, n)
+	return d.entries(path, n, child)
 }
 
 func (d *decoder) structure(path string, at position, n ast.Node, v reflect.Value) {
@@ -205,44 +221,47 @@ func (d *decoder) structure(path string, at position, n ast.Node, v reflect.Valu
 		d.wrongType(at, path, n, "a mapping", "write the fields below it: "+strings.Join(fieldNames(fields), ", "))
 		return
 	}
-	present := map[string]bool{}
-	for _, e := range d.entries(path, n) {
+	present, meant := map[string]bool{}, map[string]bool{}
+	for _, e := range d.entries(path, n, join) {
 		f, ok := fields[e.name]
 		if !ok {
-			d.unknownField(path, e, fieldNames(fields), present)
+			meant[d.unknownField(path, e, fieldNames(fields))] = true
 			continue
 		}
 		present[e.name] = true
 		d.value(join(path, e.name), e.at, e.value, v.FieldByIndex(f.Index), constraints[v.Type().Name()+"."+e.name])
 	}
 	for _, name := range fieldNames(fields) {
-		if present[name] || !isRequired(fields[name]) {
-			continue
+		switch {
+		case present[name]:
+		case meant[name]: // its value is under another name: neither missing nor to be judged by its default
+			d.bad[join(path, name)] = true
+		case isRequired(fields[name]):
+			d.missing(join(path, name), at, name, constraints[v.Type().Name()+"."+name])
 		}
-		remedy := fmt.Sprintf("add `%s:`", name)
-		if example := constraints[v.Type().Name()+"."+name].example; example != "" {
-			remedy = fmt.Sprintf("add it, for example `%s: %s`", name, example)
-		}
-		d.reject(at, join(path, name), remedy, "is missing")
 	}
 }
 
-// unknownField reports a field that the type has not. The field that was probably meant counts as present.
-func (d *decoder) unknownField(path string, e entry, known []string, present map[string]bool) {
-	meant := closest(e.name, known)
-	if meant == "" {
-		d.report(e.at, join(path, e.name), "remove it; the fields here are "+strings.Join(known, ", "), "unknown field")
-		return
+func (d *decoder) missing(path string, at position, name string, c constraint) {
+	remedy := fmt.Sprintf("add `%s:`", name)
+	if c.example != "" {
+		remedy = fmt.Sprintf("add it, for example `%s: %s`", name, c.example)
 	}
-	d.report(e.at, join(path, e.name), fmt.Sprintf("did you mean `%s`?", meant), "unknown field")
-	present[meant] = true
-	d.bad[join(path, meant)] = true
+	d.reject(at, path, remedy, "is missing")
+}
+
+// unknownField reports a field that the type has not, and gives the one that was probably meant, or "".
+func (d *decoder) unknownField(path string, e entry, known []string) string {
+	meant := closest(e.name, known)
+	remedy := "remove it; known here are " + strings.Join(known, ", ")
+	if meant != "" {
+		remedy = fmt.Sprintf("did you mean `%s`?", meant)
+	}
+	d.report(e.at, join(path, e.name), remedy, "unknown field")
+	return meant
 }
 
 func (d *decoder) list(path string, at position, n ast.Node, v reflect.Value) {
-	if n.Type() == ast.NullType {
-		return
-	}
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		d.wrongType(at, path, n, "a list", "begin each item with a dash")
@@ -258,20 +277,17 @@ func (d *decoder) list(path string, at position, n ast.Node, v reflect.Value) {
 }
 
 func (d *decoder) mapping(path string, at position, n ast.Node, v reflect.Value) {
-	if n.Type() == ast.NullType {
-		return
-	}
 	if !isMapping(n) {
 		d.wrongType(at, path, n, "a mapping", "write `key: value` pairs below it")
 		return
 	}
-	entries := d.entries(path, n)
+	entries := d.entries(path, n, joinKey)
 	if len(entries) == 0 {
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(entries)))
 	for _, e := range entries {
-		at := fmt.Sprintf("%s[%s]", path, e.name)
+		at := joinKey(path, e.name)
 		d.keys[at] = e.at
 		item := reflect.New(v.Type().Elem()).Elem()
 		if item.Kind() == reflect.Interface {
@@ -302,7 +318,7 @@ func (d *decoder) free(path string, n ast.Node, v reflect.Value) {
 		v.Set(reflect.ValueOf(items))
 	case *ast.MappingNode, *ast.MappingValueNode:
 		object := map[string]any{}
-		for _, e := range d.entries(path, n) {
+		for _, e := range d.entries(path, n, join) {
 			var item any
 			d.keys[join(path, e.name)] = e.at
 			d.free(join(path, e.name), e.value, reflect.ValueOf(&item).Elem())
@@ -332,7 +348,7 @@ func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, 
 	case reflect.String:
 		s, ok := stringValue(n)
 		switch {
-		case !ok && isScalar(n) && n.Type() != ast.NullType:
+		case !ok && isScalar(n):
 			d.wrongType(at, path, n, "a string", fmt.Sprintf("write it in quotes: %q", n.GetToken().Value))
 		case !ok:
 			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c))
@@ -380,7 +396,12 @@ func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value,
 	digits := n.GetToken().Value
 	if _, ok := n.(*ast.IntegerNode); !ok {
 		remedy := "write a whole number"
-		if s, ok := stringValue(n); ok && decimal.MatchString(s) {
+		s, ok := stringValue(n)
+		switch plain := n.GetToken().Type == token.StringType; {
+		case ok && plain && decimal.MatchString(s): // the parser takes what fits no integer for a string
+			d.reject(at, path, "write a smaller number", "%s is too large", s)
+			return
+		case ok && decimal.MatchString(s):
 			remedy = "write it without quotes: " + s
 		}
 		d.wrongType(at, path, n, "a whole number", remedy)

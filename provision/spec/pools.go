@@ -54,18 +54,21 @@ func validateControlPlanes(d *document, pools []NodePool) {
 		}
 	}
 	const path, remedy = "spec.nodePools", "use 1, or 3 or 5 to survive the loss of machines"
+	at := poolPath(last)
+	for _, field := range []string{".replicas", ".hosts"} {
+		if d.present(at + field) {
+			at += field
+			break
+		}
+	}
 	switch {
 	case d.isBad(path):
-	case len(pools) == 0 || last < 0:
+	case last < 0:
 		d.judge(path, "add `- {name: cp, role: control-plane, replicas: 3}`", "there is no control-plane node")
 	case n > 0 && n%2 == 0:
-		at := poolPath(last)
-		if d.present(at + ".replicas") {
-			at += ".replicas"
-		}
 		d.judge(at, remedy, "%d control-plane nodes: an even number survives no more failures than %d", n, n-1)
 	case n > 7:
-		d.judge(poolPath(last), remedy, "%d control-plane nodes: etcd has at most 7 members", n)
+		d.judge(at, remedy, "%d control-plane nodes: etcd has at most 7 members", n)
 	}
 }
 
@@ -88,7 +91,7 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):
 		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider takes hosts")
 	case !replicas && !hosts:
-		d.judge(path, "add it, for example `replicas: 1`", "replicas is missing")
+		d.judge(path+".replicas", "add it, for example `replicas: 1`", "is missing")
 	}
 }
 

@@ -114,7 +114,8 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-func lastField(path string) string { return path[strings.LastIndex(path, ".")+1:] }
+// joinKey is join for a map, whose keys may hold dots: "labels[example.com/team]".
+func joinKey(path, key string) string { return path + "[" + key + "]" }
 
 // closest is the candidate that a mistyped word most likely stands for: the one that takes the fewest edits, if they
 // are at most a third of its letters; "" when there is none. Letter case costs nothing.

@@ -28,16 +28,21 @@ func validate(d *document, c *Cluster) {
 
 // judge reports a mistake in the field at path, unless its value could not even be read.
 func (d *document) judge(path, remedy, format string, args ...any) {
-	if !d.isBad(path) {
-		d.report(d.at(path), path, remedy, format, args...)
-	}
+	d.judgeAt(d.at(path), path, remedy, format, args...)
 }
 
 // judgeKey is judge for a mistake in a key of a map rather than in its value.
 func (d *document) judgeKey(path, remedy, format string, args ...any) {
-	if !d.isBad(path) {
-		d.report(d.keys[path], path, remedy, format, args...)
+	d.judgeAt(d.keys[path], path, remedy, format, args...)
+}
+
+func (d *document) judgeAt(at position, path, remedy, format string, args ...any) {
+	for bad := range d.bad {
+		if bad == "" || within(path, bad) {
+			return
+		}
 	}
+	d.report(at, path, remedy, format, args...)
 }
 
 // isBad tells whether the field, something above or something below it could not be read.
@@ -132,7 +137,7 @@ func validateProvider(d *document, c *Cluster) {
 		return 1
 	})
 	switch {
-	case len(set) == 0:
+	case len(set) == 0 && !d.isBad("spec.provider"):
 		d.judge("spec.provider", "write `local: {}` for machines on this computer", "names no provider")
 	case len(set) > 1:
 		d.judge("spec.provider."+set[1], "keep one of "+strings.Join(set, ", "), "a cluster has one provider, and this is the second")
@@ -176,7 +181,7 @@ func validateEndpoint(d *document, e EndpointSpec) {
 func validateHostPort(d *document, path, value string) {
 	const remedy = "write a DNS name or an IPv4 address, and a port if it is not 6443: k8s.example.com:6443"
 	host := value
-	if h, port, err := net.SplitHostPort(value); err == nil {
+	if h, port, err := net.SplitHostPort(value); err == nil && !strings.HasPrefix(port, "//") { // else it is a URL
 		host = h
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 			d.judge(path, "write a port from 1 to 65535", "%q is not a port", port)

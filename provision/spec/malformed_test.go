@@ -1,0 +1,228 @@
+package spec
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// mark stands in a test's YAML before the place that the diagnostic must point at, and is no part of the YAML.
+const mark = "«"
+
+// unmark removes the marks and gives their positions.
+func unmark(t *testing.T, yaml string) (string, []position) {
+	t.Helper()
+	var places []position
+	lines := strings.Split(yaml, "\n")
+	for i := range lines {
+		for {
+			before, after, ok := strings.Cut(lines[i], mark)
+			if !ok {
+				break
+			}
+			places = append(places, position{i + 1, len([]rune(before)) + 1})
+			lines[i] = before + after
+		}
+	}
+	return strings.Join(lines, "\n"), places
+}
+
+// malformed are changes of the minimal spec that make one mistake each.
+var malformed = []struct {
+	name     string
+	old, new string // new has the mark where the mistake is
+	field    string
+	message  string // a part of it
+	remedy   string // a part of it
+}{
+	// The shape of the document.
+	{"unknown API version", "slipway.dev/v1alpha1", "«slipway.dev/v1", "apiVersion", `"slipway.dev/v1" is not supported`, `write "slipway.dev/v1alpha1"`},
+	{"wrong kind", "kind: Cluster", "kind: «Clutser", "kind", `"Clutser" is not supported`, `write "Cluster"`},
+	{"kind missing", "apiVersion: slipway.dev/v1alpha1\nkind: Cluster", "«apiVersion: slipway.dev/v1alpha1", "kind", "is missing", "kind: Cluster"},
+	{"name missing", "{name: demo}", "«{}", "metadata.name", "is missing", "name: demo"},
+	{"metadata empty", "metadata: {name: demo}", "«metadata:", "metadata", "has no value", "write {}"},
+	{"metadata a string", "{name: demo}", "«demo", "metadata", "must be a mapping, not a string", "name"},
+	{"unknown field at the top", "kind: Cluster", "kind: Cluster\n«status: {}", "status", "unknown field", "apiVersion, kind, metadata, spec"},
+	{"mistyped field", "nodePools:", "network: {«podSubnett: 10.1.0.0/16}\n  nodePools:", "spec.network.podSubnett", "unknown field", "did you mean `podSubnet`?"},
+	{"wrong case of a field", "nodePools:", "pki: {«caValiditY: 1y}\n  nodePools:", "spec.pki.caValiditY", "unknown field", "`caValidity`"},
+	{"mistyped required field", "nodePools:", "«nodePool:", "spec.nodePool", "unknown field", "`nodePools`"},
+	{"duplicate field", "kubernetes: {version: v1.36.3}", "kubernetes: {version: v1.36.3, «version: v1.35.0}", "spec.kubernetes.version", "duplicate field, first on line 5", "remove one"},
+	{"duplicate block", "nodePools:", "network: {}\n  «network: {}\n  nodePools:", "spec.network", "duplicate field, first on line 7", "remove one"},
+	{"section without a value", "nodePools:", "«network:\n  nodePools:", "spec.network", "has no value", "remove the field"},
+	{"list without a value", "taints: []", "«taints: ", "spec.nodePools[1].taints", "has no value", "write []"},
+	{"string without a value", "name: demo", "«name: ", "metadata.name", "has no value", "for example demo"},
+	{"item without a value", "labels: {}", "labels: {«a: }", "spec.nodePools[1].labels[a]", "has no value", "write a value"},
+	{"number as a key", "nodePools:", "network: {«1: a}\n  nodePools:", "spec.network", "a number, and must be a string", "in quotes"},
+	{"list for a mapping", "{version: v1.36.3}", "«[v1.36.3]", "spec.kubernetes", "must be a mapping, not a list", "version"},
+	{"mapping for a list", "nodePools:", "controlPlane: {certSANs: «{a: b}}\n  nodePools:", "spec.controlPlane.certSANs", "must be a list, not a mapping", "dash"},
+	{"tag", "name: demo", "name: «!!str demo", "metadata.name", "!!str", "remove the tag"},
+	{"alias without an anchor", "name: demo", "name: «*name", "metadata.name", "no anchor named name", "before its first alias"},
+	{"alias within its own value", "labels: {}", "labels: &l {a: «*l}", "spec.nodePools[1].labels[a]", "contains it", "write the value out"},
+	{"merge of a scalar", "labels: {}", "labels: {<<: «x}", "spec.nodePools[1].labels", "only a mapping can be merged", "merge a mapping"},
+
+	// Names and versions.
+	{"upper-case name", "name: demo", "name: «Demo", "metadata.name", `"Demo" is not a DNS label`, "lower-case"},
+	{"empty name", "name: demo", `name: «""`, "metadata.name", "is empty", "for example demo"},
+	{"name with a dot", "name: demo", "name: «demo.example", "metadata.name", "not a DNS label", "dashes"},
+	{"number for a name", "name: demo", "name: «12", "metadata.name", "must be a string, not a number", `"12"`},
+	{"boolean for a name", "name: demo", "name: «true", "metadata.name", "must be a string, not a boolean", `"true"`},
+	{"version as a number", "v1.36.3", "«1.36", "spec.kubernetes.version", "must be a string, not a number", `"1.36"`},
+	{"version without v", "v1.36.3", "«1.36.3", "spec.kubernetes.version", "lacks the leading v", "write v1.36.3"},
+	{"version without patch", "v1.36.3", "«v1.36", "spec.kubernetes.version", "not a whole version", "v1.36.3"},
+	{"version too old", "v1.36.3", "«v1.33.9", "spec.kubernetes.version", "v1.33.9 is not supported", "v1.34.x, v1.35.x and v1.36.x"},
+	{"version too new", "v1.36.3", "«v1.37.0", "spec.kubernetes.version", "v1.37.0 is not supported", "v1.34.x, v1.35.x and v1.36.x"},
+	{"version not released", "v1.36.3", "«v1.36.0-rc.1", "spec.kubernetes.version", "is not a release", "write v1.36.0"},
+	{"version a word", "v1.36.3", "«latest", "spec.kubernetes.version", "not a Kubernetes version", "v1.36.3"},
+	{"version missing", "{version: v1.36.3}", "«{}", "spec.kubernetes.version", "is missing", "version: v1.36.3"},
+
+	// Providers.
+	{"no provider", "provider: {local: {}}", "provider: «{}", "spec.provider", "names no provider", "local: {}"},
+	{"provider without a value", "provider: {local: {}}", "provider: {«local: }", "spec.provider.local", "has no value", "write {}"},
+	{"provider unknown", "provider: {local: {}}", "provider: {«lokal: {}}", "spec.provider.lokal", "unknown field", "`local`"},
+	{"provider aws", "provider: {local: {}}", "provider: {aws: «{}}", "spec.provider.aws", "the aws provider is not available yet", "local: {}"},
+	{"port out of range", "local: {}", "local: {apiPort: «65536}", "spec.provider.local.apiPort", "65536 is out of range", "from 0 to 65535"},
+	{"port negative", "local: {}", "local: {apiPort: «-1}", "spec.provider.local.apiPort", "-1 is out of range", "from 0 to 65535"},
+	{"port octal", "local: {}", "local: {apiPort: «0100}", "spec.provider.local.apiPort", "not a plain decimal", "without leading zeros"},
+	{"port too large for a number", "local: {}", "local: {apiPort: «99999999999999999999}", "spec.provider.local.apiPort", "99999999999999999999 is too large", "a smaller number"},
+	{"port a fraction", "local: {}", "local: {apiPort: «1.5}", "spec.provider.local.apiPort", "must be a whole number", "whole number"},
+
+	// Pools.
+	{"no pools", "  nodePools:\n  - {name: cp, role: control-plane, replicas: 3}\n  - {name: worker, role: worker, replicas: 1, labels: {}, taints: []}\n", "  nodePools: «[]\n", "spec.nodePools", "no control-plane node", "role: control-plane"},
+	{"no control plane", "- {name: cp, role: control-plane", "«- {name: cp, role: worker", "spec.nodePools", "no control-plane node", "role: control-plane"},
+	{"even control planes", "replicas: 3", "replicas: «2", "spec.nodePools[0].replicas", "an even number survives no more failures than 1", "3 or 5"},
+	{"too many control planes", "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: «9}", "spec.nodePools[0].replicas", "etcd has at most 7", "3 or 5"},
+	{"even over two pools", "role: worker, replicas: 1", "role: control-plane, replicas: «1", "spec.nodePools[1].replicas", "4 control-plane nodes", "3 or 5"},
+	{"replicas zero", "replicas: 1", "replicas: «0", "spec.nodePools[1].replicas", "0 is out of range", "from 1 to 5000"},
+	{"replicas in quotes", "replicas: 1", `replicas: «"1"`, "spec.nodePools[1].replicas", "must be a whole number, not a string", "without quotes: 1"},
+	{"replicas a word", "replicas: 1", "replicas: «one", "spec.nodePools[1].replicas", "must be a whole number, not a string", "whole number"},
+	{"replicas missing", "{name: worker, role: worker, replicas: 1, labels", "«{name: worker, role: worker, labels", "spec.nodePools[1].replicas", "is missing", "replicas: 1"},
+	{"too many nodes", "replicas: 1", "replicas: «5001", "spec.nodePools[1].replicas", "5001 is out of range", "from 1 to 5000"},
+	{"role unknown", "role: worker", "role: «wroker", "spec.nodePools[1].role", `"wroker" is not one of its values`, `did you mean "worker"? write one of control-plane, worker`},
+	{"role missing", "{name: worker, role: worker, replicas", "«{name: worker, replicas", "spec.nodePools[1].role", "is missing", "role: worker"},
+	{"duplicate pool", "name: worker", "name: «cp", "spec.nodePools[1].name", `"cp" is the name of nodePools[0] already`, "a name of its own"},
+	{"pool name with an underscore", "name: worker", "name: «my_pool", "spec.nodePools[1].name", "not a DNS label", "dashes"},
+	{"node name too long", "name: worker", "name: «wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", "spec.nodePools[1].name", "has 64 characters, more than 63", "shorten"},
+	{"hosts with local", "replicas: 1", "hosts: «[{address: 192.0.2.1}]", "spec.nodePools[1].hosts", "only the hosts provider takes hosts", "write replicas"},
+	{"label key", "labels: {}", "labels: {«a b: c}", "spec.nodePools[1].labels[a b]", `"a b" is not the key of a label`, "example.com/team"},
+	{"label value", "labels: {}", "labels: {a: «b/c}", "spec.nodePools[1].labels[a]", `"b/c" is not the value of a label`, "63"},
+	{"label value a number", "labels: {}", "labels: {a: «1}", "spec.nodePools[1].labels[a]", "must be a string, not a number", `"1"`},
+	{"label value a boolean", "labels: {}", "labels: {a: «true}", "spec.nodePools[1].labels[a]", "must be a string, not a boolean", `"true"`},
+	{"label of a role", "labels: {}", `labels: {«node-role.kubernetes.io/worker: ""}`, "spec.nodePools[1].labels[node-role.kubernetes.io/worker]", "NodeRestriction", "example.com/"},
+	{"label of Kubernetes", "labels: {}", "labels: {«kubernetes.io/hostname: a}", "spec.nodePools[1].labels[kubernetes.io/hostname]", "reserved", "example.com/"},
+	{"duplicate label", "labels: {}", "labels: {a: b, «a: c}", "spec.nodePools[1].labels[a]", "duplicate field", "remove one"},
+	{"taint effect missing", "taints: []", "taints: [«{key: a}]", "spec.nodePools[1].taints[0].effect", "is missing", "effect: NoSchedule"},
+	{"taint effect unknown", "taints: []", "taints: [{key: a, effect: «NoScheduling}]", "spec.nodePools[1].taints[0].effect", "not one of its values", `did you mean "NoSchedule"?`},
+	{"taint key", "taints: []", "taints: [{key: «-a, effect: NoExecute}]", "spec.nodePools[1].taints[0].key", "not the key of a taint", "example.com/team"},
+	{"taint value", "taints: []", "taints: [{key: a, value: «a b, effect: NoExecute}]", "spec.nodePools[1].taints[0].value", "not the value of a taint", "63"},
+	{"taint of a role", "taints: []", "taints: [{key: «node-role.kubernetes.io/control-plane, effect: NoSchedule}]", "spec.nodePools[1].taints[0].key", "reserved", "remove it"},
+	{"duplicate taint", "taints: []", "taints: [{key: a, effect: NoExecute}, «{key: a, value: b, effect: NoExecute}]", "spec.nodePools[1].taints[1]", "the same key and effect", "remove one"},
+
+	// Networks.
+	{"pod subnet not a CIDR", "nodePools:", "network: {podSubnet: «10.244.0.0}\n  nodePools:", "spec.network.podSubnet", "not a network in CIDR notation", "10.244.0.0/16"},
+	{"pod subnet nonsense", "nodePools:", "network: {podSubnet: «10.300.0.0/16}\n  nodePools:", "spec.network.podSubnet", "not a network in CIDR notation", "10.244.0.0/16"},
+	{"pod subnet with host bits", "nodePools:", "network: {podSubnet: «10.244.0.1/16}\n  nodePools:", "spec.network.podSubnet", "bits set after its prefix", "write 10.244.0.0/16"},
+	{"pod subnet IPv6", "nodePools:", "network: {podSubnet: «'fd00:1::/48'}\n  nodePools:", "spec.network.podSubnet", "IPv6 is not supported yet", "IPv4"},
+	{"dual stack", "nodePools:", "network: {serviceSubnet: «'10.96.0.0/16,fd00::/112'}\n  nodePools:", "spec.network.serviceSubnet", "not a network in CIDR notation", "IPv4"},
+	{"pod subnet too small", "nodePools:", "network: {podSubnet: «10.244.0.0/25}\n  nodePools:", "spec.network.podSubnet", "every node gets a /24", "/16"},
+	{"pod subnet too small for the nodes", "nodePools:", "network: {podSubnet: «10.244.0.0/23}\n  nodePools:", "spec.network.podSubnet", "holds 2 nodes (a /24 each), and the node pools have 4", "larger"},
+	{"pod subnet too large", "nodePools:", "network: {podSubnet: «16.0.0.0/7}\n  nodePools:", "spec.network.podSubnet", "/7 is too large", "/8"},
+	{"loopback", "nodePools:", "network: {podSubnet: «127.1.0.0/16}\n  nodePools:", "spec.network.podSubnet", "loopback", "private"},
+	{"service subnet too small", "nodePools:", "network: {serviceSubnet: «10.96.0.0/25}\n  nodePools:", "spec.network.serviceSubnet", "/25 is not between /12 and /24", "/12"},
+	{"service subnet too large", "nodePools:", "network: {serviceSubnet: «172.0.0.0/11}\n  nodePools:", "spec.network.serviceSubnet", "/11 is not between /12 and /24", "/12"},
+	{"pods and services overlap", "nodePools:", "network:\n    serviceSubnet: 10.0.0.0/16\n    podSubnet: «10.0.0.0/14\n  nodePools:", "spec.network.podSubnet", "the pod subnet 10.0.0.0/14 overlaps the service subnet 10.0.0.0/16", "do not meet"},
+	{"overlap with a default", "nodePools:", "network: {podSubnet: «10.100.0.0/16}\n  nodePools:", "spec.network.podSubnet", "overlaps the service subnet 10.96.0.0/12, its default", "do not meet"},
+	{"machines and pods overlap", "local: {}", "local: {subnet: «10.244.7.0/24}", "spec.provider.local.subnet", "overlaps the pod subnet 10.244.0.0/16, its default", "do not meet"},
+	{"machines and services overlap", "local: {}", "local: {subnet: «10.97.0.0/24}", "spec.provider.local.subnet", "overlaps the service subnet", "do not meet"},
+	{"machine subnet without room", "local: {}", "local: {subnet: «10.89.0.0/30}", "spec.provider.local.subnet", "room for 0 machines, and the node pools have 4", "/24"},
+	{"plugin unknown", "nodePools:", "network: {plugin: «calico}\n  nodePools:", "spec.network.plugin", `"calico" is not one of its values`, "flannel, none"},
+	{"backend unknown", "nodePools:", "network: {flannelBackend: «host-gateway}\n  nodePools:", "spec.network.flannelBackend", "not one of its values", "vxlan, host-gw"},
+	{"backend without flannel", "nodePools:", "network: {plugin: none, flannelBackend: «vxlan}\n  nodePools:", "spec.network.flannelBackend", "no meaning with plugin: none", "remove it"},
+	{"proxy mode mistyped", "nodePools:", "network: {proxyMode: «nftable}\n  nodePools:", "spec.network.proxyMode", "not one of its values", `did you mean "nftables"?`},
+	{"DNS domain", "nodePools:", "network: {dnsDomain: «cluster.local.}\n  nodePools:", "spec.network.dnsDomain", "not a DNS domain", "cluster.local"},
+
+	// The control plane, PKI, policies.
+	{"SAN with a scheme", "nodePools:", "controlPlane: {certSANs: [«'https://a.example.com']}\n  nodePools:", "spec.controlPlane.certSANs[0]", "neither a DNS name nor an IP address", "without scheme"},
+	{"SAN a mistyped address", "nodePools:", "controlPlane: {certSANs: [a, «192.0.2.300]}\n  nodePools:", "spec.controlPlane.certSANs[1]", "neither a DNS name nor an IP address", "IP address"},
+	{"duplicate SAN", "nodePools:", "controlPlane: {certSANs: [a, «a]}\n  nodePools:", "spec.controlPlane.certSANs[1]", `"a" is certSANs[0] already`, "remove it"},
+	{"endpoint port", "nodePools:", "controlPlane: {endpoint: «'a.example.com:0'}\n  nodePools:", "spec.controlPlane.endpoint", `"0" is not a port`, "1 to 65535"},
+	{"endpoint IPv6", "nodePools:", "controlPlane: {endpoint: «'[fd00::1]:6443'}\n  nodePools:", "spec.controlPlane.endpoint", "IPv6 is not supported yet", "IPv4"},
+	{"endpoint a URL", "nodePools:", "controlPlane: {endpoint: «'https://a.example.com'}\n  nodePools:", "spec.controlPlane.endpoint", "neither a host", "k8s.example.com:6443"},
+	{"duration in months", "nodePools:", "pki: {leafValidity: «6m}\n  nodePools:", "spec.pki.leafValidity", `the unit 'm'`, "30y"},
+	{"duration without unit", "nodePools:", `pki: {leafValidity: «"10"}` + "\n  nodePools:", "spec.pki.leafValidity", "lacks a unit", "30y"},
+	{"duration a number", "nodePools:", "pki: {leafValidity: «10}\n  nodePools:", "spec.pki.leafValidity", "must be a string, not a number", `"10"`},
+	{"duration a word", "nodePools:", "pki: {caValidity: «forever}\n  nodePools:", "spec.pki.caValidity", `"forever" is not a duration`, "30y"},
+	{"more than a century", "nodePools:", "pki: {caValidity: «101y}\n  nodePools:", "spec.pki.caValidity", "longer than 100 years", "100y"},
+	{"zero", "nodePools:", "pki: {leafValidity: «0h}\n  nodePools:", "spec.pki.leafValidity", "shorter than an hour", "1h"},
+	{"leaf longer than CA", "nodePools:", "pki: {caValidity: 1y, leafValidity: «2y}\n  nodePools:", "spec.pki.leafValidity", "would outlive", "shorter"},
+	{"CA shorter than the default leaf", "nodePools:", "pki: {caValidity: «1y}\n  nodePools:", "spec.pki.caValidity", "certificates (10y) would outlive", "caValidity longer"},
+	{"key algorithm", "nodePools:", "pki: {keyAlgorithm: «RSA-1024}\n  nodePools:", "spec.pki.keyAlgorithm", "not one of its values", "RSA-2048"},
+	{"pod security level", "nodePools:", "podSecurity: {enforce: «strict}\n  nodePools:", "spec.podSecurity.enforce", "not one of its values", "privileged, baseline, restricted"},
+	{"boolean in words", "nodePools:", "allowCgroupV1: «yes\n  nodePools:", "spec.allowCgroupV1", "must be true or false, not a string", "without quotes"},
+
+	// Components.
+	{"flag with dashes", "v1.36.3}", `v1.36.3, apiServer: {extraArgs: {«--v: "4"}}}`, "spec.kubernetes.apiServer.extraArgs[--v]", "without its dashes", "write `v`"},
+	{"flag with its value", "v1.36.3}", `v1.36.3, apiServer: {extraArgs: {«v=4: ""}}}`, "spec.kubernetes.apiServer.extraArgs[v=4]", "contains its value", "`v: \"4\"`"},
+	{"flag in camel case", "v1.36.3}", `v1.36.3, kubelet: {extraArgs: {«maxPods: "4"}}}`, "spec.kubernetes.kubelet.extraArgs[maxPods]", "not the name of a flag", "--help"},
+	{"flag value a number", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {v: «4}}}", "spec.kubernetes.apiServer.extraArgs[v]", "must be a string, not a number", `"4"`},
+	{"flag value of two lines", "v1.36.3}", `v1.36.3, apiServer: {extraArgs: {v: «"4\n5"}}}`, "spec.kubernetes.apiServer.extraArgs[v]", "more than one line", "one line"},
+	{"owned flag of the API server", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {«service-cluster-ip-range: 10.0.0.0/16}}}", "spec.kubernetes.apiServer.extraArgs[service-cluster-ip-range]", "slipway owns the flag --service-cluster-ip-range", "spec.network.serviceSubnet"},
+	{"owned flag of etcd", "nodePools:", "etcd: {extraArgs: {«data-dir: /data}}\n  nodePools:", "spec.etcd.extraArgs[data-dir]", "slipway owns the flag --data-dir", "/var/lib/etcd"},
+	{"owned flag of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {extraArgs: {«node-labels: a=b}}}", "spec.kubernetes.kubelet.extraArgs[node-labels]", "slipway owns the flag --node-labels", "spec.nodePools[].labels"},
+	{"owned field of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {authentication: {x509: {«clientCAFile: /a}}}}}", "spec.kubernetes.kubelet.configPatch[authentication].x509.clientCAFile", "slipway owns this field", "places this file"},
+	{"owned field of kube-proxy", "v1.36.3}", "v1.36.3, proxy: {configPatch: {«mode: ipvs}}}", "spec.kubernetes.proxy.configPatch[mode]", "slipway owns this field", "spec.network.proxyMode"},
+	{"patch with infinity", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {a: «.inf}}}", "spec.kubernetes.kubelet.configPatch[a]", "not a value that JSON has", "write a number"},
+	{"patch of a component without file", "v1.36.3}", "v1.36.3, apiServer: {«configPatch: {}}}", "spec.kubernetes.apiServer.configPatch", "unknown field", "extraArgs"},
+}
+
+func TestMalformed(t *testing.T) {
+	if len(malformed) < 50 {
+		t.Fatalf("%d malformed specs, and the promise is fifty", len(malformed))
+	}
+	for _, tc := range malformed {
+		t.Run(tc.name, func(t *testing.T) {
+			changed := strings.Replace(minimal, tc.old, tc.new, 1)
+			if changed == minimal {
+				t.Fatalf("%q is not in the minimal spec", tc.old)
+			}
+			data, places := unmark(t, changed)
+			if len(places) != 1 {
+				t.Fatalf("%d marks", len(places))
+			}
+			errs := mistakes(t, data)
+			if len(errs) != 1 {
+				t.Fatalf("want one mistake, got %v", errs)
+			}
+			checkDiagnostic(t, errs[0], data, places[0], tc.field, tc.message, tc.remedy)
+		})
+	}
+}
+
+// mistakes parses what must be refused.
+func mistakes(t *testing.T, data string) Errors {
+	t.Helper()
+	c, err := Parse("cluster.yaml", []byte(data))
+	var errs Errors
+	if !errors.As(err, &errs) || c != nil {
+		t.Fatalf("want Errors, got %v and %+v for\n%s", err, c, data)
+	}
+	return errs
+}
+
+func checkDiagnostic(t *testing.T, d Diagnostic, data string, at position, field, message, remedy string) {
+	t.Helper()
+	if d.File != "cluster.yaml" || d.Line != at.line || d.Column != at.column {
+		t.Errorf("at %s:%d:%d, want line %d, column %d\n%v", d.File, d.Line, d.Column, at.line, at.column, d)
+	}
+	if d.Field != field {
+		t.Errorf("field %q, want %q", d.Field, field)
+	}
+	if message == "" || !strings.Contains(d.Message, message) {
+		t.Errorf("message %q, want %q in it", d.Message, message)
+	}
+	if remedy == "" || !strings.Contains(d.Remedy, remedy) {
+		t.Errorf("remedy %q, want %q in it", d.Remedy, remedy)
+	}
+	if lines := strings.Split(data, "\n"); d.Source != strings.TrimRight(lines[d.Line-1], "\r") {
+		t.Errorf("source %q is not line %d", d.Source, d.Line)
+	}
+}
