@@ -88,7 +88,7 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 			return err
 		}
 	}
-	res, err := p.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
+	res, err := p.create(ctx, client.ContainerCreateOptions{
 		Name: name, Config: config, HostConfig: host, NetworkingConfig: networking,
 	})
 	if err != nil {

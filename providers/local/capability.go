@@ -56,20 +56,33 @@ func boundingSet(status []byte) (uint64, error) {
 	return 0, fmt.Errorf("no CapBnd line in %d bytes", len(status))
 }
 
-// daemonBounding is the bounding set of the dockerd on this machine; false where none can be seen, as with
-// Docker Desktop, whose daemon has every capability in a machine of its own.
-func daemonBounding(proc string) (uint64, bool) {
-	comms, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+// daemonCaps is what machines are to ask for, as far as the dockerd on this computer can be seen: nil is --privileged.
+// Docker Desktop's daemon is not seen; in its own virtual machine it has every capability.
+func (p *Local) daemonCaps() []string {
+	comms, _ := filepath.Glob(filepath.Join(p.proc, "[0-9]*", "comm"))
 	for _, comm := range comms {
-		if b, err := os.ReadFile(comm); err != nil || strings.TrimSpace(string(b)) != "dockerd" { //nolint:gosec // under /proc
-			continue
+		if b, err := os.ReadFile(comm); err == nil && strings.TrimSpace(string(b)) == "dockerd" { //nolint:gosec // under /proc
+			return capsOf(filepath.Join(filepath.Dir(comm), "status"), p.api)
 		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(comm), "status")) //nolint:gosec // under /proc
-		if err != nil {
-			return 0, false
-		}
-		set, err := boundingSet(status)
-		return set, err == nil
 	}
-	return 0, false
+	return nil
 }
+
+// ownCaps is the same for a daemon that refused --privileged and cannot be seen: what this process may have, it may.
+func (p *Local) ownCaps() []string { return capsOf("/proc/self/status", p.api) }
+
+// capsOf is what to ask for of the bounding set in a status file; nil where it is full or cannot be read.
+func capsOf(status, apiVersion string) []string {
+	b, err := os.ReadFile(status) //nolint:gosec // under /proc
+	if err != nil {
+		return nil
+	}
+	set, err := boundingSet(b)
+	if err != nil {
+		return nil
+	}
+	return capAdd(set, known(apiVersion))
+}
+
+// capsRefused tells whether a container could not be started because the daemon lacks a capability: runc's words.
+func capsRefused(err error) bool { return strings.Contains(err.Error(), "unable to apply caps") }

@@ -88,6 +88,30 @@ func unreachable(host string, err error) error {
 	return fmt.Errorf("docker does not answer at %s, and local machines are made with it: %w; %s", host, err, remedy)
 }
 
+// create makes a container. One of that name that never ran is in the way only because an interrupted run had asked
+// for it and Docker made it after that run had looked: it is replaced.
+func (p *Local) create(ctx context.Context, o client.ContainerCreateOptions) (client.ContainerCreateResult, error) {
+	res, err := p.docker.ContainerCreate(ctx, o)
+	if !cerrdefs.IsConflict(err) {
+		return res, err
+	}
+	have, ierr := p.docker.ContainerInspect(ctx, o.Name, client.ContainerInspectOptions{})
+	switch {
+	case cerrdefs.IsNotFound(ierr): // gone again
+	case ierr != nil:
+		return res, err
+	case have.Container.Config.Labels[labelCluster] != p.cluster:
+		return res, fmt.Errorf("%w; it is not of this cluster: rename it or the cluster", err)
+	case have.Container.State.Status != container.StateCreated:
+		return res, fmt.Errorf("%w; is another slipway at work on cluster %s?", err, p.cluster)
+	default:
+		if err := p.removeContainer(ctx, have.Container.ID, o.Name); err != nil {
+			return res, err
+		}
+	}
+	return p.docker.ContainerCreate(ctx, o)
+}
+
 // removeContainer removes a container and its anonymous volumes, running or not; none is no error.
 func (p *Local) removeContainer(ctx context.Context, id, name string) error {
 	_, err := p.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})

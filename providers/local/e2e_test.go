@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -232,6 +233,61 @@ func lostState(t *testing.T, p *Local, o Options) {
 	}
 	if left := remains(t, p); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// An Ensure that is interrupted anywhere leaves what the next one completes.
+func TestInterrupted(t *testing.T) {
+	p, _ := e2e(t, "slwint", 1, 1)
+	for _, after := range []string{"creating", "answers SSH"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := p.Ensure(ctx, func(_, what string) {
+			if what == after {
+				cancel()
+			}
+		})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Ensure interrupted after %q: %v", after, err)
+		}
+	}
+	// And a machine that was removed by hand, without its volume.
+	if _, err := p.docker.ContainerRemove(t.Context(), "slwint-cp-1", client.ContainerRemoveOptions{Force: true}); err != nil {
+		t.Log(err) // it may not have been made
+	}
+	infra, err := p.Ensure(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range infra.Machines {
+		want(t, m, "systemctl is-system-running --wait", "running")
+	}
+	list, err := p.docker.VolumeList(t.Context(), client.VolumeListOptions{
+		Filters: client.Filters{}.Add("label", labelCluster+"="+p.cluster),
+	})
+	if err != nil || len(list.Items) != 2 {
+		t.Errorf("2 machines have %d volumes, %v", len(list.Items), err)
+	}
+}
+
+// A daemon that refuses --privileged and cannot be seen is asked for what this process may have. Where it does not
+// refuse, machines are simply privileged.
+func TestHiddenDaemon(t *testing.T) {
+	p, _ := e2e(t, "slwcap", 1, 0)
+	p.proc = t.TempDir()
+	infra, err := p.Ensure(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, infra.Machines[0], "systemctl is-system-running --wait", "running")
+	res, err := p.docker.ContainerInspect(t.Context(), "slwcap-cp-1", client.ContainerInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := res.Container.HostConfig
+	t.Logf("privileged %v, capabilities added %d", h.Privileged, len(h.CapAdd))
+	if h.Privileged == (len(h.CapAdd) > 0) {
+		t.Error("either privileged or with capabilities added")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -124,7 +125,7 @@ func ensureBase(ctx context.Context, dir string, report func(string, string)) (s
 	tool, err := exec.LookPath("mmdebstrap")
 	if err != nil {
 		return "", fmt.Errorf("the machine image must be made once, from Debian packages, and mmdebstrap is not installed; "+
-			"install it (`apt-get install mmdebstrap`), or put an image's root filesystem in %s", base)
+			"install it (`apt-get install mmdebstrap`, or your system's equivalent), or copy %s from a computer that made it", base)
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", fmt.Errorf("make the cache of machine images: %w", err)
@@ -138,6 +139,9 @@ func ensureBase(ctx context.Context, dir string, report func(string, string)) (s
 	report("machine image", fmt.Sprintf("making it from Debian %s packages (once, about half a minute)", suite))
 	target := filepath.Join(tmp, "base.tar")
 	cmd := exec.CommandContext(ctx, tool, mmdebstrapArgs(target)...) //nolint:gosec // arguments are constants
+	// Interrupted, it unmounts and removes what it has made so far; killed, it would not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {

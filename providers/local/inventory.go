@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 
 	"slipway.dev/slipway/provision/spec"
@@ -58,6 +59,7 @@ type inventory struct {
 	machines []found
 	balancer *found
 	networks []network.Summary
+	volumes  []volume.Volume
 	// others are all other networks, whose subnets are taken.
 	others []network.Summary
 	// ports on 127.0.0.1 that machines and balancers have been promised, of any cluster, running or not.
@@ -72,6 +74,17 @@ func (inv *inventory) machine(name string) *found {
 		}
 	}
 	return nil
+}
+
+// volumesOf lists the volumes that machines of that name had.
+func (inv *inventory) volumesOf(machine string) []volume.Volume {
+	var out []volume.Volume
+	for _, v := range inv.volumes {
+		if v.Labels[labelMachine] == machine {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 // apiPort is the port that was pinned, the balancer's before the network's; 0 where none was.
@@ -101,6 +114,7 @@ func (inv *inventory) free(port int) bool {
 // inventory asks Docker what there is.
 func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 	inv := &inventory{ports: map[int]bool{}}
+	// Containers of any cluster: the ports of 127.0.0.1 are shared.
 	containers, err := p.docker.ContainerList(ctx, client.ContainerListOptions{
 		All: true, Filters: client.Filters{}.Add("label", labelCluster),
 	})
@@ -108,36 +122,51 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	for _, c := range containers.Items {
-		for _, l := range []string{labelSSHPort, labelAPIPort} {
-			if port, err := strconv.Atoi(c.Labels[l]); err == nil {
-				inv.ports[port] = true
-			}
-		}
-		if c.Labels[labelCluster] != p.cluster || len(c.Names) == 0 {
-			continue
-		}
-		f := found{id: c.ID, name: strings.TrimPrefix(c.Names[0], "/"), state: c.State, status: c.Status, labels: c.Labels}
-		if c.Labels[labelRole] == roleBalancer {
-			inv.balancer = &f
-		} else {
-			inv.machines = append(inv.machines, f)
-		}
+		inv.addContainer(c, p.cluster)
 	}
 	networks, err := p.docker.NetworkList(ctx, client.NetworkListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
 	for _, n := range networks.Items {
-		if n.Labels[labelCluster] == p.cluster {
-			inv.networks = append(inv.networks, n)
-			continue
-		}
-		inv.others = append(inv.others, n)
-		if port, err := strconv.Atoi(n.Labels[labelAPIPort]); err == nil {
+		inv.addNetwork(n, p.cluster)
+	}
+	volumes, err := p.docker.VolumeList(ctx, client.VolumeListOptions{
+		Filters: client.Filters{}.Add("label", labelCluster+"="+p.cluster),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	inv.volumes = volumes.Items
+	return inv, nil
+}
+
+func (inv *inventory) addContainer(c container.Summary, cluster string) {
+	for _, l := range []string{labelSSHPort, labelAPIPort} {
+		if port, err := strconv.Atoi(c.Labels[l]); err == nil {
 			inv.ports[port] = true
 		}
 	}
-	return inv, nil
+	if c.Labels[labelCluster] != cluster || len(c.Names) == 0 {
+		return
+	}
+	f := found{id: c.ID, name: strings.TrimPrefix(c.Names[0], "/"), state: c.State, status: c.Status, labels: c.Labels}
+	if c.Labels[labelRole] == roleBalancer {
+		inv.balancer = &f
+	} else {
+		inv.machines = append(inv.machines, f)
+	}
+}
+
+func (inv *inventory) addNetwork(n network.Summary, cluster string) {
+	if n.Labels[labelCluster] == cluster {
+		inv.networks = append(inv.networks, n)
+		return
+	}
+	inv.others = append(inv.others, n)
+	if port, err := strconv.Atoi(n.Labels[labelAPIPort]); err == nil {
+		inv.ports[port] = true
+	}
 }
 
 // describe makes a machine of a container's labels and our keys.

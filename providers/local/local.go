@@ -38,6 +38,7 @@ type Local struct {
 	o       Options
 	docker  *client.Client
 	api     string // the daemon's API version, once connected
+	proc    string // "/proc"; tests hide the daemon there
 }
 
 // Open prepares the machines of c; nothing is asked of Docker yet.
@@ -69,7 +70,7 @@ func OpenNamed(cluster string, o Options) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Local{cluster: cluster, o: o, docker: docker}, nil
+	return &Local{cluster: cluster, o: o, docker: docker, proc: "/proc"}, nil
 }
 
 // Ensure makes and starts what is missing, machines side by side, and returns when all answer SSH.
@@ -90,8 +91,13 @@ func (p *Local) Ensure(ctx context.Context, report func(name, what string)) (*sp
 	// The image may take long; meanwhile the rest is looked at.
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { image, err = p.ensureImage(gctx, report); return err })
-	g.Go(func() (err error) { user, err = ensureKey(p.keyDir(), userKey); return err })
 	g.Go(func() (err error) {
+		if user, err = ensureKey(p.keyDir(), userKey); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(p.bundlesDir(), 0o755); err != nil { //nolint:gosec // nothing secret: machines read it too
+			return fmt.Errorf("make the directory of bundles: %w", err)
+		}
 		if inv, err = p.inventory(gctx); err != nil {
 			return err
 		}
@@ -200,8 +206,11 @@ func (p *Local) Destroy(ctx context.Context, report func(name, what string)) err
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := p.removeVolumes(ctx, func(string) bool { return true }); err != nil {
-		return err
+	// Those of machines went with them; these were left by machines that were removed by hand.
+	for _, v := range inv.volumes {
+		if err := p.removeVolume(ctx, v); err != nil {
+			return err
+		}
 	}
 	for _, n := range inv.networks {
 		if err := p.removeNetwork(ctx, n); err != nil {

@@ -6,17 +6,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 
 	"slipway.dev/slipway/provision/spec"
@@ -29,7 +28,9 @@ type machine struct {
 	sshPort int
 	host    keyPair
 	user    keyPair
-	exists  *found // nil: to be made
+	caps    []string        // nil: --privileged
+	exists  *found          // nil: to be made
+	volumes []volume.Volume // left of an earlier machine of that name
 }
 
 // sshAddress is where sshd is published.
@@ -60,9 +61,10 @@ func (p *Local) plan(inv *inventory, user keyPair) ([]machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	caps := p.daemonCaps()
 	machines := make([]machine, len(p.nodes))
 	for i, n := range p.nodes {
-		m := machine{node: n, address: addresses[n.Name], user: user, exists: inv.machine(n.Name)}
+		m := machine{node: n, address: addresses[n.Name], user: user, caps: caps, exists: inv.machine(n.Name)}
 		if m.host, err = ensureKey(p.keyDir(), n.Name); err != nil {
 			return nil, err
 		}
@@ -77,6 +79,7 @@ func (p *Local) plan(inv *inventory, user keyPair) ([]machine, error) {
 				return nil, err
 			}
 			inv.ports[m.sshPort] = true
+			m.volumes = inv.volumesOf(n.Name)
 		}
 		machines[i] = m
 	}
@@ -132,33 +135,29 @@ func (p *Local) newMachine(ctx context.Context, image string, m machine) (string
 		}
 	}
 	// A new machine must not find the disk of one that was removed by hand.
-	if err := p.removeVolumes(ctx, func(machine string) bool { return machine == m.node.Name }); err != nil {
-		return "", err
+	for _, v := range m.volumes {
+		if err := p.removeVolume(ctx, v); err != nil {
+			return "", err
+		}
 	}
-	var caps []string
-	if set, ok := daemonBounding("/proc"); ok {
-		caps = capAdd(set, known(p.api))
-	}
-	id, err := p.createAndStart(ctx, image, m, caps)
-	if err == nil || caps != nil || !strings.Contains(err.Error(), "unable to apply caps") {
+	id, err := p.createAndStart(ctx, image, m)
+	if err == nil || m.caps != nil || !capsRefused(err) {
 		return id, err
 	}
-	// A daemon that cannot be seen and lacks a capability: it has, most likely, been started where we were.
-	status, serr := os.ReadFile("/proc/self/status")
-	set, berr := boundingSet(status)
-	if caps = capAdd(set, known(p.api)); errors.Join(serr, berr) != nil || caps == nil {
+	// A daemon that cannot be seen and lacks a capability: it was started, most likely, where we were.
+	if m.caps = p.ownCaps(); m.caps == nil {
 		return "", fmt.Errorf("%w; Docker may not run privileged containers here: give its daemon all capabilities", err)
 	}
 	if err := p.removeContainer(ctx, id, m.node.Name); err != nil {
 		return "", err
 	}
-	return p.createAndStart(ctx, image, m, caps)
+	return p.createAndStart(ctx, image, m)
 }
 
 // createAndStart makes the container, puts the keys in and starts it. The id is set as soon as there is one.
-func (p *Local) createAndStart(ctx context.Context, image string, m machine, caps []string) (id string, err error) {
-	res, err := p.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
-		Name: m.node.Name, Config: p.machineConfig(image, m), HostConfig: p.machineHostConfig(m, caps),
+func (p *Local) createAndStart(ctx context.Context, image string, m machine) (id string, err error) {
+	res, err := p.create(ctx, client.ContainerCreateOptions{
+		Name: m.node.Name, Config: p.machineConfig(image, m), HostConfig: p.machineHostConfig(m),
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
 			p.networkName(): {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: m.address}},
 		}},
@@ -221,9 +220,9 @@ func (p *Local) machineConfig(image string, m machine) *container.Config {
 	}
 }
 
-// machineHostConfig is a computer's worth of rights: privileged where caps is nil, else the capabilities named and
-// everything else that --privileged gives.
-func (p *Local) machineHostConfig(m machine, caps []string) *container.HostConfig {
+// machineHostConfig is a computer's worth of rights: --privileged, or where that is refused the capabilities that can
+// be had and everything else that --privileged gives.
+func (p *Local) machineHostConfig(m machine) *container.HostConfig {
 	h := &container.HostConfig{
 		NetworkMode:  container.NetworkMode(p.networkName()),
 		PortBindings: publish(sshPort, m.sshPort),
@@ -243,11 +242,11 @@ func (p *Local) machineHostConfig(m machine, caps []string) *container.HostConfi
 	if fi, err := os.Stat("/lib/modules"); err == nil && fi.IsDir() {
 		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: "/lib/modules", Target: "/lib/modules", ReadOnly: true})
 	}
-	if caps == nil {
+	if m.caps == nil {
 		h.Privileged = true
 		return h
 	}
-	h.CapAdd = caps
+	h.CapAdd = m.caps
 	h.SecurityOpt = []string{"seccomp=unconfined", "apparmor=unconfined", "label=disable"}
 	h.DeviceCgroupRules = []string{"a *:* rwm"}
 	// Empty, not nil: nothing of /proc and /sys is hidden or read-only.

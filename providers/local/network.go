@@ -8,6 +8,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 )
 
@@ -87,22 +88,10 @@ func (p *Local) removeNetwork(ctx context.Context, n network.Summary) error {
 	return nil
 }
 
-// removeVolumes removes the cluster's volumes of those machines. Those of living containers are Docker's to refuse.
-func (p *Local) removeVolumes(ctx context.Context, of func(machine string) bool) error {
-	list, err := p.docker.VolumeList(ctx, client.VolumeListOptions{
-		Filters: client.Filters{}.Add("label", labelCluster+"="+p.cluster),
-	})
-	if err != nil {
-		return fmt.Errorf("list volumes: %w", err)
-	}
-	for _, v := range list.Items {
-		if !of(v.Labels[labelMachine]) {
-			continue
-		}
-		_, err := p.docker.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{})
-		if err != nil && !cerrdefs.IsNotFound(err) {
-			return fmt.Errorf("remove volume %s of %s: %w", v.Name, v.Labels[labelMachine], err)
-		}
+// removeVolume removes one of our volumes; none is no error.
+func (p *Local) removeVolume(ctx context.Context, v volume.Volume) error {
+	if _, err := p.docker.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+		return fmt.Errorf("remove volume %s of %s: %w", v.Name, v.Labels[labelMachine], err)
 	}
 	return nil
 }
