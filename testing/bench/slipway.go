@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// topology is a cluster to make.
+type topology struct {
+	name, subnet           string
+	controlPlanes, workers int
+}
+
+func (c topology) nodes() []string {
+	var names []string
+	for i := range c.controlPlanes {
+		names = append(names, fmt.Sprintf("%s-cp-%d", c.name, i+1))
+	}
+	for i := range c.workers {
+		names = append(names, fmt.Sprintf("%s-worker-%d", c.name, i+1))
+	}
+	return names
+}
+
+// slipwayRun is one cluster, made and removed.
+type slipwayRun struct {
+	ready   time.Duration // from SSH on every machine to all nodes Ready
+	done    time.Duration // from SSH on every machine to the end of apply
+	nothing time.Duration // from the start of apply, with no machine there, to its end
+	noop    time.Duration // a second apply
+	maxRSS  int64         // bytes, of the first apply
+	machine machine
+}
+
+// measureSlipway makes a cluster, applies again, and removes it.
+func (b *bench) measureSlipway(ctx context.Context, c topology) (r slipwayRun, err error) {
+	file, err := b.writeSpec(c)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		// Also after an interrupt: a benchmark leaves nothing behind.
+		_, derr := b.runSlipway(context.WithoutCancel(ctx), "destroy", "-f", file, "--yes")
+		err = errors.Join(err, derr)
+	}()
+	if err := b.firstApply(ctx, c, file, &r); err != nil {
+		return r, err
+	}
+	began := time.Now()
+	out, err := b.runSlipway(ctx, "apply", "-f", file, "--yes")
+	if err != nil {
+		return r, err
+	}
+	r.noop = time.Since(began)
+	if !strings.Contains(string(out), "No changes.") {
+		return r, fmt.Errorf("the second apply of %s changed something:\n%s", c.name, out)
+	}
+	r.machine, err = b.machineForm(ctx, c.nodes()[0])
+	progress("  Ready %s after SSH, apply done %s after SSH and %s after its start; no-op %s; %d MB",
+		seconds(r.ready), seconds(r.done), seconds(r.nothing), seconds(r.noop), r.maxRSS>>20)
+	return r, err
+}
+
+// firstApply runs apply with nothing there, and watches from outside when SSH answers and when the nodes are Ready.
+func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slipwayRun) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour) // the warming up may have to build the bundle
+	defer cancel()
+	cmd := b.command(ctx, "apply", "-f", file, "--yes")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	watched := make(chan error, 1)
+	var ssh, ready time.Time
+	go func() {
+		watched <- func() error {
+			if err := b.waitSSH(ctx, c.nodes()); err != nil {
+				return err
+			}
+			ssh = time.Now()
+			err := b.watchReady(ctx, c, file)
+			ready = time.Now()
+			return err
+		}()
+	}()
+	err := cmd.Wait()
+	end := time.Now()
+	if err != nil {
+		cancel()
+		<-watched
+		return fmt.Errorf("slipway apply: %w\n%s", err, out.Bytes())
+	}
+	if err := <-watched; err != nil {
+		return err
+	}
+	r.nothing, r.done, r.ready = end.Sub(began), end.Sub(ssh), ready.Sub(ssh)
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.maxRSS = usage.Maxrss << 10
+	}
+	return nil
+}
+
+// watchReady waits for the nodes through the kubeconfig that slipway gives as soon as there is one.
+func (b *bench) watchReady(ctx context.Context, c topology, file string) error {
+	var kubeconfig []byte
+	err := poll(ctx, 2*time.Minute, "a kubeconfig", func() (err error) {
+		kubeconfig, err = b.runSlipway(ctx, "kubeconfig", "-f", file)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return waitReady(ctx, kubeconfig, len(c.nodes()))
+}
+
+func (b *bench) writeSpec(c topology) (string, error) {
+	text := fmt.Sprintf(`apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: %s
+spec:
+  kubernetes:
+    version: %s
+  provider:
+    local:
+      subnet: %s
+  nodePools:
+  - name: cp
+    role: control-plane
+    replicas: %d
+`, c.name, kubernetesVersion, c.subnet, c.controlPlanes)
+	if c.workers > 0 {
+		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n", c.workers)
+	}
+	file := filepath.Join(b.dir, c.name+".yaml")
+	return file, os.WriteFile(file, []byte(text), 0o600)
+}
+
+func (b *bench) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.slipway, args...)
+	cmd.Env = append(os.Environ(), "SLIPWAY_STATE_DIR="+filepath.Join(b.dir, "state"), "SLIPWAY_CACHE_DIR="+b.cache)
+	return cmd
+}
+
+// runSlipway returns its stdout; an error carries what it wrote to stderr.
+func (b *bench) runSlipway(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := b.command(ctx, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("slipway %s: %w: %s", args[0], err, stderr.Bytes())
+	}
+	return out, err
+}
