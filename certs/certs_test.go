@@ -99,7 +99,7 @@ func golden(t *testing.T, path, got string) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // a path of this test
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func TestKeepsNothingPrintable(t *testing.T) {
 		// SEC 1 puts the private scalar first. What comes after it is the public key, which certificates show.
 		_, body, _ := bytes.Cut(item.Key.Reveal(), []byte("\n"))
 		middle := body[12:36]
-		for _, form := range []string{string(middle), fmt.Sprintf("%x", middle), fmt.Sprintf("%X", middle), strings.Trim(fmt.Sprint(middle), "[]")} {
+		for _, form := range []string{string(middle), fmt.Sprintf("%x", middle), fmt.Sprintf("%X", middle), strings.Trim(fmt.Sprintf("%d", middle), "[]")} {
 			if strings.Contains(out, form) {
 				t.Fatalf("the key of %s was printed", name)
 			}

@@ -34,8 +34,10 @@ func TestDamage(t *testing.T) {
 		}, day0, ErrMalformed, "certificate: "},
 		"certificate cut short": {leaf, func(i Item) Item { i.Cert = i.Cert[:len(i.Cert)/2]; return i }, day0, ErrMalformed, "not PEM"},
 		"no certificate":        {leaf, func(i Item) Item { i.Cert = nil; return i }, day0, ErrMalformed, "no certificate"},
-		"a key for a certificate": {leaf, func(i Item) Item { i.Cert = i.Key.Reveal(); return i }, day0, ErrMalformed,
-			`a PEM block of type "EC PRIVATE KEY" where a certificate should be`},
+		"a key for a certificate": {
+			leaf, func(i Item) Item { i.Cert = i.Key.Reveal(); return i }, day0, ErrMalformed,
+			`a PEM block of type "EC PRIVATE KEY" where a certificate should be`,
+		},
 		"two certificates":       {leaf, func(i Item) Item { i.Cert = append(bytes.Clone(i.Cert), i.Cert...); return i }, day0, ErrMalformed, "2 certificates"},
 		"no key":                 {leaf, func(i Item) Item { i.Key = nil; return i }, day0, ErrMalformed, "private key is not one PEM block"},
 		"a certificate as a key": {leaf, func(i Item) Item { i.Key = i.Cert; return i }, day0, ErrMalformed, `"CERTIFICATE" is no kind of private key`},

@@ -38,7 +38,7 @@ func forms() []string {
 	asJSON, _ := json.Marshal(b)
 	return []string{
 		plain, fmt.Sprintf("%x", b), fmt.Sprintf("%X", b), fmt.Sprintf("% x", b),
-		strings.Trim(fmt.Sprint(b), "[]"), strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", b), "[]byte{"), "}"),
+		strings.Trim(fmt.Sprintf("%d", b), "[]"), strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", b), "[]byte{"), "}"),
 		strings.Trim(string(asJSON), `"`), fmt.Sprintf("%o", b), fmt.Sprintf("%b", b),
 	}
 }

@@ -76,7 +76,7 @@ func generation(b secret.Bytes) (int, error) {
 // startChild runs the child and waits until it has the lock.
 func startChild(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very test
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -100,7 +100,7 @@ func TestKilledWhilePutting(t *testing.T) {
 	for round := range 15 {
 		cmd, lines := startChild(t, dir)
 		acknowledged, _ := strconv.Atoi(lines.Text())
-		kill := time.AfterFunc(time.Duration(rand.IntN(30))*time.Millisecond, func() { _ = cmd.Process.Kill() }) //nolint:gosec // any moment will do
+		kill := time.AfterFunc(time.Duration(rand.IntN(30))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		for lines.Scan() {
 			n, err := strconv.Atoi(lines.Text())
 			if err != nil {

@@ -56,7 +56,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open state %s: %w", dir, context.Cause(ctx))
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+	if err := os.MkdirAll(dir, dirMode); err != nil { //nolint:gosec // G703: the user chooses where this is
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	s, err := open(dir)

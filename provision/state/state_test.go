@@ -140,7 +140,7 @@ func TestLogAppends(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(filepath.Join(dir, "logs", "apply.log")) //nolint:gosec // a path of this test
+	got, err := os.ReadFile(filepath.Join(dir, "logs", "apply.log"))
 	if err != nil || string(got) != "a line\na line\n" {
 		t.Errorf("log holds %q, %v", got, err)
 	}
@@ -149,7 +149,7 @@ func TestLogAppends(t *testing.T) {
 // own gives a directory of the test the mode that a state needs.
 func own(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -225,7 +225,7 @@ func TestRefusals(t *testing.T) {
 		says    string
 	}{
 		"readable by the group": {
-			func(dir string) error { return os.Chmod(dir, 0o750) }, //nolint:gosec // the point of it
+			func(dir string) error { return os.Chmod(dir, 0o750) },
 			func(err error) bool { var e *PermissionError; return errors.As(err, &e) && e.Mode == 0o750 },
 			"chmod 700",
 		},
@@ -441,4 +441,24 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("%q was accepted", name)
 		}
 	})
+}
+
+// BenchmarkPut stores as many files as the certificates of a cluster of four nodes are.
+func BenchmarkPut(b *testing.B) {
+	s, err := Open(b.Context(), filepath.Join(b.TempDir(), "demo"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	items := map[string]secret.Bytes{}
+	for i := range 120 {
+		items[fmt.Sprintf("pki/%d", i)] = make([]byte, 1000)
+	}
+	for b.Loop() {
+		if err := s.Put(b.Context(), items); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
 }
