@@ -14,10 +14,14 @@ func TestAssignAddresses(t *testing.T) {
 		name, subnet, nodes, have, want string
 	}{
 		{"first", "10.89.0.0/24", "cp-1 cp-2 w-1", "", "cp-1=10.89.0.11 cp-2=10.89.0.12 w-1=10.89.0.13"},
-		{"kept when the control plane grows", "10.89.0.0/24", "cp-1 cp-2 w-1", "cp-1=10.89.0.11 w-1=10.89.0.12",
-			"cp-1=10.89.0.11 cp-2=10.89.0.13 w-1=10.89.0.12"},
-		{"a surplus machine keeps its own", "10.89.0.0/24", "cp-1 cp-2", "cp-1=10.89.0.11 old=10.89.0.12",
-			"cp-1=10.89.0.11 cp-2=10.89.0.13"},
+		{
+			"kept when the control plane grows", "10.89.0.0/24", "cp-1 cp-2 w-1", "cp-1=10.89.0.11 w-1=10.89.0.12",
+			"cp-1=10.89.0.11 cp-2=10.89.0.13 w-1=10.89.0.12",
+		},
+		{
+			"a surplus machine keeps its own", "10.89.0.0/24", "cp-1 cp-2", "cp-1=10.89.0.11 old=10.89.0.12",
+			"cp-1=10.89.0.11 cp-2=10.89.0.13",
+		},
 		{"a gap is filled", "10.89.0.0/24", "cp-1 cp-2", "cp-2=10.89.0.12", "cp-1=10.89.0.11 cp-2=10.89.0.12"},
 		{"host bits in the subnet", "10.89.0.77/24", "cp-1", "", "cp-1=10.89.0.11"},
 		{"over the end of an octet", "10.89.0.248/20", "cp-1", "", "cp-1=10.89.0.11"},
