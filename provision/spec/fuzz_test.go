@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -25,6 +26,8 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(tc.new))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		late := time.AfterFunc(20*time.Second, func() { panic("Parse does not end") })
+		defer late.Stop()
 		c, err := Parse("fuzz.yaml", data)
 		if err != nil {
 			checkErrors(t, err)

@@ -77,6 +77,7 @@ func (d *document) report(at position, field, remedy, format string, args ...any
 	}
 	if diag.Line <= len(d.lines) {
 		diag.Source = strings.ToValidUTF8(strings.TrimRight(d.lines[diag.Line-1], "\r"), "\uFFFD")
+		diag.Column = min(diag.Column, utf8.RuneCountInString(diag.Source)+1) // the parser puts what is not there one too far
 	}
 	d.errs = append(d.errs, diag)
 }

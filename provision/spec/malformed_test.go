@@ -51,6 +51,7 @@ var malformed = []struct {
 	{"section without a value", "nodePools:", "«network:\n  nodePools:", "spec.network", "has no value", "remove the field"},
 	{"list without a value", "taints: []", "«taints: ", "spec.nodePools[1].taints", "has no value", "write []"},
 	{"string without a value", "name: demo", "«name: ", "metadata.name", "has no value", "for example demo"},
+	{"pool without a value", "labels: {}, taints: []}", "labels: {}, taints: []}\n  -«", "spec.nodePools[2]", "has no value", "write {}"},
 	{"item without a value", "labels: {}", "labels: {«a: }", "spec.nodePools[1].labels[a]", "has no value", "write a value"},
 	{"number as a key", "nodePools:", "network: {«1: a}\n  nodePools:", "spec.network", "a number, and must be a string", "in quotes"},
 	{"list for a mapping", "{version: v1.36.3}", "«[v1.36.3]", "spec.kubernetes", "must be a mapping, not a list", "version"},
