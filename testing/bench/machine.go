@@ -33,6 +33,7 @@ func (b *bench) machineForm(ctx context.Context, name string) (machine, error) {
 		return machine{}, err
 	}
 	m := machine{config: found.Container.Config, host: found.Container.HostConfig}
+	m.config.Image = found.Container.Image // by its id: a tag may have moved on
 	for _, mnt := range m.host.Mounts {
 		if strings.HasSuffix(mnt.Source, "/bundles") {
 			m.bundles = mnt.Target
