@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// redraw is how often the terminal is drawn anew, and how fast the spinner turns.
+const redraw = 100 * time.Millisecond
+
+var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+
+// SGR codes: the colours of the eight that every terminal theme makes readable.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+	dim    = "2"
+)
+
+// live draws a progress on a terminal, a row a host and the phase below. mpb knows about cursors, widths and
+// refreshing; each of its bars is one of our rows. All methods but the drawing of a row need progress.drawing held.
+type live struct {
+	*progress
+	color bool
+	width int // 0 is the terminal's
+	bars  *mpb.Progress
+	shown map[string]*mpb.Bar
+}
+
+// draw makes sure that every row is on the terminal; what they say follows by itself.
+func (l *live) draw() {
+	if l.bars == nil {
+		l.bars = mpb.New(mpb.WithOutput(l.out), mpb.WithAutoRefresh(), mpb.WithRefreshRate(redraw), mpb.WithWidth(l.width))
+		l.shown = map[string]*mpb.Bar{}
+		l.add("", math.MaxInt, l.phaseRow)
+	}
+	l.mu.Lock()
+	rows := l.rows[:len(l.rows):len(l.rows)]
+	l.mu.Unlock()
+	for i, r := range rows {
+		if l.shown[r.name] == nil {
+			l.add(r.name, i, func() (string, string, string) { return l.hostRow(r) })
+		}
+	}
+}
+
+func (l *live) add(name string, priority int, content func() (mark, color, text string)) {
+	row := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		l.mu.Lock()
+		mark, color, text := content()
+		l.mu.Unlock()
+		text = runewidth.Truncate(text, s.AvailableWidth-3, "…")
+		_, err := io.WriteString(w, l.paint(color, mark)+" "+text)
+		return err
+	})
+	l.shown[name] = l.bars.MustAdd(0, row, mpb.BarPriority(priority), mpb.BarFillerTrim())
+}
+
+// stop ends the drawing, which stays on the terminal or leaves it.
+func (l *live) stop(stay bool) {
+	if l.bars == nil {
+		return
+	}
+	for name, bar := range l.shown {
+		if stay && name != "" {
+			bar.SetTotal(-1, true)
+		} else {
+			bar.Abort(true)
+		}
+	}
+	l.bars.Wait()
+	l.bars, l.shown = nil, nil
+}
+
+// print puts a line above the drawing.
+func (l *live) print(text string) {
+	if l.bars == nil {
+		l.line(l.out, text)
+		return
+	}
+	l.line(l.bars, text)
+}
+
+func (l *live) line(w io.Writer, text string) { _, _ = io.WriteString(w, text+"\n") }
+
+func (l *live) paint(color, text string) string {
+	if !l.color || color == "" {
+		return text
+	}
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}
+
+// phaseRow is the last row: what goes on as a whole.
+func (l *live) phaseRow() (mark, color, text string) {
+	if len(l.phases) == 0 {
+		return " ", "", ""
+	}
+	running := 0
+	for _, r := range l.rows {
+		running += len(r.tasks)
+	}
+	last := l.phases[len(l.phases)-1]
+	text = fmt.Sprintf("%s %s", last.name, seconds(l.now().Sub(last.begun)))
+	if l.done+running > 0 {
+		text += fmt.Sprintf(", %d steps done, %d running", l.done, running)
+	}
+	return " ", "", text
+}
+
+// hostRow is the one of a host: a mark, the name, how long, and what.
+func (l *live) hostRow(r *row) (mark, color, text string) {
+	took, what := "", ""
+	now := l.now()
+	switch n := len(r.tasks); {
+	case r.failure != "":
+		mark, color, took, what = "✗", red, seconds(r.ended.Sub(r.begun)), r.failure
+	case l.over && r.skipped > 0:
+		mark, color, what = "–", yellow, fmt.Sprintf("%d steps not begun", r.skipped)
+	case l.over && r.begun.IsZero():
+		mark, color, what = "✓", green, "nothing to do"
+	case l.over:
+		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), r.note
+	case n > 0:
+		mark, color = spin(now), cyan
+		t := r.tasks[n-1]
+		took, what = seconds(now.Sub(t.begun)), r.short(t.step.Name)
+		if n > 1 {
+			what += fmt.Sprintf(" (+%d)", n-1)
+		}
+		if r.busy {
+			what += ": " + r.note
+		}
+	case r.busy:
+		mark, color, took, what = spin(now), cyan, seconds(now.Sub(r.noted)), r.note
+	default:
+		mark, color, what = "·", dim, r.note
+	}
+	width := 0
+	for _, other := range l.rows {
+		width = max(width, runewidth.StringWidth(other.name))
+	}
+	return mark, color, fmt.Sprintf("%s  %6s  %s", runewidth.FillRight(r.name, width), took, what)
+}
+
+func spin(now time.Time) string {
+	return string(spinner[int(now.UnixMilli()/redraw.Milliseconds())%len(spinner)])
+}
