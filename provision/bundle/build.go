@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Build makes the bundle from source, with the Go toolchain and gcc of this computer. A component whose recipe (its
@@ -46,15 +44,10 @@ func buildRows(ctx context.Context, o Options, rows []recipe) (*Bundle, error) {
 // builder is the source that compiles.
 type builder struct {
 	o          Options
-	processors *semaphore.Weighted
-	count      int64
 	toolchains func(ctx context.Context, r recipe) (string, error)
 }
 
-func newBuilder(o Options) *builder {
-	n := int64(runtime.GOMAXPROCS(0))
-	return &builder{o: o, processors: semaphore.NewWeighted(n), count: n, toolchains: newToolchains(o.CacheDir)}
-}
+func newBuilder(o Options) *builder { return &builder{o: o, toolchains: newToolchains(o.CacheDir)} }
 
 func (b *builder) kind() Source { return FromBuild }
 
@@ -81,17 +74,19 @@ func recipeDigest(r recipe, arch, toolchain string) (string, error) {
 	return bytesDigest(row, mod, sum, []byte(arch), []byte(toolchain), []byte(goPause))[:16], nil
 }
 
-// make builds one component. Kubernetes takes all processors, since its linkers alone fill the memory of a small
-// computer; the others share them two by two.
-func (b *builder) make(ctx context.Context, r recipe, dir string) error {
-	weight := (b.count + 1) / 2
+// slots are the processors.
+func (b *builder) slots() int64 { return int64(runtime.GOMAXPROCS(0)) }
+
+// weight is all processors for Kubernetes, whose linkers alone fill the memory of a small computer, and half of them
+// for the others.
+func (b *builder) weight(r recipe) int64 {
 	if r.Whole {
-		weight = b.count
+		return b.slots()
 	}
-	if err := b.processors.Acquire(ctx, weight); err != nil {
-		return err
-	}
-	defer b.processors.Release(weight)
+	return (b.slots() + 1) / 2
+}
+
+func (b *builder) make(ctx context.Context, r recipe, dir string) error {
 	b.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Building})
 	work, bin := filepath.Join(dir, "work"), filepath.Join(dir, "bin")
 	if err := writeWrapper(r, work); err != nil {
@@ -100,7 +95,7 @@ func (b *builder) make(ctx context.Context, r recipe, dir string) error {
 	if r.C != nil {
 		return compileC(ctx, r, work, bin)
 	}
-	return compileGo(ctx, r, work, bin, b.o.Arch, weight)
+	return compileGo(ctx, r, work, bin, b.o.Arch, b.weight(r))
 }
 
 // writeWrapper writes the recipe's module into an empty directory.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // source is where components come from: all that Build and Download differ in.
@@ -21,6 +22,9 @@ type source interface {
 	version(r recipe) string
 	// digest changes whenever make would give something else.
 	digest(ctx context.Context, r recipe) (string, error)
+	// slots is how much may be made at the same time, weight what a recipe takes of it.
+	slots() int64
+	weight(r recipe) int64
 	// make puts the recipe's programs into dir/bin, under their names. It may use dir/work as it likes.
 	make(ctx context.Context, r recipe, dir string) error
 }
@@ -44,20 +48,11 @@ func collect(ctx context.Context, o Options, rows []recipe, src source) (*Bundle
 	if err := sweep(o.CacheDir, src.kind()); err != nil {
 		return nil, err
 	}
-	components := make([]component, len(rows))
-	group, groupCtx := errgroup.WithContext(ctx)
-	for i, r := range rows {
-		group.Go(func() (err error) {
-			if components[i], err = getComponent(groupCtx, o, r, src); err != nil {
-				return fmt.Errorf("%s %s: %w", r.Component, r.Version, err)
-			}
-			return nil
-		})
+	components, err := getComponents(ctx, o, rows, src)
+	if ctx.Err() != nil { // not what the child processes said when they were stopped
+		return nil, fmt.Errorf("bundle: %w", context.Cause(ctx))
 	}
-	if err := group.Wait(); err != nil {
-		if ctx.Err() != nil { // not what the child processes said when they were stopped
-			return nil, fmt.Errorf("bundle: %w", context.Cause(ctx))
-		}
+	if err != nil {
 		return nil, err
 	}
 	b, err := assemble(ctx, o, components)
@@ -69,6 +64,33 @@ func collect(ctx context.Context, o Options, rows []recipe, src source) (*Bundle
 	}
 	o.Progress(Event{Phase: Assembled, Elapsed: time.Since(start), Detail: b.Dir})
 	return b, nil
+}
+
+// getComponents returns the components of rows, those that the cache lacks made side by side.
+func getComponents(ctx context.Context, o Options, rows []recipe, src source) ([]component, error) {
+	components := make([]component, len(rows))
+	slots := semaphore.NewWeighted(src.slots())
+	group, ctx := errgroup.WithContext(ctx)
+	for i, r := range rows { // in order, so that what takes longest begins first
+		dir, c, err := lookUp(ctx, o, r, src)
+		if c != nil {
+			components[i] = *c
+			continue
+		}
+		if err == nil {
+			err = slots.Acquire(ctx, src.weight(r))
+		}
+		if err != nil {
+			group.Go(func() error { return named(r, err) }) // counts only if it is the first
+			break
+		}
+		group.Go(func() (err error) {
+			defer slots.Release(src.weight(r))
+			components[i], err = makeComponent(ctx, o, r, src, dir)
+			return named(r, err)
+		})
+	}
+	return components, group.Wait()
 }
 
 // temporary is how directories begin that are not whole yet; who holds the lock may remove those of others.
@@ -90,19 +112,31 @@ func sweep(cacheDir string, kind Source) error {
 	return nil
 }
 
-// getComponent returns a component from the cache or makes it there.
-func getComponent(ctx context.Context, o Options, r recipe, src source) (component, error) {
+func named(r recipe, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", r.Component, r.Version, err)
+}
+
+// lookUp says where in the cache a component belongs, and returns it if it is there.
+func lookUp(ctx context.Context, o Options, r recipe, src source) (dir string, c *component, err error) {
 	digest, err := src.digest(ctx, r)
 	if err != nil {
-		return component{}, err
+		return "", nil, err
 	}
-	parent := filepath.Join(o.CacheDir, string(src.kind()))
-	dir := filepath.Join(parent, r.Component+"-"+digest)
-	if c, err := openComponent(dir); err == nil {
-		o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Cached})
-		return c, nil
+	dir = filepath.Join(o.CacheDir, string(src.kind()), r.Component+"-"+digest)
+	found, err := openComponent(dir)
+	if err != nil {
+		return dir, nil, nil //nolint:nilerr // missing or not whole: made anew
 	}
-	start := time.Now()
+	o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Cached})
+	return dir, &found, nil
+}
+
+// makeComponent makes a component beside dir and moves it there when it is whole.
+func makeComponent(ctx context.Context, o Options, r recipe, src source, dir string) (component, error) {
+	start, parent := time.Now(), filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o750); err != nil {
 		return component{}, err
 	}

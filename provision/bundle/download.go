@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Download makes the bundle from upstream's releases, each held against the digest published beside it, or from a
@@ -45,7 +43,6 @@ func downloadRows(ctx context.Context, o Options, rows []recipe, d *downloader) 
 type downloader struct {
 	o          Options
 	sites      func(base string) site // what serves the paths below a base
-	parallel   *semaphore.Weighted
 	toolchains func(ctx context.Context, r recipe) (string, error)
 	// pauses before each further attempt at what failed for a reason known to pass.
 	pauses []time.Duration
@@ -53,7 +50,7 @@ type downloader struct {
 
 func newDownloader(o Options) *downloader {
 	return &downloader{
-		o: o, parallel: semaphore.NewWeighted(4), toolchains: newToolchains(o.CacheDir), sites: sites(o.Mirror),
+		o: o, toolchains: newToolchains(o.CacheDir), sites: sites(o.Mirror),
 		pauses: []time.Duration{500 * time.Millisecond, 2 * time.Second, 5 * time.Second},
 	}
 }
@@ -61,6 +58,10 @@ func newDownloader(o Options) *downloader {
 func (d *downloader) kind() Source { return FromDownload }
 
 func (d *downloader) version(r recipe) string { return r.upstreamVersion() }
+
+func (d *downloader) slots() int64 { return 4 }
+
+func (d *downloader) weight(recipe) int64 { return 1 }
 
 func (d *downloader) digest(ctx context.Context, r recipe) (string, error) {
 	var compiler string
@@ -75,10 +76,6 @@ func (d *downloader) digest(ctx context.Context, r recipe) (string, error) {
 }
 
 func (d *downloader) make(ctx context.Context, r recipe, dir string) error {
-	if err := d.parallel.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer d.parallel.Release(1)
 	bin := filepath.Join(dir, "bin")
 	if r.C != nil {
 		d.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Building})

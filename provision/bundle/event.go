@@ -15,7 +15,7 @@ const (
 	Downloading Phase = "downloading" // from upstream or a mirror
 	Retrying    Phase = "retrying"    // Detail says why
 	Cached      Phase = "cached"      // was there already
-	Done        Phase = "done"        // Elapsed says how long it took, waiting for its turn included
+	Done        Phase = "done"        // Elapsed says how long it took
 	Choosing    Phase = "choosing"    // Detail says which source Ensure took and why
 	Assembled   Phase = "assembled"   // the whole bundle; Detail is its directory
 )
