@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -51,6 +52,8 @@ func NewOpenSSH(t testing.TB) host.Config {
 	config := write("sshd_config", strings.Join([]string{
 		"HostKey " + write("host_key", string(hostKey.Reveal())),
 		"AuthorizedKeysFile " + write("authorized_keys", string(ssh.MarshalAuthorizedKey(client.PublicKey()))),
+		// The shell's start-up files of whoever runs the test are no part of it.
+		"SetEnv HOME=" + dir,
 		"StrictModes no", "UsePAM no", "PermitRootLogin prohibit-password", "PasswordAuthentication no", "LogLevel INFO",
 	}, "\n")+"\n")
 	address := inetd(t, config)
@@ -64,6 +67,7 @@ func inetd(t testing.TB, config string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, end := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -72,7 +76,7 @@ func inetd(t testing.TB, config string) string {
 				return
 			}
 			serving.Go(func() {
-				if err := serveOne(conn, config); err != nil {
+				if err := serveOne(ctx, conn, config); err != nil && t.Failed() {
 					t.Log(err)
 				}
 			})
@@ -80,12 +84,13 @@ func inetd(t testing.TB, config string) string {
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
+		end()
 		serving.Wait()
 	})
 	return listener.Addr().String()
 }
 
-func serveOne(conn net.Conn, config string) error {
+func serveOne(ctx context.Context, conn net.Conn, config string) error {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return fmt.Errorf("not TCP: %T", conn)
@@ -96,7 +101,7 @@ func serveOne(conn net.Conn, config string) error {
 		return err
 	}
 	var log bytes.Buffer
-	cmd := exec.Command(sshdPath, "-i", "-e", "-f", config) //nolint:gosec // a constant, and a path of ours
+	cmd := exec.CommandContext(ctx, sshdPath, "-i", "-e", "-f", config) //nolint:gosec // a constant, and a path of ours
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = socket, socket, &log
 	err = cmd.Run()
 	_ = socket.Close()
