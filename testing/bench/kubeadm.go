@@ -77,7 +77,7 @@ func (b *bench) measureKubeadm(ctx context.Context, form machine) (r kubeadmRun,
 
 // bundleDir is the newest bundle in slipway's cache: the one that slipway has just used.
 func (b *bench) bundleDir() (string, error) {
-	found, err := filepath.Glob(filepath.Join(b.cache, "bundles", "*", "bundle.json"))
+	found, err := filepath.Glob(filepath.Join(b.cache, "bundles", "*", "bin", "kubeadm"))
 	if err != nil {
 		return "", err
 	}
@@ -88,11 +88,11 @@ func (b *bench) bundleDir() (string, error) {
 			return "", err
 		}
 		if info.ModTime().After(when) {
-			newest, when = filepath.Dir(f), info.ModTime()
+			newest, when = filepath.Dir(filepath.Dir(f)), info.ModTime()
 		}
 	}
 	if newest == "" {
-		return "", fmt.Errorf("no bundle under %s", b.cache)
+		return "", fmt.Errorf("no bundle with kubeadm under %s", b.cache)
 	}
 	return newest, nil
 }

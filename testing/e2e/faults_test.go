@@ -139,7 +139,7 @@ func TestMissingDocker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, "e2e-nodocker", clusterSpec{subnet: "10.88.4.0/24", controlPlanes: 1})
 			c.env = []string{"DOCKER_HOST=" + socket}
-			c.applyFails(t, "Docker", strings.TrimPrefix(socket, "tcp://"))
+			c.applyFails(t, "ocker", socket, "DOCKER_HOST") // what, where, and what to set right
 			c.env = nil
 		})
 	}

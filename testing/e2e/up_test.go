@@ -52,7 +52,7 @@ func (c *cluster) checkNoChange(t *testing.T) {
 	t.Helper()
 	before := c.startTimes(t)
 	r := c.apply(t)
-	if !strings.Contains(r.stdout, "No changes.") {
+	if !strings.Contains(r.stdout+r.stderr, "No changes.") {
 		t.Errorf("want No changes.: %v", r)
 	}
 	if after := c.startTimes(t); after != before {
