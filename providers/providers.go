@@ -41,8 +41,8 @@ type Options struct {
 	StateDir string
 	// CacheDir holds what any cluster may share; its directory "bundles" is shown to local machines.
 	CacheDir string
-	// Slipway is the path of the slipway binary as local machines see it, below local.Bundles; it must name
-	// the binary's content (a digest in the path), so that a new binary has a new path. Empty: no balancer.
+	// Slipway is the path of the slipway binary in the bundles, relative to them; it must name the binary's
+	// content (a digest in the path), so that a new binary has a new path. Empty: no balancer.
 	Slipway string
 }
 

@@ -3,18 +3,46 @@ package local
 import (
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"net/netip"
 )
 
 // DefaultSubnet is the machine network where the spec names none.
 const DefaultSubnet = "10.89.0.0/24"
 
-// Places in the subnet, counted from its base. The gateway is Docker's; what lies between is kept free.
+// Places in the subnet, counted from its base. Machines come after the balancer, and only when that room is used up
+// between the gateway and the balancer.
 const (
-	gatewayOffset  = 1
-	balancerOffset = 10
-	machineOffset  = 11
+	gatewayOffset = 1
+	machineOffset = 11
 )
+
+// balancerOffset is before the machines, or after the gateway in a subnet that ends earlier.
+func balancerOffset(subnet netip.Prefix) int {
+	if _, err := nth(subnet, machineOffset-1); err != nil {
+		return gatewayOffset + 1
+	}
+	return machineOffset - 1
+}
+
+// machineOffsets are the places of machines, in the order in which they are given out.
+func machineOffsets(subnet netip.Prefix) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for n := machineOffset; ; n++ {
+			if _, err := nth(subnet, n); err != nil {
+				break
+			}
+			if !yield(n) {
+				return
+			}
+		}
+		for n := gatewayOffset + 1; n < machineOffset; n++ {
+			if n != balancerOffset(subnet) && !yield(n) {
+				return
+			}
+		}
+	}
+}
 
 // Ports on 127.0.0.1. SSH stays below the range from which Linux and macOS take the source ports of outgoing
 // connections (32768 and 49152 and up), so that a stopped machine finds its port free again.
@@ -33,9 +61,8 @@ func nth(subnet netip.Prefix, n int) (netip.Addr, error) {
 	}
 	// The last address is the broadcast address.
 	if !subnet.Contains(a) || !subnet.Contains(a.Next()) {
-		return netip.Addr{}, fmt.Errorf(
-			"machine network %s has no address number %d; set spec.provider.local.subnet to a larger one, such as %s",
-			subnet, n, DefaultSubnet)
+		return netip.Addr{}, fmt.Errorf("machine network %s has no address number %d; set spec.provider.local.subnet to "+
+			"a larger one, such as %s", subnet, n, DefaultSubnet)
 	}
 	return a, nil
 }
@@ -48,21 +75,21 @@ func assignAddresses(subnet netip.Prefix, names []string, have map[string]netip.
 		taken[a] = true
 	}
 	out := make(map[string]netip.Addr, len(names))
-	next := machineOffset
+	next, stop := iter.Pull(machineOffsets(subnet))
+	defer stop()
 	for _, name := range names {
 		if a, ok := have[name]; ok {
 			out[name] = a
 			continue
 		}
-		for {
-			a, err := nth(subnet, next)
-			if err != nil {
-				return nil, err
+		for out[name] = (netip.Addr{}); !out[name].IsValid(); {
+			n, ok := next()
+			if !ok {
+				return nil, fmt.Errorf("machine network %s has no room for %s; set spec.provider.local.subnet to a larger "+
+					"one, such as %s, and make the cluster anew", subnet, name, DefaultSubnet)
 			}
-			next++
-			if !taken[a] {
+			if a, err := nth(subnet, n); err == nil && !taken[a] {
 				out[name] = a
-				break
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -25,7 +26,11 @@ func TestAssignAddresses(t *testing.T) {
 		{"a gap is filled", "10.89.0.0/24", "cp-1 cp-2", "cp-2=10.89.0.12", "cp-1=10.89.0.11 cp-2=10.89.0.12"},
 		{"host bits in the subnet", "10.89.0.77/24", "cp-1", "", "cp-1=10.89.0.11"},
 		{"over the end of an octet", "10.89.0.248/20", "cp-1", "", "cp-1=10.89.0.11"},
-		{"the last address", "10.89.0.0/28", "a b c d", "", "a=10.89.0.11 b=10.89.0.12 c=10.89.0.13 d=10.89.0.14"},
+		{
+			"down to the gateway when full", "10.89.0.0/28", "a b c d e f", "e=10.89.0.2",
+			"a=10.89.0.11 b=10.89.0.12 c=10.89.0.13 d=10.89.0.14 e=10.89.0.2 f=10.89.0.3",
+		},
+		{"the smallest", "10.89.0.8/29", "a b c d", "", "a=10.89.0.11 b=10.89.0.12 c=10.89.0.13 d=10.89.0.14"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := assignAddresses(netip.MustParsePrefix(tc.subnet), strings.Fields(tc.nodes), addresses(tc.have))
@@ -48,10 +53,38 @@ func addresses(s string) map[string]netip.Addr {
 	return out
 }
 
-func TestAssignAddressesTooMany(t *testing.T) {
-	_, err := assignAddresses(netip.MustParsePrefix("10.89.0.0/28"), strings.Fields("a b c d e"), nil)
-	if err == nil || !strings.Contains(err.Error(), "10.89.0.0/28") || !strings.Contains(err.Error(), "spec.provider.local.subnet") {
-		t.Errorf("five machines in a network with room for four: %v", err)
+// Of a subnet's addresses four are taken: its own, the broadcast address, the gateway and the balancer. The spec's
+// validation counts on it.
+func TestRoom(t *testing.T) {
+	for _, subnet := range []string{"10.89.0.0/29", "10.89.0.0/28", "10.89.0.0/27", "10.89.0.0/24"} {
+		p := netip.MustParsePrefix(subnet)
+		names := make([]string, 1<<(32-p.Bits())-4)
+		for i := range names {
+			names[i] = fmt.Sprint("n", i)
+		}
+		got, err := assignAddresses(p, names, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := map[netip.Addr]bool{}
+		for _, offset := range []int{0, gatewayOffset, balancerOffset(p), 1<<(32-p.Bits()) - 1} {
+			a := p.Addr()
+			for range offset {
+				a = a.Next()
+			}
+			used[a] = true
+		}
+		for name, a := range got {
+			if used[a] || !p.Contains(a) {
+				t.Errorf("%s: %s has %s, which is taken or outside", subnet, name, a)
+			}
+			used[a] = true
+		}
+		_, err = assignAddresses(p, append(names, "one-too-many"), nil)
+		if err == nil || !strings.Contains(err.Error(), subnet) || !strings.Contains(err.Error(), "one-too-many") ||
+			!strings.Contains(err.Error(), "spec.provider.local.subnet") {
+			t.Errorf("%s: one machine too many: %v", subnet, err)
+		}
 	}
 	if _, err := nth(netip.MustParsePrefix("10.89.0.8/31"), gatewayOffset); err == nil {
 		t.Error("a /31 has a gateway")

@@ -37,14 +37,14 @@ func (p *Local) balancerDir() string { return filepath.Join(p.o.StateDir, "balan
 
 func (p *Local) balancerName() string { return p.cluster + "-balancer" }
 
-// Publish writes what the balancer reads: where the API servers of infra are and the CA (PEM) that verifies them.
+// Publish writes what the balancer reads (provision/balancer.Config): where the API servers of infra are and the CA (PEM) that verifies them.
 // The balancer takes note by itself.
 func (p *Local) Publish(infra *spec.Infrastructure, ca []byte) error {
 	config := struct {
-		Listen   string   `json:"listen"`
+		Listen   []string `json:"listen"`
 		Backends []string `json:"backends"`
 		CAFile   string   `json:"caFile"`
-	}{Listen: net.JoinHostPort("0.0.0.0", strconv.Itoa(apiServerPort)), CAFile: balancerCA}
+	}{Listen: []string{net.JoinHostPort("0.0.0.0", strconv.Itoa(apiServerPort))}, CAFile: balancerCA}
 	for _, m := range infra.Machines {
 		if m.Role == spec.ControlPlane {
 			config.Backends = append(config.Backends, netip.AddrPortFrom(m.Address, apiServerPort).String())
@@ -108,7 +108,7 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 
 // balancerSpec is the balancer's container: no rights but to listen and to read two directories, as this user.
 func (p *Local) balancerSpec(image string, port int) (*container.Config, *container.HostConfig, *network.NetworkingConfig, error) {
-	address, err := nth(p.subnet, balancerOffset)
+	address, err := nth(p.subnet, balancerOffset(p.subnet))
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -25,7 +25,9 @@ func TestPublish(t *testing.T) {
 	for name, want := range map[string]string{
 		"ca.crt": "the CA\n",
 		"balancer.json": `{
-  "listen": "0.0.0.0:6443",
+  "listen": [
+    "0.0.0.0:6443"
+  ],
   "backends": [
     "10.89.0.11:6443",
     "10.89.0.12:6443"

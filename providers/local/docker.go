@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,13 +30,23 @@ func newDocker() (*client.Client, error) {
 	}
 	docker, err := client.New(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("docker: %w; check DOCKER_HOST and the other DOCKER_ variables", err)
+		return nil, fmt.Errorf("connect to Docker: %w; check DOCKER_HOST and the other DOCKER_ variables", err)
 	}
-	if host := docker.DaemonHost(); !strings.HasPrefix(host, "unix://") && !strings.HasPrefix(host, "npipe://") {
-		return nil, fmt.Errorf("docker at %s is on another computer: local machines mount files of this one; "+
+	if host := docker.DaemonHost(); !isHere(host) {
+		return nil, fmt.Errorf("the Docker engine at %s is on another computer: local machines mount files of this one; "+
 			"unset DOCKER_HOST to use the Docker of this computer", host)
 	}
 	return docker, nil
+}
+
+// isHere tells whether a daemon's address can only be of this computer.
+func isHere(host string) bool {
+	u, err := url.Parse(host)
+	if err != nil {
+		return false
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "unix" || u.Scheme == "npipe" || u.Hostname() == "localhost" || ip.IsLoopback()
 }
 
 // findSocket returns the socket of Docker Engine, or those of Docker Desktop and Colima, which run no system-wide one.
@@ -68,7 +80,7 @@ func (p *Local) connect(ctx context.Context) error {
 		return unreachable(p.docker.DaemonHost(), err)
 	}
 	if pong.OSType != "linux" {
-		return fmt.Errorf("docker at %s runs %s containers; local machines need Linux ones: switch it over",
+		return fmt.Errorf("the Docker engine at %s runs %s containers; local machines need Linux ones: switch it over",
 			p.docker.DaemonHost(), pong.OSType)
 	}
 	p.api = pong.APIVersion
@@ -78,14 +90,14 @@ func (p *Local) connect(ctx context.Context) error {
 // unreachable says why Docker does not answer at host, and what to do.
 func unreachable(host string, err error) error {
 	remedy := "start it (`systemctl start docker`, or Docker Desktop), or point DOCKER_HOST at the one that runs"
-	socket := strings.TrimPrefix(host, "unix://")
+	socket, isSocket := strings.CutPrefix(host, "unix://")
 	switch _, serr := os.Stat(socket); {
 	case errors.Is(err, fs.ErrPermission):
 		remedy = "join its group (`usermod -aG docker $USER`, then log in again) or run as root"
-	case errors.Is(serr, fs.ErrNotExist):
+	case isSocket && errors.Is(serr, fs.ErrNotExist):
 		remedy = "install Docker and start it, or point DOCKER_HOST at the one that runs"
 	}
-	return fmt.Errorf("docker does not answer at %s, and local machines are made with it: %w; %s", host, err, remedy)
+	return fmt.Errorf("the Docker engine at %s does not answer, and local machines are made with it: %w; %s", host, err, remedy)
 }
 
 // create makes a container. One of that name that never ran is in the way only because an interrupted run had asked

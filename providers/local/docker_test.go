@@ -55,7 +55,7 @@ func wantError(t *testing.T, p *Local, parts ...string) {
 func TestDockerMissing(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	t.Setenv("DOCKER_HOST", "unix://"+socket)
-	wantError(t, open(t), "does not answer", socket, "install Docker")
+	wantError(t, open(t), "Docker", "does not answer", socket, "install Docker")
 }
 
 func TestDockerStopped(t *testing.T) {
@@ -69,6 +69,11 @@ func TestDockerStopped(t *testing.T) {
 	_ = l.Close()
 	t.Setenv("DOCKER_HOST", "unix://"+socket)
 	wantError(t, open(t), "does not answer", socket, "start it")
+}
+
+func TestDockerRefuses(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+	wantError(t, open(t), "Docker", "does not answer", "127.0.0.1:1", "start it")
 }
 
 func TestDockerOfWindows(t *testing.T) {

@@ -68,7 +68,7 @@ func TestBalancer(t *testing.T) {
 	if err := p.Publish(infra, []byte("CA")); err != nil {
 		t.Fatal(err)
 	}
-	says(t, infra.Endpoint, "0.0.0.0:6443[10.88.77.11:6443]CA")
+	says(t, infra.Endpoint, "[0.0.0.0:6443] [10.88.77.11:6443]CA")
 
 	// A new binary replaces the balancer, on the same port.
 	p.o.Slipway = fakeSlipway(t, o.CacheDir, "2")

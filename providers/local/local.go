@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,7 +27,7 @@ const Bundles = "/var/lib/slipway-bundles"
 type Options struct {
 	StateDir string // the cluster's own
 	CacheDir string // shared by clusters
-	Slipway  string // the binary below Bundles, for the balancer; empty: no balancer
+	Slipway  string // the binary, relative to Bundles, for the balancer; empty: no balancer
 }
 
 // Local is one cluster's machines.
@@ -65,6 +66,9 @@ func OpenNamed(cluster string, o Options) (*Local, error) {
 			return nil, fmt.Errorf("local provider: %w", err)
 		}
 		*dir = abs
+	}
+	if o.Slipway != "" && !path.IsAbs(o.Slipway) {
+		o.Slipway = path.Join(Bundles, o.Slipway)
 	}
 	docker, err := newDocker()
 	if err != nil {

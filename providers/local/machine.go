@@ -107,6 +107,8 @@ func (p *Local) ensureMachine(ctx context.Context, image string, m machine, repo
 	switch {
 	case m.exists != nil && m.exists.state == container.StateRunning:
 		id = m.exists.id
+	case m.exists != nil && m.exists.state == container.StatePaused:
+		return fmt.Errorf("machine %s is paused and answers nothing; `docker unpause %s` lets it go on", name, name)
 	case m.exists != nil && !m.exists.unstarted():
 		report(name, "starting")
 		id = m.exists.id

@@ -36,8 +36,8 @@ func backends(config string) string {
 		return err.Error()
 	}
 	var v struct {
-		Listen, CAFile string
-		Backends       []string
+		Listen, Backends []string
+		CAFile           string
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
 		return err.Error()
