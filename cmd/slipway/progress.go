@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type progress struct {
 	phases []phase
 	done   int // steps that succeeded
 	over   bool
+	failed bool // over, with an error
 }
 
 type phase struct {
@@ -50,6 +52,7 @@ type row struct {
 	steps        int
 	skipped      int
 	failure      string // the first failed step and the first line of its error
+	interrupted  bool   // a step ended because the run was cancelled
 }
 
 type task struct {
@@ -159,7 +162,7 @@ func (p *progress) Done(err error) {
 	defer p.drawing.Unlock()
 	p.mu.Lock()
 	p.endPhase()
-	p.over = true
+	p.over, p.failed = true, err != nil
 	drawn := p.live != nil
 	summary := p.summary()
 	now := p.now()
@@ -215,7 +218,9 @@ func (p *progress) row(name string) *row {
 func (p *progress) endPhase() {
 	now := p.now()
 	for _, r := range p.rows {
-		r.busy = false
+		if r.busy {
+			r.busy, r.ended = false, now
+		}
 	}
 	if n := len(p.phases); n > 0 && p.phases[n-1].took == 0 {
 		p.phases[n-1].took = max(now.Sub(p.phases[n-1].begun), 1)
@@ -258,7 +263,11 @@ func (r *row) event(e plan.Event) {
 	r.busy = false
 	r.steps++
 	r.note = r.short(e.Step.Name)
-	if e.Type == plan.Failed && r.failure == "" {
+	switch {
+	case e.Type != plan.Failed:
+	case errors.Is(e.Err, context.Canceled):
+		r.interrupted = true
+	case r.failure == "":
 		first, _, _ := strings.Cut(errorText(e.Err), "\n")
 		r.failure = r.note + ": " + first
 	}

@@ -122,10 +122,14 @@ func (l *live) hostRow(r *row) (mark, color, text string) {
 	switch n := len(r.tasks); {
 	case r.failure != "":
 		mark, color, took, what = "✗", red, seconds(r.ended.Sub(r.begun)), r.failure
+	case r.interrupted:
+		mark, color, took, what = "–", yellow, seconds(r.ended.Sub(r.begun)), "interrupted: "+r.note
 	case l.over && r.skipped > 0:
-		mark, color, what = "–", yellow, fmt.Sprintf("%d steps not begun", r.skipped)
+		mark, color, what = "–", yellow, fmt.Sprintf("not begun (%d to do)", r.skipped)
 	case l.over && r.begun.IsZero():
 		mark, color, what = "✓", green, "nothing to do"
+	case l.over && r.steps > 0 && !l.failed:
+		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), "ready"
 	case l.over:
 		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), r.note
 	case n > 0:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +139,7 @@ a line that stays
 a line that stays
 ✓ demo-cp-1        3.5s  start etcd
 ✗ demo-cp-2        2.0s  start etcd: demo-cp-2: "systemctl start etcd" failed …
-✓ machine image    0.0s  importing
+✓ machine image    1.5s  importing
 ✓ cluster         1m10s  apply manifests
 machines 1.5s, converge 1m12s, total 1m14s`,
 	}
@@ -188,6 +189,37 @@ func TestProgressSuspended(t *testing.T) {
 	}
 	if !strings.Contains(screen.raw.String(), "\x1b["+green+"m✓") {
 		t.Error("no colours")
+	}
+}
+
+func TestProgressEnds(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "1")
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"well":        {nil, "✓ a    2.0s  ready\n✓ b          nothing to do\np 2.0s, total 2.0s"},
+		"interrupted": {fmt.Errorf("run: %w", context.Canceled), "– a    2.0s  interrupted: s\n– b          not begun (1 to do)\np 2.0s, total 2.0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			screen := &terminal{}
+			p, c := newTestProgress(screen, io.Discard, true, "a", "b")
+			p.Phase("p")
+			step := &plan.Step{Name: "a: s", Host: "a"}
+			p.Event(plan.Event{Type: plan.Started, Step: step, Time: c.now()})
+			c.pass(2 * time.Second)
+			if tt.err == nil {
+				p.Event(plan.Event{Type: plan.Succeeded, Step: step, Time: c.now()})
+			} else {
+				p.Event(plan.Event{Type: plan.Failed, Step: step, Time: c.now(), Err: tt.err})
+				p.Event(plan.Event{Type: plan.Skipped, Step: &plan.Step{Name: "b: s", Host: "b"}, Time: c.now(), Err: tt.err})
+			}
+			p.Done(tt.err)
+			if got := screen.text(); got != tt.want {
+				t.Errorf("shown\n%s\nwant\n%s", got, tt.want)
+			}
+		})
 	}
 }
 
