@@ -148,7 +148,7 @@ func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx co
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatalf("kill -9: %v", err)
 	}
-	<-ended
+	_ = <-ended
 }
 
 // ssh runs a script on a node through `slipway ssh`, fed on stdin.
