@@ -58,7 +58,13 @@ func (b *builder) digest(ctx context.Context, r recipe) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return recipeDigest(r, b.o.Arch, toolchain)
+	return recipeDigest(built(r), b.o.Arch, toolchain)
+}
+
+// built is the part of a recipe that decides what a build gives: all but where upstream publishes.
+func built(r recipe) recipe {
+	r.Upstream = upstream{}
+	return r
 }
 
 // recipeDigest covers all that decides what a recipe gives.
@@ -71,7 +77,11 @@ func recipeDigest(r recipe, arch, toolchain string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return bytesDigest(row, mod, sum, []byte(arch), []byte(toolchain), []byte(goPause))[:16], nil
+	format := ""
+	if r.Image != nil {
+		format = imageFormat
+	}
+	return bytesDigest(row, mod, sum, []byte(arch), []byte(toolchain), []byte(goPause), []byte(format))[:16], nil
 }
 
 // slots are the processors.

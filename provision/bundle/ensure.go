@@ -71,6 +71,9 @@ func indexFile(o Options) string { return filepath.Join(o.CacheDir, "bundles", "
 func request(o Options, rows []recipe, kind Source) (string, error) {
 	var digests []byte
 	for _, r := range rows {
+		if kind == FromBuild {
+			r = built(r)
+		}
 		digest, err := recipeDigest(r, o.Arch, "")
 		if err != nil {
 			return "", err

@@ -17,6 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+// imageFormat changes whenever writeImage would write something else of the same program.
+const imageFormat = "oci-layout, manifest.json, 1"
+
 // writeImage writes an OCI image layout (image-spec v1.1, image-layout.md) as a tar file: one uncompressed layer with
 // the program at /<name>, which is the entrypoint. Nothing in it depends on the time or on who writes it.
 // `ctr -n k8s.io images import` takes it, and names it as the annotation says; manifest.json is for `docker load`.
