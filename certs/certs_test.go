@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,21 @@ func ensure(t testing.TB, have Material, in Inputs, p Policy, now time.Time) (*P
 	return pki, changes
 }
 
+var shared = sync.OnceValues(func() (*PKI, error) {
+	pki, _, err := Ensure(context.Background(), nil, Table(demo()), policy, day0)
+	return pki, err
+})
+
+// base is the PKI of demo, made once. Tests clone what they alter.
+func base(t testing.TB) *PKI {
+	t.Helper()
+	pki, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pki
+}
+
 func parse(t testing.TB, pki *PKI, name string) *x509.Certificate {
 	t.Helper()
 	certs, err := Parse(pki.Material[name].Cert)
@@ -63,7 +79,7 @@ func parse(t testing.TB, pki *PKI, name string) *x509.Certificate {
 
 // TestGolden lists what is really issued, not what the table says.
 func TestGolden(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	var b strings.Builder
 	for _, q := range pki.Requests {
 		fmt.Fprintf(&b, "%s\n  path: %s\n", q.Name, q.Path)
@@ -171,7 +187,7 @@ func TestEnsureIsIdempotent(t *testing.T) {
 
 // TestReissue changes one thing and expects exactly the items it concerns, with the reason.
 func TestReissue(t *testing.T) {
-	base, _ := ensure(t, nil, demo(), policy, day0)
+	base := base(t)
 	apiServers := []string{"apiserver@demo-cp-1", "apiserver@demo-cp-2", "apiserver@demo-cp-3"}
 	var all []string
 	for _, q := range base.Requests {
@@ -341,7 +357,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestDriftOfAuthorities(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	p := policy
 	p.KeyAlgorithm = ECDSAP384
 	after, _ := ensure(t, pki.Material, demo(), p, day0)
@@ -355,7 +371,7 @@ func TestDriftOfAuthorities(t *testing.T) {
 
 // TestKeepsNothingPrintable looks for private keys wherever a careless line of code would put them.
 func TestKeepsNothingPrintable(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	asJSON, err := json.Marshal(pki)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +399,7 @@ func TestKeepsNothingPrintable(t *testing.T) {
 }
 
 func TestFlatten(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	back, err := Unflatten(pki.Material.Flatten())
 	if err != nil {
 		t.Fatal(err)
@@ -397,7 +413,7 @@ func TestFlatten(t *testing.T) {
 }
 
 func TestExpiries(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	list, err := pki.Material.Expiries(pki.Requests)
 	if err != nil {
 		t.Fatal(err)
@@ -412,7 +428,7 @@ func TestExpiries(t *testing.T) {
 }
 
 func TestKubeconfig(t *testing.T) {
-	pki, _ := ensure(t, nil, demo(), policy, day0)
+	pki := base(t)
 	a := Access{Cluster: "demo", User: "kubernetes-admin", Server: "https://127.0.0.1:6443"}
 	embedded, err := KubeconfigEmbedded(a, pki.Material[KubernetesCA].Cert, pki.Material[Admin])
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // TestDamage alters material that exists. Each damage has its error, which names the item, and nothing is issued.
 func TestDamage(t *testing.T) {
-	base, _ := ensure(t, nil, demo(), policy, day0)
+	base := base(t)
 	other, _ := ensure(t, nil, demo(), policy, day0)
 	const leaf = "etcd/server@demo-cp-1"
 	for name, test := range map[string]struct {
@@ -91,7 +91,7 @@ func flattenErrors(err error) []error {
 
 // TestLost removes what cannot be made anew without cutting the cluster off.
 func TestLost(t *testing.T) {
-	base, _ := ensure(t, nil, demo(), policy, day0)
+	base := base(t)
 	for _, name := range []string{KubernetesCA, EtcdCA, FrontProxyCA, ServiceAccounts} {
 		have := maps.Clone(base.Material)
 		delete(have, name)
@@ -101,7 +101,7 @@ func TestLost(t *testing.T) {
 }
 
 func TestAllDamageIsReportedAtOnce(t *testing.T) {
-	base, _ := ensure(t, nil, demo(), policy, day0)
+	base := base(t)
 	have := maps.Clone(base.Material)
 	have["admin"] = Item{Cert: []byte("x")}
 	have["kubelet@demo-worker-1"] = Item{Cert: have["kubelet@demo-worker-1"].Cert, Key: have["admin"].Key}
@@ -161,7 +161,7 @@ func TestForeignAuthority(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	pki, _ := ensure(f, nil, demo(), policy, day0)
+	pki := base(f)
 	f.Add(pki.Material[KubernetesCA].Cert)
 	f.Add(append(bytes.Clone(pki.Material[Admin].Cert), "\n\n"...))
 	f.Add(pki.Material[Admin].Key.Reveal())
@@ -175,7 +175,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzLoad(f *testing.F) {
-	pki, _ := ensure(f, nil, demo(), policy, day0)
+	pki := base(f)
 	for _, name := range []string{KubernetesCA, Admin, ServiceAccounts} {
 		f.Add(pki.Material[name].Cert, pki.Material[name].Key.Reveal())
 	}
