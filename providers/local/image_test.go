@@ -19,7 +19,7 @@ func TestImageDigest(t *testing.T) {
 	if base == baseDigest("arm64") || image == imageDigest("arm64") {
 		t.Error("two architectures share a digest")
 	}
-	for _, list := range []*[]string{&packages, &masked, &dropped} {
+	for _, list := range []*[]string{&packages, &masked, &generators, &dropped} {
 		old := *list
 		*list = append(slices.Clone(old), "another")
 		if imageDigest("amd64") == image {

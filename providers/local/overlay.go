@@ -26,7 +26,7 @@ type layer struct {
 // initPath is the first process of a machine.
 const initPath = "usr/local/sbin/slipway-machine"
 
-// layers is everything that differs from Debian, except for the units that are switched off.
+// layers is everything that differs from Debian, except for what is switched off.
 var layers = []layer{
 	{path: initPath, mode: 0o755, file: "init"},
 	{path: "etc/systemd/system/slipway-machine.service", mode: 0o644, file: "slipway-machine.service"},
@@ -63,6 +63,15 @@ var masked = []string{
 	"systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "remote-fs.target",
 }
 
+// generators would make units out of disks, consoles and System V scripts that a machine has not, at every start and at
+// every `systemctl daemon-reload`.
+var generators = []string{
+	"systemd-cryptsetup-generator", "systemd-debug-generator", "systemd-fstab-generator", "systemd-getty-generator",
+	"systemd-gpt-auto-generator", "systemd-hibernate-resume-generator", "systemd-integritysetup-generator",
+	"systemd-rc-local-generator", "systemd-run-generator", "systemd-system-update-generator",
+	"systemd-sysv-generator", "systemd-veritysetup-generator",
+}
+
 // The package database is moved out of /var, whose files are copied for every machine: 860 of its 920 are these.
 const (
 	packagesFrom = "var/lib/dpkg"
@@ -75,11 +84,14 @@ var dropped = []string{
 	"var/lib/apt/lists/", "var/log/", "etc/ssh/ssh_host_", "etc/ssh/sshd_config.d/",
 }
 
-// overlay lists all entries that are laid over the base, links of masked units included.
+// overlay lists all entries that are laid over the base, with the links that switch units and generators off.
 func overlay() []layer {
 	all := append([]layer(nil), layers...)
 	for _, unit := range masked {
 		all = append(all, layer{path: "etc/systemd/system/" + unit, link: "/dev/null"})
+	}
+	for _, g := range generators {
+		all = append(all, layer{path: "etc/systemd/system-generators/" + g, link: "/dev/null"})
 	}
 	return all
 }
