@@ -25,21 +25,21 @@ const (
 func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, wait bool) error {
 	deletes := named(changes, FileChange, Delete)
 	var files []host.File
-	if len(deletes) > 0 || len(named(changes, FileChange, Create)) > 0 {
-		// Ownership is written before anything is put down or taken away, so that nothing is ever orphaned.
-		files = append(files, hostFile(ownedFile, regular(owned(union(want.Files, have.Files)), false, "")))
-	}
 	for _, c := range changes {
 		if c.Kind == FileChange && c.Action != Delete && c.Name != initializedFile && c.Name != ownedFile {
 			files = append(files, hostFile(c.Name, want.Files[c.Name]))
 		}
 	}
-	if len(deletes) == 0 && slices.ContainsFunc(changes, func(c Change) bool { return c.Name == ownedFile }) {
-		files = append(files, hostFile(ownedFile, want.Files[ownedFile]))
+	if len(files)+len(deletes) > 0 {
+		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
+		all := regular(owned(union(want.Files, have.Files)), false, "")
+		files = append([]host.File{hostFile(ownedFile, all)}, files...)
+	} else if slices.ContainsFunc(changes, func(c Change) bool { return c.Name == ownedFile }) {
+		files = []host.File{hostFile(ownedFile, want.Files[ownedFile])}
 	}
 	if len(files) > 0 {
 		if err := h.Write(ctx, files); err != nil {
-			return fmt.Errorf("write %d files on %s: %w", len(files), h.Name(), err)
+			return err
 		}
 	}
 	if script := convergeScript(changes, wait); script != "" {
@@ -49,7 +49,7 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 	}
 	if len(deletes) > 0 {
 		if err := h.Write(ctx, []host.File{hostFile(ownedFile, want.Files[ownedFile])}); err != nil {
-			return fmt.Errorf("record what slipway owns on %s: %w", h.Name(), err)
+			return fmt.Errorf("record what slipway owns: %w", err)
 		}
 	}
 	return nil

@@ -3,8 +3,9 @@ package provision
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 
 	"slipway.dev/slipway/templates"
@@ -104,15 +105,11 @@ func regular(content []byte, secret bool, why string) File {
 	return File{Mode: mode, Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
 }
 
-// owned lists the paths, sorted, one a line.
+// owned lists the paths, and its own, sorted, one a line.
 func owned(files map[string]File) []byte {
-	paths := make([]string, 0, len(files)+1)
-	for p := range files {
-		paths = append(paths, p)
-	}
-	paths = append(paths, ownedFile)
-	sort.Strings(paths)
-	return []byte(strings.Join(paths, "\n") + "\n")
+	paths := append(slices.Collect(maps.Keys(files)), ownedFile)
+	slices.Sort(paths)
+	return []byte(strings.Join(slices.Compact(paths), "\n") + "\n")
 }
 
 func missingArtifact(name string) error {

@@ -169,8 +169,11 @@ var malformed = []struct {
 	{"owned flag of the API server", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {«service-cluster-ip-range: 10.0.0.0/16}}}", "spec.kubernetes.apiServer.extraArgs[service-cluster-ip-range]", "slipway owns the flag --service-cluster-ip-range", "spec.network.serviceSubnet"},
 	{"owned flag of etcd", "nodePools:", "etcd: {extraArgs: {«data-dir: /data}}\n  nodePools:", "spec.etcd.extraArgs[data-dir]", "slipway owns the flag --data-dir", "/var/lib/etcd"},
 	{"owned flag of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {extraArgs: {«node-labels: a=b}}}", "spec.kubernetes.kubelet.extraArgs[node-labels]", "slipway owns the flag --node-labels", "spec.nodePools[].labels"},
-	{"owned field of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {authentication: {x509: {«clientCAFile: /a}}}}}", "spec.kubernetes.kubelet.configPatch[authentication].x509.clientCAFile", "slipway owns this field", "places this file"},
-	{"owned field of kube-proxy", "v1.36.3}", "v1.36.3, proxy: {configPatch: {«mode: ipvs}}}", "spec.kubernetes.proxy.configPatch[mode]", "slipway owns this field", "spec.network.proxyMode"},
+	{"owned field of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {authentication: {x509: {«clientCAFile: /a}}}}}", "spec.kubernetes.kubelet.configPatch[authentication].x509.clientCAFile", "slipway owns authentication.x509.clientCAFile", "places this file"},
+	{"owned field of kube-proxy", "v1.36.3}", "v1.36.3, proxy: {configPatch: {«mode: ipvs}}}", "spec.kubernetes.proxy.configPatch[mode]", "slipway owns mode", "spec.network.proxyMode"},
+	{"owned field replaced from above", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {«authentication: null}}}", "spec.kubernetes.kubelet.configPatch[authentication]", "slipway owns authentication.", "remove it"},
+	{"admission without NodeRestriction", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {enable-admission-plugins: «AlwaysPullImages}}}", "spec.kubernetes.apiServer.extraArgs[enable-admission-plugins]", "nodes could change each other", "add NodeRestriction"},
+	{"NodeRestriction disabled", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {disable-admission-plugins: «'A,NodeRestriction'}}}", "spec.kubernetes.apiServer.extraArgs[disable-admission-plugins]", "nodes could change each other", "remove NodeRestriction"},
 	{"patch with infinity", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {a: «.inf}}}", "spec.kubernetes.kubelet.configPatch[a]", "not a value that JSON has", "write a number"},
 	{"patch of a component without file", "v1.36.3}", "v1.36.3, apiServer: {«configPatch: {}}}", "spec.kubernetes.apiServer.configPatch", "unknown field", "extraArgs"},
 }

@@ -17,6 +17,8 @@ const (
 	useProxyMode = "set spec.network.proxyMode"
 	useLabels    = "set spec.nodePools[].labels"
 	useTaints    = "set spec.nodePools[].taints"
+	usePKI       = "set spec.pki.leafValidity"
+	useCgroups   = "set spec.allowCgroupV1"
 	useConfig    = "use configPatch, which is laid over the file"
 )
 
@@ -30,7 +32,7 @@ var ownedByAPIServer = owned{flags: table(
 	}},
 	rule{leaveWiring, []string{
 		"etcd-servers", "secure-port", "advertise-address", "authorization-mode", "anonymous-auth",
-		"service-account-issuer", "enable-bootstrap-token-auth", "requestheader-allowed-names",
+		"authorization-config", "enable-bootstrap-token-auth", "requestheader-allowed-names",
 	}},
 	rule{useServices, []string{"service-cluster-ip-range"}},
 )}
@@ -42,6 +44,7 @@ var ownedByControllerManager = owned{flags: table(
 		"tls-private-key-file", "cert-dir", "requestheader-client-ca-file",
 	}},
 	rule{leaveWiring, []string{"master", "leader-elect", "use-service-account-credentials"}},
+	rule{usePKI, []string{"cluster-signing-duration"}},
 	rule{usePods, []string{"cluster-cidr", "allocate-node-cidrs", "node-cidr-mask-size", "node-cidr-mask-size-ipv4"}},
 	rule{useServices, []string{"service-cluster-ip-range"}},
 )}
@@ -65,11 +68,13 @@ var ownedByKubelet = owned{
 	flags: table(
 		rule{leaveFiles, []string{
 			"kubeconfig", "bootstrap-kubeconfig", "client-ca-file", "tls-cert-file", "tls-private-key-file", "cert-dir",
+			"rotate-certificates", "rotate-server-certificates",
 		}},
 		rule{leaveWiring, []string{
-			"container-runtime-endpoint", "root-dir", "hostname-override", "node-ip", "anonymous-auth",
+			"cgroup-driver", "container-runtime-endpoint", "root-dir", "hostname-override", "node-ip", "anonymous-auth",
 			"authentication-token-webhook", "authorization-mode", "port", "register-node",
 		}},
+		rule{useCgroups, []string{"fail-cgroupv1"}},
 		rule{useLabels, []string{"node-labels"}},
 		rule{useTaints, []string{"register-with-taints"}},
 		rule{useServices, []string{"cluster-dns"}},
@@ -78,11 +83,14 @@ var ownedByKubelet = owned{
 	),
 	config: table(
 		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
-		rule{leaveFiles, []string{"authentication.x509.clientCAFile", "tlsCertFile", "tlsPrivateKeyFile"}},
+		rule{leaveFiles, []string{
+			"authentication.x509.clientCAFile", "tlsCertFile", "tlsPrivateKeyFile", "rotateCertificates", "serverTLSBootstrap",
+		}},
 		rule{leaveWiring, []string{
-			"containerRuntimeEndpoint", "authentication.anonymous.enabled", "authentication.webhook.enabled",
+			"cgroupDriver", "containerRuntimeEndpoint", "authentication.anonymous.enabled", "authentication.webhook.enabled",
 			"authorization.mode", "port", "registerNode",
 		}},
+		rule{useCgroups, []string{"failCgroupV1"}},
 		rule{useTaints, []string{"registerWithTaints"}},
 		rule{useServices, []string{"clusterDNS"}},
 		rule{useDNSDomain, []string{"clusterDomain"}},

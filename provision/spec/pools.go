@@ -118,7 +118,7 @@ const qualifiedName = "use letters, digits, dashes, dots and underscores, up to 
 
 func validateLabels(d *document, path string, labels map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		at, value := path+"["+key+"]", labels[key]
+		at, value := joinKey(path, key), labels[key]
 		switch {
 		case len(validation.IsQualifiedName(key)) > 0:
 			d.judgeKey(at, qualifiedName, "%q is not the key of a label", key)

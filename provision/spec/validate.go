@@ -209,6 +209,7 @@ func isHost(s string) bool {
 
 func validateComponents(d *document, c *Cluster) {
 	k := c.Spec.Kubernetes
+	validateAdmission(d, k.APIServer.ExtraArgs)
 	for _, p := range []struct {
 		path  string
 		args  map[string]string
@@ -223,18 +224,32 @@ func validateComponents(d *document, c *Cluster) {
 		{"spec.etcd", c.Spec.Etcd.ExtraArgs, nil, ownedByEtcd},
 	} {
 		for _, flag := range slices.Sorted(maps.Keys(p.args)) {
-			validateArg(d, p.path+".extraArgs["+flag+"]", flag, p.args[flag], p.owned)
+			validateArg(d, joinKey(p.path+".extraArgs", flag), flag, p.args[flag], p.owned)
 		}
 		for _, field := range slices.Sorted(maps.Keys(p.owned.config)) {
 			if hasField(p.patch, strings.Split(field, ".")) {
-				path, first, _ := strings.Cut(field, ".")
-				at := p.path + ".configPatch[" + path + "]"
-				if first != "" {
-					at += "." + first
+				first, rest, nested := strings.Cut(field, ".")
+				at := joinKey(p.path+".configPatch", first)
+				if nested && d.keys[at+"."+rest] != (position{}) {
+					at += "." + rest
 				}
-				d.judgeKey(at, p.owned.config[field], "slipway owns this field")
+				d.judgeKey(at, p.owned.config[field], "slipway owns %s", field)
 			}
 		}
+	}
+}
+
+// validateAdmission keeps the plugin without which any node could change any other.
+func validateAdmission(d *document, args map[string]string) {
+	const path, plugin = "spec.kubernetes.apiServer.extraArgs", "NodeRestriction"
+	enabled, set := args["enable-admission-plugins"]
+	if set && !slices.Contains(strings.Split(enabled, ","), plugin) {
+		d.judge(joinKey(path, "enable-admission-plugins"), "add "+plugin+" to the list",
+			"without %s, nodes could change each other", plugin)
+	}
+	if slices.Contains(strings.Split(args["disable-admission-plugins"], ","), plugin) {
+		d.judge(joinKey(path, "disable-admission-plugins"), "remove "+plugin+" from the list",
+			"without %s, nodes could change each other", plugin)
 	}
 }
 

@@ -1,0 +1,203 @@
+// Package etcd speaks to the members of a cluster's etcd: who they are and how they are.
+//
+// It knows neither hosts nor Kubernetes: callers say where members listen and how to dial them. Changes of membership
+// and snapshots are not here yet.
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"slipway.dev/slipway/provision/secret"
+)
+
+// Endpoint is where a member answers clients.
+type Endpoint struct {
+	// Address is host:port; the host must be in the member's certificate.
+	Address string
+	// Dial reaches it, for example through a machine's SSH connection; nil is the network from here.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Client asks members. It keeps no connection: those live as long as a question.
+type Client struct {
+	endpoints []Endpoint
+	tls       *tls.Config
+}
+
+// New makes a client that shows members the certificate cert, and trusts those that ca has issued. All are in PEM.
+func New(endpoints []Endpoint, ca, cert []byte, key secret.Bytes) (*Client, error) {
+	if len(endpoints) == 0 {
+		return nil, errors.New("set up the etcd client: no endpoints")
+	}
+	pair, err := tls.X509KeyPair(cert, key.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("set up the etcd client: certificate: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, errors.New("set up the etcd client: no CA certificate in PEM")
+	}
+	return &Client{endpoints, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}, nil
+}
+
+// Member is one of the cluster's members, as the cluster lists it and as it says itself.
+type Member struct {
+	// Name is empty for one that has been added and has not started yet.
+	Name                 string
+	ID                   uint64
+	PeerURLs, ClientURLs []string
+	Learner              bool
+	// Healthy is one that answered a linearizable read: it sees a leader, and a majority works.
+	Healthy bool
+	// Leader, DBSize (bytes), Version and Alarms are what the member answered; zero when it did not.
+	Leader  bool
+	DBSize  int64
+	Version string
+	Alarms  []string
+	// Err is why it is not healthy.
+	Err error
+}
+
+// answer is what came from one endpoint.
+type answer struct {
+	status  *clientv3.StatusResponse
+	members []*etcdserverpb.Member // as this member knows them, without asking the others
+	err     error
+	readErr error // of the linearizable read
+}
+
+// Status asks every endpoint side by side, within ctx's deadline, and lists the cluster's members by name. A member
+// that no endpoint led to, or that did not answer, is in the list with its Err. The error is for when none answered.
+func (c *Client) Status(ctx context.Context) ([]Member, error) {
+	answers := make([]answer, len(c.endpoints))
+	var questions sync.WaitGroup
+	for i, e := range c.endpoints {
+		questions.Go(func() { answers[i] = c.ask(ctx, e) })
+	}
+	questions.Wait()
+	members := c.merge(answers)
+	if members != nil {
+		return members, nil
+	}
+	errs := make([]error, len(answers))
+	for i, a := range answers {
+		errs[i] = fmt.Errorf("%s: %w", c.endpoints[i].Address, a.err)
+	}
+	return nil, fmt.Errorf("no member of etcd answers: %w", errors.Join(errs...))
+}
+
+// merge takes the list of members from one that answered, best from one that sees a majority, and what each said.
+func (c *Client) merge(answers []answer) []Member {
+	var known []*etcdserverpb.Member
+	byID := map[uint64]answer{}
+	healthy := false
+	for _, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		byID[a.status.Header.MemberId] = a
+		if known == nil || !healthy && a.readErr == nil {
+			known, healthy = a.members, a.readErr == nil
+		}
+	}
+	if known == nil {
+		return nil
+	}
+	members := make([]Member, 0, len(known))
+	for _, k := range known {
+		m := Member{Name: k.Name, ID: k.ID, PeerURLs: k.PeerURLs, ClientURLs: k.ClientURLs, Learner: k.IsLearner}
+		if a, ok := byID[k.ID]; ok {
+			m.Healthy, m.Err = a.readErr == nil, a.readErr
+			m.Leader, m.DBSize, m.Version, m.Alarms = a.status.Leader == k.ID, a.status.DbSize, a.status.Version, a.status.Errors
+		} else {
+			m.Err = c.unanswered(k.ClientURLs, answers)
+		}
+		members = append(members, m)
+	}
+	slices.SortFunc(members, func(a, b Member) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return members
+}
+
+// unanswered says why nothing is known from a member itself.
+func (c *Client) unanswered(urls []string, answers []answer) error {
+	for i, e := range c.endpoints {
+		if answers[i].err != nil && slices.Contains(urls, "https://"+e.Address) {
+			return answers[i].err
+		}
+	}
+	var errs []error // the endpoint may go by another address than the member advertises
+	for i, a := range answers {
+		if a.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.endpoints[i].Address, a.err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return errors.New("not asked: it is none of the endpoints given")
+}
+
+func (c *Client) ask(ctx context.Context, e Endpoint) (a answer) {
+	client, err := c.connect(ctx, e)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer func() { _ = client.Close() }()
+	if a.status, a.err = client.Status(ctx, e.Address); a.err != nil {
+		return a
+	}
+	// Not linearizable, so that a member without a majority answers too.
+	list, err := client.MemberList(ctx, clientv3.WithSerializable())
+	if err != nil {
+		return answer{err: err}
+	}
+	a.members = list.Members
+	if a.status.IsLearner {
+		return a // learners serve no linearizable reads
+	}
+	_, a.readErr = client.Get(ctx, "health")
+	return a
+}
+
+// connect opens the way to a member. The last failure to dial is what a question that gets no answer fails with: gRPC
+// alone would only say that the time is up.
+func (c *Client) connect(ctx context.Context, e Endpoint) (*clientv3.Client, error) {
+	dial := e.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	// One attempt before gRPC's, which would try again until the time is up: refused is refused.
+	first, err := dial(ctx, "tcp", e.Address)
+	if err != nil {
+		return nil, err
+	}
+	unused := make(chan net.Conn, 1)
+	unused <- first
+	return clientv3.New(clientv3.Config{
+		Context: ctx, Endpoints: []string{"https://" + e.Address}, TLS: c.tls, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			select {
+			case conn := <-unused:
+				return conn, nil
+			default:
+				return dial(ctx, "tcp", strings.TrimPrefix(address, "https://"))
+			}
+		})},
+	})
+}

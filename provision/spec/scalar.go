@@ -1,0 +1,105 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// scalar decodes a string, a whole number or a boolean. Nothing is converted: a number is not a string.
+func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, c constraint) {
+	switch v.Kind() {
+	case reflect.String:
+		s, ok := stringValue(n)
+		switch {
+		case !ok && isScalar(n):
+			d.wrongType(at, path, n, "a string", fmt.Sprintf("write it in quotes: %q", n.GetToken().Value))
+		case !ok:
+			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c))
+		default:
+			d.text(path, at, n, s, v, c)
+		}
+	case reflect.Int, reflect.Int64:
+		d.integer(path, at, n, v, c)
+	case reflect.Bool:
+		b, ok := n.(*ast.BoolNode)
+		if !ok {
+			d.wrongType(at, path, n, "true or false", "write true or false, without quotes")
+			return
+		}
+		v.SetBool(b.Value)
+	default:
+		panic("spec: no decoder for " + v.Kind().String())
+	}
+}
+
+func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect.Value, c constraint) {
+	switch {
+	case n.GetToken().Type == token.StringType && strings.Contains(strings.TrimSpace(n.GetToken().Origin), "\t"):
+		d.reject(at, path, "replace the tab, or write the value in quotes", "a tab in a plain value")
+	case s == "" && !c.empty:
+		d.reject(at, path, "write a value"+exampleOf(c)+", or leave the field out", "is empty")
+	case len(c.enum) == 1 && s != c.enum[0]:
+		d.reject(at, path, fmt.Sprintf("write %q", c.enum[0]), "%q is not supported", s)
+	case len(c.enum) > 0 && !slices.Contains(c.enum, s):
+		remedy := "write one of " + strings.Join(c.enum, ", ")
+		if meant := closest(s, c.enum); meant != "" {
+			remedy = fmt.Sprintf("did you mean %q? %s", meant, remedy)
+		}
+		d.reject(at, path, remedy, "%q is not one of its values", s)
+	default:
+		v.SetString(s)
+	}
+}
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// integer takes decimal whole numbers only: 010 is 8 to one YAML parser and 10 to the next. Without a limit it takes
+// any number that fits.
+func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value, c constraint) {
+	digits := n.GetToken().Value
+	if _, ok := n.(*ast.IntegerNode); !ok {
+		remedy := "write a whole number"
+		s, ok := stringValue(n)
+		switch plain := n.GetToken().Type == token.StringType; {
+		case ok && plain && decimal.MatchString(s): // the parser takes what fits no integer for a string
+			d.reject(at, path, "write a smaller number", "%s is too large", s)
+			return
+		case ok && decimal.MatchString(s):
+			remedy = "write it without quotes: " + s
+		}
+		d.wrongType(at, path, n, "a whole number", remedy)
+		return
+	}
+	i, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case !decimal.MatchString(digits):
+		d.reject(at, path, "write it in decimal, without leading zeros", "%s is not a plain decimal number", digits)
+	case err != nil:
+		d.reject(at, path, "write a smaller number", "%s is too large", digits)
+	case c.max > 0 && (i < int64(c.min) || i > int64(c.max)):
+		d.reject(at, path, fmt.Sprintf("write a number from %d to %d", c.min, c.max), "%d is out of range", i)
+	default:
+		v.SetInt(i)
+	}
+}
+
+func (d *decoder) wrongType(at position, path string, n ast.Node, want, remedy string) {
+	d.reject(at, path, remedy, "must be %s, not %s", want, kindOf(n))
+}
+
+func exampleOf(c constraint) string {
+	switch {
+	case c.example != "":
+		return ", for example " + c.example
+	case c.def != "":
+		return ", for example " + c.def
+	}
+	return ""
+}
