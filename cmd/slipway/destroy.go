@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func (a *app) destroy(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	progress := newProgress(a.stderr, isTerminal(a.stderr), nil, c.names())
+	progress := newProgress(a.stderr, isTerminal(a.stderr), io.Discard, c.names())
 	progress.Phase("destroy")
 	err = c.provider.Destroy(ctx, progress.Host)
 	progress.Done(err)
