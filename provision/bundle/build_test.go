@@ -93,7 +93,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestBuildWholeTwice builds everything twice, in two caches: half an hour the first time. `make bundle-twice` runs it.
+// TestBuildWholeTwice builds everything twice, in two caches: up to half an hour.
 func TestBuildWholeTwice(t *testing.T) {
 	if os.Getenv("SLIPWAY_TEST_BUNDLE_TWICE") == "" {
 		t.Skip("set SLIPWAY_TEST_BUNDLE_TWICE=1 to build the whole bundle twice")

@@ -133,8 +133,8 @@ func TestLock(t *testing.T) {
 	}()
 	<-waiting
 	select {
-	case <-got:
-		t.Fatal("two hold the lock")
+	case err := <-got:
+		t.Fatalf("two hold the lock: %v", err)
 	default:
 	}
 	first()

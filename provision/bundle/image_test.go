@@ -57,7 +57,7 @@ func TestImageIsTheSameEveryTime(t *testing.T) {
 func TestImageLayout(t *testing.T) {
 	f, err := os.Open(writeTestImage(t))
 	must(t, err)
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	files := readTar(t, f)
 	if got := string(files["oci-layout"]); got != `{"imageLayoutVersion":"1.0.0"}` {
 		t.Errorf("oci-layout: %s", got)

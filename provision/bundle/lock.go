@@ -29,14 +29,16 @@ func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), 
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	waiting()
-	got := make(chan error, 1)
+	got := make(chan error)
 	go func() {
-		for {
-			err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-			if !errors.Is(err, unix.EINTR) {
-				got <- err
-				return
-			}
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		for errors.Is(err, unix.EINTR) {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		}
+		select {
+		case got <- err:
+		case <-ctx.Done(): // a blocked flock cannot be called off: what comes too late is given back
+			release()
 		}
 	}()
 	select {
@@ -47,10 +49,6 @@ func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), 
 		}
 		return release, nil
 	case <-ctx.Done():
-		go func() { // a blocked flock cannot be called off: give the lock back as soon as it comes
-			<-got
-			release()
-		}()
 		return nil, fmt.Errorf("wait for another slipway that holds %s: %w", path, context.Cause(ctx))
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // recipes holds a wrapper module for every component that is built with Go: its go.mod names the packages in `tool`
 // directives and pins, with its go.sum, every module beneath them. They carry the component's name because a directory
-// with a go.mod cannot be embedded. See docs/decisions/2026-11-bundle-recipes.md.
+// with a go.mod cannot be embedded. See docs/decisions/2026-11-20-bundle-recipes.md.
 //
 //go:embed recipes
 var recipes embed.FS
