@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -63,7 +64,7 @@ type Member struct {
 	Learner              bool
 	// Healthy is one that answered a linearizable read: it sees a leader, and a majority works.
 	Healthy bool
-	// Leader, DBSize (bytes), Version and Alarms are what the member answered; zero when it did not.
+	// Leader, DBSize (bytes), Version and Alarms (in its own words) are what the member answered; zero when it did not.
 	Leader  bool
 	DBSize  int64
 	Version string
@@ -80,7 +81,7 @@ type answer struct {
 	readErr error // of the linearizable read
 }
 
-// Status asks every endpoint side by side, within ctx's deadline, and lists the cluster's members by name. A member
+// Status asks every endpoint side by side, for 5 s at most, and lists the cluster's members by name. A member
 // that no endpoint led to, or that did not answer, is in the list with its Err. The error is for when none answered.
 func (c *Client) Status(ctx context.Context) ([]Member, error) {
 	answers := make([]answer, len(c.endpoints))
@@ -153,12 +154,18 @@ func (c *Client) unanswered(urls []string, answers []answer) error {
 	return errors.New("not asked: it is none of the endpoints given")
 }
 
-func (c *Client) ask(ctx context.Context, e Endpoint) (a answer) {
+// askTimeout is for one member, also where ctx has more time.
+const askTimeout = 5 * time.Second
+
+func (c *Client) ask(ctx context.Context, e Endpoint) answer {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	client, err := c.connect(ctx, e)
 	if err != nil {
 		return answer{err: err}
 	}
-	defer func() { _ = client.Close() }()
+	defer client.close()
+	a := answer{}
 	if a.status, a.err = client.Status(ctx, e.Address); a.err != nil {
 		return a
 	}
@@ -168,36 +175,53 @@ func (c *Client) ask(ctx context.Context, e Endpoint) (a answer) {
 		return answer{err: err}
 	}
 	a.members = list.Members
-	if a.status.IsLearner {
-		return a // learners serve no linearizable reads
+	if !a.status.IsLearner { // learners serve no linearizable reads
+		_, a.readErr = client.Get(clientv3.WithRequireLeader(ctx), "health")
 	}
-	_, a.readErr = client.Get(ctx, "health")
 	return a
 }
 
-// connect opens the way to a member. The last failure to dial is what a question that gets no answer fails with: gRPC
-// alone would only say that the time is up.
-func (c *Client) connect(ctx context.Context, e Endpoint) (*clientv3.Client, error) {
+// connection is an etcd client on a connection that has been made already.
+type connection struct {
+	*clientv3.Client
+	unused chan net.Conn
+}
+
+func (c connection) close() {
+	_ = c.Client.Close()
+	select {
+	case conn := <-c.unused:
+		_ = conn.Close()
+	default:
+	}
+}
+
+// connect dials before gRPC does, which would try again until the time is up: refused is refused.
+func (c *Client) connect(ctx context.Context, e Endpoint) (connection, error) {
 	dial := e.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
-	// One attempt before gRPC's, which would try again until the time is up: refused is refused.
 	first, err := dial(ctx, "tcp", e.Address)
 	if err != nil {
-		return nil, err
+		return connection{}, err
 	}
 	unused := make(chan net.Conn, 1)
 	unused <- first
-	return clientv3.New(clientv3.Config{
-		Context: ctx, Endpoints: []string{"https://" + e.Address}, TLS: c.tls, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Context: ctx, Endpoints: []string{"https://" + e.Address}, TLS: c.tls, Logger: zap.NewNop(), MaxUnaryRetries: 1,
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			select {
 			case conn := <-unused:
 				return conn, nil
 			default:
-				return dial(ctx, "tcp", strings.TrimPrefix(address, "https://"))
+				return dial(ctx, "tcp", e.Address)
 			}
 		})},
 	})
+	if err != nil {
+		_ = first.Close()
+		return connection{}, fmt.Errorf("set up the etcd client: %w", err)
+	}
+	return connection{client, unused}, nil
 }

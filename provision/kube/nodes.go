@@ -52,7 +52,7 @@ func (c *Client) DiffNodes(ctx context.Context, settings []NodeSettings) ([]Node
 		case s.patch(node) != nil:
 			changes = append(changes, NodeChange{s.Name, "lacks " + s.lacking(node)})
 		default:
-			if ready, why := condition(node); !ready {
+			if ready, why := Condition(node); !ready {
 				changes = append(changes, NodeChange{s.Name, why})
 			}
 		}
@@ -77,7 +77,7 @@ func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(con
 			}
 			return false, err // the changed node comes as an event of its own
 		}
-		ready, why := condition(node)
+		ready, why := Condition(node)
 		if !ready && why != last {
 			report(why)
 		}
@@ -105,8 +105,8 @@ func (c *Client) watchNode(ctx context.Context, name string) cache.ListerWatcher
 	}
 }
 
-// condition says whether a node is Ready, and if not why, in the kubelet's words.
-func condition(node *corev1.Node) (ready bool, why string) {
+// Condition says whether a node is Ready, and if not why, in the kubelet's words.
+func Condition(node *corev1.Node) (ready bool, why string) {
 	for _, c := range node.Status.Conditions {
 		if c.Type != corev1.NodeReady {
 			continue

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/spec"
+)
+
+func newStatusCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show machines, nodes, units, etcd and the nearest expiry of a certificate",
+		Example: `  slipway status
+  slipway status --output json | jq '.machines[] | select(.node.ready | not)'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+// status changes nothing and takes no lock: it may be asked while an apply runs.
+func (a *app) status(ctx context.Context) error {
+	c, err := a.open()
+	if err != nil {
+		return err
+	}
+	infra, err := c.provider.Find(ctx)
+	if err != nil {
+		return err
+	}
+	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra)}
+	if pki, err := c.readPKI(ctx); err == nil {
+		in.PKI = pki
+	}
+	hosts, unreachable := dialRunning(ctx, infra)
+	defer func() {
+		for _, h := range hosts {
+			_ = h.Close()
+		}
+	}()
+	s := provision.GetStatus(ctx, in, infra, hosts, unreachable)
+	if a.output == "json" {
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(s)
+	}
+	return printStatus(a.stdout, s, time.Now())
+}
+
+// dialRunning connects to what should answer; a short wait is enough, for nothing is booting here.
+func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]host.Host, map[string]error) {
+	hosts, errs := map[string]host.Host{}, map[string]error{}
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for _, m := range infra.Machines {
+		if infra.States[m.Name] != spec.MachineRunning {
+			continue
+		}
+		wait.Go(func() {
+			h, err := dial(ctx, m, 5*time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs[m.Name] = err
+				return
+			}
+			hosts[m.Name] = h
+		})
+	}
+	wait.Wait()
+	return hosts, errs
+}
+
+func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
+	health := "healthy"
+	if !s.Healthy {
+		health = "NOT healthy"
+	}
+	_, _ = fmt.Fprintf(out, "Cluster %s is %s: Kubernetes %s, API https://%s %s\n\n", s.Cluster, health, s.KubernetesVersion, s.Endpoint, s.API)
+	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
+	var notes []string
+	for _, m := range s.Machines {
+		node, version := "-", "-"
+		if m.Node != nil {
+			node, version = "Ready", m.Node.Version
+			if !m.Node.Ready {
+				node = "NotReady"
+				notes = append(notes, m.Name+": "+m.Node.Reason)
+			}
+		}
+		units := fmt.Sprintf("%d/%d", len(m.Units)-len(m.UnitsDown()), len(m.Units))
+		if down := m.UnitsDown(); len(down) > 0 {
+			notes = append(notes, m.Name+": not active: "+strings.Join(down, ", "))
+		}
+		if m.Error != "" {
+			notes = append(notes, m.Name+": "+m.Error)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, m.Address, m.State, node, version, units, etcdColumn(m.Etcd))
+		if m.Etcd != nil && m.Etcd.Error != "" {
+			notes = append(notes, m.Name+": etcd: "+m.Etcd.Error)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(out)
+	if c := s.Certificates; c.Nearest != "" {
+		_, _ = fmt.Fprintf(out, "%d certificates; the first to end is %s, on %s (%d days)\n",
+			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
+	}
+	for _, n := range notes {
+		_, _ = fmt.Fprintln(out, n)
+	}
+	return nil
+}
+
+func etcdColumn(e *provision.EtcdStatus) string {
+	if e == nil {
+		return "-"
+	}
+	role := "follower"
+	switch {
+	case !e.Healthy:
+		return "unhealthy"
+	case e.Leader:
+		role = "leader"
+	case e.Learner:
+		role = "learner"
+	}
+	return fmt.Sprintf("%s, %.1f MB", role, float64(e.DBSize)/1e6)
+}

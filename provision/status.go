@@ -1,0 +1,220 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/etcd"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Status is how a cluster is: what `slipway status` shows. Its JSON form is stable.
+type Status struct {
+	Cluster           string `json:"cluster"`
+	KubernetesVersion string `json:"kubernetesVersion"` // that the spec asks for
+	Endpoint          string `json:"endpoint"`
+	// Healthy is the conjunction of all below.
+	Healthy bool `json:"healthy"`
+	// API is "ok", or why it does not answer.
+	API          string          `json:"api"`
+	Machines     []MachineStatus `json:"machines"`
+	Certificates CertStatus      `json:"certificates"`
+}
+
+// MachineStatus is one machine, with the node and the etcd member on it.
+type MachineStatus struct {
+	Name    string     `json:"name"`
+	Role    spec.Role  `json:"role"`
+	Address netip.Addr `json:"address"`
+	// State is "running", "missing" or the provider's word; Error why it could not be asked.
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+	// Units are systemd's words for those that slipway owns, "active/running", by name.
+	Units map[string]string `json:"units,omitempty"`
+	// Node is empty where the API does not know it.
+	Node *NodeStatus `json:"node,omitempty"`
+	Etcd *EtcdStatus `json:"etcd,omitempty"`
+}
+
+// NodeStatus is what the API says of a node.
+type NodeStatus struct {
+	Ready   bool   `json:"ready"`
+	Reason  string `json:"reason"`
+	Version string `json:"version"` // of the kubelet
+}
+
+// EtcdStatus is one member.
+type EtcdStatus struct {
+	Healthy bool   `json:"healthy"`
+	Leader  bool   `json:"leader"`
+	Learner bool   `json:"learner"`
+	Version string `json:"version,omitempty"`
+	DBSize  int64  `json:"dbSizeBytes"`
+	Error   string `json:"error,omitempty"`
+}
+
+// CertStatus counts certificates and names the one that ends first.
+type CertStatus struct {
+	Count int `json:"count"`
+	// Nearest is its name, "etcd/server@demo-cp-1".
+	Nearest  string    `json:"nearest,omitempty"`
+	NotAfter time.Time `json:"notAfter,omitzero"`
+}
+
+// statusTimeout bounds the whole of a status: what has not answered by then is said not to have.
+const statusTimeout = 10 * time.Second
+
+// GetStatus asks hosts, etcd and the API side by side. Whatever does not answer becomes part of the answer.
+func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts map[string]host.Host, unreachable map[string]error) *Status {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	s := &Status{Cluster: in.Cluster.Metadata.Name, KubernetesVersion: in.Cluster.Spec.Kubernetes.Version, Endpoint: in.Endpoint}
+	s.machines(in, infra, unreachable)
+	var wait sync.WaitGroup
+	for i := range s.Machines {
+		if h, ok := hosts[s.Machines[i].Name]; ok {
+			wait.Go(func() { s.Machines[i].units(ctx, h) })
+		}
+	}
+	var nodes map[string]*NodeStatus
+	var members map[string]*EtcdStatus
+	if in.PKI != nil {
+		wait.Go(func() { nodes, s.API = nodeStatus(ctx, in, hosts) })
+		wait.Go(func() { members = etcdStatus(ctx, in, hosts) })
+		s.Certificates = certStatus(in)
+	} else {
+		s.API = "not installed"
+	}
+	wait.Wait()
+	for i := range s.Machines {
+		m := &s.Machines[i]
+		m.Node, m.Etcd = nodes[m.Name], members[m.Name]
+	}
+	s.Healthy = s.API == "ok" && !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return !m.healthy() })
+	return s
+}
+
+// machines lists what the spec asks for and what else there is.
+func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[string]error) {
+	have := map[string]spec.Machine{}
+	for _, m := range append(slices.Clone(infra.Machines), infra.Surplus...) {
+		have[m.Name] = m
+	}
+	add := func(name string, role spec.Role) {
+		m := MachineStatus{Name: name, Role: role, Address: have[name].Address, State: infra.States[name]}
+		if _, ok := have[name]; !ok {
+			m.State = "missing"
+		}
+		if err := unreachable[name]; err != nil {
+			m.Error = err.Error()
+		}
+		s.Machines = append(s.Machines, m)
+	}
+	for _, n := range in.Cluster.Nodes() {
+		add(n.Name, n.Role)
+	}
+	for _, m := range infra.Surplus {
+		add(m.Name, m.Role)
+	}
+}
+
+func (m *MachineStatus) units(ctx context.Context, h host.Host) {
+	seen, err := observeHost(ctx, h, HostState{})
+	if err != nil {
+		m.Error = err.Error()
+		return
+	}
+	m.Units = map[string]string{}
+	for name, u := range seen.Units {
+		m.Units[name] = u.State
+	}
+}
+
+func (m *MachineStatus) healthy() bool {
+	return len(m.UnitsDown()) == 0 && m.State == spec.MachineRunning && m.Error == "" && len(m.Units) > 0 && m.Node != nil && m.Node.Ready &&
+		(m.Role != spec.ControlPlane || m.Etcd != nil && m.Etcd.Healthy)
+}
+
+func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (map[string]*NodeStatus, string) {
+	client, err := apiClient(in, hosts)
+	if err != nil {
+		return nil, err.Error()
+	}
+	list, err := client.Typed().CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err.Error()
+	}
+	nodes := map[string]*NodeStatus{}
+	for i := range list.Items {
+		n := &list.Items[i]
+		ready, why := kube.Condition(n)
+		nodes[n.Name] = &NodeStatus{Ready: ready, Reason: why, Version: n.Status.NodeInfo.KubeletVersion}
+	}
+	return nodes, "ok"
+}
+
+func etcdStatus(ctx context.Context, in Input, hosts map[string]host.Host) map[string]*EtcdStatus {
+	statuses := map[string]*EtcdStatus{}
+	var endpoints []etcd.Endpoint
+	for _, m := range in.controlPlanes() {
+		if d, ok := hosts[m.Name].(host.Dialer); ok {
+			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
+		} else {
+			statuses[m.Name] = &EtcdStatus{Error: "the machine cannot be reached"}
+		}
+	}
+	// Any control plane's client certificate is as good as another's.
+	i := slices.IndexFunc(in.Machines, func(m spec.Machine) bool { return m.Role == spec.ControlPlane })
+	if i < 0 || len(endpoints) == 0 {
+		return statuses
+	}
+	cert := in.PKI.Material["etcd/healthcheck-client@"+in.Machines[i].Name]
+	client, err := etcd.New(endpoints, in.PKI.Material[certs.EtcdCA].Cert, cert.Cert, cert.Key)
+	if err != nil {
+		return statuses
+	}
+	members, err := client.Status(ctx)
+	for _, m := range members {
+		e := &EtcdStatus{Healthy: m.Healthy, Leader: m.Leader, Learner: m.Learner, Version: m.Version, DBSize: m.DBSize}
+		if m.Err != nil {
+			e.Error = m.Err.Error()
+		}
+		statuses[m.Name] = e
+	}
+	for _, m := range in.controlPlanes() {
+		if statuses[m.Name] == nil {
+			statuses[m.Name] = &EtcdStatus{Error: fmt.Sprint("not a member: ", err)}
+		}
+	}
+	return statuses
+}
+
+func certStatus(in Input) CertStatus {
+	expiries, err := in.PKI.Material.Expiries(certs.Table(CertInputs(in.Cluster, in.Machines, nil)))
+	if err != nil || len(expiries) == 0 {
+		return CertStatus{Count: len(in.PKI.Material)}
+	}
+	return CertStatus{Count: len(expiries), Nearest: expiries[0].Name, NotAfter: expiries[0].NotAfter}
+}
+
+// UnitsDown names the units of a machine that are not active, sorted.
+func (m *MachineStatus) UnitsDown() []string {
+	var down []string
+	for _, name := range slices.Sorted(maps.Keys(m.Units)) {
+		if !strings.HasPrefix(m.Units[name], "active/") {
+			down = append(down, name)
+		}
+	}
+	return down
+}
