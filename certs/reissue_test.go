@@ -150,4 +150,3 @@ func reissued(t *testing.T, pki *PKI, name string, alter func(*Request)) Item {
 	}
 	return item
 }
-
