@@ -62,8 +62,8 @@ func TestDesiredIsPure(t *testing.T) {
 func TestDesiredSecretsArePrivate(t *testing.T) {
 	for host, state := range desired(t, input(t)).Hosts {
 		for p, f := range state.Files {
-			private := strings.HasSuffix(p, ".key") || strings.Contains(string(f.Content), "PRIVATE KEY") ||
-				p == encryptionFile || p == kubernetesDir+"/admin.conf"
+			private := strings.HasSuffix(p, ".key") || strings.Contains(string(f.Content), "PRIVATE KEY") || strings.Contains(string(f.Content), "client-key-data") ||
+				p == encryptionFile
 			if private != f.Secret || private && f.Mode != 0o600 {
 				t.Errorf("%s: %s: secret=%v mode=%v, want secret=%v", host, p, f.Secret, f.Mode, private)
 			}

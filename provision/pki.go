@@ -17,7 +17,7 @@ import (
 // kubeconfigRow is a kubeconfig on a host. It points at certificate files, which clients reread: a renewal needs no
 // restart and changes no kubeconfig.
 type kubeconfigRow struct {
-	name string // of the file in /etc/kubernetes, without ".conf"
+	name string // of the file in /etc/kubernetes
 	on   func(node) bool
 	user string
 	port int
@@ -27,11 +27,11 @@ type kubeconfigRow struct {
 // kubeconfigTable: what speaks for the whole cluster goes to the API server beside it, whose version it must not
 // exceed during an upgrade (the version skew policy); what speaks for the node goes through the node's balancer.
 var kubeconfigTable = []kubeconfigRow{
-	{"controller-manager", node.controlPlane, "system:kube-controller-manager", apiPort, pkiDir + "/controller-manager"},
-	{"scheduler", node.controlPlane, "system:kube-scheduler", apiPort, pkiDir + "/scheduler"},
-	{"kubelet", everywhere, "system:node", balancerPort, "/var/lib/kubelet/pki/kubelet-client"},
-	{"kube-proxy", everywhere, "system:kube-proxy", balancerPort, pkiDir + "/kube-proxy"},
-	{"flannel", node.flannel, "system:flannel", balancerPort, pkiDir + "/flannel"},
+	{"controller-manager.kubeconfig", node.controlPlane, "system:kube-controller-manager", apiPort, pkiDir + "/controller-manager"},
+	{"scheduler.kubeconfig", node.controlPlane, "system:kube-scheduler", apiPort, pkiDir + "/scheduler"},
+	{"kubelet.conf", everywhere, "system:node", balancerPort, "/var/lib/kubelet/pki/kubelet-client"},
+	{"kube-proxy.conf", everywhere, "system:kube-proxy", balancerPort, pkiDir + "/kube-proxy"},
+	{"flannel.conf", node.flannel, "system:flannel", balancerPort, pkiDir + "/flannel"},
 }
 
 // pki adds the certificates, keys and kubeconfigs of a node to files.
@@ -48,18 +48,32 @@ func (n node) pki(files map[string]File) error {
 		if err != nil {
 			return err
 		}
-		files[kubernetesDir+"/"+row.name+".conf"] = regular(text, false, "kubeconfig")
+		files[kubernetesDir+"/"+row.name] = regular(text, false, "kubeconfig")
 	}
 	if !n.controlPlane() {
 		return nil
 	}
-	// For people on the machine, with its certificate inside as kubeadm's tools expect it.
-	admin, err := AdminKubeconfig(n.Cluster.Metadata.Name, loopbackURL(balancerPort), n.PKI)
-	if err != nil {
-		return err
+	for _, row := range embeddedTable {
+		access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: loopbackURL(row.port)}
+		text, err := certs.KubeconfigEmbedded(access, n.PKI.Material[certs.KubernetesCA].Cert, n.PKI.Material[row.item(n.Name)])
+		if err != nil {
+			return err
+		}
+		files[kubernetesDir+"/"+row.name] = regular(text.Reveal(), true, "kubeconfig")
 	}
-	files[kubernetesDir+"/admin.conf"] = regular(admin.Reveal(), true, "kubeconfig")
 	return nil
+}
+
+// embeddedTable are kubeconfigs with their certificates inside, on control planes, for people and for kubeadm's tools,
+// which refuse others under these names (`kubeadm certs check-expiration`). No component reads them.
+var embeddedTable = []struct {
+	name, user string
+	port       int
+	item       func(node string) string
+}{
+	{"admin.conf", "kubernetes-admin", balancerPort, func(string) string { return certs.Admin }},
+	{"controller-manager.conf", "system:kube-controller-manager", apiPort, func(n string) string { return "controller-manager@" + n }},
+	{"scheduler.conf", "system:kube-scheduler", apiPort, func(n string) string { return "scheduler@" + n }},
 }
 
 // CertInputs is what the PKI of a cluster depends on.

@@ -42,9 +42,9 @@ var unitTable = []unitRow{
 	{"kube-apiserver.service", node.controlPlane, apiServerUnit, []string{"kube-apiserver"},
 		[]string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}},
 	{"kube-controller-manager.service", node.controlPlane, controllerManagerUnit, []string{"kube-controller-manager"},
-		[]string{kubernetesDir + "/controller-manager.conf", pkiDir + "/sa.key"}},
+		[]string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key"}},
 	{"kube-scheduler.service", node.controlPlane, schedulerUnit, []string{"kube-scheduler"},
-		[]string{schedulerFile, kubernetesDir + "/scheduler.conf"}},
+		[]string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig"}},
 	{"kubelet.service", everywhere, kubeletUnit, []string{"kubelet"}, []string{kubeletFile, kubernetesDir + "/kubelet.conf"}},
 	{"kube-proxy.service", everywhere, proxyUnit, []string{"kube-proxy"}, []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}},
 	{"flanneld.service", node.flannel, flannelUnit, []string{"flanneld"}, []string{flannelFile, kubernetesDir + "/flannel.conf"}},
@@ -139,7 +139,7 @@ func apiServerUnit(n node) templates.Unit {
 }
 
 func controllerManagerUnit(n node) templates.Unit {
-	conf := kubernetesDir + "/controller-manager.conf"
+	conf := kubernetesDir + "/controller-manager.kubeconfig"
 	network := n.Cluster.Spec.Network
 	args := map[string]string{
 		"kubeconfig": conf, "authentication-kubeconfig": conf, "authorization-kubeconfig": conf,
@@ -163,7 +163,7 @@ func controllerManagerUnit(n node) templates.Unit {
 }
 
 func schedulerUnit(n node) templates.Unit {
-	conf := kubernetesDir + "/scheduler.conf"
+	conf := kubernetesDir + "/scheduler.kubeconfig"
 	args := map[string]string{
 		"config": schedulerFile, "authentication-kubeconfig": conf, "authorization-kubeconfig": conf,
 		"bind-address": "127.0.0.1", "client-ca-file": pkiDir + "/ca.crt",

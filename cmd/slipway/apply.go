@@ -85,7 +85,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	r.progress = newProgress(r.stderr, isTerminal(r.stderr), log, r.names())
+	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
 	err = r.converge(ctx)
 	r.progress.Done(err)
 	if ctx.Err() != nil {
@@ -149,8 +149,11 @@ func (r *applyRun) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, d := range secrets.PKI.Drift {
+		r.progress.Note("a certificate authority was kept as it is: " + d.String())
+	}
 	if p, ok := r.provider.(providers.Publisher); ok {
-		if err := p.Publish(r.infra, secrets.pki.Material[certs.KubernetesCA].Cert); err != nil {
+		if err := p.Publish(r.infra, secrets.PKI.Material[certs.KubernetesCA].Cert); err != nil {
 			return err
 		}
 	}
@@ -158,7 +161,7 @@ func (r *applyRun) prepare(ctx context.Context) error {
 	artifacts[r.slipway.Name] = r.slipway
 	r.runner = &provision.Runner{Report: r.progress.Host, Input: provision.Input{
 		Cluster: r.spec, Machines: r.infra.Machines, Endpoint: endpoint(r.spec, r.infra), Artifacts: artifacts,
-		PKI: secrets.pki, EncryptionKey: secrets.encryptionKey,
+		PKI: secrets.PKI, EncryptionKey: secrets.EncryptionKey,
 	}}
 	return nil
 }

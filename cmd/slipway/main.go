@@ -71,6 +71,9 @@ func exitCode(ctx context.Context, err error, stderr io.Writer) int {
 		return exit.code
 	}
 	_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+	for _, hint := range hints(err) {
+		_, _ = fmt.Fprintf(stderr, "Hint: %s\n", hint)
+	}
 	var invalid spec.Errors
 	switch {
 	case errors.As(err, &invalid):

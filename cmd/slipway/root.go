@@ -34,17 +34,12 @@ func newRoot(a *app) *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.MarkPersistentFlagFilename("file", "yaml", "yml")
 	flags.BoolVar(&a.yes, "yes", false, "do not ask for confirmation")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every step to the terminal")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "print a line a step, also on a terminal")
 	root.AddCommand(
 		// kept in the order in which a user meets them
 		newInitCmd(a),
 		newValidateCmd(a),
 		newSchemaCmd(a),
-		newApplyCmd(a),
-		newStatusCmd(a),
-		newKubeconfigCmd(a),
-		newSSHCmd(a),
-		newDestroyCmd(a),
 		newApplyCmd(a),
 		newStatusCmd(a),
 		newKubeconfigCmd(a),

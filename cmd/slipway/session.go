@@ -60,8 +60,8 @@ func (a *app) open() (*cluster, error) {
 
 // secrets are what the state store keeps of a cluster.
 type secrets struct {
-	pki           *certs.PKI
-	encryptionKey secret.Bytes
+	PKI           *certs.PKI
+	EncryptionKey secret.Bytes
 }
 
 // Where things are in the state store.
@@ -107,7 +107,16 @@ func ensureSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, inf
 			return nil, err
 		}
 	}
-	return &secrets{pki: pki, encryptionKey: key}, nil
+	if len(pki.Obsolete) > 0 { // nodes that have left
+		var gone []string
+		for _, name := range pki.Obsolete {
+			gone = append(gone, pkiPrefix+name+".crt", pkiPrefix+name+".key")
+		}
+		if err := store.Remove(ctx, gone...); err != nil {
+			return nil, err
+		}
+	}
+	return &secrets{PKI: pki, EncryptionKey: key}, nil
 }
 
 func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {

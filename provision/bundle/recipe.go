@@ -3,10 +3,8 @@ package bundle
 import (
 	"embed"
 	"fmt"
-	"io/fs"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -269,10 +267,3 @@ func output(pkg string) string {
 }
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
-
-// wrappers lists the embedded modules, for tests and for what is the same in all bundles.
-func wrappers() ([]string, error) {
-	names, err := fs.Glob(recipes, "recipes/*.mod")
-	slices.Sort(names)
-	return names, err
-}

@@ -226,16 +226,26 @@ func validateComponents(d *document, c *Cluster) {
 		for _, flag := range slices.Sorted(maps.Keys(p.args)) {
 			validateArg(d, joinKey(p.path+".extraArgs", flag), flag, p.args[flag], p.owned)
 		}
-		for _, field := range slices.Sorted(maps.Keys(p.owned.config)) {
-			if hasField(p.patch, strings.Split(field, ".")) {
-				first, rest, nested := strings.Cut(field, ".")
-				at := joinKey(p.path+".configPatch", first)
-				if nested && d.keys[at+"."+rest] != (position{}) {
-					at += "." + rest
-				}
-				d.judgeKey(at, p.owned.config[field], "slipway owns %s", field)
-			}
+		validatePatch(d, p.path+".configPatch", p.patch, p.owned)
+	}
+}
+
+// validatePatch reports each place once, even where one value replaces several fields.
+func validatePatch(d *document, path string, patch map[string]any, o owned) {
+	reported := map[string]bool{}
+	for _, field := range slices.Sorted(maps.Keys(o.config)) {
+		if !hasField(patch, strings.Split(field, ".")) {
+			continue
 		}
+		first, rest, nested := strings.Cut(field, ".")
+		at := joinKey(path, first)
+		if _, ok := d.keys[join(at, rest)]; nested && ok {
+			at = join(at, rest)
+		}
+		if !reported[at] {
+			d.judgeKey(at, o.config[field], "slipway owns %s", field)
+		}
+		reported[at] = true
 	}
 }
 

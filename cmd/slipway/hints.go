@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"syscall"
+
+	"slipway.dev/slipway/provision/host"
+)
+
+// hintTable says what to do about errors that others only report. One row a class of error.
+var hintTable = []struct {
+	is   func(error) bool
+	hint string
+}{
+	{
+		isA[*host.HostKeyError],
+		"if the machine was rebuilt or its keys were changed on purpose, destroy and create it again; if not, somebody may " +
+			"stand between you and it. Nothing was sent there.",
+	},
+	{
+		isA[*host.AuthError],
+		"the machine refuses our key: if its authorized_keys were changed, put the key back; a machine that slipway made can be destroyed and created again.",
+	},
+	{
+		isA[*host.UnreachableError],
+		"see that the machine is running and its network is up, then run `slipway apply` again: it goes on from what is there. " +
+			"`slipway status` shows which machines answer.",
+	},
+	{
+		isA[*host.LostError],
+		"see that the machine is running, then run `slipway apply` again: it goes on from what is there.",
+	},
+	{
+		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
+		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `slipway apply` again: it goes on from what is there.",
+	},
+}
+
+func isA[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// hints gives every remedy that an error, with all that it wraps, calls for.
+func hints(err error) []string {
+	var out []string
+	for _, row := range hintTable {
+		if row.is(err) {
+			out = append(out, row.hint)
+		}
+	}
+	return out
+}
