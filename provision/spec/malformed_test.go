@@ -201,6 +201,38 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestHostsProvider judges specs of a provider that is not available yet: the other mistakes are told all the same.
+func TestHostsProvider(t *testing.T) {
+	for _, tc := range []struct{ name, pool, field, message, remedy string }{
+		{"duplicate address", "hosts: [{address: 192.0.2.1}, {address: «192.0.2.1}, {address: c}]", "spec.nodePools[0].hosts[1].address", "the address of spec.nodePools[0].hosts[0] already", "once"},
+		{"IPv6", "hosts: [{address: «'fd00::1'}]", "spec.nodePools[0].hosts[0].address", "IPv6 is not supported yet", "IPv4"},
+		{"mistyped address", "hosts: [{address: «192.0.2.256}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "IPv4"},
+		{"address with port", "hosts: [{address: «'a:22'}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "alone"},
+		{"address missing", "hosts: [«{}]", "spec.nodePools[0].hosts[0].address", "is missing", "address: 192.0.2.10"},
+		{"replicas", "replicas: «1", "spec.nodePools[0].replicas", "creates no machines", "list the machines"},
+		{"no hosts", "hosts: «[]", "spec.nodePools[0].hosts", "the pool has no hosts", "list the machines"},
+		{"even number", "hosts: «[{address: a}, {address: b}]", "spec.nodePools[0].hosts", "2 control-plane nodes", "3 or 5"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			data, places := unmark(t, `apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata: {name: demo}
+spec:
+  kubernetes: {version: v1.36.3}
+  provider: {hosts: «{user: admin, port: 2222}}
+  nodePools:
+  - {name: cp, role: control-plane, `+tc.pool+`}
+`)
+			errs := mistakes(t, data)
+			if len(errs) != 2 {
+				t.Fatalf("want two mistakes, got %v", errs)
+			}
+			checkDiagnostic(t, errs[0], data, places[0], "spec.provider.hosts", "the hosts provider is not available yet", "local: {}")
+			checkDiagnostic(t, errs[1], data, places[1], tc.field, tc.message, tc.remedy)
+		})
+	}
+}
+
 // mistakes parses what must be refused.
 func mistakes(t *testing.T, data string) Errors {
 	t.Helper()

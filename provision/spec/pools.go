@@ -87,7 +87,7 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 	case provider.Hosts != nil && replicas:
 		d.judge(path+".replicas", "remove it, and list the machines in hosts", "the hosts provider creates no machines")
 	case provider.Hosts != nil && len(p.Hosts) == 0:
-		d.judge(path, "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
+		d.judge(path+".hosts", "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
 	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):
 		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider takes hosts")
 	case !replicas && !hosts:
