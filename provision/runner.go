@@ -80,7 +80,28 @@ func (r *Runner) Converge(ctx context.Context, name string, wait bool) error {
 func (r *Runner) UnitsUp(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
-	return unitsUp(ctx, r.Hosts[name], r.Desired.Hosts[name].Units)
+	units := r.Desired.Hosts[name].Units
+	if err := unitsUp(ctx, r.Hosts[name], units); err != nil {
+		return err
+	}
+	dialer, ok := r.Hosts[name].(host.Dialer)
+	if !ok {
+		return fmt.Errorf("%s: cannot reach its network", name)
+	}
+	client, done, err := healthClient(dialer, r.Input.PKI.Material[certs.KubernetesCA].Cert)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, row := range unitTable {
+		if _, ok := units[row.name]; !ok || row.health == "" {
+			continue
+		}
+		if err := waitHealthy(ctx, client, row.health); err != nil {
+			return fmt.Errorf("%s on %s: %w\n%s", row.name, name, err, r.journal(ctx, name, row.name))
+		}
+	}
+	return nil
 }
 
 // APIReady implements Actions.

@@ -30,25 +30,48 @@ type unitRow struct {
 	// programs and files are what the service reads at its start and does not reload: a change restarts it.
 	// Certificates, keys and CA bundles are reloaded by all of them.
 	programs, files []string
+	// health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
+	// (Type=simple is active as soon as it has begun).
+	health string
 }
 
 func everywhere(node) bool { return true }
 
 // unitTable is the stack. The order is for readers: systemd starts all at once, along After.
 var unitTable = []unitRow{
-	{"containerd.service", everywhere, containerdUnit, []string{"containerd"}, []string{"/etc/containerd/config.toml"}},
-	{"slipway-balancer.service", everywhere, balancerUnit, []string{"slipway"}, nil},
-	{"etcd.service", node.controlPlane, etcdUnit, []string{"etcd"}, nil},
-	{"kube-apiserver.service", node.controlPlane, apiServerUnit, []string{"kube-apiserver"},
-		[]string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}},
-	{"kube-controller-manager.service", node.controlPlane, controllerManagerUnit, []string{"kube-controller-manager"},
-		[]string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key"}},
-	{"kube-scheduler.service", node.controlPlane, schedulerUnit, []string{"kube-scheduler"},
-		[]string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig"}},
-	{"kubelet.service", everywhere, kubeletUnit, []string{"kubelet"}, []string{kubeletFile, kubernetesDir + "/kubelet.conf"}},
-	{"kube-proxy.service", everywhere, proxyUnit, []string{"kube-proxy"}, []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}},
-	{"flanneld.service", node.flannel, flannelUnit, []string{"flanneld"}, []string{flannelFile, kubernetesDir + "/flannel.conf"}},
-	{"slipway-images.service", everywhere, imagesUnit, []string{"image/pause", "image/coredns"}, nil},
+	{
+		name: "containerd.service", on: everywhere, unit: containerdUnit,
+		programs: []string{"containerd"}, files: []string{"/etc/containerd/config.toml"},
+	},
+	{name: "slipway-balancer.service", on: everywhere, unit: balancerUnit, programs: []string{"slipway"}},
+	{name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"}},
+	{
+		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
+		files: []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}, health: "https://127.0.0.1:6443/readyz",
+	},
+	{
+		name: "kube-controller-manager.service", on: node.controlPlane, unit: controllerManagerUnit,
+		programs: []string{"kube-controller-manager"},
+		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key"},
+		health:   "https://127.0.0.1:10257/healthz",
+	},
+	{
+		name: "kube-scheduler.service", on: node.controlPlane, unit: schedulerUnit, programs: []string{"kube-scheduler"},
+		files: []string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig"}, health: "https://127.0.0.1:10259/healthz",
+	},
+	{
+		name: "kubelet.service", on: everywhere, unit: kubeletUnit, programs: []string{"kubelet"},
+		files: []string{kubeletFile, kubernetesDir + "/kubelet.conf"}, health: "http://127.0.0.1:10248/healthz",
+	},
+	{
+		name: "kube-proxy.service", on: everywhere, unit: proxyUnit, programs: []string{"kube-proxy"},
+		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}, health: "http://127.0.0.1:10256/healthz",
+	},
+	{
+		name: "flanneld.service", on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
+		files: []string{flannelFile, kubernetesDir + "/flannel.conf"},
+	},
+	{name: "slipway-images.service", on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}},
 }
 
 func containerdUnit(n node) templates.Unit {

@@ -50,7 +50,7 @@ type Config struct {
 	// ConnectTimeout is how long to wait for a machine that boots (default 60s), and for the handshake.
 	ConnectTimeout time.Duration
 	// KeepAlive is how often the host is asked for a sign of life (default 5s). A host that owes an answer
-	// for three times as long is given up.
+	// and has sent nothing for six times as long is given up.
 	KeepAlive time.Duration
 }
 
@@ -143,7 +143,7 @@ func connect(ctx context.Context, limit time.Time, c Config, signer ssh.Signer, 
 		return nil, fmt.Errorf("%s: connect to %s: %w", c.Name, c.Address, context.Cause(ctx))
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return &link{Client: ssh.NewClient(s, channels, requests), tcp: tcp}, nil
+	return &link{Client: ssh.NewClient(s, channels, requests), tcp: conn}, nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -190,12 +190,14 @@ func booting(err error) bool {
 type bannerConn struct {
 	net.Conn
 	banner   atomic.Bool
+	count    atomic.Int64
 	onBanner func()
 	seen     []byte
 }
 
 func (b *bannerConn) Read(p []byte) (int, error) {
 	n, err := b.Conn.Read(p)
+	b.count.Add(int64(n))
 	if !b.banner.Load() {
 		b.seen = append(b.seen, p[:n]...)
 		if bytes.HasPrefix(b.seen, []byte("SSH-")) || bytes.Contains(b.seen, []byte("\nSSH-")) {

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -76,8 +77,9 @@ func check(files []File) error {
 // archive writes the members in GNU format, whose names are bytes; PAX would have tar convert them to its locale.
 func archive(w io.Writer, files []File) error {
 	tw := tar.NewWriter(w)
+	now := time.Now() // whole seconds are all that the format has
 	for _, f := range files {
-		h := &tar.Header{Name: f.Path + temporary, Mode: int64(f.Mode.Perm()), Format: tar.FormatGNU}
+		h := &tar.Header{Name: f.Path + temporary, Mode: int64(f.Mode.Perm()), ModTime: now, Format: tar.FormatGNU}
 		switch f.Mode.Type() {
 		case fs.ModeDir:
 			continue

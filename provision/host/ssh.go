@@ -19,13 +19,18 @@ const (
 	// refusalLimit is how long an sshd may refuse a session although we have no other.
 	refusalLimit = 2 * time.Second
 	refusalPause = 20 * time.Millisecond
+	// patience is how many times KeepAlive a host may be silent: one that swaps or is short of CPU is not dead.
+	patience = 6
 )
 
 // link is an SSH connection and the TCP connection under it.
 type link struct {
 	*ssh.Client
-	tcp net.Conn
+	tcp *bannerConn
 }
+
+// received counts the bytes that came from the host.
+func (l *link) received() int64 { return l.tcp.count.Load() }
 
 // SSH is a host reached over one SSH connection, kept alive, that carries all sessions side by side.
 // A connection that is lost stays lost: Dial again.
@@ -59,29 +64,37 @@ func newSSH(c Config, l *link) *SSH {
 	return s
 }
 
-// keepAlive ends the connection when the host owes an answer for too long.
+// keepAlive ends the connection when the host owes an answer for too long and has sent nothing else meanwhile.
 // The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
 func (s *SSH) keepAlive() {
 	ticker := time.NewTicker(s.config.KeepAlive)
 	defer ticker.Stop()
-	patience := 3 * s.config.KeepAlive
+	answered := make(chan struct{}, 1)
+	var asked bool
+	alive, received := time.Now(), s.link.received()
 	for {
 		select {
 		case <-s.life.Done():
 			return
+		case <-answered:
+			asked, alive = false, time.Now()
+			continue
 		case <-ticker.C:
 		}
-		answered := make(chan struct{})
-		s.tending.Go(func() {
-			_, _, _ = s.link.SendRequest("keepalive@openssh.com", true, nil)
-			close(answered)
-		})
-		select {
-		case <-answered:
-		case <-time.After(patience):
-			s.end(fmt.Errorf("no sign of life for %s", patience))
+		if now := s.link.received(); now != received {
+			alive, received = time.Now(), now
+		}
+		if silence := time.Since(alive); asked && silence > patience*s.config.KeepAlive {
+			s.end(fmt.Errorf("no sign of life for %s", silence.Round(100*time.Millisecond)))
 			_ = s.link.tcp.Close()
 			return
+		}
+		if !asked {
+			asked = true
+			s.tending.Go(func() {
+				_, _, _ = s.link.SendRequest("keepalive@openssh.com", true, nil)
+				answered <- struct{}{}
+			})
 		}
 	}
 }

@@ -6,18 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // Change is an object that differs, or differed.
@@ -37,77 +33,124 @@ func (c Change) String() string {
 
 // Apply makes the objects of a multi-document YAML stream so, by server-side apply, and says which changed.
 // What others own is taken over: the stream is the truth for the fields that it names.
+//
+// Objects are applied side by side, in three stages: what others live in (namespaces, definitions of kinds), then the
+// rest, then what runs (workloads, webhooks, objects of defined kinds), so that no controller has to try again because
+// a service account was late. A stage with a failure is the last.
 func (c *Client) Apply(ctx context.Context, manifests []byte) ([]Change, error) {
-	return c.each(ctx, manifests, func(ctx context.Context, r dynamic.ResourceInterface, o *unstructured.Unstructured) (bool, bool, error) {
-		before, missing, err := get(ctx, r, o.GetName())
-		if err != nil {
-			return false, false, err
-		}
-		after, err := r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-		if err != nil {
-			return false, false, err
-		}
-		return missing || before.GetResourceVersion() != after.GetResourceVersion(), missing, nil
-	})
-}
-
-// Diff says which objects of the stream Apply would change, by applying them for a trial (dryRun=All): the server's
-// own defaults and admission decide what is equal.
-func (c *Client) Diff(ctx context.Context, manifests []byte) ([]Change, error) {
-	return c.each(ctx, manifests, func(ctx context.Context, r dynamic.ResourceInterface, o *unstructured.Unstructured) (bool, bool, error) {
-		before, missing, err := get(ctx, r, o.GetName())
-		if err != nil || missing {
-			return missing, missing, err
-		}
-		options := metav1.ApplyOptions{FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll}}
-		after, err := r.Apply(ctx, o.GetName(), o, options)
-		if err != nil {
-			return false, false, err
-		}
-		return !same(before, after), false, nil
-	})
-}
-
-// each calls do for every object of a stream, side by side, and collects the changes in the order of the stream.
-func (c *Client) each(
-	ctx context.Context, manifests []byte,
-	do func(context.Context, dynamic.ResourceInterface, *unstructured.Unstructured) (changed, missing bool, err error),
-) ([]Change, error) {
 	objects, err := parse(manifests)
 	if err != nil {
 		return nil, err
 	}
+	stages := [3][]*unstructured.Unstructured{}
+	for _, o := range objects {
+		stages[stage(o)] = append(stages[stage(o)], o)
+	}
+	var changes []Change
+	for _, objects := range stages {
+		changed, err := c.each(objects, "apply", func(o *unstructured.Unstructured) (*Change, error) { return c.apply(ctx, o) })
+		changes = append(changes, changed...)
+		if err != nil {
+			return changes, err
+		}
+		if err := c.awaitKinds(ctx, objects); err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) (*Change, error) {
+	r, err := c.resource(o)
+	if err != nil {
+		return nil, err
+	}
+	before, err := get(ctx, r, o.GetName())
+	if err != nil {
+		return nil, err
+	}
+	after, err := r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	switch {
+	case err != nil:
+		return nil, err
+	case before == nil:
+		return &Change{Object: describe(o), Missing: true}, nil
+	case before.GetResourceVersion() != after.GetResourceVersion():
+		return &Change{Object: describe(o)}, nil
+	}
+	return nil, nil
+}
+
+// Diff says which objects of the stream Apply would change, by applying them for a trial (dryRun=All): the server's
+// own defaults and admission decide what is equal. All objects are asked about at once.
+func (c *Client) Diff(ctx context.Context, manifests []byte) ([]Change, error) {
+	objects, err := parse(manifests)
+	if err != nil {
+		return nil, err
+	}
+	return c.each(objects, "compare", func(o *unstructured.Unstructured) (*Change, error) { return c.diff(ctx, o) })
+}
+
+func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Change, error) {
+	r, err := c.resource(o)
+	if isUnknownKind(err) {
+		return &Change{Object: describe(o), Missing: true}, nil // its definition is in the stream, or Apply will say so
+	}
+	if err != nil {
+		return nil, err
+	}
+	var trial *unstructured.Unstructured
+	var trialErr error
+	var questions sync.WaitGroup
+	questions.Go(func() {
+		options := metav1.ApplyOptions{FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll}}
+		trial, trialErr = r.Apply(ctx, o.GetName(), o, options)
+	})
+	live, err := get(ctx, r, o.GetName())
+	questions.Wait()
+	switch {
+	case err != nil:
+		return nil, err
+	case live == nil: // the trial may have failed: its namespace can be missing, too
+		return &Change{Object: describe(o), Missing: true}, nil
+	case trialErr != nil:
+		return nil, trialErr
+	case !same(live, trial):
+		return &Change{Object: describe(o)}, nil
+	}
+	return nil, nil
+}
+
+// each calls do for every object side by side, and collects the changes in the order of the objects.
+func (c *Client) each(objects []*unstructured.Unstructured, verb string, do func(*unstructured.Unstructured) (*Change, error)) ([]Change, error) {
 	results, errs := make([]*Change, len(objects)), make([]error, len(objects))
-	var group errgroup.Group
+	var all sync.WaitGroup
 	for i, o := range objects {
-		group.Go(func() error {
-			r, err := c.resource(o)
-			if err == nil {
-				var changed, missing bool
-				if changed, missing, err = do(ctx, r, o); changed {
-					results[i] = &Change{Object: describe(o), Missing: missing}
-				}
-			}
+		all.Go(func() {
+			change, err := do(o)
 			if err != nil {
-				errs[i] = fmt.Errorf("apply %s: %w", describe(o), err)
+				err = fmt.Errorf("%s %s: %w", verb, describe(o), err)
 			}
-			return nil
+			results[i], errs[i] = change, err
 		})
 	}
-	_ = group.Wait() // the errors are kept by object
+	all.Wait()
 	var changes []Change
-	for _, r := range slices.DeleteFunc(results, func(r *Change) bool { return r == nil }) {
-		changes = append(changes, *r)
+	for _, r := range results {
+		if r != nil {
+			changes = append(changes, *r)
+		}
 	}
 	return changes, errors.Join(errs...)
 }
 
-func get(ctx context.Context, r dynamic.ResourceInterface, name string) (o *unstructured.Unstructured, missing bool, err error) {
-	o, err = r.Get(ctx, name, metav1.GetOptions{})
+// get is nil for an object that is not there.
+func get(ctx context.Context, r dynamic.ResourceInterface, name string) (*unstructured.Unstructured, error) {
+	o, err := r.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, true, nil
+		return nil, nil
 	}
-	return o, false, err
+	return o, err
 }
 
 // same compares two versions of an object without what every write touches.
@@ -139,27 +182,6 @@ func parse(manifests []byte) ([]*unstructured.Unstructured, error) {
 			objects = append(objects, o)
 		}
 	}
-}
-
-// clusterScoped are the built-in kinds without a namespace that slipway applies. All built-in kinds are known to
-// client-go's scheme; only their scope is not.
-var clusterScoped = []string{"ClusterRole", "ClusterRoleBinding", "Namespace", "PriorityClass", "StorageClass", "RuntimeClass", "Node"}
-
-// resource finds where an object lives without asking the server: discovery would cost more than the rest of an apply.
-func (c *Client) resource(o *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
-	kind := o.GroupVersionKind()
-	if !scheme.Scheme.Recognizes(kind) {
-		return nil, fmt.Errorf("%s is not a built-in kind", kind)
-	}
-	resource, _ := meta.UnsafeGuessKindToResource(kind)
-	return c.scoped(resource, o), nil
-}
-
-func (c *Client) scoped(resource schema.GroupVersionResource, o *unstructured.Unstructured) dynamic.ResourceInterface {
-	if slices.Contains(clusterScoped, o.GetKind()) {
-		return c.dynamic.Resource(resource)
-	}
-	return c.dynamic.Resource(resource).Namespace(o.GetNamespace())
 }
 
 func describe(o *unstructured.Unstructured) string {

@@ -7,12 +7,15 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"slipway.dev/slipway/provision/secret"
 )
@@ -32,19 +35,23 @@ func Config(dial func(ctx context.Context, network, address string) (net.Conn, e
 	return &rest.Config{
 		Host: server, Dial: dial, QPS: 200, Burst: 400, UserAgent: "slipway",
 		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: cert, KeyData: key.Reveal()},
+		ContentConfig: rest.ContentConfig{ // of the typed client; the dynamic one speaks JSON in any case
+			ContentType:        runtime.ContentTypeProtobuf,
+			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
+		},
 	}
 }
 
+// quiet keeps client-go's own messages off the terminal: what matters comes back as an error.
+var quiet = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // New makes a client; nothing is sent yet.
 func New(config *rest.Config) (*Client, error) {
+	quiet()
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("set up the API client: %w", err)
 	}
-	return newWithTransport(config, transport)
-}
-
-func newWithTransport(config *rest.Config, transport *http.Client) (*Client, error) {
 	typed, err := kubernetes.NewForConfigAndClient(config, transport)
 	if err != nil {
 		return nil, fmt.Errorf("set up the API client: %w", err)
@@ -69,14 +76,18 @@ const (
 func (c *Client) Ready(ctx context.Context) error {
 	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
+	var last error
 	for {
 		err := c.readyOnce(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // the end of ctx itself is no news of the server
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the API server is not ready: %w; last seen: %w", context.Cause(ctx), err)
+			return fmt.Errorf("the API server is not ready (%w); last seen: %w", context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

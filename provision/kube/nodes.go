@@ -3,11 +3,11 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,9 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
+	"k8s.io/client-go/util/retry"
 )
 
 // Taint as in core/v1.
@@ -71,11 +73,7 @@ func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(con
 			return false, nil
 		}
 		if patch := s.patch(node); patch != nil {
-			_, err := c.typed.CoreV1().Nodes().Patch(ctx, s.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
-			if apierrors.IsConflict(err) {
-				err = nil // somebody was faster
-			}
-			return false, err // the changed node comes as an event of its own
+			return false, c.patchNode(ctx, s.Name, patch) // the changed node comes as an event of its own
 		}
 		ready, why := Condition(node)
 		if !ready && why != last {
@@ -85,10 +83,31 @@ func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(con
 		return ready, nil
 	}
 	_, err := toolswatch.UntilWithSync(ctx, c.watchNode(ctx, s.Name), &corev1.Node{}, nil, done)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // the watch only says that it was interrupted
+	}
 	if err != nil {
-		return fmt.Errorf("node %s is not Ready: %s: %w", s.Name, last, errors.Join(context.Cause(ctx), err))
+		return fmt.Errorf("node %s is not as it should be: %s: %w", s.Name, last, err)
 	}
 	return nil
+}
+
+// patchNode tries again for a while when no API server answered, or one said to come back later: while a cluster starts,
+// servers come and go. That somebody was faster is no error.
+func (c *Client) patchNode(ctx context.Context, name string, patch []byte) error {
+	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 7}
+	transient := func(err error) bool {
+		return ctx.Err() == nil && (apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsServiceUnavailable(err) ||
+			apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
+	}
+	err := retry.OnError(backoff, transient, func() error {
+		_, err := c.typed.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+		return err
+	})
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
 func (c *Client) watchNode(ctx context.Context, name string) cache.ListerWatcher {

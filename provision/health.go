@@ -1,0 +1,64 @@
+package provision
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/provision/host"
+)
+
+const (
+	healthInterval = 100 * time.Millisecond
+	healthAttempt  = 2 * time.Second
+)
+
+// healthClient asks a host's loopback interface, through its connection. TLS is verified with ca. done ends what is idle.
+func healthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), err error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, nil, errors.New("ask for health: the Kubernetes CA is not PEM")
+	}
+	transport := &http.Transport{DialContext: h.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	return &http.Client{Transport: transport, Timeout: healthAttempt}, transport.CloseIdleConnections, nil
+}
+
+// waitHealthy asks until the answer is 200. It ends with ctx, and the error says what was seen last.
+func waitHealthy(ctx context.Context, client *http.Client, url string) error {
+	tick := time.NewTicker(healthInterval)
+	defer tick.Stop()
+	for {
+		err := healthy(ctx, client, url)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("is not healthy: %w; last seen: %w", context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+func healthy(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the status says enough
+	return fmt.Errorf("%s: %s %s", url, response.Status, strings.TrimSpace(string(body)))
+}
