@@ -75,7 +75,7 @@ func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) (*Chan
 		return nil, err
 	case before == nil:
 		return &Change{Object: describe(o), Missing: true}, nil
-	case before.GetResourceVersion() != after.GetResourceVersion():
+	case !same(before, after): // the resource version changes with others' writes, and with who owns what
 		return &Change{Object: describe(o)}, nil
 	}
 	return nil, nil

@@ -195,7 +195,7 @@ func testApplyRefusals(t *testing.T, c *Client) {
 		"no namespace":   {"apiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: nowhere}", `apply Secret nowhere/x: namespaces "nowhere" not found`},
 		"unknown field":  {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndatum: {}", ".datum"},
 		"of two, one":    {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fine}\n---\napiVersion: v1\nkind: Sekret\nmetadata: {name: x}", "Sekret x"},
-		"of two, either": {"apiVersion: v1\nkind: Sekret\nmetadata: {name: x}\n---\napiVersion: v1\nkind: Sekret\nmetadata: {name: y}", "Sekret y"},
+		"of two, either": {"apiVersion: v1\nkind: Sekret\nmetadata: {name: x}\n---\napiVersion: v1\nkind: Sekret\nmetadata: {name: z}", "Sekret z"},
 	} {
 		_, err := c.Apply(t.Context(), []byte(tt.manifest))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -35,14 +35,14 @@ func newIdentity(t testing.TB) Identity {
 		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	caKey, leafKey := newKey(t), newKey(t)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	keyDER, err := x509.MarshalECPrivateKey(leafKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := Identity{
 		CA:   sign(t, ca, ca, &caKey.PublicKey, caKey),
 		Cert: sign(t, leaf, ca, &leafKey.PublicKey, caKey),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+		Key:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}),
 	}
 	dir := t.TempDir()
 	id.caFile = writeTemp(t, dir, "ca.crt", id.CA)
