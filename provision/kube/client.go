@@ -33,7 +33,8 @@ type Client struct {
 // Config is a connection as a client certificate's user, to server (a URL) through dial; a nil dial is the network.
 func Config(dial func(ctx context.Context, network, address string) (net.Conn, error), server string, ca, cert []byte, key secret.Bytes) *rest.Config {
 	return &rest.Config{
-		Host: server, Dial: dial, QPS: 200, Burst: 400, UserAgent: "slipway",
+		Host: server, Dial: dial, UserAgent: "slipway",
+		QPS:             -1, // no limit here: the API server has priority and fairness of its own
 		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: cert, KeyData: key.Reveal()},
 		ContentConfig: rest.ContentConfig{ // of the typed client; the dynamic one speaks JSON in any case
 			ContentType:        runtime.ContentTypeProtobuf,
@@ -96,5 +97,5 @@ func (c *Client) Ready(ctx context.Context) error {
 func (c *Client) readyOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyAttempt)
 	defer cancel()
-	return c.rest.Get().AbsPath("/readyz").Do(ctx).Error()
+	return c.rest.Get().AbsPath("/readyz").MaxRetries(0).Do(ctx).Error()
 }
