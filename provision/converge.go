@@ -21,8 +21,9 @@ const (
 // converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
 // reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
 //
-// With wait, it returns once every unit it started says that it is up; without, once systemd has its orders.
-func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, wait bool) error {
+// On a first start it returns once systemd has its orders, and leaves the late units for later; else it returns once
+// every unit that it started says that it is up.
+func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, first bool) error {
 	deletes := named(changes, FileChange, Delete)
 	var files []host.File
 	for _, c := range changes {
@@ -42,7 +43,7 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 			return err
 		}
 	}
-	if script := convergeScript(changes, wait); script != "" {
+	if script := convergeScript(changes, first); script != "" {
 		if _, err := h.Run(ctx, host.Cmd{Script: script}); err != nil {
 			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
 		}
@@ -56,43 +57,60 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 }
 
 // convergeScript is everything after the files, in one session: kernel, units, deletions. Empty when there is nothing.
-func convergeScript(changes []Change, wait bool) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
+func convergeScript(changes []Change, first bool) string {
 	if len(changes) == 0 || len(changes) == 1 && changes[0].Name == initializedFile {
 		return ""
 	}
-	line("set -e")
+	script := []string{"set -e"}
 	if touches(changes, "/etc/modules-load.d/") {
-		// What is built in or missing is not an error here: containers share a kernel they may not load into.
-		line("while read -r m; do case $m in '#'*|'') ;; *) modprobe -q \"$m\" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf")
+		script = append(script, loadModules)
 	}
 	if touches(changes, "/etc/sysctl.d/") || len(named(changes, SysctlChange, Update)) > 0 {
-		line("sysctl --quiet --load=/etc/sysctl.d/90-slipway.conf 2>/dev/null || sysctl -e -q -p /etc/sysctl.d/90-slipway.conf")
+		script = append(script, loadSysctls)
 	}
 	if gone := named(changes, UnitChange, Delete); len(gone) > 0 {
-		line("systemctl disable --now %s", strings.Join(gone, " "))
+		script = append(script, "systemctl disable --now "+strings.Join(gone, " "))
 	}
 	for _, p := range named(changes, FileChange, Delete) {
-		line("rm -f -- '%s'", strings.ReplaceAll(p, "'", `'\''`))
+		script = append(script, "rm -f -- "+host.Quote(p))
 	}
 	if touches(changes, unitDir) {
-		line("systemctl daemon-reload")
-	}
-	block := "--no-block"
-	if wait {
-		block = ""
+		script = append(script, "systemctl daemon-reload")
 	}
 	start := append(named(changes, UnitChange, Create), named(changes, UnitChange, Update)...)
+	restart := named(changes, UnitChange, Restart)
 	if len(start) > 0 {
-		line("systemctl enable --quiet %s", strings.Join(start, " "))
+		script = append(script, "systemctl enable --quiet "+strings.Join(start, " "))
 	}
-	if all := append(start, named(changes, UnitChange, Restart)...); len(all) > 0 {
-		// A unit that failed, or that sits in its restart delay, begins anew. One order: systemd knows the sequence.
-		line("systemctl reset-failed %s 2>/dev/null || true", strings.Join(all, " "))
-		line("systemctl %s restart %s", block, strings.Join(all, " "))
+	block := ""
+	if first {
+		block = "--no-block "
+		start, restart = slices.DeleteFunc(start, isLate), slices.DeleteFunc(restart, isLate)
 	}
-	return b.String()
+	// One order for all: systemd knows the sequence. A unit that has failed begins anew.
+	if len(start) > 0 {
+		script = append(script,
+			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
+			"systemctl "+block+"start "+strings.Join(start, " "))
+	}
+	if len(restart) > 0 {
+		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " "))
+	}
+	return strings.Join(script, "\n") + "\n"
+}
+
+const (
+	// What is built in or missing is not an error: containers share a kernel that they may not load into.
+	loadModules = `while read -r m; do case $m in '#'*|'') ;; *) modprobe -q "$m" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf`
+	// systemd-sysctl knows the leading dash; sysctl of procps older than 3.3.17 does not.
+	loadSysctls = "/usr/lib/systemd/systemd-sysctl 90-slipway.conf 2>/dev/null || /lib/systemd/systemd-sysctl 90-slipway.conf"
+)
+
+// startLate starts what a first start has left for later.
+func startLate(ctx context.Context, h host.Host, units map[string]Unit) error {
+	late := slices.DeleteFunc(slices.Sorted(maps.Keys(units)), func(name string) bool { return !isLate(name) })
+	_, err := h.Run(ctx, host.Cmd{Script: "systemctl --no-block start " + strings.Join(late, " ")})
+	return err
 }
 
 // unitsUp waits on a host until all its units are active. It is one session; ctx bounds it, and on expiry the error

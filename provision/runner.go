@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/rest"
@@ -63,17 +64,24 @@ func (r *Runner) report(host, what string) {
 	}
 }
 
-// Converge implements Actions.
-func (r *Runner) Converge(ctx context.Context, name string, wait bool) error {
+// Install implements Actions.
+func (r *Runner) Install(ctx context.Context, name string) error { return r.converge(ctx, name, true) }
+
+// Change implements Actions.
+func (r *Runner) Change(ctx context.Context, name string) error { return r.converge(ctx, name, false) }
+
+func (r *Runner) converge(ctx context.Context, name string, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
-	var changes []Change
-	for _, c := range r.Changes {
-		if c.Host == name {
-			changes = append(changes, c)
-		}
-	}
-	return converge(ctx, r.Hosts[name], r.Desired.Hosts[name], r.Observed.Hosts[name], changes, wait)
+	changes := slices.DeleteFunc(slices.Clone(r.Changes), func(c Change) bool { return c.Host != name })
+	return converge(ctx, r.Hosts[name], r.Desired.Hosts[name], r.Observed.Hosts[name], changes, first)
+}
+
+// StartLate implements Actions.
+func (r *Runner) StartLate(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+	defer cancel()
+	return startLate(ctx, r.Hosts[name], r.Desired.Hosts[name].Units)
 }
 
 // UnitsUp implements Actions.

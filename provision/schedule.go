@@ -9,8 +9,12 @@ import (
 
 // Actions are what steps do. Schedule only orders them; Runner binds them to hosts and to the API.
 type Actions interface {
-	// Converge makes a host equal to its desired state; with wait it returns when the units are up.
-	Converge(ctx context.Context, host string, wait bool) error
+	// Install makes a host that was never up equal to its desired state, but for the units that need the API.
+	Install(ctx context.Context, host string) error
+	// StartLate starts those.
+	StartLate(ctx context.Context, host string) error
+	// Change makes a host of a living cluster equal to its desired state and returns when its units are up.
+	Change(ctx context.Context, host string) error
 	// UnitsUp waits until all units of a host are active.
 	UnitsUp(ctx context.Context, host string) error
 	// APIReady waits until the API answers, whichever server it is.
@@ -73,9 +77,7 @@ func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
 	for _, m := range p.Machines {
-		step := p.add(m.Name+": install", m.Name, nil, func(ctx context.Context) error {
-			return p.do.Converge(ctx, m.Name, false)
-		})
+		step := p.add(m.Name+": install", m.Name, nil, onHost(p.do.Install, m.Name))
 		installs[m.Name] = step
 		if m.Role == spec.ControlPlane {
 			servers = append(servers, step)
@@ -85,7 +87,8 @@ func (p *planner) first() {
 	p.add(stepManifests, "", []string{stepAPI}, p.do.Manifests)
 	for _, m := range p.Machines {
 		p.add(m.Name+": wait for the node", m.Name, []string{stepAPI, installs[m.Name]}, onHost(p.do.NodeReady, m.Name))
-		p.add(m.Name+": wait for the units", m.Name, []string{stepManifests, installs[m.Name]}, onHost(p.do.UnitsUp, m.Name))
+		late := p.add(m.Name+": start what needs the API", m.Name, []string{stepManifests, installs[m.Name]}, onHost(p.do.StartLate, m.Name))
+		p.add(m.Name+": wait for the units", m.Name, []string{late}, onHost(p.do.UnitsUp, m.Name))
 		if m.Role == spec.ControlPlane {
 			p.add(m.Name+": record that the cluster is up", m.Name, []string{stepAPI}, onHost(p.do.Seal, m.Name))
 		}
@@ -99,9 +102,7 @@ func (p *planner) living() {
 		if m.Role != spec.ControlPlane || !p.changed[m.Name] {
 			continue
 		}
-		change := p.add(m.Name+": change", m.Name, gate, func(ctx context.Context) error {
-			return p.do.Converge(ctx, m.Name, true)
-		})
+		change := p.add(m.Name+": change", m.Name, gate, onHost(p.do.Change, m.Name))
 		units := p.add(m.Name+": wait for the units", m.Name, []string{change}, onHost(p.do.UnitsUp, m.Name))
 		server := p.add(m.Name+": wait for its API server", m.Name, []string{units}, onHost(p.do.ServerReady, m.Name))
 		node := p.add(m.Name+": wait for the node", m.Name, []string{server}, onHost(p.do.NodeReady, m.Name))
@@ -114,9 +115,7 @@ func (p *planner) living() {
 	for _, m := range p.Machines {
 		switch {
 		case m.Role == spec.Worker && p.changed[m.Name]:
-			change := p.add(m.Name+": change", m.Name, gate, func(ctx context.Context) error {
-				return p.do.Converge(ctx, m.Name, true)
-			})
+			change := p.add(m.Name+": change", m.Name, gate, onHost(p.do.Change, m.Name))
 			units := p.add(m.Name+": wait for the units", m.Name, []string{change}, onHost(p.do.UnitsUp, m.Name))
 			p.add(m.Name+": wait for the node", m.Name, []string{units}, onHost(p.do.NodeReady, m.Name))
 		case !p.changed[m.Name] && p.pending[m.Name]:

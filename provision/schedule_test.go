@@ -25,9 +25,9 @@ func (r *recorder) do(what string) error {
 	return nil
 }
 
-func (r *recorder) Converge(_ context.Context, h string, wait bool) error {
-	return r.do(fmt.Sprintf("converge %s wait=%v", h, wait))
-}
+func (r *recorder) Install(_ context.Context, h string) error     { return r.do("install " + h) }
+func (r *recorder) StartLate(_ context.Context, h string) error   { return r.do("late " + h) }
+func (r *recorder) Change(_ context.Context, h string) error      { return r.do("change " + h) }
 func (r *recorder) UnitsUp(_ context.Context, h string) error     { return r.do("units " + h) }
 func (r *recorder) APIReady(context.Context) error                { return r.do("api") }
 func (r *recorder) ServerReady(_ context.Context, h string) error { return r.do("server " + h) }
@@ -66,12 +66,12 @@ func runSchedule(t *testing.T, s Situation) []string {
 
 func TestScheduleLivingClusterIsRolling(t *testing.T) {
 	got := runSchedule(t, Situation{Machines: machines(3, 2), Alive: true, Objects: []string{"x"}, Changes: changed("cp-1", "cp-3", "w-2"), Nodes: []NodeChange{{"w-1", "x"}}})
-	want := `converge cp-1 wait=true
+	want := `change cp-1
 units cp-1
 server cp-1
 node cp-1
 seal cp-1
-converge cp-3 wait=true
+change cp-3
 units cp-3
 server cp-3
 node cp-3
@@ -79,7 +79,7 @@ seal cp-3
 api
 manifests
 node w-1
-converge w-2 wait=true
+change w-2
 units w-2
 node w-2`
 	if strings.Join(got, "\n") != want {

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,6 +34,9 @@ type unitRow struct {
 	// health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
 	// (Type=simple is active as soon as it has begun).
 	health string
+	// late services have nothing to do before the API answers. On a first start they begin then, so that they take no
+	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
+	late bool
 }
 
 func everywhere(node) bool { return true }
@@ -65,13 +69,13 @@ var unitTable = []unitRow{
 	},
 	{
 		name: "kube-proxy.service", on: everywhere, unit: proxyUnit, programs: []string{"kube-proxy"},
-		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}, health: "http://127.0.0.1:10256/healthz",
+		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}, health: "http://127.0.0.1:10256/healthz", late: true,
 	},
 	{
 		name: "flanneld.service", on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
-		files: []string{flannelFile, kubernetesDir + "/flannel.conf"},
+		files: []string{flannelFile, kubernetesDir + "/flannel.conf"}, late: true,
 	},
-	{name: "slipway-images.service", on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}},
+	{name: "slipway-images.service", on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}, late: true},
 }
 
 func containerdUnit(n node) templates.Unit {
@@ -252,4 +256,9 @@ func (n node) protect(score int) int {
 		return 0
 	}
 	return score
+}
+
+// isLate says whether a unit of the table is late.
+func isLate(name string) bool {
+	return slices.ContainsFunc(unitTable, func(row unitRow) bool { return row.name == name && row.late })
 }
