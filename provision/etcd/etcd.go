@@ -188,7 +188,7 @@ type connection struct {
 }
 
 func (c connection) close() {
-	_ = c.Client.Close()
+	_ = c.Close()
 	select {
 	case conn := <-c.unused:
 		_ = conn.Close()

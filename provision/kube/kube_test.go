@@ -257,14 +257,13 @@ func testEnsureNode(t *testing.T, c *Client) {
 	go func() { ended <- c.EnsureNode(ctx, settings, func(condition string) { conditions <- condition }) }()
 	nodes := c.Typed().CoreV1().Nodes()
 
-	registered, err := nodes.Create(ctx, node("late", corev1.ConditionFalse), metav1.CreateOptions{})
-	if err != nil {
+	if _, err := nodes.Create(ctx, node("late", corev1.ConditionFalse), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-conditions; got != "NotReady: KubeletNotReady no network yet" {
 		t.Errorf("reported %q", got)
 	}
-	registered, err = nodes.Get(ctx, "late", metav1.GetOptions{})
+	registered, err := nodes.Get(ctx, "late", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (p Plan) cycle(index map[string]int) []string {
 	const (
 		unseen = iota
 		onPath
-		clear
+		cleared
 	)
 	state := make([]int, len(p.Steps))
 	var path []string
@@ -53,7 +53,7 @@ func (p Plan) cycle(index map[string]int) []string {
 	visit = func(i int) []string {
 		name := p.Steps[i].Name
 		switch state[i] {
-		case clear:
+		case cleared:
 			return nil
 		case onPath:
 			return append(slices.Clone(path[slices.Index(path, name):]), name)
@@ -68,7 +68,7 @@ func (p Plan) cycle(index map[string]int) []string {
 			}
 		}
 		path = path[:len(path)-1]
-		state[i] = clear
+		state[i] = cleared
 		return nil
 	}
 	for i := range p.Steps {
