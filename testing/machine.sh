@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes this computer able to run local machines, and undoes what it started.
 #
-#   testing/machine.sh prepare   install by name from Debian what is missing (as root), start dockerd if none answers
+#   testing/machine.sh prepare   install by name from Debian what is missing (as root), start dockerd if none answers,
+#                                and raise the kernel's limit of inotify instances
 #   testing/machine.sh release   end the dockerd that prepare started, unless containers still run
 #
 # Where it may not install or start anything (not root, not Debian) it says what is missing, and fails.
@@ -21,6 +22,7 @@ sshd openssh-server
 '
 PATH=$PATH:/usr/sbin:/sbin
 pidfile=/run/slipway-dockerd.pid
+inotify=/proc/sys/fs/inotify/max_user_instances
 log=/var/log/slipway-dockerd.log
 patience=60 # seconds that dockerd may take to answer
 
@@ -64,6 +66,19 @@ start_engine() {
   done
 }
 
+# All machines share this kernel, and root's inotify instances with it: a node needs about 27, Linux grants 128.
+raise_inotify() {
+  local have
+  have=$(cat "$inotify" 2>/dev/null) || return 0 # not Linux: Docker's own kernel counts
+  [ "$have" -lt 1024 ] || return 0
+  if [ ! -w "$inotify" ]; then
+    say "fs.inotify.max_user_instances is $have, enough for four nodes at most; raise it with: sudo sysctl fs.inotify.max_user_instances=8192"
+    return 0
+  fi
+  say "raising fs.inotify.max_user_instances from $have to 8192, until the next boot"
+  echo 8192 >"$inotify"
+}
+
 release() {
   [ -s "$pidfile" ] || return 0
   local pid
@@ -89,7 +104,8 @@ case ${1:-} in
 prepare)
   install_missing
   start_engine
+  raise_inotify
   ;;
 release) release ;;
-*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

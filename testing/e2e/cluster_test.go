@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,12 +33,22 @@ type clusterSpec struct {
 // newCluster writes a spec, and removes what became of it when the test ends.
 func newCluster(t *testing.T, name string, spec clusterSpec) *cluster {
 	t.Helper()
-	c := &cluster{tool: newTool(t), name: name, file: filepath.Join(t.TempDir(), name+".yaml")}
+	dir := t.TempDir()
+	if keep() {
+		dir = filepath.Join(os.TempDir(), "slipway-e2e-kept", name)
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &cluster{tool: &tool{state: filepath.Join(dir, "state")}, name: name, file: filepath.Join(dir, name+".yaml")}
 	c.write(t, spec)
 	c.mustBeAbsent(t)
 	t.Cleanup(func() { c.destroy(t) })
 	return c
 }
+
+// keep says that a cluster whose test failed is to be left for looking at.
+func keep() bool { return os.Getenv("SLIPWAY_E2E_KEEP") != "" }
 
 func (c *cluster) write(t *testing.T, spec clusterSpec) {
 	t.Helper()
@@ -239,8 +250,8 @@ func (c *cluster) volumes(t *testing.T) []string {
 // destroy removes the cluster and checks that nothing of it is left.
 func (c *cluster) destroy(t *testing.T) {
 	t.Helper()
-	if t.Failed() && os.Getenv("SLIPWAY_E2E_KEEP") != "" {
-		t.Logf("kept: SLIPWAY_STATE_DIR=%s slipway … -f %s", c.state, c.file)
+	if t.Failed() && keep() {
+		t.Logf("kept; remove it with: SLIPWAY_STATE_DIR=%s %s destroy --yes -f %s", c.state, binary, c.file)
 		return
 	}
 	volumes := c.volumes(t)

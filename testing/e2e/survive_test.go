@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -116,10 +117,31 @@ func (c *cluster) checkRestart(t *testing.T, k *kube) {
 			return nil
 		})
 	}
-	c.waitReady(t, k, 2*time.Minute)
 	c.checkUnits(t, nodes[len(nodes)-1])
 	c.checkHealed(t, k, nodes[0], began)
-	c.waitPods(t, k, "echo", len(nodes))
+	eventually(t, 2*time.Minute, "pods of restarted machines run anew", func(ctx context.Context) error {
+		list, err := k.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=echo"})
+		if err != nil {
+			return err
+		}
+		for _, p := range list.Items {
+			restarted := p.Spec.NodeName == nodes[0] || p.Spec.NodeName == nodes[len(nodes)-1]
+			if restarted && !startedAfter(p, began) {
+				return fmt.Errorf("%s on %s has not been started again: %+v", p.Name, p.Spec.NodeName, p.Status.ContainerStatuses)
+			}
+		}
+		return nil
+	})
+	c.checkNetwork(t, k, c.waitPods(t, k, "echo", len(nodes)))
+}
+
+func startedAfter(p corev1.Pod, t time.Time) bool {
+	for _, c := range p.Status.ContainerStatuses {
+		if c.State.Running == nil || c.State.Running.StartedAt.Time.Before(t.Truncate(time.Second)) {
+			return false
+		}
+	}
+	return len(p.Status.ContainerStatuses) > 0
 }
 
 // bootScript prints when the machine's init began: the kernel's boot id is the computer's.

@@ -22,11 +22,6 @@ type tool struct {
 	env   []string // added to the environment
 }
 
-func newTool(t *testing.T) *tool {
-	t.Helper()
-	return &tool{state: filepath.Join(t.TempDir(), "state")}
-}
-
 // result is a finished run of slipway.
 type result struct {
 	args           []string
