@@ -146,7 +146,8 @@ func (p *progress) Note(text string) {
 	p.println(p.now(), text)
 }
 
-// Suspend takes the drawing off the terminal while f, which may ask a question, runs.
+// Suspend takes the drawing off the terminal while f, which may ask a question, runs. f must not call p's methods;
+// other goroutines that do wait for it.
 func (p *progress) Suspend(f func() error) error {
 	p.drawing.Lock()
 	defer p.drawing.Unlock()
