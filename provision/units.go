@@ -236,7 +236,8 @@ func flannelUnit(n node) templates.Unit {
 }
 
 func imagesUnit(n node) templates.Unit {
-	load := n.path("ctr") + " --namespace=k8s.io images import "
+	// Pinned, or the kubelet's garbage collection would remove what cannot be pulled again.
+	load := n.path("ctr") + " --namespace=k8s.io images import --label=io.cri-containerd.pinned=pinned "
 	return templates.Unit{
 		Description: "Images that come with the bundle", Type: "oneshot", After: []string{"containerd.service", "kubelet.service"},
 		Pre:   []string{load + n.path("image/pause")},

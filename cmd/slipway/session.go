@@ -31,7 +31,7 @@ type cluster struct {
 
 // open reads the spec and finds what belongs to it; nothing is asked of any machine yet.
 func (a *app) open() (*cluster, error) {
-	c, err := spec.Load(a.file)
+	c, err := a.loadSpec()
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 }
 
-// Result is what a finished script printed, each stream at most 64 MiB: a script that prints more is ended
+// Result is what a finished script printed, each stream at most 16 MiB: a script that prints more is ended
 // with an error, unless it prints to Cmd.Stdout.
 type Result struct {
 	Stdout, Stderr []byte

@@ -13,7 +13,7 @@ import (
 
 const (
 	// maxOutput bounds what Run holds of one stream.
-	maxOutput = 64 << 20
+	maxOutput = 16 << 20
 	// maxArgument is how long a command line may be before the script goes through stdin instead.
 	// Linux refuses a single argument of 128 KiB (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
 	maxArgument = 64 << 10

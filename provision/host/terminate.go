@@ -14,7 +14,7 @@ import (
 )
 
 // terminationLimit bounds the end of a session whose context has ended.
-const terminationLimit = 6 * time.Second
+const terminationLimit = 15 * time.Second
 
 // terminator ends every process that has the tag in its environment: SIGTERM, two seconds, SIGKILL.
 // SSH's own "signal" request will not do: OpenSSH refuses it for root (session_signal_req in session.c asks for
