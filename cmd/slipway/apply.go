@@ -193,10 +193,12 @@ func (r *applyRun) ask(s provision.Situation) error {
 	for _, c := range s.Changes {
 		counts[c.Host]++
 	}
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		_, _ = fmt.Fprintf(r.stderr, "%s: %d changes\n", name, counts[name])
-	}
-	return r.confirm("Apply these changes?")
+	return r.progress.Suspend(func() error {
+		for _, name := range slices.Sorted(maps.Keys(counts)) {
+			_, _ = fmt.Fprintf(r.stderr, "%s: %d changes\n", name, counts[name])
+		}
+		return r.confirm("Apply these changes?")
+	})
 }
 
 // confirm asks on a terminal. Without one nothing is asked: --yes has to say it.

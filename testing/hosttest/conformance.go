@@ -249,10 +249,10 @@ func testFailingWriter(t *testing.T, h host.Host) {
 
 func testTooMuchOutput(t *testing.T, h host.Host) {
 	r, err := h.Run(timeout(t), host.Cmd{Script: "# flood\nexec cat /dev/zero"})
-	if err == nil || !strings.Contains(err.Error(), "# flood") || !strings.Contains(err.Error(), "64 MiB") {
+	if err == nil || !strings.Contains(err.Error(), "# flood") || !strings.Contains(err.Error(), "16 MiB") {
 		t.Errorf("got %v", err)
 	}
-	if len(r.Stdout) > 64<<20 {
+	if len(r.Stdout) > 16<<20 {
 		t.Errorf("held %d bytes", len(r.Stdout))
 	}
 }

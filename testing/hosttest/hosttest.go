@@ -12,7 +12,7 @@ import (
 )
 
 // limit is how long anything in the suite may take.
-const limit = 60 * time.Second
+const limit = 2 * time.Minute
 
 func timeout(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
