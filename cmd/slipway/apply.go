@@ -145,6 +145,9 @@ func (r *applyRun) prepare(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := r.checkSurplus(); err != nil {
+		return err
+	}
 	secrets, err := ensureSecrets(ctx, r.store, r.spec, r.infra)
 	if err != nil {
 		return err
@@ -163,6 +166,18 @@ func (r *applyRun) prepare(ctx context.Context) error {
 		Cluster: r.spec, Machines: r.infra.Machines, Endpoint: endpoint(r.spec, r.infra), Artifacts: artifacts,
 		PKI: secrets.PKI, EncryptionKey: secrets.EncryptionKey,
 	}}
+	return nil
+}
+
+// checkSurplus speaks of machines that the spec no longer has. Removing them is not available yet; going on without a
+// control plane would leave a dead member in etcd.
+func (r *applyRun) checkSurplus() error {
+	for _, m := range r.infra.Surplus {
+		if m.Role == spec.ControlPlane {
+			return fmt.Errorf("control plane %s is not in %s any more, and removing control planes is not available yet: put it back; nothing was changed", m.Name, r.file)
+		}
+		r.progress.Note("machine " + m.Name + " is not in " + r.file + " any more; removing machines is not available yet, and it was left as it is")
+	}
 	return nil
 }
 
