@@ -46,6 +46,7 @@ func newRoot(a *app) *cobra.Command {
 		newSSHCmd(a),
 		newDestroyCmd(a),
 		newBundleCmd(a),
+		newVersionCmd(a),
 		newBalancerCmd(a),
 	)
 	return root
