@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -50,9 +49,7 @@ func (a *app) status(ctx context.Context) error {
 	}()
 	s := provision.GetStatus(ctx, in, infra, hosts, unreachable)
 	if a.output == "json" {
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(s)
+		return a.printJSON(s)
 	}
 	return printStatus(a.stdout, s, time.Now())
 }
