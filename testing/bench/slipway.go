@@ -91,8 +91,7 @@ func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slip
 	end := time.Now()
 	if err != nil {
 		cancel()
-		_ = <-watched
-		return fmt.Errorf("slipway apply: %w\n%s", err, out.Bytes())
+		return fmt.Errorf("slipway apply: %w\n%s", errors.Join(err, <-watched), out.Bytes())
 	}
 	if err := <-watched; err != nil {
 		return err

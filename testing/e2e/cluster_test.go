@@ -139,8 +139,11 @@ func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx co
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed, or too early: told below
+		close(ended)
+	}()
 	defer func() {
 		if t.Failed() {
 			_ = cmd.Process.Kill()
@@ -150,8 +153,8 @@ func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx co
 	}()
 	eventually(t, 5*time.Minute, what, func(ctx context.Context) error {
 		select {
-		case err := <-ended:
-			t.Fatalf("apply ended (%v) before it could be killed", err)
+		case <-ended:
+			t.Fatalf("apply ended (%v) before it could be killed", cmd.ProcessState)
 		default:
 		}
 		return reached(ctx)
@@ -159,7 +162,7 @@ func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx co
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatalf("kill -9: %v", err)
 	}
-	_ = <-ended
+	<-ended
 }
 
 // ssh runs a script on a node through `slipway ssh`, fed on stdin.
