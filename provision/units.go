@@ -174,9 +174,12 @@ func controllerManagerUnit(n node) templates.Unit {
 		"bind-address": "127.0.0.1", "cluster-name": n.Cluster.Metadata.Name,
 		"client-ca-file": pkiDir + "/ca.crt", "requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt",
 		"cluster-signing-cert-file": pkiDir + "/ca.crt", "cluster-signing-key-file": pkiDir + "/ca.key",
-		"cluster-signing-duration":         n.Cluster.Spec.PKI.LeafDuration().String(),
-		"controllers":                      "*,bootstrapsigner,tokencleaner",
-		"leader-elect":                     "true",
+		"cluster-signing-duration": n.Cluster.Spec.PKI.LeafDuration().String(),
+		"controllers":              "*,bootstrapsigner,tokencleaner",
+		"leader-elect":             "true",
+		// The default of 20 requests a second makes a new cluster wait 10 s for its pod networks, while some 40
+		// controllers fetch their tokens one after another.
+		"kube-api-qps": "100", "kube-api-burst": "200",
 		"profiling":                        "false",
 		"root-ca-file":                     pkiDir + "/ca.crt",
 		"service-account-private-key-file": pkiDir + "/sa.key", "use-service-account-credentials": "true",
