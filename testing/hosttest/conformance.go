@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -344,4 +345,48 @@ func testParallel(t *testing.T, h host.Host) {
 		})
 	}
 	wg.Wait()
+}
+
+func testDial(t *testing.T, h host.Host) {
+	d, ok := h.(host.Dialer)
+	if !ok {
+		t.Skip("this host cannot dial")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	conn, err := d.DialContext(timeout(t), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "echo"); err != nil {
+		t.Fatal(err)
+	}
+	echo := make([]byte, 4)
+	if _, err := io.ReadFull(conn, echo); err != nil || string(echo) != "echo" {
+		t.Errorf("got %q, %v", echo, err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	var late net.Error
+	if _, err := conn.Read(echo); !errors.As(err, &late) || !late.Timeout() {
+		t.Errorf("a deadline that passes: %v", err)
+	}
+	_ = conn.Close()
+	_ = listener.Close()
+	if _, err := d.DialContext(timeout(t), "tcp", listener.Addr().String()); err == nil || !strings.Contains(err.Error(), h.Name()) {
+		t.Errorf("a closed port: %v", err)
+	}
 }

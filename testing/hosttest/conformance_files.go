@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -377,49 +375,5 @@ func testRead(t *testing.T, h host.Host) {
 	}
 	if b, err := h.Read(timeout(t), dir+"/file"); err != nil || len(b) != 0 {
 		t.Errorf("an empty file: %q, %v", b, err)
-	}
-}
-
-func testDial(t *testing.T, h host.Host) {
-	d, ok := h.(host.Dialer)
-	if !ok {
-		t.Skip("this host cannot dial")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(conn, conn)
-				_ = conn.Close()
-			}()
-		}
-	}()
-	conn, err := d.DialContext(timeout(t), "tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, "echo"); err != nil {
-		t.Fatal(err)
-	}
-	echo := make([]byte, 4)
-	if _, err := io.ReadFull(conn, echo); err != nil || string(echo) != "echo" {
-		t.Errorf("got %q, %v", echo, err)
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-	var late net.Error
-	if _, err := conn.Read(echo); !errors.As(err, &late) || !late.Timeout() {
-		t.Errorf("a deadline that passes: %v", err)
-	}
-	_ = conn.Close()
-	_ = listener.Close()
-	if _, err := d.DialContext(timeout(t), "tcp", listener.Addr().String()); err == nil || !strings.Contains(err.Error(), h.Name()) {
-		t.Errorf("a closed port: %v", err)
 	}
 }
