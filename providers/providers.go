@@ -7,6 +7,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"time"
 
 	"slipway.dev/slipway/providers/aws"
 	"slipway.dev/slipway/providers/hosts"
@@ -44,6 +45,8 @@ type Options struct {
 	// Slipway is the path of the slipway binary in the bundles, relative to them; it must name the binary's
 	// content (a digest in the path), so that a new binary has a new path. Empty: no balancer.
 	Slipway string
+	// ConnectTimeout is how long a machine may take to answer SSH; 0 is a minute.
+	ConnectTimeout time.Duration
 }
 
 // Open chooses the provider that the spec names.

@@ -41,15 +41,14 @@ apply changes nothing, and one that was interrupted goes on where it was.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run.apply(cmd.Context()) },
 	}
 	cmd.Flags().IntVar(&run.parallelism, "parallelism", 64, "how many steps may run at a time")
-	cmd.Flags().DurationVar(&run.connectTimeout, "connect-timeout", time.Minute, "how long to wait for a machine to answer SSH")
+	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", time.Minute, "how long to wait for a machine to answer SSH")
 	return cmd
 }
 
 // applyRun is one run of apply: what it has found out so far.
 type applyRun struct {
 	*app
-	parallelism    int
-	connectTimeout time.Duration
+	parallelism int
 
 	*cluster
 	store    *state.Store

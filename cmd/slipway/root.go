@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -15,6 +16,8 @@ type app struct {
 	output  string // --output: text or json
 	yes     bool   // --yes: do not ask
 	verbose bool   // -v
+
+	connectTimeout time.Duration // how long a machine may take to answer SSH; 0 is the default
 }
 
 // newRoot builds the command tree. One function a command, in a file named after it.

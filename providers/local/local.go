@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,8 @@ type Options struct {
 	StateDir string // the cluster's own
 	CacheDir string // shared by clusters
 	Slipway  string // the binary, relative to Bundles, for the balancer; empty: no balancer
+	// ConnectTimeout is how long a machine may take to answer SSH; 0: a minute.
+	ConnectTimeout time.Duration
 }
 
 // Local is one cluster's machines.

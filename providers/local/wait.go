@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ import (
 )
 
 const (
-	// bootTimeout is how long a machine may take from its start to an answer of sshd; it takes about a second.
+	// bootTimeout is how long a machine may take from its start to an answer of sshd, unless the options say; it takes
+	// about a second.
 	bootTimeout = time.Minute
 	// bootPoll is how often sshd is asked.
 	bootPoll = 25 * time.Millisecond
@@ -25,7 +27,8 @@ const (
 
 // waitSSH waits until sshd of the machine answers, and says on expiry, or when the machine stops, what was last seen.
 func (p *Local) waitSSH(ctx context.Context, id string, m machine) error {
-	tctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	timeout := cmp.Or(p.o.ConnectTimeout, bootTimeout)
+	tctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(bootPoll)
 	defer tick.Stop()
@@ -48,8 +51,8 @@ func (p *Local) waitSSH(ctx context.Context, id string, m machine) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("machine %s: sshd did not answer at %s within %s, last: %w; its console says:\n%s",
-				m.node.Name, m.sshAddress(), bootTimeout, last, p.console(ctx, id))
+			return fmt.Errorf("machine %s: sshd did not answer SSH at %s within %s, last: %w; its console says:\n%s",
+				m.node.Name, m.sshAddress(), timeout, last, p.console(ctx, id))
 		}
 	}
 }
