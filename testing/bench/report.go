@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,10 +113,19 @@ func (b *bench) facts(ctx context.Context) (string, error) {
 		return "", err
 	}
 	first, _, _ := strings.Cut(string(load), " ")
-	return fmt.Sprintf("%s. %d cores (%s), %s of memory, Linux %s, Docker %s; load average at the start %s; slipway %s, %s.",
-		time.Now().Format(time.DateOnly), runtime.NumCPU(), procField("/proc/cpuinfo", "model name"),
-		procField("/proc/meminfo", "MemTotal"), strings.TrimSpace(string(kernel)), engine.Version, first,
-		strings.Join(strings.Fields(string(version)), " "), runtime.Version()), nil
+	name, _, _ := strings.Cut(string(version), " (")
+	return fmt.Sprintf("%s, %s. %d cores (%s), %s of memory, Linux %s, Docker %s; load average at the start %s.",
+		time.Now().Format(time.DateOnly), strings.TrimSpace(name), runtime.NumCPU(), procField("/proc/cpuinfo", "model name"),
+		memory(procField("/proc/meminfo", "MemTotal")), strings.TrimSpace(string(kernel)), engine.Version, first), nil
+}
+
+// memory turns what /proc/meminfo says, "24684096 kB", into GiB.
+func memory(field string) string {
+	kb, err := strconv.Atoi(strings.TrimSuffix(field, " kB"))
+	if err != nil {
+		return field
+	}
+	return fmt.Sprintf("%d GiB", (kb+1<<19)>>20)
 }
 
 // procField is the value of the first "name: value" line.
