@@ -56,7 +56,7 @@ var fileTable = []fileRow{
 	{path: "/etc/containerd/config.toml", on: everywhere, render: node.containerdConfig},
 	{path: "/etc/crictl.yaml", on: everywhere, render: fixed(templates.Crictl)},
 	{path: "/etc/sysctl.d/90-slipway.conf", on: everywhere, render: fixed(templates.Sysctls)},
-	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: fixed(templates.Modules)},
+	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: node.modules},
 	{path: noResolvConf, on: node.noResolver, render: fixed(func() []byte { return []byte("# No resolver that pods could reach.\n") })},
 }
 
@@ -111,6 +111,10 @@ func (n node) proxyConfig() ([]byte, error) {
 		ConntrackWritable: n.facts.ConntrackWritable, RestrictOOMScoreAdj: !n.facts.SysResource,
 		Patch: n.Cluster.Spec.Kubernetes.Proxy.ConfigPatch,
 	}.Render()
+}
+
+func (n node) modules() ([]byte, error) {
+	return templates.Modules{IPVS: n.Cluster.Spec.Network.ProxyMode == "ipvs"}.Render()
 }
 
 func (n node) balancerConfig() ([]byte, error) {

@@ -114,7 +114,13 @@ func FlannelCNI() []byte { return static("flannel-cni.conflist") }
 func Sysctls() []byte { return static("sysctl.conf") }
 
 // Modules is a modules-load.d(5) fragment.
-func Modules() []byte { return static("modules.conf") }
+type Modules struct {
+	// IPVS adds what kube-proxy's ipvs mode needs.
+	IPVS bool
+}
+
+// Render gives the file's text.
+func (m Modules) Render() ([]byte, error) { return render("modules.conf", m) }
 
 // Crictl is /etc/crictl.yaml.
 func Crictl() []byte { return static("crictl.yaml") }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,10 @@ import (
 )
 
 const (
-	temporary = ".slipway-new"
+	// staging begins the names of directories beside the targets, so that these are replaced by a rename within their
+	// file system, and one mv does for all of a directory. What a host that died has left of them goes after staleMinutes.
+	staging      = ".slipway-new-"
+	staleMinutes = 60
 	// missing is the exit code by which read's script says that there is no such file (EX_NOINPUT, sysexits.h).
 	missing = 66
 	// batch is how many names one command gets, to stay far below the kernel's limit on arguments.
@@ -37,9 +41,10 @@ func write(ctx context.Context, m machine, files []File) error {
 	if err := check(files); err != nil {
 		return &WriteError{m.Name(), paths, err}
 	}
-	script := writeScript(files)
+	stage := staging + rand.Text() // of this write alone: others may go on beside it
+	script := writeScript(files, stage)
 	r, w := io.Pipe()
-	go func() { _ = w.CloseWithError(archive(w, files)) }()
+	go func() { _ = w.CloseWithError(archive(w, files, stage)) }()
 	// Closing the reader ends the goroutine where the host did not take all.
 	defer func() { _ = r.Close() }()
 	_, err := run(ctx, m, Cmd{Script: script, Stdin: r})
@@ -74,12 +79,15 @@ func check(files []File) error {
 	return nil
 }
 
+// staged is where the new content of a path waits.
+func staged(name, stage string) string { return path.Join(path.Dir(name), stage, path.Base(name)) }
+
 // archive writes the members in GNU format, whose names are bytes; PAX would have tar convert them to its locale.
-func archive(w io.Writer, files []File) error {
+func archive(w io.Writer, files []File, stage string) error {
 	tw := tar.NewWriter(w)
 	now := time.Now() // whole seconds are all that the format has
 	for _, f := range files {
-		h := &tar.Header{Name: f.Path + temporary, Mode: int64(f.Mode.Perm()), ModTime: now, Format: tar.FormatGNU}
+		h := &tar.Header{Name: staged(f.Path, stage), Mode: int64(f.Mode.Perm()), ModTime: now, Format: tar.FormatGNU}
 		switch f.Mode.Type() {
 		case fs.ModeDir:
 			continue
@@ -100,58 +108,80 @@ func archive(w io.Writer, files []File) error {
 	return tw.Close()
 }
 
-// writeScript makes directories, unpacks the members beside their targets, and renames them when all are safe.
-// tar, being root, gives each member its mode and root:root, and opens it for its owner alone until then.
-func writeScript(files []File) string {
-	var news, regular []string
-	owned := map[string][]string{}
-	var dirs []File
-	parents := map[string]bool{}
+// writeScript makes directories, unpacks the members into a staging directory beside their targets, and renames them
+// when all are safe. tar, being root, gives each member its mode and root:root, and opens it for its owner alone until
+// then.
+func writeScript(files []File, stage string) string {
+	var regular, dirs []File
+	owned, byDir, parents := map[string][]string{}, map[string][]string{}, map[string]bool{}
 	for _, f := range files {
 		parents[path.Dir(f.Path)] = true
 		if f.Mode.IsDir() {
 			dirs = append(dirs, f)
 			continue
 		}
-		news = append(news, f.Path+temporary)
+		byDir[path.Dir(f.Path)] = append(byDir[path.Dir(f.Path)], staged(f.Path, stage))
 		if f.Mode.IsRegular() {
-			regular = append(regular, f.Path+temporary)
+			regular = append(regular, f)
 		}
 		if f.Owner != "" && f.Owner != "root:root" {
-			owned[f.Owner] = append(owned[f.Owner], f.Path+temporary)
+			owned[f.Owner] = append(owned[f.Owner], staged(f.Path, stage))
 		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# write %d files\nset -e\n", len(files))
+	makeDirs(&b, dirs, parents)
+	if len(byDir) == 0 {
+		return b.String()
+	}
+	var stages []string
+	for _, dir := range sortedKeys(byDir) {
+		stages = append(stages, path.Join(dir, stage))
+	}
+	b.WriteString("command -v tar >/dev/null || { echo 'tar is not installed, and files are sent with it' >&2; exit 127; }\n")
+	b.WriteString("clean() {\n")
+	each(&b, "rm -rf --", stages)
+	b.WriteString("}\ntrap clean EXIT\ntrap 'exit 129' HUP\ntrap 'exit 130' INT\ntrap 'exit 143' TERM\n")
+	b.WriteString("umask 077\n")
+	each(&b, "mkdir -m 0700 --", stages)
+	b.WriteString("tar -xpPf - --numeric-owner\n")
+	for _, owner := range sortedKeys(owned) {
+		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
+	}
+	each(&b, "sync --", stagedPaths(regular, stage))
+	for _, dir := range sortedKeys(byDir) {
+		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
+	}
+	var quoted []string
+	for _, dir := range sortedKeys(byDir) {
+		quoted = append(quoted, Quote(dir))
+	}
+	fmt.Fprintf(&b, "find %s -maxdepth 1 -name '%s*' -mmin +%d -exec rm -rf {} +\n", strings.Join(quoted, " "), staging, staleMinutes)
+	return b.String()
+}
+
+// makeDirs makes the directories that are asked for, and the parents of all else, which are left alone if they exist.
+func makeDirs(b *strings.Builder, dirs []File, parents map[string]bool) {
 	// Parents before children, so that a directory is made as it is asked for and not as somebody's parent.
 	slices.SortFunc(dirs, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	for _, d := range dirs {
 		delete(parents, d.Path)
 		p := Quote(d.Path)
-		fmt.Fprintf(&b, "mkdir -p -m 0700 -- %s\n", p)
+		fmt.Fprintf(b, "mkdir -p -m 0700 -- %s\n", p)
 		if d.Owner != "" {
-			fmt.Fprintf(&b, "chown %s -- %s\n", Quote(d.Owner), p)
+			fmt.Fprintf(b, "chown %s -- %s\n", Quote(d.Owner), p)
 		}
-		fmt.Fprintf(&b, "chmod %04o -- %s\n", d.Mode.Perm(), p)
+		fmt.Fprintf(b, "chmod %04o -- %s\n", d.Mode.Perm(), p)
 	}
-	each(&b, "mkdir -p --", sortedKeys(parents))
-	if len(news) == 0 {
-		return b.String()
+	each(b, "mkdir -p --", sortedKeys(parents))
+}
+
+func stagedPaths(files []File, stage string) []string {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = staged(f.Path, stage)
 	}
-	b.WriteString("command -v tar >/dev/null || { echo 'tar is not installed, and files are sent with it' >&2; exit 127; }\n")
-	b.WriteString("clean() {\n")
-	each(&b, "rm -f --", news)
-	b.WriteString("}\ntrap clean EXIT\ntrap 'exit 129' HUP\ntrap 'exit 130' INT\ntrap 'exit 143' TERM\n")
-	b.WriteString("umask 077\ntar -xpPf - --numeric-owner\n")
-	for _, owner := range sortedKeys(owned) {
-		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
-	}
-	each(&b, "sync --", regular)
-	for _, n := range news {
-		fmt.Fprintf(&b, "mv -fT -- %s %s\n", Quote(n), Quote(strings.TrimSuffix(n, temporary)))
-	}
-	b.WriteString("trap - EXIT\n")
-	return b.String()
+	return names
 }
 
 // each writes a command for every batch of names.

@@ -49,6 +49,7 @@ func Conformance(t *testing.T, open func(t *testing.T) host.Host) {
 		{"write fails", testWriteFails},
 		{"write cancelled", testWriteCancelled},
 		{"write full disk", testWriteFullDisk},
+		{"write stale", testWriteStale},
 		{"write secrets", testWriteSecrets},
 		{"write atomically", testWriteAtomically},
 		{"write names", testWriteNames},

@@ -186,12 +186,12 @@ func testWriteCancelled(t *testing.T, h host.Host) {
 	dir := scratch(t, h)
 	write(t, h, host.File{Path: dir + "/a", Mode: 0o600, Content: []byte("old")})
 	before := tree(t, h, dir)
-	// Cancelled as soon as the host has begun to write the temporary file, which is too big to be done by then.
+	// Cancelled as soon as the host has begun to write the staged file, which is too big to be done by then.
 	ctx, cancel := context.WithCancel(timeout(t))
 	defer cancel()
 	began := make(chan error, 1)
 	go func() {
-		_, err := h.Run(timeout(t), host.Cmd{Script: "until [ -s " + dir + "/a.slipway-new ]; do :; done"})
+		_, err := h.Run(timeout(t), host.Cmd{Script: "until [ -s " + dir + "/.slipway-new-*/a ]; do :; done"})
 		began <- err
 		cancel()
 	}()
@@ -221,7 +221,7 @@ func testWriteFullDisk(t *testing.T, h host.Host) {
 		{Path: dir + "/b", Mode: 0o600, Content: []byte("new")},
 		{Path: dir + "/a", Mode: 0o600, Content: make([]byte, 2<<20)},
 	})
-	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir+"/a.slipway-new") {
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir+"/.slipway-new-") || !strings.Contains(err.Error(), "/a: ") {
 		t.Errorf("got %v", err)
 	}
 	expectTree(t, h, dir, "-rw------- ME a")
@@ -376,4 +376,12 @@ func testRead(t *testing.T, h host.Host) {
 	if b, err := h.Read(timeout(t), dir+"/file"); err != nil || len(b) != 0 {
 		t.Errorf("an empty file: %q, %v", b, err)
 	}
+}
+
+// testWriteStale leaves nothing for good of a write whose host died, and touches no write that may be under way.
+func testWriteStale(t *testing.T, h host.Host) {
+	dir := scratch(t, h)
+	sh(t, h, "cd %s && mkdir .slipway-new-OLD .slipway-new-FRESH && echo x >.slipway-new-OLD/a && touch -d '2 hours ago' .slipway-new-OLD", dir)
+	write(t, h, host.File{Path: dir + "/a", Mode: 0o600, Content: []byte("new")})
+	expectTree(t, h, dir, "drwxr-xr-x ME .slipway-new-FRESH", "-rw------- ME a")
 }
