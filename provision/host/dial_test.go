@@ -110,8 +110,10 @@ func TestKnownHosts(t *testing.T) {
 			return nil
 		}, accept: true},
 		{name: "no file, trusted", file: "/no/such/file", trust: func(string) error { return nil }, accept: true},
-		{name: "other key, trusted", file: file(knownhosts.Line([]string{server.Address}, other.PublicKey())),
-			trust: func(string) error { return nil }, wants: 1},
+		{
+			name: "other key, trusted", file: file(knownhosts.Line([]string{server.Address}, other.PublicKey())),
+			trust: func(string) error { return nil }, wants: 1,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := server.Config("cp-1")

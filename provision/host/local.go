@@ -78,7 +78,7 @@ func (l *LocalHost) do(ctx context.Context, j job) (exit, error) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		_ = syscall.Kill(-cmd.Process.Pid, sig)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // it was ended by us: how says nothing
 			// The group outlives its leader where a child ignores SIGTERM.
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			return exit{}, context.Cause(ctx)

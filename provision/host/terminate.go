@@ -48,7 +48,7 @@ func (s *SSH) terminate(session *ssh.Session, ended <-chan error, tag string) er
 		}
 		// The command may have been on its way when we looked, so look again.
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // it was ended by us: how says nothing
 			return nil
 		case <-time.After(200 * time.Millisecond):
 		case <-s.life.Done():
