@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,43 +128,45 @@ func wantError(t *testing.T, r result, words ...string) {
 	}
 }
 
-// applyKilledWhen starts apply and kills it with SIGKILL as soon as reached says so.
-func (c *cluster) applyKilledWhen(t *testing.T, what string, reached func(ctx context.Context) error) {
+// applyStoppedWhen starts apply, sends it a signal as soon as reached says so, and waits for its end.
+func (c *cluster) applyStoppedWhen(t *testing.T, signal os.Signal, what string, reached func(ctx context.Context) error) result {
 	t.Helper()
-	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes")
-	out, err := os.Create(filepath.Join(t.TempDir(), "killed.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = out.Close() }()
-	cmd.Stdout, cmd.Stderr = out, out
+	args := []string{"apply", "-f", c.file, "--yes"}
+	cmd := c.command(t.Context(), args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // killed, or too early: told below
+		_ = cmd.Wait() // stopped, or too early: told below
 		close(ended)
 	}()
 	defer func() {
+		_ = cmd.Process.Kill() // where the test has failed on the way
+		<-ended
 		if t.Failed() {
-			_ = cmd.Process.Kill()
-			log, _ := os.ReadFile(out.Name())
-			t.Logf("the killed apply printed:\n%s", log)
+			t.Logf("the stopped apply printed:\n%s%s", &stdout, &stderr)
 		}
 	}()
 	eventually(t, 5*time.Minute, what, func(ctx context.Context) error {
 		select {
 		case <-ended:
-			t.Fatalf("apply ended (%v) before it could be killed", cmd.ProcessState)
+			t.Fatalf("apply ended (%v) before it could be stopped", cmd.ProcessState)
 		default:
 		}
 		return reached(ctx)
 	})
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatalf("kill -9: %v", err)
+	if err := cmd.Process.Signal(signal); err != nil {
+		t.Fatalf("send %v: %v", signal, err)
 	}
-	<-ended
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("apply still runs 30 s after the signal %v", signal)
+	}
+	return result{args: args, stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
 }
 
 // ssh runs a script on a node through `slipway ssh`, fed on stdin.
@@ -266,6 +270,9 @@ func (c *cluster) destroy(t *testing.T) {
 	}
 	if left := c.leftovers(t); len(left) > 0 {
 		t.Errorf("destroy left: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(c.state, c.name)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("destroy left the state directory with its keys: %v", err)
 	}
 	now := strings.Fields(docker(t, "volume", "ls", "-q"))
 	for _, v := range volumes {

@@ -22,7 +22,7 @@ func TestKilled(t *testing.T) {
 	for i, p := range points {
 		t.Run(p.name, func(t *testing.T) {
 			c := newCluster(t, "e2e-kill"+p.name, clusterSpec{subnet: fmt.Sprintf("10.88.%d.0/24", 10+i), controlPlanes: 3})
-			c.applyKilledWhen(t, p.what, p.reached(c))
+			c.applyStoppedWhen(t, os.Kill, p.what, p.reached(c))
 			c.apply(t)
 			c.waitReady(t, c.kube(t), 10*time.Second)
 			for _, node := range c.nodes() {
@@ -65,7 +65,7 @@ func onSomeHost(script string) func(c *cluster) func(ctx context.Context) error 
 func TestFaults(t *testing.T) {
 	c := newCluster(t, "e2e-fault", clusterSpec{subnet: "10.88.3.0/24", controlPlanes: 1, workers: 1})
 	worker := c.nodes()[1]
-	c.applyKilledWhen(t, "every machine answers SSH", func(ctx context.Context) error {
+	interrupted := c.applyStoppedWhen(t, os.Interrupt, "every machine answers SSH", func(ctx context.Context) error {
 		for _, node := range c.nodes() {
 			if _, err := dockerContext(ctx, "exec", node, "systemctl", "is-active", "ssh"); err != nil {
 				return err
@@ -73,6 +73,10 @@ func TestFaults(t *testing.T) {
 		}
 		return nil
 	})
+	if interrupted.code != 130 {
+		t.Errorf("want exit code 130 after an interrupt: %v", interrupted)
+	}
+	wantError(t, interrupted, "slipway apply -f "+c.file) // how to go on
 	t.Run("full disk", func(t *testing.T) { c.checkFullDisk(t, worker) })
 	t.Run("wrong host key", func(t *testing.T) { c.checkWrongHostKey(t, worker) })
 	t.Run("unreachable", func(t *testing.T) { c.checkUnreachable(t, worker) })
@@ -129,7 +133,7 @@ func (c *cluster) checkUnreachable(t *testing.T, node string) {
 	if r.code != 1 {
 		t.Errorf("want exit code 1: %v", r)
 	}
-	wantError(t, r, node, "sshd did not answer at 127.0.0.1:")
+	wantError(t, r, node, "did not answer", "127.0.0.1:")
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to say that a machine does not answer", took)
 	}

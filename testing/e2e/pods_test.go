@@ -131,26 +131,38 @@ func serverPod(app string) corev1.PodTemplateSpec {
 	}
 }
 
+// create makes an object, again where the answer got lost with the connection to a server that stopped.
+func create(t *testing.T, what string, try func(ctx context.Context) error) {
+	t.Helper()
+	eventually(t, time.Minute, what+" accepted", func(ctx context.Context) error {
+		err := try(ctx)
+		if errors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	})
+}
+
 // startServers runs one test server on every node, control planes too, behind the Service "echo", and waits for them.
 func (c *cluster) startServers(t *testing.T, k *kube) []corev1.Pod {
 	t.Helper()
 	labels := map[string]string{"app": "echo"}
 	template := serverPod("echo")
 	template.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
-	_, err := k.AppsV1().DaemonSets("default").Create(t.Context(), &appsv1.DaemonSet{
-		ObjectMeta: metav1.ObjectMeta{Name: "echo"},
-		Spec:       appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatalf("create the echo DaemonSet: %v", err)
-	}
-	_, err = k.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "echo"},
-		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(serverPort)}}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatalf("create the echo Service: %v", err)
-	}
+	create(t, "the echo DaemonSet", func(ctx context.Context) error {
+		_, err := k.AppsV1().DaemonSets("default").Create(ctx, &appsv1.DaemonSet{
+			ObjectMeta: metav1.ObjectMeta{Name: "echo"},
+			Spec:       appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template},
+		}, metav1.CreateOptions{})
+		return err
+	})
+	create(t, "the echo Service", func(ctx context.Context) error {
+		_, err := k.CoreV1().Services("default").Create(ctx, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: "echo"},
+			Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(serverPort)}}},
+		}, metav1.CreateOptions{})
+		return err
+	})
 	return c.waitPods(t, k, "echo", len(c.nodes()))
 }
 
@@ -163,11 +175,8 @@ func (c *cluster) deploy(t *testing.T, k *kube, app string, n int32) {
 			Replicas: &n, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}, Template: serverPod(app),
 		},
 	}
-	eventually(t, time.Minute, "Deployment "+app+" accepted", func(ctx context.Context) error {
+	create(t, "Deployment "+app, func(ctx context.Context) error {
 		_, err := k.AppsV1().Deployments("default").Create(ctx, deployment, metav1.CreateOptions{})
-		if errors.IsAlreadyExists(err) { // an answer got lost on a connection to a server that stopped
-			return nil
-		}
 		return err
 	})
 	c.waitPods(t, k, app, int(n))

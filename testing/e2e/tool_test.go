@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -77,44 +76,60 @@ func (s *tool) ok(t *testing.T, args ...string) result {
 	return r
 }
 
-// checkNoSecrets fails the test if a run printed key material, of any form or of this cluster.
+// checkNoSecrets fails the test if a run printed key material or wrote it to its log.
 func (s *tool) checkNoSecrets(t *testing.T, r result) {
 	t.Helper()
-	output := r.stdout + r.stderr
-	if strings.Contains(output, "PRIVATE KEY") {
-		t.Errorf("slipway %v printed a private key", r.args)
-	}
-	for secret, file := range s.secrets(t) {
-		if strings.Contains(output, secret) {
-			t.Errorf("slipway %v printed a secret of %s", r.args, file)
+	shown := map[string]string{"its output": r.stdout + r.stderr}
+	secrets := map[string]string{"PRIVATE KEY": "any file"}
+	s.walk(t, func(path, content string) {
+		if filepath.Ext(path) == ".log" {
+			shown[path] = content
+			return
+		}
+		for _, line := range keyLines(content) {
+			secrets[line] = path
+		}
+	})
+	for where, text := range shown {
+		for secret, file := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("slipway %v: %s holds key material of %s", r.args, where, file)
+			}
 		}
 	}
 }
 
-// secrets are the lines of the PEM private keys in the state directory, with the file that each is from.
-func (s *tool) secrets(t *testing.T) map[string]string {
+// keyLines are the lines of the PEM private keys in a text.
+func keyLines(text string) []string {
+	var found []string
+	inKey := false
+	for line := range strings.Lines(text) {
+		switch line = strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "-----"):
+			inKey = strings.HasPrefix(line, "-----BEGIN") && strings.Contains(line, "PRIVATE KEY")
+		case inKey && len(line) >= 32:
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// walk reads every file of the state directory.
+func (s *tool) walk(t *testing.T, visit func(path, content string)) {
 	t.Helper()
-	found := map[string]string{}
 	err := filepath.WalkDir(s.state, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return ignoreMissing(err)
 		}
 		content, err := os.ReadFile(path)
-		inKey := false
-		for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
-			switch line := strings.TrimSpace(lines.Text()); {
-			case strings.HasPrefix(line, "-----"):
-				inKey = strings.HasPrefix(line, "-----BEGIN") && strings.Contains(line, "PRIVATE KEY")
-			case inKey && len(line) >= 32:
-				found[line] = path
-			}
+		if err == nil {
+			visit(path, string(content))
 		}
 		return ignoreMissing(err)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
 }
 
 func ignoreMissing(err error) error {

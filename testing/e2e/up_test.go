@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +42,8 @@ func TestCluster(t *testing.T) {
 		c.checkNetwork(t, k, pods)
 		c.checkNoChange(t)
 	})
+	t.Run("drift", func(t *testing.T) { c.checkDrift(t) })
+	t.Run("kubeconfig", func(t *testing.T) { c.checkMerge(t, k) })
 	for _, node := range c.controlPlanes() {
 		t.Run("without "+node, func(t *testing.T) { c.checkSurvives(t, k, node) })
 	}
@@ -87,6 +91,57 @@ func (c *cluster) checkStatus(t *testing.T) {
 	}
 }
 
+// checkDrift changes behind slipway's back what it put on a host, and wants apply to put it right, and only there.
+func (c *cluster) checkDrift(t *testing.T) {
+	t.Helper()
+	nodes := c.nodes()
+	worker, other := nodes[len(nodes)-1], nodes[0]
+	before := c.sshOK(t, other, "systemctl show -p MainPID kube-proxy kube-apiserver kubelet")
+	c.sshOK(t, worker, `rm /etc/kubernetes/kube-proxy.yaml
+echo '# mine' >> /etc/systemd/system/kubelet.service
+chmod 0644 /etc/kubernetes/pki/kube-proxy.key
+systemctl stop flanneld`)
+	c.apply(t)
+	c.checkUnits(t, worker)
+	got := c.sshOK(t, worker, `head -c 1 /etc/kubernetes/kube-proxy.yaml | wc -c
+grep -c '# mine' /etc/systemd/system/kubelet.service || true
+stat -c %a /etc/kubernetes/pki/kube-proxy.key`)
+	if want := "1\n0\n600\n"; got != want {
+		t.Errorf("after apply: got %q, want %q", got, want)
+	}
+	if after := c.sshOK(t, other, "systemctl show -p MainPID kube-proxy kube-apiserver kubelet"); after != before {
+		t.Errorf("%s was touched; before %q, after %q", other, before, after)
+	}
+	c.checkNoChange(t)
+}
+
+// checkMerge wants `kubeconfig --merge` to add to what people have, and make the cluster current.
+func (c *cluster) checkMerge(t *testing.T, k *kube) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config")
+	mine := "apiVersion: v1\nkind: Config\nusers:\n- name: mine\n  user: {token: abc}\n"
+	if err := os.WriteFile(file, []byte(mine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.env = []string{"KUBECONFIG=" + file}
+	c.ok(t, "kubeconfig", "-f", c.file, "--merge")
+	c.env = nil
+	merged := *k
+	merged.kubeconfig = file
+	if got := merged.ctl(t, "get", "nodes", "-o", "name"); strings.Count(got, "node/") != len(c.nodes()) {
+		t.Errorf("kubectl get nodes with the merged file printed %q", got)
+	}
+	if got := merged.ctl(t, "config", "get-users"); !strings.Contains(got, "mine") {
+		t.Errorf("what was in the file is gone; its users are %q", got)
+	}
+}
+
+// leavings of kube-proxy's modes, which the other mode must have removed: a command that prints nothing then.
+var leavings = map[string]string{
+	"nftables": "iptables-save | grep KUBE-S || true",
+	"iptables": "nft list tables | grep kube-proxy || true",
+}
+
 // checkProxyMode asks kube-proxy on every node (its metrics port) which mode it runs in.
 func (c *cluster) checkProxyMode(t *testing.T, mode string) {
 	t.Helper()
@@ -95,6 +150,9 @@ func (c *cluster) checkProxyMode(t *testing.T, mode string) {
 			r := c.ssh(t, node, "curl -sS --max-time 5 http://127.0.0.1:10249/proxyMode")
 			if r.stdout != mode {
 				return fmt.Errorf("got %q %s", r.stdout, r.stderr)
+			}
+			if left := c.sshOK(t, node, leavings[mode]); left != "" {
+				return fmt.Errorf("rules of another mode are left: %s", left)
 			}
 			return nil
 		})
