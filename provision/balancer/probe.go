@@ -9,7 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
+	"net/http/httptrace"
 	"strings"
 	"time"
 )
@@ -29,7 +29,7 @@ const (
 	unknown  health = iota
 	ready           // /readyz says so
 	unjudged        // it serves TLS, but the probe cannot tell: certificate not verified, or no answer for anonymous clients
-	notReady        // /readyz says no, or gave no answer in time once
+	notReady        // /readyz says no, or gave no answer in time
 	down            // cannot be reached
 )
 
@@ -73,10 +73,11 @@ func (p *pool) watch(ctx context.Context, b *backend) {
 func (p *pool) learn(b *backend, found health, why error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if timedOut(why) {
+	var silent *silence
+	if errors.As(why, &silent) && !silent.accepted {
 		b.timeouts++
 		if b.timeouts > 1 || b.health == down {
-			found = down // once may be a busy machine, twice is a dead one
+			found = down // once may be a lost packet, twice is a dead machine
 		}
 	} else {
 		b.timeouts = 0
@@ -92,18 +93,22 @@ func (p *pool) learn(b *backend, found health, why error) time.Duration {
 func probe(ctx context.Context, transport *http.Transport, address string) (health, error) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(limited, http.MethodGet, "https://"+address+"/readyz", nil)
+	accepted := false
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		ConnectDone: func(_, _ string, err error) { accepted = err == nil },
+	})
+	request, err := http.NewRequestWithContext(traced, http.MethodGet, "https://"+address+"/readyz", nil)
 	if err != nil {
 		return down, err
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return judge(limited, err)
+		return judge(limited, accepted, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 8<<10)) // read to its end, so that the connection is kept
 	if err != nil {
-		return judge(limited, err)
+		return judge(limited, accepted, err)
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
@@ -114,15 +119,26 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 	return notReady, fmt.Errorf("GET /readyz: %s: %s", response.Status, failedChecks(string(body)))
 }
 
-func judge(limited context.Context, err error) (health, error) {
+func judge(limited context.Context, accepted bool, err error) (health, error) {
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &untrusted):
 		return unjudged, err
 	case limited.Err() != nil, timedOut(err):
-		return notReady, fmt.Errorf("GET /readyz: no answer within %v: %w", probeTimeout, os.ErrDeadlineExceeded)
+		return notReady, &silence{accepted}
 	}
 	return down, err
+}
+
+// silence is a probe that had no answer in time. Where the machine accepted a new connection meanwhile it lives, and
+// its server is slow or stuck: to cut off the clients that it still serves would make their requests fail for nothing.
+type silence struct{ accepted bool }
+
+func (s *silence) Error() string {
+	if s.accepted {
+		return fmt.Sprintf("GET /readyz: connected, and no answer within %v", probeTimeout)
+	}
+	return fmt.Sprintf("GET /readyz: no answer within %v", probeTimeout)
 }
 
 func timedOut(err error) bool {
