@@ -1,0 +1,100 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNotReadyKeepsConnections(t *testing.T) {
+	ca := newTestCA(t)
+	a, b := startBackend(t, ca, "a"), startBackend(t, ca, "b")
+	r := start(t, ca, a, b)
+	eventually(t, "all ready", r.logged(`"API server is ready"`, 2))
+	var watch *client
+	for watch == nil || watch.server != "a" {
+		watch = mustDial(t, r.listen)
+	}
+	a.status.Store(http.StatusInternalServerError)
+	eventually(t, "not ready", r.logged(`"API server is not ready" backend=`+a.address, 1))
+	if count := servers(t, r.listen, 4); count["b"] != 4 {
+		t.Errorf("new connections went to %v", count)
+	}
+	if err := watch.echo("still there?"); err != nil {
+		t.Errorf("the existing connection was cut: %v", err)
+	}
+	if !strings.Contains(r.logs.String(), "500 Internal Server Error: etcd") {
+		t.Error("the log does not name the failed check")
+	}
+}
+
+// A server that is slow on a machine that lives keeps its clients, whose requests it may still answer.
+func TestSlowServerKeepsConnections(t *testing.T) {
+	ca := newTestCA(t)
+	a, b := startBackend(t, ca, "a"), startBackend(t, ca, "b")
+	r := start(t, ca, a, b)
+	eventually(t, "all ready", r.logged(`"API server is ready"`, 2))
+	var watch *client
+	for watch == nil || watch.server != "a" {
+		watch = mustDial(t, r.listen)
+	}
+	a.status.Store(0)
+	probes := a.probes.Load()
+	eventually(t, "not ready", r.logged(`"API server is not ready" backend=`+a.address, 1))
+	eventually(t, "three probes in vain", func() string {
+		if n := a.probes.Load() - probes; n < 3 {
+			return fmt.Sprintf("%d probes", n)
+		}
+		return ""
+	})
+	if count := servers(t, r.listen, 4); count["b"] != 4 {
+		t.Errorf("new connections went to %v", count)
+	}
+	if err := watch.echo("still there?"); err != nil {
+		t.Errorf("the existing connection was cut: %v", err)
+	}
+}
+
+// What probes find decides whether a machine is taken for dead, and with it the fate of its clients.
+func TestLearn(t *testing.T) {
+	tests := []struct {
+		name string
+		why  []error
+		want health
+	}{
+		{"one lost packet", []error{&silence{}}, notReady},
+		{"a dead machine", []error{&silence{}, &silence{}}, down},
+		{"a slow server", []error{&silence{accepted: true}, &silence{accepted: true}, &silence{accepted: true}}, notReady},
+		{"slow, then dead", []error{&silence{accepted: true}, &silence{}, &silence{}}, down},
+		{"silence, then a refusal to be ready", []error{&silence{}, errors.New("500"), &silence{}}, notReady},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPool(t.Context(), slog.New(slog.DiscardHandler))
+			b := &backend{address: "a", kick: make(chan struct{}, 1), health: ready, links: map[*link]struct{}{}}
+			p.backends = []*backend{b}
+			for _, why := range tt.why {
+				p.learn(b, notReady, why)
+			}
+			if b.health != tt.want {
+				t.Errorf("the server is %v, want %v", b.health, tt.want)
+			}
+		})
+	}
+}
+
+func TestProbeIntervals(t *testing.T) {
+	ca := newTestCA(t)
+	b := startBackend(t, ca, "b")
+	r := start(t, ca, b)
+	eventually(t, "ready", r.logged(`"API server is ready"`, 1))
+	before := b.probes.Load()
+	time.Sleep(2 * time.Second) // what is measured is time
+	if n := b.probes.Load() - before; n < 1 || n > 3 {
+		t.Errorf("%d probes in 2 s while ready, want about 2", n)
+	}
+}
