@@ -42,6 +42,7 @@ func TestCluster(t *testing.T) {
 		c.checkNetwork(t, k, pods)
 		c.checkNoChange(t)
 	})
+	t.Run("security", func(t *testing.T) { c.checkSecurity(t, k) })
 	t.Run("drift", func(t *testing.T) { c.checkDrift(t) })
 	t.Run("kubeconfig", func(t *testing.T) { c.checkMerge(t, k) })
 	for _, node := range c.controlPlanes() {

@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// checkSecurity wants the doors shut that the documentation says are shut, by trying them.
+func (c *cluster) checkSecurity(t *testing.T, k *kube) {
+	t.Helper()
+	c.checkAnonymous(t, k)
+	c.checkSecretsAtRest(t, k)
+	for _, node := range c.nodes() {
+		c.checkKeyFiles(t, node)
+		// The kubelet serves nobody without a certificate, and its own is verified by the CA of the cluster.
+		code := c.sshOK(t, node, "curl -s -o /dev/null -w '%{http_code}' --cacert /etc/kubernetes/pki/ca.crt https://$(hostname):10250/pods --resolve $(hostname):10250:$(hostname -i | cut -d' ' -f1)")
+		if strings.TrimSpace(code) != "401" {
+			t.Errorf("%s: the kubelet answers %q to somebody without a certificate", node, code)
+		}
+	}
+}
+
+// checkAnonymous asks the API server as nobody: health and cluster-info are all that nobody may see.
+func (c *cluster) checkAnonymous(t *testing.T, k *kube) {
+	t.Helper()
+	client, err := rest.HTTPClientFor(rest.AnonymousClientConfig(k.config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{
+		"/livez":        http.StatusOK,
+		"/readyz":       http.StatusOK,
+		"/api/v1/nodes": http.StatusUnauthorized,
+		"/version":      http.StatusUnauthorized,
+		"/metrics":      http.StatusUnauthorized,
+		"/debug/pprof/": http.StatusUnauthorized,
+		"/api/v1/namespaces/kube-public/configmaps/cluster-info": http.StatusOK,
+		"/api/v1/namespaces/kube-public/configmaps":              http.StatusUnauthorized,
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, k.config.Host+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Errorf("GET %s as nobody: %v", path, err)
+			continue
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("GET %s as nobody gives %d, want %d", path, response.StatusCode, want)
+		}
+	}
+	// Profiling is off for administrators, too.
+	if result := k.CoreV1().RESTClient().Get().AbsPath("/debug/pprof/").Do(t.Context()); result.Error() == nil {
+		t.Error("the API server serves profiles")
+	}
+}
+
+// checkSecretsAtRest writes a Secret and looks for it in etcd and in the audit log.
+func (c *cluster) checkSecretsAtRest(t *testing.T, k *kube) {
+	t.Helper()
+	const value = "only-for-your-eyes"
+	secrets := k.CoreV1().Secrets(metav1.NamespaceDefault)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, StringData: map[string]string{"key": value}}
+	if _, err := secrets.Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := secrets.Delete(t.Context(), "probe", metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}()
+	node := c.controlPlanes()[0]
+	const pki = "/etc/kubernetes/pki/etcd/"
+	stored := c.sshOK(t, node, "etcdctl --cacert "+pki+"ca.crt --cert "+pki+"healthcheck-client.crt --key "+pki+
+		"healthcheck-client.key get --print-value-only /registry/secrets/default/probe")
+	if !strings.Contains(stored, "k8s:enc:secretbox:") || strings.Contains(stored, value) {
+		t.Errorf("in etcd the secret is %.80q", stored)
+	}
+	var log strings.Builder
+	for _, node := range c.controlPlanes() {
+		if mode := c.sshOK(t, node, "stat -c %a /var/log/kubernetes /var/log/kubernetes/audit.log"); mode != "700\n600\n" {
+			t.Errorf("%s: the audit log and its directory have modes %q", node, mode)
+		}
+		log.WriteString(c.sshOK(t, node, "grep '\"name\":\"probe\"' /var/log/kubernetes/audit.log || true"))
+	}
+	if !strings.Contains(log.String(), `"verb":"create"`) || strings.Contains(log.String(), value) {
+		t.Errorf("the audit log has of the secret's creation: %.300q", log.String())
+	}
+}
+
+// checkKeyFiles wants every file with a private key in it to be its owner's alone.
+func (c *cluster) checkKeyFiles(t *testing.T, node string) {
+	t.Helper()
+	list := c.sshOK(t, node, "grep -rlE 'PRIVATE KEY|client-key-data|secretbox' /etc/kubernetes /var/lib/kubelet/pki | xargs stat -c '%a %U %n'")
+	lines := strings.Split(strings.TrimSpace(list), "\n")
+	if len(lines) < 4 {
+		t.Errorf("%s has fewer keys than a node needs: %q", node, lines)
+	}
+	for _, line := range lines {
+		if !strings.HasPrefix(line, "600 root ") {
+			t.Errorf("%s: %s is not 0600 and root's", node, line)
+		}
+	}
+}
