@@ -158,7 +158,7 @@ func touches(changes []Change, prefix string) bool {
 func union(want, have map[string]File) map[string]File {
 	all := maps.Clone(want)
 	for p, f := range have {
-		if f.Why == ownedByUs {
+		if f.Owned {
 			all[p] = f
 		}
 	}

@@ -95,7 +95,7 @@ func TestConvergeReachesTheDesiredFiles(t *testing.T) {
 func TestConvergeOwnsBeforeItWrites(t *testing.T) {
 	want := HostState{Files: map[string]File{"/new": regular([]byte("x"), false, "")}}
 	want.Files[ownedFile] = regular(owned(want.Files), false, "")
-	have := HostState{Files: map[string]File{"/old": {Mode: 0o644, Why: ownedByUs}}}
+	have := HostState{Files: map[string]File{"/old": {Mode: 0o644, Owned: true}}}
 	changes := Diff(State{Hosts: map[string]HostState{"h": want}}, State{Hosts: map[string]HostState{"h": have}})
 
 	h := hosttest.NewMemory("h")

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"slipway.dev/slipway/provision/spec"
 )
 
 // Action says what a change does, in the way terraform prints it.
@@ -84,7 +86,7 @@ func (d *hostDiff) files(want, have map[string]File) {
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(have)) {
-		if _, ok := want[p]; !ok && have[p].Why == ownedByUs {
+		if _, ok := want[p]; !ok && have[p].Owned {
 			d.add(FileChange, p, Delete, "no longer wanted")
 		}
 	}
@@ -107,7 +109,7 @@ func (d *hostDiff) units(want, have HostState) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Units)) {
 		_, wanted := want.Units[name]
-		if !wanted && have.Files[unitDir+name].Why == ownedByUs {
+		if !wanted && have.Files[unitDir+name].Owned {
 			d.add(UnitChange, name, Delete, "no longer wanted")
 		}
 	}
@@ -142,7 +144,7 @@ func Refuse(in Input, observed State) error {
 			reasons = append(reasons, m.Name+": the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+
 				"boot it with systemd.unified_cgroup_hierarchy=1, or set spec.allowCgroupV1: true")
 		}
-		if string(m.Role) == "control-plane" && initialized && !f.EtcdData {
+		if m.Role == spec.ControlPlane && initialized && !f.EtcdData {
 			reasons = append(reasons, m.Name+": the cluster has been up, but this control plane has no etcd data; starting "+
 				"it with an empty store could lose what the cluster knows. Put /var/lib/etcd back, or destroy the cluster and begin anew")
 		}

@@ -31,10 +31,10 @@ func TestDiff(t *testing.T) {
 			"/mode":                           {Mode: 0o644, Owner: "root:root", Digest: "1"},
 			"/owner":                          {Mode: 0o644, Owner: "user:root", Digest: "1"},
 			"/type":                           {Mode: 0o777, Owner: "root:root", Digest: "/x"},
-			"/right":                          {Mode: 0o644, Owner: "root:root", Digest: "1", Why: ownedByUs},
-			"/ours":                           {Mode: 0o644, Why: ownedByUs},
+			"/right":                          {Mode: 0o644, Owner: "root:root", Digest: "1", Owned: true},
+			"/ours":                           {Mode: 0o644, Owned: true},
 			"/theirs":                         {Mode: 0o644},
-			"/etc/systemd/system/old.service": {Mode: 0o644, Why: ownedByUs},
+			"/etc/systemd/system/old.service": {Mode: 0o644, Owned: true},
 		},
 		Units: map[string]Unit{
 			"stopped.service":  {Enabled: true, State: "failed/failed"},

@@ -155,7 +155,7 @@ func (o *observation) finish() {
 	}
 	for _, p := range o.owned {
 		if f, ok := o.state.Files[p]; ok {
-			f.Why = ownedByUs
+			f.Owned = true
 			o.state.Files[p] = f
 		}
 	}
@@ -174,9 +174,6 @@ func (o *observation) finish() {
 	}
 	o.state.Facts = o.parseFacts()
 }
-
-// ownedByUs marks observed files that the ownership manifest lists.
-const ownedByUs = "owned"
 
 // capSysResource is CAP_SYS_RESOURCE's bit, linux/capability.h.
 const capSysResource = 24

@@ -74,12 +74,12 @@ func TestParseObservation(t *testing.T) {
 	}
 	files := map[string]File{
 		"/etc/kubernetes/pki/ca.key":    {Mode: 0o600, Owner: "root:root", Digest: "abcd"},
-		"/opt/slipway/etcd/v1/bin/etcd": {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/d1/bin/etcd", Why: ownedByUs},
+		"/opt/slipway/etcd/v1/bin/etcd": {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/d1/bin/etcd", Owned: true},
 		"/a path\twith a tab":           {Mode: fs.ModeDir | 0o755, Owner: "root:root"},
 	}
 	for p, want := range files {
 		f := got.Files[p]
-		if f.Mode != want.Mode || f.Owner != want.Owner || f.Digest != want.Digest || f.Why != want.Why {
+		if f.Mode != want.Mode || f.Owner != want.Owner || f.Digest != want.Digest || f.Owned != want.Owned {
 			t.Errorf("%s is %+v, want %+v", p, f, want)
 		}
 	}

@@ -40,7 +40,9 @@ type File struct {
 	Content []byte
 	// Secret content is never shown, by no command.
 	Secret bool
-	// Why the file is there, for the reader of a plan.
+	// Owned says that slipway once put the file there; set in observed state only.
+	Owned bool
+	// Why the file is there, for the reader of a plan; set in desired state only.
 	Why string
 }
 

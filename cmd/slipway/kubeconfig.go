@@ -34,11 +34,7 @@ Whoever has it may do everything in the cluster.`,
 }
 
 func (a *app) kubeconfig(ctx context.Context, merge bool) error {
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	infra, err := c.provider.Find(ctx)
+	c, infra, err := a.find(ctx)
 	if err != nil {
 		return err
 	}

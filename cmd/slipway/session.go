@@ -60,6 +60,16 @@ func (a *app) open() (*cluster, error) {
 	return &cluster{spec: c, dir: dir, provider: provider, slipway: slipway}, nil
 }
 
+// find opens a cluster and looks which of its machines there are.
+func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) {
+	c, err := a.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	infra, err := c.provider.Find(ctx)
+	return c, infra, err
+}
+
 // secrets are what the state store keeps of a cluster.
 type secrets struct {
 	PKI           *certs.PKI

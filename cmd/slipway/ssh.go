@@ -39,11 +39,7 @@ the command's exit code is slipway's.`,
 }
 
 func (a *app) ssh(ctx context.Context, node string, command []string) error {
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	infra, err := c.provider.Find(ctx)
+	c, infra, err := a.find(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,7 @@ func newStatusCmd(a *app) *cobra.Command {
 
 // status changes nothing and takes no lock: it may be asked while an apply runs.
 func (a *app) status(ctx context.Context) error {
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	infra, err := c.provider.Find(ctx)
+	c, infra, err := a.find(ctx)
 	if err != nil {
 		return err
 	}
