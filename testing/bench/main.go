@@ -42,7 +42,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.slipway, "slipway", "bin/slipway", "the slipway binary")
 	flag.StringVar(&o.output, "o", "", "write the report to this file too")
-	flag.IntVar(&o.runs, "runs", 1, "how often to measure each")
+	flag.IntVar(&o.runs, "runs", 3, "how often to measure each")
 	flag.BoolVar(&o.skip, "skip-kubeadm", false, "measure slipway alone; the report then compares nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

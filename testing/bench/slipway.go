@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -74,6 +74,7 @@ func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slip
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	memory := watchMemory(cmd.Process.Pid)
 	watched := make(chan error, 1)
 	var ssh, ready time.Time
 	go func() {
@@ -97,10 +98,28 @@ func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slip
 		return err
 	}
 	r.nothing, r.done, r.ready = end.Sub(began), end.Sub(ssh), ready.Sub(ssh)
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.maxRSS = usage.Maxrss << 10
-	}
+	r.maxRSS = <-memory
 	return nil
+}
+
+// watchMemory gives a process's peak of resident memory in bytes, once it has ended. It reads the kernel's own peak
+// (VmHWM), again and again while it can: rusage's would begin with what this program had when it forked.
+func watchMemory(pid int) <-chan int64 {
+	peak := make(chan int64, 1)
+	go func() {
+		var last int64
+		for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+			field := procField(fmt.Sprintf("/proc/%d/status", pid), "VmHWM")
+			kb, err := strconv.ParseInt(strings.TrimSuffix(field, " kB"), 10, 64)
+			if err != nil { // it has ended: a zombie has no memory
+				tick.Stop()
+				peak <- last
+				return
+			}
+			last = kb << 10
+		}
+	}()
+	return peak
 }
 
 // secondApply must find nothing to do.

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -50,20 +49,44 @@ func (s *tool) run(t *testing.T, stdin []byte, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	began := time.Now()
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("slipway %v: %v", args, err)
+	}
+	memory := watchMemory(cmd.Process.Pid)
+	err := cmd.Wait()
 	r := result{args: args, stdout: stdout.String(), stderr: stderr.String(), elapsed: time.Since(began)}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("slipway %v: %v", args, err)
 	}
 	r.code = cmd.ProcessState.ExitCode()
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		r.maxRSS = usage.Maxrss << 10
-	}
+	r.maxRSS = <-memory
 	if args[0] != "kubeconfig" { // whose purpose is to print one
 		s.checkNoSecrets(t, r)
 	}
 	return r
+}
+
+// watchMemory gives a process's peak of resident memory in bytes, once it has ended. It reads the kernel's own peak
+// (VmHWM), again and again while it can: rusage's would begin with what this program had when it forked.
+func watchMemory(pid int) <-chan int64 {
+	peak := make(chan int64, 1)
+	go func() {
+		var last int64
+		for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, field, found := strings.Cut(string(status), "VmHWM:")
+			if !found { // it has ended: a zombie has no memory
+				tick.Stop()
+				peak <- last
+				return
+			}
+			var kb int64
+			_, _ = fmt.Sscan(field, &kb)
+			last = kb << 10
+		}
+	}()
+	return peak
 }
 
 // ok is run for what must succeed.
