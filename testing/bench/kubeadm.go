@@ -45,9 +45,9 @@ var kubeadmNodes = []struct {
 
 // kubeadmRun is one cluster made by kubeadm: init, joins, and when its nodes were Ready, from the start of init.
 type kubeadmRun struct {
-	one  time.Duration
-	all  time.Duration
-	join []time.Duration
+	one, oneUsable time.Duration
+	all, allUsable time.Duration
+	join           []time.Duration
 }
 
 // measureKubeadm makes machines of the form that slipway's have, brings binaries and images there, and only then
@@ -70,7 +70,8 @@ func (b *bench) measureKubeadm(ctx context.Context, form machine) (r kubeadmRun,
 	}
 	progress("  machines, binaries and images are there; the clock runs")
 	if r, err = timeKubeadm(ctx); err == nil {
-		progress("  one node Ready %s after init began, joins %v, four nodes %s", seconds(r.one), r.join, seconds(r.all))
+		progress("  one node Ready %s after init began, CoreDNS %s, joins %v, four nodes %s",
+			seconds(r.one), seconds(r.oneUsable), r.join, seconds(r.all))
 	}
 	return r, err
 }
@@ -181,17 +182,41 @@ func timeKubeadm(ctx context.Context) (r kubeadmRun, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := waitReady(ctx, kubeconfig, 1); err != nil {
+	seen, err := newObserver(kubeconfig)
+	if err != nil {
+		return r, err
+	}
+	if err := seen.waitReady(ctx, 1); err != nil {
 		return r, err
 	}
 	r.one = time.Since(began)
+	var group errgroup.Group // CoreDNS is watched beside the joins, which do not wait for it
+	group.Go(func() error {
+		err := seen.waitDNS(ctx)
+		r.oneUsable = time.Since(began)
+		return err
+	})
+	if err := joinAll(ctx, &r, initLog); err != nil {
+		return r, errors.Join(err, group.Wait())
+	}
+	if err := seen.waitReady(ctx, len(kubeadmNodes)); err != nil {
+		return r, errors.Join(err, group.Wait())
+	}
+	r.all = time.Since(began)
+	err = group.Wait()
+	r.allUsable = max(r.all, r.oneUsable)
+	return r, err
+}
+
+// joinAll joins the other machines, one after another, with what init printed.
+func joinAll(ctx context.Context, r *kubeadmRun, initLog []byte) error {
 	key := certificateKey.FindSubmatch(initLog)
 	if key == nil {
-		return r, fmt.Errorf("kubeadm init printed no certificate key:\n%s", initLog)
+		return fmt.Errorf("kubeadm init printed no certificate key:\n%s", initLog)
 	}
-	join, err := inside(ctx, first.name, "kubeadm token create --print-join-command 2>/dev/null")
+	join, err := inside(ctx, kubeadmNodes[0].name, "kubeadm token create --print-join-command 2>/dev/null")
 	if err != nil {
-		return r, err
+		return err
 	}
 	for _, n := range kubeadmNodes[1:] {
 		command := strings.TrimSpace(string(join)) + " --ignore-preflight-errors=all"
@@ -200,11 +225,9 @@ func timeKubeadm(ctx context.Context) (r kubeadmRun, err error) {
 		}
 		start := time.Now()
 		if _, err := inside(ctx, n.name, command+" 2>&1"); err != nil {
-			return r, err
+			return err
 		}
 		r.join = append(r.join, time.Since(start).Round(100*time.Millisecond))
 	}
-	err = waitReady(ctx, kubeconfig, len(kubeadmNodes))
-	r.all = time.Since(began)
-	return r, err
+	return nil
 }

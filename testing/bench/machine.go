@@ -101,36 +101,53 @@ func poll(ctx context.Context, limit time.Duration, what string, check func() er
 	}
 }
 
-// waitReady waits until n nodes are Ready, seen with a kubeconfig.
-func waitReady(ctx context.Context, kubeconfig []byte, n int) error {
+// observer sees a cluster through a kubeconfig.
+type observer struct{ api kubernetes.Interface }
+
+func newObserver(kubeconfig []byte) (*observer, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	config.QPS = -1
+	config.QPS = -1 // poll sets the pace
 	config.Timeout = 5 * time.Second
-	c, err := kubernetes.NewForConfig(config)
+	api, err := kubernetes.NewForConfig(config)
+	return &observer{api}, err
+}
+
+// waitReady waits until n nodes are Ready.
+func (o *observer) waitReady(ctx context.Context, n int) error {
+	return poll(ctx, 5*time.Minute, fmt.Sprintf("%d nodes Ready", n), func() error { return nodesReady(ctx, o.api, n) })
+}
+
+// waitDNS waits until CoreDNS is available, which takes controllers, a scheduler, the pod network and an image too.
+func (o *observer) waitDNS(ctx context.Context) error {
+	return poll(ctx, 5*time.Minute, "CoreDNS available", func() error {
+		d, err := o.api.AppsV1().Deployments("kube-system").Get(ctx, "coredns", metav1.GetOptions{})
+		if err == nil && d.Status.AvailableReplicas == 0 {
+			err = errors.New("no replica of CoreDNS is available")
+		}
+		return err
+	})
+}
+
+func nodesReady(ctx context.Context, c kubernetes.Interface, n int) error {
+	list, err := c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	return poll(ctx, 5*time.Minute, fmt.Sprintf("%d nodes Ready", n), func() error {
-		list, err := c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		ready := 0
-		for _, node := range list.Items {
-			for _, cond := range node.Status.Conditions {
-				if cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue {
-					ready++
-				}
+	ready := 0
+	for _, node := range list.Items {
+		for _, cond := range node.Status.Conditions {
+			if cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue {
+				ready++
 			}
 		}
-		if ready != n {
-			return fmt.Errorf("%d of %d nodes are Ready", ready, n)
-		}
-		return nil
-	})
+	}
+	if ready != n {
+		return fmt.Errorf("%d of %d nodes are Ready", ready, n)
+	}
+	return nil
 }
 
 // inside runs a script as root in a machine and returns what it printed.

@@ -10,17 +10,19 @@ func TestReport(t *testing.T) {
 	s := func(seconds ...float64) (all []slipwayRun) {
 		for _, x := range seconds {
 			d := time.Duration(x * float64(time.Second))
-			all = append(all, slipwayRun{ready: d, done: d + time.Second, nothing: 2 * d, noop: d / 10, maxRSS: int64(x) << 20})
+			all = append(all, slipwayRun{ready: d, usable: d + 2*time.Second, done: d + time.Second, nothing: 2 * d, noop: d / 10, maxRSS: int64(x) << 20})
 		}
 		return all
 	}
 	text := report("-runs 3", "A computer.", results{
 		slipwayOne: s(4), slipwayHA: s(12, 8, 10),
-		kubeadm: []kubeadmRun{{one: 8 * time.Second, all: 50 * time.Second}},
+		kubeadm: []kubeadmRun{{one: 8 * time.Second, oneUsable: 12 * time.Second, all: 50 * time.Second, allUsable: 60 * time.Second}},
 	})
 	for _, row := range []string{
 		"(`go run ./testing/bench -runs 3`). A computer.",
 		"| one control plane Ready | 8.0 s | 4.0 s | 0.50 (target: at most 1) |",
+		"| and CoreDNS available | 12.0 s | 6.0 s | 0.50 |",
+		"| and CoreDNS available | 60.0 s | 12.0 s (10.0 s to 14.0 s) | 0.20 |",
 		"| three control planes and a worker Ready | 50.0 s | 10.0 s (8.0 s to 12.0 s) | 0.20 (target: at most 0.25) |",
 		"| the same, to the end of `slipway apply` with its last check | | 11.0 s (9.0 s to 13.0 s) | |",
 		"| `apply` with nothing there: machines made, cluster Ready, checked | 20.0 s (16.0 s to 24.0 s) | under 40.0 s |",

@@ -33,6 +33,7 @@ func (c topology) nodes() []string {
 // slipwayRun is one cluster, made and removed.
 type slipwayRun struct {
 	ready   time.Duration // from SSH on every machine to all nodes Ready
+	usable  time.Duration // and to CoreDNS available
 	done    time.Duration // from SSH on every machine to the end of apply
 	nothing time.Duration // from the start of apply, with no machine there, to its end
 	noop    time.Duration // a second apply
@@ -58,8 +59,8 @@ func (b *bench) measureSlipway(ctx context.Context, c topology) (r slipwayRun, e
 		return r, err
 	}
 	r.machine, err = b.machineForm(ctx, c.nodes()[0])
-	progress("  Ready %s after SSH, apply done %s after SSH and %s after its start; no-op %s; %d MB",
-		seconds(r.ready), seconds(r.done), seconds(r.nothing), seconds(r.noop), r.maxRSS>>20)
+	progress("  Ready %s after SSH, CoreDNS %s, apply done %s after SSH and %s after its start; no-op %s; %d MB",
+		seconds(r.ready), seconds(r.usable), seconds(r.done), seconds(r.nothing), seconds(r.noop), r.maxRSS>>20)
 	return r, err
 }
 
@@ -76,15 +77,14 @@ func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slip
 	}
 	memory := watchMemory(cmd.Process.Pid)
 	watched := make(chan error, 1)
-	var ssh, ready time.Time
+	var ssh, ready, usable time.Time
 	go func() {
-		watched <- func() error {
-			if err := b.waitSSH(ctx, c.nodes()); err != nil {
+		watched <- func() (err error) {
+			if err = b.waitSSH(ctx, c.nodes()); err != nil {
 				return err
 			}
 			ssh = time.Now()
-			err := b.watchReady(ctx, c, file)
-			ready = time.Now()
+			ready, usable, err = b.watch(ctx, c, file)
 			return err
 		}()
 	}()
@@ -97,7 +97,8 @@ func (b *bench) firstApply(ctx context.Context, c topology, file string, r *slip
 	if err := <-watched; err != nil {
 		return err
 	}
-	r.nothing, r.done, r.ready = end.Sub(began), end.Sub(ssh), ready.Sub(ssh)
+	r.nothing, r.done = end.Sub(began), end.Sub(ssh)
+	r.ready, r.usable = ready.Sub(ssh), usable.Sub(ssh)
 	r.maxRSS = <-memory
 	return nil
 }
@@ -136,17 +137,26 @@ func (b *bench) secondApply(ctx context.Context, file string) (time.Duration, er
 	return took, nil
 }
 
-// watchReady waits for the nodes through the kubeconfig that slipway gives as soon as there is one.
-func (b *bench) watchReady(ctx context.Context, c topology, file string) error {
+// watch follows the cluster through the kubeconfig that slipway gives as soon as there is one.
+func (b *bench) watch(ctx context.Context, c topology, file string) (ready, usable time.Time, err error) {
 	var kubeconfig []byte
-	err := poll(ctx, 2*time.Minute, "a kubeconfig", func() (err error) {
+	err = poll(ctx, 2*time.Minute, "a kubeconfig", func() (err error) {
 		kubeconfig, err = b.runSlipway(ctx, "kubeconfig", "-f", file)
 		return err
 	})
 	if err != nil {
-		return err
+		return ready, usable, err
 	}
-	return waitReady(ctx, kubeconfig, len(c.nodes()))
+	seen, err := newObserver(kubeconfig)
+	if err != nil {
+		return ready, usable, err
+	}
+	if err := seen.waitReady(ctx, len(c.nodes())); err != nil {
+		return ready, usable, err
+	}
+	ready = time.Now()
+	err = seen.waitDNS(ctx)
+	return ready, time.Now(), err
 }
 
 func (b *bench) writeSpec(c topology) (string, error) {
