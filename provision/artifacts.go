@@ -2,7 +2,6 @@ package provision
 
 import (
 	"path"
-	"path/filepath"
 	"strings"
 
 	"slipway.dev/slipway/provision/bundle"
@@ -19,7 +18,7 @@ func Artifacts(b *bundle.Bundle) map[string]Artifact {
 		}
 		artifacts[name] = Artifact{
 			Name: a.Name, Component: a.Component, Version: a.Version, SHA256: a.SHA256, Image: a.Ref,
-			Source: filepath.Join(b.Dir, filepath.FromSlash(a.Path)), Mounted: path.Join(b.Digest, a.Path),
+			Mounted: path.Join(b.Digest, a.Path),
 		}
 	}
 	return artifacts

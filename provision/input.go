@@ -33,8 +33,8 @@ type Input struct {
 type Artifact struct {
 	Name, Component, Version string
 	SHA256                   string
-	// Source is the file on the operator's machine, Mounted its place below Machine.Artifacts.
-	Source, Mounted string
+	// Mounted is its place below Machine.Artifacts.
+	Mounted string
 	// Image is the reference that the file gives once imported; empty for programs.
 	Image string
 }

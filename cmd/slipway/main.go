@@ -20,7 +20,6 @@ import (
 const (
 	exitOK          = 0
 	exitFailed      = 1
-	exitChanges     = 2
 	exitInvalidSpec = 3
 	exitInterrupted = 130
 )

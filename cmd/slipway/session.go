@@ -49,7 +49,7 @@ func (a *app) open() (*cluster, error) {
 	}
 	slipway := provision.Artifact{
 		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256,
-		Source: filepath.Join(selfDir, self.Path), Mounted: path.Join(filepath.Base(selfDir), self.Path),
+		Mounted: path.Join(filepath.Base(selfDir), self.Path),
 	}
 	provider, err := providers.Open(c, providers.Options{
 		StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout,
