@@ -22,7 +22,8 @@ const (
 	flannelFile        = "/etc/kube-flannel/net-conf.json"
 	noResolvConf       = kubernetesDir + "/resolv.conf"
 
-	// ownedFile lists every path that slipway put on the host, one a line: what leaves the spec leaves the host.
+	// ownedFile lists every path that slipway put on the host, one a line after the digest of what it put there:
+	// what leaves the spec leaves the host, and what somebody else has changed is known as such.
 	ownedFile = "/var/lib/slipway/owned"
 	// initializedFile says that this host has been part of a cluster that was up.
 	initializedFile = "/var/lib/slipway/initialized"
@@ -113,8 +114,15 @@ func (n node) proxyConfig() ([]byte, error) {
 	}.Render()
 }
 
-func (n node) modules() ([]byte, error) {
-	return templates.Modules{IPVS: n.Cluster.Spec.Network.ProxyMode == "ipvs"}.Render()
+func (n node) modules() ([]byte, error) { return templates.Modules{Names: n.moduleNames()}.Render() }
+
+// moduleNames are the kernel modules that the stack uses: overlay for containerd, br_netfilter for bridged pods.
+func (n node) moduleNames() []string {
+	names := []string{"br_netfilter", "overlay"}
+	if n.Cluster.Spec.Network.ProxyMode == "ipvs" {
+		names = append(names, "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack")
+	}
+	return names
 }
 
 func (n node) balancerConfig() ([]byte, error) {
@@ -192,6 +200,11 @@ func (n node) programs() (map[string]File, error) {
 		}
 	}
 	return files, nil
+}
+
+// images are the references that the runtime has once the bundle's are imported.
+func (n node) images() []string {
+	return []string{n.Artifacts["image/pause"].Image, n.Artifacts["image/coredns"].Image}
 }
 
 func link(target, why string) File {

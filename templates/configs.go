@@ -115,8 +115,7 @@ func Sysctls() []byte { return static("sysctl.conf") }
 
 // Modules is a modules-load.d(5) fragment.
 type Modules struct {
-	// IPVS adds what kube-proxy's ipvs mode needs.
-	IPVS bool
+	Names []string
 }
 
 // Render gives the file's text.

@@ -143,6 +143,14 @@ type NodePool struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints of the pool's nodes, beside the usual one of control-plane nodes.
 	Taints []Taint `json:"taints,omitempty"`
+	// How nodes that run are changed. Only for pools of workers: control planes are always changed one at a time.
+	RollingUpdate RollingUpdate `json:"rollingUpdate,omitempty"`
+}
+
+// RollingUpdate is how the nodes of a pool are changed.
+type RollingUpdate struct {
+	// How many nodes of the pool may be disturbed at a time: a number, or a percentage of the pool, rounded down to at least one.
+	MaxUnavailable string `json:"maxUnavailable,omitempty"`
 }
 
 // PoolHost is a machine that exists, for the hosts provider.
