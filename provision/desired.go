@@ -30,6 +30,7 @@ func Desired(in Input) (State, error) {
 			state.Members[n.Name] = Member{PeerURL: peerURL(n.machine), Healthy: true}
 		}
 	}
+	absent(state.Nodes)
 	return state, nil
 }
 
@@ -78,6 +79,22 @@ func (n node) apiNode() kube.Node {
 		settings.Taints[t.Key+":"+t.Effect] = t.Value
 	}
 	return settings
+}
+
+// absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
+// node. Keys that it does not use are anybody's.
+func absent(nodes map[string]kube.Node) {
+	used := map[string]bool{}
+	for _, n := range nodes {
+		for key := range n.Labels {
+			used[key] = true
+		}
+	}
+	keys := slices.Sorted(maps.Keys(used))
+	for name, n := range nodes {
+		n.Absent = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { _, has := n.Labels[key]; return has })
+		nodes[name] = n
+	}
 }
 
 func all(names []string) map[string]bool {

@@ -233,6 +233,12 @@ func (d *hostDiff) node(want kube.Node, nodes map[string]kube.Node) {
 		d.add(c)
 	}
 	d.settings(LabelChange, want.Labels, have.Labels, have.RecordedLabels)
+	for _, key := range want.Absent {
+		_, recorded := have.RecordedLabels[key]
+		if h, there := have.Labels[key]; there && !recorded {
+			d.add(Change{Kind: LabelChange, Name: key, Action: Delete, From: h, Cause: Drift, Reason: "added in the API"})
+		}
+	}
 	d.settings(TaintChange, want.Taints, have.Taints, have.RecordedTaints)
 }
 

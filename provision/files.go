@@ -44,7 +44,7 @@ func fixed(text func() []byte) func(node) ([]byte, error) {
 }
 
 var fileTable = []fileRow{
-	{path: auditPolicyFile, on: node.controlPlane, render: fixed(templates.AuditPolicy)},
+	{path: auditPolicyFile, on: node.controlPlane, render: node.auditPolicy},
 	{path: authenticationFile, on: node.controlPlane, render: fixed(templates.Authentication)},
 	{path: admissionFile, on: node.controlPlane, render: node.podSecurity},
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
@@ -90,6 +90,10 @@ var sysctlTable = map[string]string{
 	"net.ipv4.ip_forward":                 "1",
 	"net.bridge.bridge-nf-call-iptables":  "1",
 	"net.bridge.bridge-nf-call-ip6tables": "1",
+}
+
+func (n node) auditPolicy() ([]byte, error) {
+	return templates.AuditPolicy{Policy: n.Cluster.Spec.Kubernetes.APIServer.AuditPolicy}.Render()
 }
 
 func (n node) podSecurity() ([]byte, error) {

@@ -144,6 +144,11 @@ func wornNode(want kube.Node, odd func() bool) kube.Node {
 	if odd() && n.RecordedLabels != nil {
 		n.Labels["old"], n.RecordedLabels["old"] = "1", "1"
 	}
+	for _, key := range want.Absent {
+		if odd() {
+			n.Labels[key] = "added"
+		}
+	}
 	n.Ready = !odd()
 	return n
 }

@@ -133,8 +133,12 @@ func (v *planView) detail(c provision.Change) string {
 	if c.Secret && c.Action != provision.Delete {
 		return fmt.Sprintf("      secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
 	}
+	text := v.diffs.Of(c)
+	if strings.Contains(text, "-----BEGIN ") { // PEM says nothing to people
+		return fmt.Sprintf("      %s → %s\n", digestOf(c.From), digestOf(c.To))
+	}
 	var b strings.Builder
-	for line := range strings.Lines(v.diffs.Of(c)) {
+	for line := range strings.Lines(text) {
 		b.WriteString("      " + strings.TrimRight(line, "\n") + "\n")
 	}
 	return b.String()

@@ -129,8 +129,8 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	case !same(live, trial):
 		change := &Change{Object: describe(o), Live: show(live), Wanted: show(trial)}
 		for _, f := range live.GetManagedFields() {
-			others := f.Manager != FieldManager && f.Manager != controllers && f.Subresource == ""
-			if others && f.Time != nil && f.Time.After(change.At) {
+			ours := f.Manager == FieldManager && f.Operation == metav1.ManagedFieldsOperationApply
+			if !ours && f.Manager != controllers && f.Subresource == "" && f.Time != nil && f.Time.After(change.At) {
 				change.By, change.At = f.Manager, f.Time.Time
 			}
 		}

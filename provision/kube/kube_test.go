@@ -143,9 +143,9 @@ func testApplyAndDiff(t *testing.T, c *Client) {
 	if got := changes(t, c.Diff, manifests); got != "Deployment shop/web differs" {
 		t.Errorf("after a change, Diff says %s", got)
 	}
-	if diff, err := c.Diff(t.Context(), []byte(manifests)); err != nil || len(diff) != 1 || diff[0].By == "" || diff[0].At.Before(begin.Truncate(time.Second)) ||
+	if diff, err := c.Diff(t.Context(), []byte(manifests)); err != nil || len(diff) != 1 || diff[0].By == "" /* the client's user agent */ || diff[0].At.Before(begin.Truncate(time.Second)) ||
 		!strings.Contains(diff[0].Live, "replicas: 5") || !strings.Contains(diff[0].Wanted, "replicas: 2") {
-		t.Errorf("after a change, Diff says %+v, %v", diff, err)
+		t.Errorf("after a change, Diff says %#v, %v", diff, err)
 	}
 	if got := changes(t, c.Apply, manifests); got != "Deployment shop/web differs" {
 		t.Errorf("after a change, Apply says %s", got)
@@ -310,13 +310,14 @@ func testEnsureNodeEnds(t *testing.T, c *Client) {
 // What EnsureNode gave and is no longer asked for goes; what others gave stays.
 func testEnsureNodeTakes(t *testing.T, c *Client) {
 	n := node("takes", corev1.ConditionTrue)
+	n.Labels["role"] = "another-one"
 	nodes := c.Typed().CoreV1().Nodes()
 	if _, err := nodes.Create(t.Context(), n, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	nothing := func(string) {}
 	first := Node{Labels: map[string]string{"tier": "one", "zone": "a"}, Taints: map[string]string{"gpu:NoSchedule": "yes", "slow:NoExecute": ""}}
-	second := Node{Labels: map[string]string{"zone": "b"}, Taints: map[string]string{"gpu:NoSchedule": "no"}}
+	second := Node{Labels: map[string]string{"zone": "b"}, Absent: []string{"role"}, Taints: map[string]string{"gpu:NoSchedule": "no"}}
 	for _, want := range []Node{first, second} {
 		if err := c.EnsureNode(t.Context(), "takes", want, nothing); err != nil {
 			t.Fatal(err)
@@ -327,7 +328,8 @@ func testEnsureNodeTakes(t *testing.T, c *Client) {
 		t.Fatal(err)
 	}
 	want := Node{
-		Labels: map[string]string{"theirs": "stays", "zone": "b"}, Taints: map[string]string{"theirs:NoSchedule": "", "gpu:NoSchedule": "no"}, Ready: true,
+		Labels: map[string]string{"theirs": "stays", "zone": "b"}, Ready: true,
+		Taints:         map[string]string{"theirs:NoSchedule": "", "node.kubernetes.io/not-ready:NoSchedule": "", "gpu:NoSchedule": "no"},
 		RecordedLabels: second.Labels, RecordedTaints: second.Taints,
 	}
 	if diff := cmp.Diff(want, all["takes"]); diff != "" {
@@ -344,7 +346,9 @@ func testNodes(t *testing.T, c *Client) {
 		t.Fatal(err)
 	}
 	want := Node{
-		Labels: map[string]string{"theirs": "stays"}, Taints: map[string]string{"theirs:NoSchedule": ""},
+		Labels: map[string]string{"theirs": "stays"},
+		// The second is the API server's own, for every node that is new (TaintNodesByCondition).
+		Taints:    map[string]string{"theirs:NoSchedule": "", "node.kubernetes.io/not-ready:NoSchedule": ""},
 		Condition: "NotReady: KubeletNotReady no network yet",
 	}
 	if diff := cmp.Diff(want, all["sick"]); diff != "" {

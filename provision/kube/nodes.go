@@ -25,6 +25,8 @@ import (
 // Node is a node, as it is or as it should be.
 type Node struct {
 	Labels map[string]string `json:"labels,omitempty"`
+	// Absent are labels that it must not have; desired only.
+	Absent []string `json:"-"`
 	// Taints by key and effect ("key:effect"), with their values.
 	Taints map[string]string `json:"taints,omitempty"`
 	// Version of the kubelet, "v1.36.3".
@@ -80,7 +82,7 @@ func observed(node *corev1.Node) Node {
 func taintName(t corev1.Taint) string { return t.Key + ":" + string(t.Effect) }
 
 // EnsureNode waits for a node to register, gives it its labels and taints as soon as it does, takes those away that an
-// earlier call gave it and that are not wanted any more, and returns when it is Ready in the wanted version. report is told each new reason why it is not yet. It ends with ctx, and the error says what was seen last.
+// earlier call gave it and that are not wanted any more, and those that must be absent, and returns when it is Ready in the wanted version. report is told each new reason why it is not yet. It ends with ctx, and the error says what was seen last.
 func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report func(condition string)) error {
 	last := "it has not registered"
 	done := func(e watch.Event) (bool, error) {
@@ -167,11 +169,10 @@ func (n Node) patch(node *corev1.Node) []byte {
 			labels[k] = v
 		}
 	}
-	for k := range have.RecordedLabels {
-		if _, wanted := n.Labels[k]; !wanted {
-			if _, there := have.Labels[k]; there {
-				labels[k] = nil // a null removes it
-			}
+	for _, k := range slices.Concat(slices.Collect(maps.Keys(have.RecordedLabels)), n.Absent) {
+		_, wanted := n.Labels[k]
+		if _, there := have.Labels[k]; there && !wanted {
+			labels[k] = nil // a null removes it
 		}
 	}
 	taints, differ := n.mergeTaints(node, have)

@@ -65,7 +65,7 @@ type Kubernetes struct {
 	// A Kubernetes release, v1.34.x to v1.36.x.
 	Version string `json:"version"`
 	// The kube-apiserver.
-	APIServer Component `json:"apiServer,omitempty"`
+	APIServer APIServer `json:"apiServer,omitempty"`
 	// The kube-controller-manager.
 	ControllerManager Component `json:"controllerManager,omitempty"`
 	// The kube-scheduler.
@@ -74,6 +74,15 @@ type Kubernetes struct {
 	Kubelet ConfigComponent `json:"kubelet,omitempty"`
 	// The kube-proxy of every node.
 	Proxy ConfigComponent `json:"proxy,omitempty"`
+}
+
+// APIServer is the kube-apiserver, whose command line can be extended, and its audit policy.
+type APIServer struct {
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), in place of slipway's own
+	// policy, which records who wrote what and who read secrets, and no contents.
+	AuditPolicy map[string]any `json:"auditPolicy,omitempty"`
 }
 
 // Component is a program whose command line can be extended.

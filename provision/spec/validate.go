@@ -24,6 +24,7 @@ func validate(d *document, c *Cluster) {
 	validateEndpoint(d, c.Spec.ControlPlane)
 	validatePKI(d, c.Spec.PKI)
 	validateComponents(d, c)
+	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)
 }
 
 // judge reports a mistake in the field at path, unless its value could not even be read.
