@@ -181,6 +181,9 @@ func apiServerUnit(n node) templates.Unit {
 		"audit-policy-file": auditPolicyFile, "audit-log-path": "/var/log/kubernetes/audit.log",
 		"audit-log-maxage": "30", "audit-log-maxbackup": "10", "audit-log-maxsize": "100",
 		"profiling": "false",
+		// A restart that nobody notices: for 3 s /readyz fails while requests are served, and balancers, which ask every
+		// second, send new ones elsewhere. Then watches are ended; else they would hold the server for 60 s.
+		"shutdown-delay-duration": "3s", "shutdown-watch-termination-grace-period": "5s",
 	}
 	return templates.Unit{
 		Description: "kube-apiserver", Type: "notify", After: []string{"etcd.service"},
