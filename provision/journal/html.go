@@ -54,6 +54,7 @@ type laneView struct {
 	Host, Summary string
 	Failed        bool
 	Tracks        int
+	Idle          int // steps that have not begun
 	Bars          []bar
 	Steps         []*stepView
 }
@@ -200,7 +201,7 @@ func (b *pageBuilder) step(i int) *stepView {
 		v.Waited = took(wait)
 	}
 	for _, n := range s.Notes {
-		v.Said = append(v.Said, said{"+" + took(n.At.Sub(b.run.Began)), n.Text})
+		v.Said = append(v.Said, said{"+" + took(b.offset(n.At)), n.Text})
 	}
 	return v
 }
@@ -223,8 +224,8 @@ func (b *pageBuilder) groups() []*group {
 	byName := map[string]*group{}
 	for _, lane := range b.lanes {
 		name := ""
-		if len(b.lanes) > fewLanes {
-			name = ordinal.ReplaceAllString(hostName(lane.host), "")
+		if len(b.lanes) > fewLanes && lane.host != "" {
+			name = ordinal.ReplaceAllString(lane.host, "")
 		}
 		g := byName[name]
 		if g == nil {
@@ -265,6 +266,7 @@ func (b *pageBuilder) lane(lane lane) *laneView {
 		part.Steps = append(part.Steps, *s.Step)
 		v.Failed = v.Failed || s.State == Failed
 		if s.Began.IsZero() {
+			v.Idle++
 			continue
 		}
 		from, to := b.span(s.Step)

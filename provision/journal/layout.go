@@ -94,8 +94,18 @@ func (l *layout) bounds() {
 
 // span is where a step that began stands.
 func (l *layout) span(s *Step) (from, to time.Duration) {
-	from = s.Began.Sub(l.run.Began)
-	return from, from + s.Took(l.end)
+	from = l.offset(s.Began)
+	if s.Ended.IsZero() {
+		return from, max(from, l.offset(l.end))
+	}
+	return from, max(from, l.offset(s.Ended))
+}
+
+// horizon is more than any run takes. Clocks may be set while one goes on, by decades.
+const horizon = 1000 * time.Hour
+
+func (l *layout) offset(t time.Time) time.Duration {
+	return min(max(t.Sub(l.run.Began), -horizon), horizon)
 }
 
 // ready is when all that a step needs was done; its beginning where that cannot be told.
@@ -105,7 +115,7 @@ func (l *layout) ready(i int) time.Duration {
 	ready := l.first
 	for _, name := range s.Deps {
 		if d, ok := l.index[name]; ok && !l.run.Steps[d].Ended.IsZero() {
-			ready = max(ready, l.run.Steps[d].Ended.Sub(l.run.Began))
+			ready = max(ready, l.offset(l.run.Steps[d].Ended))
 		}
 	}
 	return min(ready, from)
@@ -135,9 +145,8 @@ func (l *layout) ticks(n int) []time.Duration {
 			break
 		}
 	}
-	step = max(step, span/100) // a clock that was set may give any span
 	var ticks []time.Duration
-	for t := l.first.Truncate(step); t <= l.last && len(ticks) < 200; t += step {
+	for t := l.first.Truncate(step); t <= l.last; t += step {
 		if t >= l.first {
 			ticks = append(ticks, t)
 		}

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +112,7 @@ func cut(r *Run, after time.Duration) *Run {
 			s.State, s.Began, s.Ended, s.Notes = Pending, time.Time{}, time.Time{}, nil
 		case s.Ended.After(at):
 			s.State, s.Ended = Running, time.Time{}
+			s.Notes = slices.DeleteFunc(s.Notes, func(n Note) bool { return n.At.After(at) })
 		}
 	}
 	return r
@@ -238,4 +241,22 @@ func samples(t testing.TB) (map[string]*Run, time.Time) {
 		"running":    cut(play(sample(4), 3, installSteps(names("cp", 3), names("worker", 2))), 17*time.Second),
 		"manyfailed": play(sample(9), 64, manyFailed),
 	}, began.Add(18 * time.Second)
+}
+
+// seeds are stored runs to begin fuzzing with.
+func seeds(t testing.TB) [][]byte {
+	t.Helper()
+	runs, _ := samples(t)
+	seeds := [][]byte{
+		[]byte(`{"version":1,"number":1,"began":"2026-01-02T12:03:04Z","result":"running","steps":[{"name":"a","deps":["a"],"began":"0001-01-02T00:00:00Z","ended":"9999-01-01T00:00:00Z"}]}`),
+		[]byte(`{"version":2}`),
+	}
+	for _, name := range []string{"failed", "killed", "running", "unchanged"} {
+		content, err := json.Marshal(runs[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, content)
+	}
+	return seeds
 }
