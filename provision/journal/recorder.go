@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,22 +44,24 @@ func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 	if run.Began.IsZero() {
 		run.Began = now()
 	}
-	items := map[string]secret.Bytes{}
 	if n := len(numbers); n > 0 {
 		run.Number = numbers[n-1] + 1
-		if err := closeLast(ctx, store, numbers[n-1], items); err != nil {
+	}
+	items, err := run.encode(true)
+	if err != nil {
+		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
+	}
+	if run.Number > 1 {
+		if err := closeLast(ctx, store, run.Number-1, items); err != nil {
 			return nil, err
 		}
-	}
-	if items[entry(run.Number)], err = json.Marshal(run); err != nil {
-		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
 	}
 	if err := store.Put(ctx, items); err != nil {
 		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
 	}
 	var old []string
 	for _, n := range numbers[:max(len(numbers)+1-kept, 0)] {
-		old = append(old, entry(n))
+		old = append(old, planEntry(n), entry(n))
 	}
 	if len(old) > 0 {
 		if err := store.Remove(ctx, old...); err != nil {
@@ -73,7 +76,7 @@ func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 // closeLast puts the last run into items, as interrupted, if it still says that it is running. No other can: each run
 // closes the one before it.
 func closeLast(ctx context.Context, store Store, number int, items map[string]secret.Bytes) error {
-	last, err := Get(ctx, store, number, true)
+	last, err := read(ctx, store, number, true)
 	var damaged *DamagedError
 	switch {
 	case errors.As(err, &damaged):
@@ -84,7 +87,8 @@ func closeLast(ctx context.Context, store Store, number int, items map[string]se
 		return nil
 	}
 	last.abandon()
-	items[entry(number)], err = json.Marshal(last)
+	closed, err := last.encode(false)
+	maps.Copy(items, closed)
 	return err
 }
 
@@ -96,7 +100,7 @@ func (r *Recorder) Number() int {
 	return r.run.Number
 }
 
-// Plan says what the run is going to do. The steps become Pending; both arguments are the Recorder's from then on.
+// Plan says what the run is going to do; it is called at most once. The steps become Pending; both arguments are the Recorder's from then on.
 func (r *Recorder) Plan(plan json.RawMessage, steps []Step) {
 	r.change(func(run *Run) {
 		run.Plan, run.Steps = plan, steps
@@ -239,15 +243,17 @@ func (r *Recorder) change(do func(*Run)) {
 // matters.
 func (r *Recorder) write(ctx context.Context) {
 	var err error
+	planned := false // the plan is written; it does not change
 	for range r.changed {
 		r.mu.Lock()
 		run := r.run
 		run.Phases, run.Steps = slices.Clone(run.Phases), slices.Clone(run.Steps)
 		r.mu.Unlock()
-		var content []byte
-		if content, err = json.Marshal(run); err == nil {
-			err = r.store.Put(ctx, map[string]secret.Bytes{entry(run.Number): content})
+		var items map[string]secret.Bytes
+		if items, err = run.encode(!planned); err == nil {
+			err = r.store.Put(ctx, items)
 		}
+		planned = planned || err == nil && run.Plan != nil
 	}
 	r.written <- err
 	close(r.written)

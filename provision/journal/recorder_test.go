@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,6 +91,9 @@ func TestRecorder(t *testing.T) {
 		}
 		if got := get(t, store, 1, true); !reflect.DeepEqual(got, want) {
 			t.Errorf("recorded\n%+v\nwant\n%+v", got, want)
+		}
+		if stored := store.items[entry(1)].Reveal(); bytes.Contains(stored, []byte(`"plan"`)) || store.plans != 1 {
+			t.Errorf("the plan was written %d times, and should be once and apart:\n%s", store.plans, stored)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,21 @@ const (
 )
 
 func entry(number int) string { return fmt.Sprintf("%s%06d.json", prefix, number) }
+
+// planEntry is beside it, since a plan is large and is written once.
+func planEntry(number int) string { return fmt.Sprintf("%s%06d.plan.json", prefix, number) }
+
+// encode gives what is put into a store; the plan only where it is wanted.
+func (r Run) encode(withPlan bool) (map[string]secret.Bytes, error) {
+	items := map[string]secret.Bytes{}
+	if withPlan && r.Plan != nil {
+		items[planEntry(r.Number)] = secret.Bytes(r.Plan)
+	}
+	r.Plan = nil
+	content, err := json.Marshal(r)
+	items[entry(r.Number)] = content
+	return items, err
+}
 
 var entryPattern = regexp.MustCompile(`^runs/([0-9]{6,9})\.json$`)
 
@@ -63,7 +79,7 @@ func Numbers(ctx context.Context, store Store) ([]int, error) {
 
 // List gives the runs in the store, the oldest first, and what is wrong with those that cannot be read.
 //
-// live says whether a process holds the store's lock. Where none does, a run that says that it is running has lost its
+// They lack their plans. live says whether a process holds the store's lock. Where none does, a run that says that it is running has lost its
 // process, and is given as Interrupted.
 func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*DamagedError, err error) {
 	numbers, err := Numbers(ctx, store)
@@ -71,7 +87,7 @@ func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*
 		return nil, nil, err
 	}
 	for _, n := range numbers {
-		run, err := Get(ctx, store, n, live)
+		run, err := read(ctx, store, n, live)
 		var broken *DamagedError
 		switch {
 		case errors.As(err, &broken):
@@ -89,6 +105,25 @@ func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*
 // Get reads one run; live is as for List. errors.Is finds fs.ErrNotExist where there is none of that number, and a
 // *DamagedError is one that cannot be read.
 func Get(ctx context.Context, store Store, number int, live bool) (*Run, error) {
+	run, err := read(ctx, store, number, live)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := store.Get(ctx, planEntry(number))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("the plan of run %d: %w", number, err)
+	case !json.Valid(plan.Reveal()):
+		return nil, &DamagedError{Number: number, Name: planEntry(number), Err: errors.New("it is not JSON")}
+	default:
+		run.Plan = plan.Reveal()
+	}
+	return run, nil
+}
+
+// read is Get without the plan.
+func read(ctx context.Context, store Store, number int, live bool) (*Run, error) {
 	content, err := store.Get(ctx, entry(number))
 	if err != nil {
 		return nil, fmt.Errorf("run %d: %w", number, err)

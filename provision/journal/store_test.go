@@ -28,6 +28,7 @@ type memory struct {
 	writes  int
 	writing int
 	most    int // writes at once
+	plans   int // writes of a plan
 }
 
 func newMemory() *memory { return &memory{items: map[string]secret.Bytes{}} }
@@ -36,6 +37,11 @@ func (m *memory) Put(_ context.Context, items map[string]secret.Bytes) error {
 	m.mu.Lock()
 	m.writing++
 	m.writes++
+	for name := range items {
+		if strings.HasSuffix(name, ".plan.json") {
+			m.plans++
+		}
+	}
 	m.most = max(m.most, m.writing)
 	takes := m.takes
 	m.mu.Unlock()
@@ -127,7 +133,9 @@ func TestNumbersAndPruning(t *testing.T) {
 	store.items["runs/README"] = secret.Bytes("not an entry")
 	store.items["pki/ca.key"] = secret.Bytes("nor this")
 	for range kept + 20 {
-		if err := start(t, store).End(t.Context(), nil); err != nil {
+		r := start(t, store)
+		r.Plan(json.RawMessage("{}"), nil)
+		if err := r.End(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,7 +143,7 @@ func TestNumbersAndPruning(t *testing.T) {
 	if err != nil || len(numbers) != kept || numbers[0] != 21 || numbers[kept-1] != kept+20 {
 		t.Errorf("%v, %v", numbers, err)
 	}
-	if len(store.items) != kept+2 {
+	if len(store.items) != 2*kept+2 {
 		t.Errorf("%d items are left", len(store.items))
 	}
 	if _, err := Get(t.Context(), store, 3, false); !errors.Is(err, fs.ErrNotExist) {
@@ -164,6 +172,10 @@ func TestDamaged(t *testing.T) {
 		if text := damaged[i].Error(); !strings.Contains(text, want) || !strings.Contains(text, entry(i+2)) {
 			t.Errorf("%q does not say %q", text, want)
 		}
+	}
+	store.items[planEntry(1)] = secret.Bytes("{")
+	if _, err := Get(t.Context(), store, 1, false); !errors.As(err, new(*DamagedError)) {
+		t.Errorf("a damaged plan: %v", err)
 	}
 	if r := start(t, store); r.Number() != 7 {
 		t.Errorf("the next is run %d", r.Number())
