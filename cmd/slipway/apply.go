@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -102,7 +103,13 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
+	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, "apply")); err != nil {
+		return err
+	}
 	err = r.converge(ctx)
+	if lost := r.progress.recorder.End(ctx, err); lost != nil {
+		r.progress.Note("warning: " + lost.Error())
+	}
 	r.progress.Done(err)
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted; what was done stays, and `slipway apply -f %s` goes on from there", r.file)
@@ -151,6 +158,9 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if err := recordPlan(r.progress.recorder, todo); err != nil {
 		return err
 	}
 	r.progress.Phase("converge")

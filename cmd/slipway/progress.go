@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
 )
 
@@ -21,6 +22,8 @@ type progress struct {
 	out io.Writer
 	log *slog.Logger
 	now func() time.Time
+	// recorder hears of phases, reports and steps too; nil where nothing is recorded. It is set before anything is told.
+	recorder *journal.Recorder
 
 	drawing sync.Mutex // held to draw; taken before mu
 	live    *live      // nil where nothing is drawn
@@ -80,6 +83,7 @@ func newProgress(out io.Writer, tty bool, log io.Writer, hosts []string) *progre
 // Phase begins a part of the work; the one before is over.
 func (p *progress) Phase(name string) {
 	p.log.Info("phase", "name", name)
+	p.recorder.Phase(name)
 	p.update(func() string {
 		p.endPhase()
 		p.phases = append(p.phases, phase{name: name, begun: p.now()})
@@ -90,6 +94,7 @@ func (p *progress) Phase(name string) {
 // Host says what a host, or anything else with a name, is doing now.
 func (p *progress) Host(name, what string) {
 	p.log.Info("report", "host", name, "what", what)
+	p.recorder.Note(name, what)
 	p.update(func() string {
 		r := p.row(cmp.Or(name, clusterRow))
 		if r.note == what && r.busy {
@@ -104,6 +109,7 @@ func (p *progress) Host(name, what string) {
 // Event shows a step's progress; it is a report function for plan.Run.
 func (p *progress) Event(e plan.Event) {
 	p.logEvent(e)
+	p.recorder.Event(e)
 	p.update(func() string {
 		r := p.row(cmp.Or(e.Step.Host, clusterRow))
 		r.event(e)

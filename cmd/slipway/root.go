@@ -49,6 +49,7 @@ func newRoot(a *app) *cobra.Command {
 		newPlanCmd(a),
 		newApplyCmd(a),
 		newStatusCmd(a),
+		newRunsCmd(a),
 		newKubeconfigCmd(a),
 		newSSHCmd(a),
 		newDestroyCmd(a),

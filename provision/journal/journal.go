@@ -1,0 +1,210 @@
+// Package journal is what a run did, step by step: recorded while it goes on, listed and drawn afterwards.
+//
+// A Recorder writes a Run into the state store each time something happens in it; List and Get read runs again, also
+// those whose process was killed; WriteTimeline and WriteHTML draw one. The package does not decide what a run does and
+// reads nothing from hosts. It is told no secrets: a run holds names, times, descriptions of changes and the errors of
+// steps.
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Version is that of Run's JSON. It changes when an older slipway would misread it.
+const Version = 1
+
+// State is how far a run or a step has come.
+type State string
+
+// States of steps and runs. Pending, Skipped are of steps only, Unchanged is of runs only: there was nothing to do.
+const (
+	Pending     State = "pending"
+	Running     State = "running"
+	Succeeded   State = "succeeded"
+	Failed      State = "failed"
+	Interrupted State = "interrupted"
+	Skipped     State = "skipped"
+	Unchanged   State = "unchanged"
+)
+
+// Kind tells steps that act from those that wait.
+type Kind string
+
+// The kinds of steps. A Gate changes nothing: it waits until something is well.
+const (
+	Change  Kind = "change"
+	Gate    Kind = "gate"
+	Cluster Kind = "cluster"
+)
+
+// Run is one run of slipway on one cluster. Times are in UTC, and zero for what has not happened.
+type Run struct {
+	// Version of this format, set by Start.
+	Version int `json:"version"`
+	// Number counts a cluster's runs from 1, set by Start.
+	Number  int    `json:"number"`
+	Cluster string `json:"cluster"`
+	// Command is the verb, for example "apply".
+	Command string `json:"command"`
+	// Operator is who ran it, as "user@host".
+	Operator string `json:"operator,omitempty"`
+	// Slipway is the version of the program.
+	Slipway string    `json:"slipway,omitempty"`
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended,omitzero"`
+	// Result is Running, Succeeded, Failed, Interrupted or Unchanged.
+	Result State `json:"result"`
+	// Error is that of the run as a whole, with all that it wraps.
+	Error  string  `json:"error,omitempty"`
+	Phases []Phase `json:"phases,omitempty"`
+	// Plan is the plan as a value, in whatever form the caller has it.
+	Plan  json.RawMessage `json:"plan,omitempty"`
+	Steps []Step          `json:"steps,omitempty"`
+}
+
+// Phase is a part of a run; phases follow one another.
+type Phase struct {
+	Name  string    `json:"name"`
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended,omitzero"`
+}
+
+// Step is one step of the plan.
+type Step struct {
+	// Name is unique in a run and may begin with the host's, as in "demo-cp-1: start etcd".
+	Name string `json:"name"`
+	// Host is empty for a step of the cluster as a whole.
+	Host string `json:"host,omitempty"`
+	Kind Kind   `json:"kind"`
+	// Deps are the names of the steps that it waits for.
+	Deps []string `json:"deps,omitempty"`
+	// Changes are what it was to do, a line each.
+	Changes []string  `json:"changes,omitempty"`
+	State   State     `json:"state"`
+	Began   time.Time `json:"began,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	// Error is why it failed, the whole standard error of what it ran included, or why it never began.
+	Error string `json:"error,omitempty"`
+	// Notes are what it said meanwhile: what it was waiting for.
+	Notes []Note `json:"notes,omitempty"`
+}
+
+// Note is one thing that a step said.
+type Note struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+}
+
+// Took is how long the run lasted, until now if it goes on.
+func (r *Run) Took(now time.Time) time.Duration { return span(r.Began, r.Ended, now) }
+
+// Count gives how many steps are in one of states.
+func (r *Run) Count(states ...State) int {
+	n := 0
+	for i := range r.Steps {
+		for _, s := range states {
+			if r.Steps[i].State == s {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Changes counts what all steps were to change.
+func (r *Run) Changes() int {
+	n := 0
+	for i := range r.Steps {
+		n += len(r.Steps[i].Changes)
+	}
+	return n
+}
+
+// Took is how long the step lasted, until now if it goes on; 0 if it never began.
+func (s *Step) Took(now time.Time) time.Duration { return span(s.Began, s.Ended, now) }
+
+func span(began, ended, now time.Time) time.Duration {
+	if began.IsZero() {
+		return 0
+	}
+	if ended.IsZero() {
+		ended = now
+	}
+	return max(ended.Sub(began), 0)
+}
+
+// abandoned is the error of runs whose process went away.
+const abandoned = "slipway ended without saying how: it was killed, or its machine went down"
+
+// abandon ends a run whose process is gone, at the last time that it recorded.
+func (r *Run) abandon() { r.end(Interrupted, abandoned, r.last()) }
+
+// end closes whatever is open. What ran is interrupted and what did not begin never will.
+func (r *Run) end(result State, reason string, at time.Time) {
+	r.Result, r.Error, r.Ended = result, reason, at
+	r.endPhase(at)
+	for i := range r.Steps {
+		switch s := &r.Steps[i]; s.State {
+		case Running:
+			s.State, s.Ended = Interrupted, at
+		case Pending:
+			s.State = Skipped
+		}
+	}
+}
+
+func (r *Run) endPhase(at time.Time) {
+	if n := len(r.Phases); n > 0 && r.Phases[n-1].Ended.IsZero() {
+		r.Phases[n-1].Ended = at
+	}
+}
+
+// last is the latest time in the run.
+func (r *Run) last() time.Time {
+	last := r.Began
+	see := func(times ...time.Time) {
+		for _, t := range times {
+			if t.After(last) {
+				last = t
+			}
+		}
+	}
+	see(r.Ended)
+	for _, p := range r.Phases {
+		see(p.Began, p.Ended)
+	}
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		see(s.Began, s.Ended)
+		for _, n := range s.Notes {
+			see(n.At)
+		}
+	}
+	return last
+}
+
+func decode(content []byte) (*Run, error) {
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(content, &head); err != nil {
+		return nil, err
+	}
+	switch {
+	case head.Version < 1:
+		return nil, errors.New("it has no version")
+	case head.Version > Version:
+		return nil, fmt.Errorf("it has format %d, and this slipway knows formats up to %d", head.Version, Version)
+	}
+	var r Run
+	if err := json.Unmarshal(content, &r); err != nil {
+		return nil, err
+	}
+	if r.Began.IsZero() || r.Result == "" {
+		return nil, errors.New("it lacks its beginning or its result")
+	}
+	return &r, nil
+}

@@ -1,0 +1,263 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/secret"
+)
+
+// maxNotes is how many notes of a step are kept; of more, the first ones and the newest.
+const maxNotes = 100
+
+// Recorder writes a run into a store while it goes on. Its methods are safe for concurrent use and do not wait for the
+// store; those of a nil Recorder do nothing.
+type Recorder struct {
+	store Store
+	mu    sync.Mutex // guards what follows, but for written
+	run   Run
+	index map[string]int // of steps, by name
+	over  bool
+	// changed has a token while the store is behind. Only one goroutine writes, always the newest state: what happens
+	// during a write is one more write, however much it is.
+	changed chan struct{}
+	written chan error // the last write's, once all is written
+}
+
+// Start gives the run the next number and writes it down. A run before it that still says that it is running has lost
+// its process, since who starts one holds the store's lock: it is marked as interrupted. The oldest runs are removed.
+// Began is now unless it is set. Cancelling ctx does not end the recording: End does.
+func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
+	ctx = context.WithoutCancel(ctx)
+	numbers, err := Numbers(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	run.Version, run.Number, run.Result = Version, 1, Running
+	if run.Began.IsZero() {
+		run.Began = now()
+	}
+	if n := len(numbers); n > 0 {
+		run.Number = numbers[n-1] + 1
+	}
+	items, err := run.encode(true)
+	if err != nil {
+		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
+	}
+	if run.Number > 1 {
+		if err := closeLast(ctx, store, run.Number-1, items); err != nil {
+			return nil, err
+		}
+	}
+	if err := store.Put(ctx, items); err != nil {
+		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
+	}
+	var old []string
+	for _, n := range numbers[:max(len(numbers)+1-kept, 0)] {
+		old = append(old, planEntry(n), entry(n))
+	}
+	if len(old) > 0 {
+		if err := store.Remove(ctx, old...); err != nil {
+			return nil, fmt.Errorf("remove old runs: %w", err)
+		}
+	}
+	r := &Recorder{store: store, run: run, changed: make(chan struct{}, 1), written: make(chan error, 1)}
+	go r.write(ctx)
+	return r, nil
+}
+
+// closeLast puts the last run into items, as interrupted, if it still says that it is running. No other can: each run
+// closes the one before it.
+func closeLast(ctx context.Context, store Store, number int, items map[string]secret.Bytes) error {
+	last, err := read(ctx, store, number, true)
+	var damaged *DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		return nil // it is named whenever runs are listed
+	case err != nil:
+		return err
+	case last.Result != Running:
+		return nil
+	}
+	last.abandon()
+	closed, err := last.encode(false)
+	maps.Copy(items, closed)
+	return err
+}
+
+// Number is the run's.
+func (r *Recorder) Number() int {
+	if r == nil {
+		return 0
+	}
+	return r.run.Number
+}
+
+// Plan says what the run is going to do; it is called at most once. The steps become Pending; both arguments are the Recorder's from then on.
+func (r *Recorder) Plan(plan json.RawMessage, steps []Step) {
+	r.change(func(run *Run) {
+		run.Plan, run.Steps = plan, steps
+		r.index = make(map[string]int, len(steps))
+		for i := range steps {
+			steps[i].State = Pending
+			r.index[steps[i].Name] = i
+		}
+	})
+}
+
+// Phase begins a part of the run; the one before is over.
+func (r *Recorder) Phase(name string) {
+	r.change(func(run *Run) {
+		at := now()
+		run.endPhase(at)
+		run.Phases = append(run.Phases, Phase{Name: name, Began: at})
+	})
+}
+
+// Event records what happened to a step; it is a report function for plan.Run. A step that Plan was not told of is
+// added, as a change.
+func (r *Recorder) Event(e plan.Event) {
+	r.change(func(run *Run) {
+		i, ok := r.index[e.Step.Name]
+		if !ok {
+			i = len(run.Steps)
+			if r.index == nil {
+				r.index = map[string]int{}
+			}
+			r.index[e.Step.Name] = i
+			run.Steps = append(run.Steps, Step{Name: e.Step.Name, Host: e.Step.Host, Kind: Change, Deps: e.Step.Deps})
+		}
+		run.Steps[i].event(e)
+	})
+}
+
+func (s *Step) event(e plan.Event) {
+	at := e.Time.UTC()
+	switch e.Type {
+	case plan.Started:
+		s.State, s.Began = Running, at
+	case plan.Succeeded:
+		s.State, s.Ended = Succeeded, at
+	case plan.Failed:
+		s.State, s.Ended = Failed, at
+		if errors.Is(e.Err, context.Canceled) { // it did not fail by itself
+			s.State = Interrupted
+		}
+	case plan.Skipped:
+		s.State = Skipped
+	}
+	if e.Err != nil {
+		s.Error = e.Err.Error()
+	}
+}
+
+// Note says what a host is doing or waiting for. It goes to the step that runs there: of several the gate, for gates
+// are what waits, and of several gates the one that began last. Where none runs it is dropped, and so is what was just
+// said.
+func (r *Recorder) Note(host, what string) {
+	r.change(func(run *Run) {
+		s := run.speaking(host)
+		if s == nil {
+			return
+		}
+		n := len(s.Notes)
+		switch note := (Note{At: now(), Text: what}); {
+		case n > 0 && s.Notes[n-1].Text == what:
+		case n == maxNotes: // a copy, since a writer may be reading
+			s.Notes = append(slices.Clone(s.Notes[:n-1]), note)
+		default:
+			s.Notes = append(s.Notes, note)
+		}
+	})
+}
+
+// speaking is the step that a note of a host belongs to; nil if none runs there.
+func (r *Run) speaking(host string) *Step {
+	var best *Step
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if s.Host != host || s.State != Running {
+			continue
+		}
+		gates := best != nil && best.Kind == Gate
+		if best == nil || s.Kind == Gate && !gates || (s.Kind == Gate) == gates && s.Began.After(best.Began) {
+			best = s
+		}
+	}
+	return best
+}
+
+// End closes the run with its result and returns once everything is written. Without an error the run Succeeded, or was
+// Unchanged if it had no steps; with one it Failed, or was Interrupted if ctx is cancelled. The error that End returns
+// means that the journal lacks the end of the run. What is said after End is dropped.
+func (r *Recorder) End(ctx context.Context, err error) error {
+	if r == nil {
+		return nil
+	}
+	r.change(func(run *Run) {
+		result, reason := Succeeded, ""
+		if len(run.Steps) == 0 {
+			result = Unchanged
+		}
+		if err != nil {
+			result, reason = Failed, err.Error()
+			if ctx.Err() != nil {
+				result = Interrupted
+			}
+		}
+		run.end(result, reason, now())
+		r.over = true
+		close(r.changed) // its token is still delivered
+	})
+	if err, first := <-r.written; first && err != nil {
+		return fmt.Errorf("record run %d: %w", r.run.Number, err)
+	}
+	return nil
+}
+
+// change changes the run and wakes the writer.
+func (r *Recorder) change(do func(*Run)) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	select {
+	case r.changed <- struct{}{}: // before do, which may close it; the writer waits for mu
+	default:
+	}
+	do(&r.run)
+}
+
+// write writes the newest state for as long as there is one. Each write is whole, so that only the last one's error
+// matters.
+func (r *Recorder) write(ctx context.Context) {
+	var err error
+	planned := false // the plan is written; it does not change
+	for range r.changed {
+		r.mu.Lock()
+		run := r.run
+		run.Phases, run.Steps = slices.Clone(run.Phases), slices.Clone(run.Steps)
+		r.mu.Unlock()
+		var items map[string]secret.Bytes
+		if items, err = run.encode(!planned); err == nil {
+			err = r.store.Put(ctx, items)
+		}
+		planned = planned || err == nil && run.Plan != nil
+	}
+	r.written <- err
+	close(r.written)
+}
+
+// now is in UTC and without a monotonic reading, as it is when read again.
+func now() time.Time { return time.Now().UTC().Round(0) }
