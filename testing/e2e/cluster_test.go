@@ -29,6 +29,8 @@ type cluster struct {
 type clusterSpec struct {
 	subnet                 string // of the machines; no two clusters may share one
 	controlPlanes, workers int
+	kubernetes             string // YAML under spec.kubernetes
+	workerLabels           string // "key: value"
 	extra                  string // YAML under spec
 }
 
@@ -62,16 +64,16 @@ metadata:
 spec:
   kubernetes:
     version: %s
-  provider:
+%s  provider:
     local:
       subnet: %s
   nodePools:
   - name: cp
     role: control-plane
     replicas: %d
-`, c.name, kubernetesVersion, spec.subnet, spec.controlPlanes)
+`, c.name, kubernetesVersion, spec.kubernetes, spec.subnet, spec.controlPlanes)
 	if spec.workers > 0 {
-		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n", spec.workers)
+		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n    labels: {%s}\n", spec.workers, spec.workerLabels)
 	}
 	if err := os.WriteFile(c.file, []byte(text+spec.extra), 0o600); err != nil {
 		t.Fatal(err)

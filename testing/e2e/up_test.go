@@ -43,7 +43,10 @@ func TestCluster(t *testing.T) {
 		c.checkNoChange(t)
 	})
 	t.Run("security", func(t *testing.T) { c.checkSecurity(t, k) })
-	t.Run("drift", func(t *testing.T) { c.checkDrift(t) })
+	t.Run("drift", func(t *testing.T) { c.checkDrift(t, k) })
+	t.Run("reconfigure", func(t *testing.T) { c.checkReconfigure(t, k) })
+	t.Run("saved plan", func(t *testing.T) { c.checkSavedPlan(t, k) })
+	t.Run("only", func(t *testing.T) { c.checkOnly(t) })
 	t.Run("kubeconfig", func(t *testing.T) { c.checkMerge(t, k) })
 	for _, node := range c.controlPlanes() {
 		t.Run("without "+node, func(t *testing.T) { c.checkSurvives(t, k, node) })
@@ -90,30 +93,6 @@ func (c *cluster) checkStatus(t *testing.T) {
 			}
 		}
 	}
-}
-
-// checkDrift changes behind slipway's back what it put on a host, and wants apply to put it right, and only there.
-func (c *cluster) checkDrift(t *testing.T) {
-	t.Helper()
-	nodes := c.nodes()
-	worker, other := nodes[len(nodes)-1], nodes[0]
-	before := c.sshOK(t, other, "systemctl show -p MainPID kube-proxy kube-apiserver kubelet")
-	c.sshOK(t, worker, `rm /etc/kubernetes/kube-proxy.yaml
-echo '# mine' >> /etc/systemd/system/kubelet.service
-chmod 0644 /etc/kubernetes/pki/kube-proxy.key
-systemctl stop flanneld`)
-	c.apply(t)
-	c.checkUnits(t, worker)
-	got := c.sshOK(t, worker, `head -c 1 /etc/kubernetes/kube-proxy.yaml | wc -c
-grep -c '# mine' /etc/systemd/system/kubelet.service || true
-stat -c %a /etc/kubernetes/pki/kube-proxy.key`)
-	if want := "1\n0\n600\n"; got != want {
-		t.Errorf("after apply: got %q, want %q", got, want)
-	}
-	if after := c.sshOK(t, other, "systemctl show -p MainPID kube-proxy kube-apiserver kubelet"); after != before {
-		t.Errorf("%s was touched; before %q, after %q", other, before, after)
-	}
-	c.checkNoChange(t)
 }
 
 // checkMerge wants `kubeconfig --merge` to add to what people have, and make the cluster current.

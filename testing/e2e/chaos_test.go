@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestChaos interrupts an install and a reconfiguration at one step boundary after another, each time in another run,
+// by killing slipway or by cutting its SSH connections, until nothing is left to interrupt. In the end the cluster is
+// healthy, and nothing that a step had done was done again. One step runs at a time, so that a boundary is one.
+func TestChaos(t *testing.T) {
+	for i, how := range []string{"kill", "cut"} {
+		t.Run(how, func(t *testing.T) {
+			c := newCluster(t, "e2e-chaos-"+how, clusterSpec{subnet: fmt.Sprintf("10.88.%d.0/24", 20+i), controlPlanes: 3, workers: 1})
+			strike := map[string]func(*cluster, *testing.T, *os.Process){"kill": (*cluster).kill, "cut": (*cluster).cut}[how]
+			points := c.survive(t, strike)
+			c.checkWhole(t)
+			spec := c.spec
+			spec.kubernetes = "    apiServer: {extraArgs: {event-ttl: 2h}}\n    kubelet: {configPatch: {maxPods: 77}}\n"
+			spec.workerLabels = "tier: web"
+			c.write(t, spec)
+			points += c.survive(t, strike)
+			c.checkWhole(t)
+			if points < 20 {
+				t.Errorf("slipway was interrupted at %d boundaries, want at least 20", points)
+			}
+			t.Logf("interrupted at %d step boundaries", points)
+		})
+	}
+}
+
+func (c *cluster) kill(t *testing.T, slipway *os.Process) {
+	t.Helper()
+	if err := slipway.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cut ends every SSH session on every machine.
+func (c *cluster) cut(t *testing.T, _ *os.Process) {
+	t.Helper()
+	for _, node := range c.nodes() {
+		docker(t, "exec", c.machine(t, node), "sh", "-c", `pkill -f '^sshd: root' || true`)
+	}
+}
+
+func (c *cluster) checkWhole(t *testing.T) {
+	t.Helper()
+	c.waitReady(t, c.kube(t), 10*time.Second)
+	for _, node := range c.nodes() {
+		c.checkUnits(t, node)
+	}
+	c.checkEtcd(t, c.nodes()[0])
+	c.checkNothingPlanned(t)
+}
+
+// survive runs apply again and again, and strikes each time after one, two or three steps, until it comes to its end.
+// It gives the number of boundaries at which it struck.
+func (c *cluster) survive(t *testing.T, strike func(*cluster, *testing.T, *os.Process)) int {
+	t.Helper()
+	done := map[string]string{} // what was changed, and in which attempt
+	for attempt := 0; ; attempt++ {
+		if attempt > 60 {
+			t.Fatal("apply does not come to an end")
+		}
+		finished, output := c.struck(t, 1+attempt%2, strike)
+		run := c.lastRun(t)
+		for _, s := range run.Steps {
+			began := s.State != "pending" && s.State != "skipped"
+			for _, change := range changedBy(s.Host, s.Changes) {
+				if before := done[change]; began && before != "" {
+					t.Errorf("%q was done in %s, and again in attempt %d", change, before, attempt)
+				}
+			}
+			if !strings.Contains(output, s.Name+" ... done") {
+				continue
+			}
+			for _, change := range changedBy(s.Host, s.Changes) {
+				done[change] = fmt.Sprintf("attempt %d by %q", attempt, s.Name)
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("attempt %d printed:\n%s", attempt, output)
+		}
+		if finished {
+			return attempt
+		}
+	}
+}
+
+// struck runs apply and strikes when some steps are done. It says whether apply was done before that.
+func (c *cluster) struck(t *testing.T, steps int, strike func(*cluster, *testing.T, *os.Process)) (finished bool, output string) {
+	t.Helper()
+	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes", "--parallelism", "1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stdout, all bytes.Buffer
+	cmd.Stdout = &stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(io.TeeReader(stderr, &all))
+	for done := 0; lines.Scan(); {
+		if strings.Contains(lines.Text(), " ... done") {
+			if done++; done == steps {
+				strike(c, t, cmd.Process)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		return true, all.String()
+	}
+	return false, all.String()
+}
