@@ -64,7 +64,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
-	if r.store, err = state.Open(ctx, r.dir); err != nil {
+	if r.store, err = state.Open(ctx, state.Options{Dir: r.dir}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()

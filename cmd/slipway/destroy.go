@@ -34,7 +34,7 @@ func (a *app) destroy(ctx context.Context) (err error) {
 	if err := a.confirm(fmt.Sprintf("Destroy cluster %s, all that runs on it and its keys?", name)); err != nil {
 		return err
 	}
-	store, err := state.Open(ctx, c.dir)
+	store, err := state.Open(ctx, state.Options{Dir: c.dir})
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 
 // readPKI loads the certificates without the lock: reading does not wait for a run.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
-	store, err := state.OpenReadOnly(ctx, c.dir)
+	store, err := state.OpenReadOnly(ctx, state.Options{Dir: c.dir})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", c.spec.Metadata.Name, c.dir)
 	}

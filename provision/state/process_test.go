@@ -34,7 +34,7 @@ var childNames = []string{"pki/ca", "pki/etcd/ca", "pki/etcd/server", "ssh/key",
 // beChild puts generation after generation, each larger than a page, and prints each when it is stored.
 func beChild(dir string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, dir)
+	s, err := Open(ctx, Options{Dir: dir})
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, lines
 }
 
-type opener func(context.Context, string) (*Store, error)
+type opener func(context.Context, Options) (*Store, error)
 
 // TestKilledWhilePutting kills a writer at random moments: all of its last Put is there, or nothing of it.
 func TestKilledWhilePutting(t *testing.T) {
@@ -117,7 +117,7 @@ func TestKilledWhilePutting(t *testing.T) {
 
 func expectGeneration(t *testing.T, dir string, acknowledged int, open opener, how string, round int) {
 	t.Helper()
-	s, err := open(t.Context(), dir)
+	s, err := open(t.Context(), Options{Dir: dir})
 	if err != nil {
 		t.Fatalf("round %d, %s: %v", round, how, err)
 	}
@@ -150,7 +150,7 @@ func expectGeneration(t *testing.T, dir string, acknowledged int, open opener, h
 func TestTwoProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	cmd, _ := startChild(t, dir)
-	_, err := Open(t.Context(), dir)
+	_, err := Open(t.Context(), Options{Dir: dir})
 	var locked *LockedError
 	if !errors.As(err, &locked) {
 		t.Fatalf("opened beside another process: %v", err)
@@ -166,5 +166,5 @@ func TestTwoProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	openStore(t, dir)
+	openStore(t, Options{Dir: dir})
 }
