@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func newS3(t *testing.T) *fakeS3 {
 	t.Helper()
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_PROFILE": "",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_REGION": "", "AWS_CA_BUNDLE": "", "AWS_DEFAULT_REGION": "", "AWS_PROFILE": "",
 	} {
 		t.Setenv(name, value)
 	}
@@ -91,6 +92,7 @@ func (f *fakeS3) Do(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
+	r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10)) // gofakes3 looks for it there
 	w := httptest.NewRecorder()
 	w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	f.ServeHTTP(w, r)

@@ -86,9 +86,6 @@ func openBucket(ctx context.Context, at S3) (*bucket, error) {
 	if at.Region != "" {
 		options = append(options, config.WithRegion(at.Region))
 	}
-	if at.http != nil {
-		options = append(options, config.WithHTTPClient(at.http))
-	}
 	c, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("read the AWS configuration: %w", err)
@@ -100,6 +97,9 @@ func openBucket(ctx context.Context, at S3) (*bucket, error) {
 		o.UsePathStyle = at.PathStyle
 		if at.Endpoint != "" {
 			o.BaseEndpoint = &at.Endpoint
+		}
+		if at.http != nil {
+			o.HTTPClient = at.http
 		}
 	})}
 	if _, err := c.Credentials.Retrieve(ctx); err != nil {
