@@ -24,6 +24,7 @@ func validate(d *document, c *Cluster) {
 	validateEndpoint(d, c.Spec.ControlPlane)
 	validatePKI(d, c.Spec.PKI)
 	validateComponents(d, c)
+	validateState(d, c.Spec.State)
 }
 
 // judge reports a mistake in the field at path, unless its value could not even be read.
