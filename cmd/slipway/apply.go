@@ -64,7 +64,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
-	if r.store, err = state.Open(ctx, state.Options{Dir: r.dir}); err != nil {
+	if r.store, err = r.openStore(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
@@ -85,7 +85,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
-	err = r.converge(ctx)
+	err = underLock(ctx, r.store, r.converge)
 	r.progress.Done(err)
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted; what was done stays, and `slipway apply -f %s` goes on from there", r.file)

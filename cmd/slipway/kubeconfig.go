@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -14,7 +13,6 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
-	"slipway.dev/slipway/provision/state"
 )
 
 func newKubeconfigCmd(a *app) *cobra.Command {
@@ -64,10 +62,7 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 
 // readPKI loads the certificates without the lock: reading does not wait for a run.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
-	store, err := state.OpenReadOnly(ctx, state.Options{Dir: c.dir})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", c.spec.Metadata.Name, c.dir)
-	}
+	store, err := c.readStore(ctx)
 	if err != nil {
 		return nil, err
 	}

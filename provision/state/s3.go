@@ -47,6 +47,8 @@ type S3 struct {
 	http aws.HTTPClient // for tests; nil is the SDK's
 }
 
+func (s S3) String() string { return "s3://" + path.Join(s.Bucket, s.Prefix) }
+
 // bucket is the backend in S3.
 type bucket struct {
 	client *s3.Client
@@ -108,7 +110,7 @@ func openBucket(ctx context.Context, at S3) (*bucket, error) {
 	return b, nil
 }
 
-func (b *bucket) String() string { return "s3://" + path.Join(b.at.Bucket, b.at.Prefix) }
+func (b *bucket) String() string { return b.at.String() }
 
 func (b *bucket) key(name string) *string { return aws.String(path.Join(b.at.Prefix, name)) }
 

@@ -45,6 +45,14 @@ type Options struct {
 	Keys Keys
 }
 
+// String says where the state is: a directory, or s3://bucket/prefix.
+func (o Options) String() string {
+	if o.S3 != nil {
+		return o.S3.String()
+	}
+	return o.Dir
+}
+
 // backend keeps bytes under names. All but view, held and String are called by one goroutine at a time.
 type backend interface {
 	// String says where it is.
@@ -138,7 +146,7 @@ func (o Options) backend(ctx context.Context, writer bool) (backend, error) {
 	return openDirectory(o.Dir, writer)
 }
 
-// String says where the state is: a directory, or s3://bucket/prefix.
+// String says where the state is, as that of Options does.
 func (s *Store) String() string { return s.at.String() }
 
 // Held gives a context that ends when the lock is lost, with a *LostError as its cause: what depends on being the only
