@@ -167,7 +167,7 @@ func (a *app) identities(recipients []string) ([]age.Identity, error) {
 
 // identityFile reads a file of age-keygen's, or an OpenSSH private key. Its errors do not repeat what is in it.
 func (a *app) identityFile(file string) ([]age.Identity, error) {
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(file) //nolint:gosec // G703: the user names it
 	if err != nil {
 		return nil, fmt.Errorf("read the private key to the state: %w", err)
 	}
@@ -195,7 +195,7 @@ func (a *app) identityFile(file string) ([]age.Identity, error) {
 // passphrase is that of the state: from the file that the user names, else from the terminal, twice if it is new.
 func (a *app) passphrase(chosen bool) (secret.Bytes, error) {
 	if file := os.Getenv(passphraseFileVar); file != "" {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(file) //nolint:gosec // G703: the user names it
 		if err != nil {
 			return nil, fmt.Errorf("read the passphrase of the state: %w", err)
 		}

@@ -243,6 +243,28 @@ func TestFence(t *testing.T) {
 	})
 }
 
+// TestLostWhileUnknown: a write whose end is not known, then the lock lost: what the next one has written stays.
+func TestLostWhileUnknown(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fakeS3) {
+		l, o := f.link()
+		first := openStore(t, o)
+		l.cut.Store(true)
+		if err := first.Put(t.Context(), map[string]secret.Bytes{"a": secret.Bytes("1")}); err == nil {
+			t.Error("stored without a network")
+		}
+		die(first)
+		time.Sleep(2 * leaseTime)
+		second := openStore(t, Options{S3: &f.at})
+		put(t, second, "a", "2")
+		l.cut.Store(false)
+		if err := first.Put(t.Context(), map[string]secret.Bytes{"a": secret.Bytes("3")}); lostBy(err) == nil {
+			t.Errorf("wrote under a lost lock: %v", err)
+		}
+		expect(t, second, "a=2")
+		put(t, second, "a", "4")
+	})
+}
+
 func TestUnlock(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {
 		if err := Unlock(t.Context(), f.at, "x"); err == nil || !strings.Contains(err.Error(), "not locked") {

@@ -126,6 +126,44 @@ func TestEncryptedAnew(t *testing.T) {
 	})
 }
 
+// flipping is a directory that a writer encrypts anew just after a reader has looked for its key.
+type flipping struct {
+	name          string
+	before, after map[string][]byte
+	flipped       bool
+}
+
+func (f *flipping) names() ([]string, error) { return []string{f.name}, nil }
+
+func (f *flipping) get(name string) ([]byte, error) {
+	f.flipped = f.flipped || name == f.name
+	if f.flipped {
+		return f.after[name], nil
+	}
+	return f.before[name], nil
+}
+
+func TestEncryptedAnewWhileReading(t *testing.T) {
+	o := encrypted(Options{}, newIdentity(t))
+	plain, sealed := map[string][]byte{"a": []byte("1")}, map[string][]byte(nil)
+	v, err := newVault(o)
+	if err == nil {
+		sealed, err = v.sealAll(map[string]secret.Bytes{"a": secret.Bytes("1")})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed[keyName] = v.header
+	for name, view := range map[string]*flipping{
+		"encrypted": {name: "a", before: plain, after: sealed}, "decrypted": {name: "a", before: sealed, after: plain},
+	} {
+		s := &Store{keys: o.Keys, vault: &vault{}}
+		if got, err := s.readOne(view, "a"); err != nil || string(got.Reveal()) != "1" {
+			t.Errorf("%s meanwhile: %q, %v", name, got.Reveal(), err)
+		}
+	}
+}
+
 // TestNobodyLocksHimselfOut: what is encrypted can be read by who encrypted it, on the next run too.
 func TestNobodyLocksHimselfOut(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
