@@ -16,24 +16,25 @@ const (
 	gateTimeout    = 5 * time.Minute
 	compareTimeout = 10 * time.Second
 	detailTimeout  = 10 * time.Second
+	// finishTime is what a step that changes something gets to come to its end when the run is cancelled.
+	finishTime = 30 * time.Second
 )
 
 // converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
 // reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
 //
-// On a first start it returns once systemd has its orders, and leaves the late units for later; else it returns once
-// every unit that it started says that it is up.
+// On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
 func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, first bool) error {
 	deletes := named(changes, FileChange, Delete)
 	var files []host.File
 	for _, c := range changes {
-		if c.Kind == FileChange && c.Action != Delete && c.Name != initializedFile && c.Name != ownedFile {
+		if c.onDisk() && c.Action != Delete && c.Name != ownedFile {
 			files = append(files, hostFile(c.Name, want.Files[c.Name]))
 		}
 	}
 	if len(files)+len(deletes) > 0 {
 		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
-		all := regular(owned(union(want.Files, have.Files)), false, "")
+		all := regular(owned(union(want.Files, have.Owned)), false, "")
 		files = append([]host.File{hostFile(ownedFile, all)}, files...)
 	} else if slices.ContainsFunc(changes, func(c Change) bool { return c.Name == ownedFile }) {
 		files = []host.File{hostFile(ownedFile, want.Files[ownedFile])}
@@ -58,11 +59,11 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 
 // convergeScript is everything after the files, in one session: kernel, units, deletions. Empty when there is nothing.
 func convergeScript(changes []Change, first bool) string {
-	if len(changes) == 0 || len(changes) == 1 && changes[0].Name == initializedFile {
+	if !slices.ContainsFunc(changes, func(c Change) bool { return c.Name != ownedFile }) {
 		return ""
 	}
 	script := []string{"set -e"}
-	if touches(changes, "/etc/modules-load.d/") {
+	if touches(changes, "/etc/modules-load.d/") || len(named(changes, ModuleChange, Create)) > 0 {
 		script = append(script, loadModules)
 	}
 	if touches(changes, "/etc/sysctl.d/") || len(named(changes, SysctlChange, Update)) > 0 {
@@ -71,7 +72,7 @@ func convergeScript(changes []Change, first bool) string {
 	if gone := named(changes, UnitChange, Delete); len(gone) > 0 {
 		script = append(script, "systemctl disable --now "+strings.Join(gone, " "))
 	}
-	for _, p := range named(changes, FileChange, Delete) {
+	for _, p := range named(changes, FileChange, Delete) { // programs too: what is not wanted has no kind any more
 		script = append(script, "rm -f -- "+host.Quote(p))
 	}
 	if touches(changes, unitDir) {
@@ -79,24 +80,32 @@ func convergeScript(changes []Change, first bool) string {
 	}
 	start := append(named(changes, UnitChange, Create), named(changes, UnitChange, Update)...)
 	restart := named(changes, UnitChange, Restart)
+	if len(named(changes, ImageChange, Create)) > 0 && !slices.Contains(start, imagesService) && !slices.Contains(restart, imagesService) {
+		restart = append(restart, imagesService)
+	}
 	if len(start) > 0 {
 		script = append(script, "systemctl enable --quiet "+strings.Join(start, " "))
 	}
 	block := ""
 	if first {
 		block = "--no-block "
-		start, restart = slices.DeleteFunc(start, isLate), slices.DeleteFunc(restart, isLate)
 	}
 	// One order for all: systemd knows the sequence. A unit that has failed begins anew.
 	if len(start) > 0 {
 		script = append(script,
 			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
-			"systemctl "+block+"start "+strings.Join(start, " "))
+			"systemctl "+block+"start "+strings.Join(start, " ")+" || "+stillTrying(start))
 	}
 	if len(restart) > 0 {
-		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " "))
+		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
 	}
 	return strings.Join(script, "\n") + "\n"
+}
+
+// stillTrying forgives systemctl a unit whose first attempt has failed, while systemd goes on to try (Restart=always):
+// the gate that follows says what comes of it.
+func stillTrying(units []string) string {
+	return "for u in " + strings.Join(units, " ") + "; do case $(systemctl is-active $u) in active|activating|reloading) ;; *) exit 1 ;; esac; done"
 }
 
 const (
@@ -105,13 +114,6 @@ const (
 	// systemd-sysctl knows the leading dash; sysctl of procps older than 3.3.17 does not.
 	loadSysctls = "/usr/lib/systemd/systemd-sysctl 90-slipway.conf 2>/dev/null || /lib/systemd/systemd-sysctl 90-slipway.conf"
 )
-
-// startLate starts what a first start has left for later.
-func startLate(ctx context.Context, h host.Host, units map[string]Unit) error {
-	late := slices.DeleteFunc(slices.Sorted(maps.Keys(units)), func(name string) bool { return !isLate(name) })
-	_, err := h.Run(ctx, host.Cmd{Script: "systemctl --no-block start " + strings.Join(late, " ")})
-	return err
-}
 
 // unitsUp waits on a host until all its units are active. It is one session; ctx bounds it, and on expiry the error
 // says which units were not up and what they last logged.
@@ -150,16 +152,16 @@ func named(changes []Change, kind Kind, action Action) []string {
 
 func touches(changes []Change, prefix string) bool {
 	return slices.ContainsFunc(changes, func(c Change) bool {
-		return c.Kind == FileChange && strings.HasPrefix(c.Name, prefix)
+		return c.onDisk() && strings.HasPrefix(c.Name, prefix)
 	})
 }
 
 // union are the wanted files and those that slipway once put there.
-func union(want, have map[string]File) map[string]File {
+func union(want map[string]File, owned map[string]string) map[string]File {
 	all := maps.Clone(want)
-	for p, f := range have {
-		if f.Owned {
-			all[p] = f
+	for p, digest := range owned {
+		if _, ok := all[p]; !ok {
+			all[p] = File{Digest: digest}
 		}
 	}
 	return all

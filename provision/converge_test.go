@@ -23,18 +23,26 @@ func TestConvergeScript(t *testing.T) {
 		not     []string
 	}{
 		{name: "nothing"},
-		{name: "only the seal", changes: []Change{file(initializedFile, Create)}},
+		{name: "only the list of what is owned", changes: []Change{file(ownedFile, Update)}},
 		{
 			name: "first start", first: true,
-			changes: []Change{file(unitDir+"etcd.service", Create), unit("etcd.service", Create), unit("kube-proxy.service", Create)},
-			want:    []string{"systemctl daemon-reload", "systemctl enable --quiet etcd.service kube-proxy.service", "systemctl --no-block start etcd.service\n"},
-			not:     []string{"start etcd.service kube-proxy.service", " restart "},
+			changes: []Change{file(unitDir+"etcd.service", Create), unit("etcd.service", Create), unit("kubelet.service", Create)},
+			want:    []string{"systemctl daemon-reload", "systemctl enable --quiet etcd.service kubelet.service", "systemctl --no-block start etcd.service kubelet.service"},
+			not:     []string{" restart "},
 		},
 		{
 			name:    "a living host",
 			changes: []Change{unit("kubelet.service", Restart), unit("kube-proxy.service", Update)},
-			want:    []string{"systemctl start kube-proxy.service\n", "systemctl restart kubelet.service\n", "reset-failed kube-proxy.service"},
+			want:    []string{"systemctl start kube-proxy.service ||", "systemctl restart kubelet.service ||", "reset-failed kube-proxy.service"},
 			not:     []string{"--no-block", "daemon-reload"},
+		},
+		{
+			name: "an image that was removed", changes: []Change{{Kind: ImageChange, Name: "pause", Action: Create}},
+			want: []string{"systemctl restart slipway-images.service"},
+		},
+		{
+			name: "a module that was unloaded", changes: []Change{{Kind: ModuleChange, Name: "overlay", Action: Create}},
+			want: []string{"modprobe"},
 		},
 		{
 			name:    "what leaves",
@@ -73,10 +81,16 @@ func TestConvergeReachesTheDesiredFiles(t *testing.T) {
 	want := desired(t, input(t)).Hosts["demo-cp-1"]
 	h := hosttest.NewMemory("demo-cp-1")
 	changes := Diff(State{Hosts: map[string]HostState{"demo-cp-1": want}}, State{Hosts: map[string]HostState{"demo-cp-1": {}}})
-	if err := converge(t.Context(), h, want, HostState{}, changes, true); err != nil {
+	var install []Change
+	for _, c := range changes {
+		if c.Name != initializedFile { // which has a step of its own
+			install = append(install, c)
+		}
+	}
+	if err := converge(t.Context(), h, want, HostState{}, install, true); err != nil {
 		t.Fatal(err)
 	}
-	have := HostState{Files: map[string]File{}, Units: want.Units, Sysctls: want.Sysctls}
+	have := HostState{Files: map[string]File{}, Units: want.Units, Sysctls: want.Sysctls, Images: want.Images}
 	for _, p := range h.Paths() {
 		f, _ := h.File(p)
 		seen := File{Mode: f.Mode, Owner: f.Owner, Digest: digest(f.Content)}
@@ -95,7 +109,7 @@ func TestConvergeReachesTheDesiredFiles(t *testing.T) {
 func TestConvergeOwnsBeforeItWrites(t *testing.T) {
 	want := HostState{Files: map[string]File{"/new": regular([]byte("x"), false, "")}}
 	want.Files[ownedFile] = regular(owned(want.Files), false, "")
-	have := HostState{Files: map[string]File{"/old": {Mode: 0o644, Owned: true}}}
+	have := HostState{Files: map[string]File{"/old": {Mode: 0o644}}, Owned: map[string]string{"/old": "o"}}
 	changes := Diff(State{Hosts: map[string]HostState{"h": want}}, State{Hosts: map[string]HostState{"h": have}})
 
 	h := hosttest.NewMemory("h")
@@ -110,7 +124,7 @@ func TestConvergeOwnsBeforeItWrites(t *testing.T) {
 	if err := converge(t.Context(), h, want, have, changes, false); !errors.Is(err, errRun) {
 		t.Fatalf("error is %v", err)
 	}
-	if f, _ := h.File(ownedFile); !strings.Contains(string(f.Content), "/new\n") || !strings.Contains(string(f.Content), "/old\n") {
+	if f, _ := h.File(ownedFile); !strings.Contains(string(f.Content), "\t/new\n") || !strings.Contains(string(f.Content), "o\t/old\n") {
 		t.Errorf("interrupted before the deletion, the host owns:\n%s", f.Content)
 	}
 	if first != ownedFile {
@@ -121,7 +135,7 @@ func TestConvergeOwnsBeforeItWrites(t *testing.T) {
 	if err := converge(t.Context(), h, want, have, changes, false); err != nil {
 		t.Fatal(err)
 	}
-	if f, _ := h.File(ownedFile); string(f.Content) != "/new\n"+ownedFile+"\n" {
+	if f, _ := h.File(ownedFile); string(f.Content) != digest([]byte("x"))+"\t/new\n\t"+ownedFile+"\n" {
 		t.Errorf("in the end the host owns:\n%s", f.Content)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/templates"
 )
 
@@ -17,14 +18,19 @@ func Desired(in Input) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	state := State{Hosts: map[string]HostState{}}
+	state := State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}}
 	for _, n := range nodes {
 		host, err := n.desired()
 		if err != nil {
 			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
 		}
 		state.Hosts[n.Name] = host
+		state.Nodes[n.Name] = n.apiNode()
+		if n.controlPlane() {
+			state.Members[n.Name] = Member{PeerURL: peerURL(n.machine), Healthy: true}
+		}
 	}
+	absent(state.Nodes)
 	return state, nil
 }
 
@@ -54,7 +60,49 @@ func (n node) desired() (HostState, error) {
 		files[initializedFile] = regular([]byte(n.Cluster.Metadata.Name+"\n"), false, "the cluster has been up")
 	}
 	files[ownedFile] = regular(owned(files), false, "what slipway owns here")
-	return HostState{Files: files, Units: units, Sysctls: sysctlTable, Facts: n.facts}, nil
+	return HostState{
+		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Images: all(n.images()), Facts: n.facts,
+	}, nil
+}
+
+// apiNode is the node as the API should have it.
+func (n node) apiNode() kube.Node {
+	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: true}
+	if n.controlPlane() {
+		if settings.Labels == nil {
+			settings.Labels = map[string]string{}
+		}
+		settings.Labels["node-role.kubernetes.io/control-plane"] = ""
+		settings.Labels["node.kubernetes.io/exclude-from-external-load-balancers"] = ""
+	}
+	for _, t := range n.taints() {
+		settings.Taints[t.Key+":"+t.Effect] = t.Value
+	}
+	return settings
+}
+
+// absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
+// node. Keys that it does not use are anybody's.
+func absent(nodes map[string]kube.Node) {
+	used := map[string]bool{}
+	for _, n := range nodes {
+		for key := range n.Labels {
+			used[key] = true
+		}
+	}
+	keys := slices.Sorted(maps.Keys(used))
+	for name, n := range nodes {
+		n.Absent = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { _, has := n.Labels[key]; return has })
+		nodes[name] = n
+	}
+}
+
+func all(names []string) map[string]bool {
+	set := map[string]bool{}
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 // units renders every unit file into files and says how each unit should be.
@@ -69,9 +117,10 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 		if err != nil {
 			return nil, err
 		}
-		inputs := []string{digest(plain)}
+		inputs, reads := []string{digest(plain)}, []string{path.Join(unitDir, row.name)}
 		for _, name := range row.programs {
 			inputs = append(inputs, n.Artifacts[name].SHA256)
+			reads = append(reads, n.path(name))
 		}
 		for _, p := range row.files {
 			f, ok := files[p]
@@ -79,6 +128,7 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 				return nil, fmt.Errorf("%s reads %s, which is not on the host", row.name, p)
 			}
 			inputs = append(inputs, f.Digest)
+			reads = append(reads, p)
 		}
 		u.Inputs = digest([]byte(strings.Join(inputs, "\n")))[:16]
 		text, err := templates.RenderUnit(u)
@@ -86,14 +136,16 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 			return nil, err
 		}
 		files[path.Join(unitDir, row.name)] = regular(text, false, "unit")
-		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs}
+		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads}
 	}
 	return units, nil
 }
 
 // artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.
 func (n node) artifactFile(a Artifact) File {
-	return link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
+	f := link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
+	f.Program = true
+	return f
 }
 
 // regular is a file of root's: secrets 0600, the rest 0644.
@@ -105,11 +157,16 @@ func regular(content []byte, secret bool, why string) File {
 	return File{Mode: mode, Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
 }
 
-// owned lists the paths, and its own, sorted, one a line.
+// owned lists the files, and itself, sorted by path: digest, tab, path.
 func owned(files map[string]File) []byte {
-	paths := append(slices.Collect(maps.Keys(files)), ownedFile)
-	slices.Sort(paths)
-	return []byte(strings.Join(slices.Compact(paths), "\n") + "\n")
+	var b strings.Builder
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if p != ownedFile {
+			b.WriteString(files[p].Digest + "\t" + p + "\n")
+		}
+	}
+	b.WriteString("\t" + ownedFile + "\n") // it cannot hold its own digest
+	return []byte(b.String())
 }
 
 func missingArtifact(name string) error {

@@ -2,156 +2,290 @@ package provision
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
+	"time"
 
-	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/kube"
 )
-
-// Action says what a change does, in the way terraform prints it.
-type Action rune
-
-// The actions. Restart is a unit that runs, but not with what it should.
-const (
-	Create  Action = '+'
-	Update  Action = '~'
-	Delete  Action = '-'
-	Restart Action = '^'
-)
-
-// Kind is what a change is of.
-type Kind string
-
-// The kinds of changes.
-const (
-	FileChange   Kind = "file"
-	UnitChange   Kind = "unit"
-	SysctlChange Kind = "sysctl"
-)
-
-// Change is one difference between desired and observed state of a host: pure data.
-type Change struct {
-	Host   string
-	Kind   Kind
-	Name   string // the path, unit or sysctl
-	Action Action
-	Reason string
-}
-
-func (c Change) String() string {
-	return fmt.Sprintf("%s: %c %s %s (%s)", c.Host, c.Action, c.Kind, c.Name, c.Reason)
-}
 
 // Diff gives what has to change for observed to become desired, sorted by host, kind and name.
-// Facts are not compared. Files that slipway once wrote and no longer wants are deleted; others are left alone.
+// Facts are not compared. What slipway once put down and no longer wants is deleted; what others did is left alone.
 func Diff(desired, observed State) []Change {
 	var changes []Change
 	for _, name := range slices.Sorted(maps.Keys(desired.Hosts)) {
 		want, have := desired.Hosts[name], observed.Hosts[name]
-		d := hostDiff{host: name}
-		d.files(want.Files, have.Files)
+		d := hostDiff{host: name, fresh: len(have.Owned) == 0}
+		d.files(want, have)
 		d.units(want, have)
 		d.sysctls(want.Sysctls, have.Sysctls)
+		d.modules(want.Modules, have.Modules)
+		d.images(want.Images, have.Images)
+		if node, ok := desired.Nodes[name]; ok && observed.Nodes != nil {
+			d.node(node, observed.Nodes)
+		}
+		changes = append(changes, d.changes...)
+	}
+	if observed.Members != nil {
+		d := hostDiff{}
+		d.members(desired.Members, observed.Members)
 		changes = append(changes, d.changes...)
 	}
 	return changes
 }
 
+// hostDiff collects the changes of one host.
 type hostDiff struct {
 	host    string
+	fresh   bool // slipway has never written there: nothing can have drifted
 	changes []Change
 }
 
-func (d *hostDiff) add(kind Kind, name string, action Action, reason string) {
-	d.changes = append(d.changes, Change{Host: d.host, Kind: kind, Name: name, Action: action, Reason: reason})
+func (d *hostDiff) add(c Change) {
+	if c.Host == "" {
+		c.Host = d.host
+	}
+	if d.fresh {
+		c.Cause = Wanted
+	}
+	d.changes = append(d.changes, c)
 }
 
-func (d *hostDiff) files(want, have map[string]File) {
-	for _, p := range slices.Sorted(maps.Keys(want)) {
-		w := want[p]
-		h, ok := have[p]
+func (d *hostDiff) files(want, have HostState) {
+	for _, p := range slices.Sorted(maps.Keys(want.Files)) {
+		w := want.Files[p]
+		h, there := have.Files[p]
+		recorded, owned := have.Owned[p]
+		c := Change{
+			Kind: w.kind(), Name: p, Action: Update, From: h.Digest, To: w.Digest,
+			Mode: fmt.Sprintf("%04o", w.Mode.Perm()), Secret: w.Secret, Cause: Drift,
+		}
 		switch {
-		case !ok:
-			d.add(FileChange, p, Create, "missing")
+		case !there:
+			c.Action, c.Reason = Create, "removed on the host"
+			if !owned || p == initializedFile { // recorded with the others, written when the cluster is up
+				c.Cause, c.Reason = Wanted, "not there yet"
+			}
 		case h.Mode.Type() != w.Mode.Type():
-			d.add(FileChange, p, Update, "is not the right type of file")
+			c.Reason = "is a " + typeName(h.Mode) + ", should be a " + typeName(w.Mode)
 		case h.Digest != w.Digest:
-			d.add(FileChange, p, Update, "content differs")
-		case h.Mode.Perm() != w.Mode.Perm():
-			d.add(FileChange, p, Update, fmt.Sprintf("mode is %04o, should be %04o", h.Mode.Perm(), w.Mode.Perm()))
+			c.Cause, c.Reason = whyContent(h, w, recorded)
+		case h.Mode.Perm() != w.Mode.Perm() && w.Mode.Type() != fs.ModeSymlink:
+			c.Reason = fmt.Sprintf("mode is %04o, should be %s", h.Mode.Perm(), c.Mode)
 		case h.Owner != w.Owner:
-			d.add(FileChange, p, Update, fmt.Sprintf("owner is %s, should be %s", h.Owner, w.Owner))
+			c.Reason = fmt.Sprintf("owner is %s, should be %s", h.Owner, w.Owner)
+		default:
+			continue
+		}
+		d.add(c)
+	}
+	for _, p := range slices.Sorted(maps.Keys(have.Owned)) {
+		h, there := have.Files[p]
+		if _, wanted := want.Files[p]; there && !wanted {
+			d.add(Change{Kind: FileChange, Name: p, Action: Delete, From: h.Digest, Cause: Wanted, Reason: "no longer wanted"})
 		}
 	}
-	for _, p := range slices.Sorted(maps.Keys(have)) {
-		if _, ok := want[p]; !ok && have[p].Owned {
-			d.add(FileChange, p, Delete, "no longer wanted")
-		}
+}
+
+func (f File) kind() Kind {
+	if f.Program {
+		return ProgramChange
 	}
+	return FileChange
+}
+
+// whyContent tells an edit on the host from a new wish. A wish changes the record, an edit does not.
+func whyContent(have, want File, recorded string) (Cause, string) {
+	switch recorded {
+	case "", have.Digest:
+		return Wanted, "should have other content"
+	case want.Digest:
+		return Drift, "edited on the host" + at(have.Changed)
+	}
+	return Drift, "edited on the host" + at(have.Changed) + ", and should have other content now"
+}
+
+// at says when, or nothing where that is not known.
+func at(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " at " + t.Local().Format(time.DateTime)
+}
+
+func typeName(mode fs.FileMode) string {
+	switch {
+	case mode.IsRegular():
+		return "file"
+	case mode.IsDir():
+		return "directory"
+	case mode.Type() == fs.ModeSymlink:
+		return "link"
+	}
+	return "special file"
 }
 
 func (d *hostDiff) units(want, have HostState) {
 	for _, name := range slices.Sorted(maps.Keys(want.Units)) {
 		w := want.Units[name]
 		h, ok := have.Units[name]
+		_, owned := have.Owned[unitDir+name]
+		c := Change{Kind: UnitChange, Name: name, Action: Update, From: h.Inputs, To: w.Inputs, Cause: Drift}
 		switch {
 		case !ok:
-			d.add(UnitChange, name, Create, "missing")
+			c.Action, c.Reason = Create, "removed on the host"
+			if !owned {
+				c.Cause, c.Reason = Wanted, "not there yet"
+			}
+		case strings.HasPrefix(h.State, "activating/"):
+			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
+			if h.Inputs != "" && h.Inputs != w.Inputs {
+				c.Action = Restart
+			}
 		case !h.Active:
-			d.add(UnitChange, name, Update, "is "+h.State)
+			c.Reason = "is " + h.State + since(h.Changed)
 		case h.Inputs != w.Inputs:
-			d.add(UnitChange, name, Restart, "runs with other inputs")
+			c.Action, c.Cause, c.Reason = Restart, Wanted, "runs with what it was started with before"
+		case misread(w, h, want.Files, have.Files) != "":
+			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have.Files)+" had been edited"
 		case !h.Enabled:
-			d.add(UnitChange, name, Update, "is not enabled")
+			c.Reason = "is not enabled"
+		default:
+			continue
 		}
+		d.add(c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Units)) {
 		_, wanted := want.Units[name]
-		if !wanted && have.Files[unitDir+name].Owned {
-			d.add(UnitChange, name, Delete, "no longer wanted")
+		if _, owned := have.Owned[unitDir+name]; owned && !wanted {
+			d.add(Change{Kind: UnitChange, Name: name, Action: Delete, From: have.Units[name].Inputs, Cause: Wanted, Reason: "no longer wanted"})
 		}
 	}
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + t.Local().Format(time.DateTime)
+}
+
+// misread gives a file that a running unit may have read with a content that nobody wanted: one that was edited before
+// the unit was started. Its inputs do not tell, since they are what slipway told it.
+func misread(w, h Unit, want, have map[string]File) string {
+	for _, p := range w.Reads {
+		f, there := have[p]
+		if there && f.Digest != want[p].Digest && !f.Changed.IsZero() && !h.Changed.Before(f.Changed) {
+			return p
+		}
+	}
+	return ""
 }
 
 // sysctls compares only what the host knows: a key that it lacks belongs to a module that it has no need of.
 func (d *hostDiff) sysctls(want, have map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		if h, ok := have[key]; ok && h != want[key] {
-			d.add(SysctlChange, key, Update, fmt.Sprintf("is %s, should be %s", h, want[key]))
+			d.add(Change{
+				Kind: SysctlChange, Name: key, Action: Update, From: h, To: want[key], Cause: Drift,
+				Reason: fmt.Sprintf("is %s, should be %s", h, want[key]),
+			})
 		}
 	}
 }
 
-// Refuse gives the reasons why a difference must not be carried out, joined in one error; nil is permission.
-// It is a pure function of what was asked and what was seen.
-func Refuse(in Input, observed State) error {
-	var reasons []string
-	initialized := false
-	for _, h := range observed.Hosts {
-		initialized = initialized || h.Facts.Initialized
-	}
-	for _, m := range in.Machines {
-		f := observed.Hosts[m.Name].Facts
-		if !f.Systemd {
-			reasons = append(reasons, m.Name+": systemd does not run there, and slipway's components are its units")
-		}
-		if f.Arch != "amd64" {
-			reasons = append(reasons, fmt.Sprintf("%s: the machine is %s, the bundle is amd64", m.Name, f.Arch))
-		}
-		if !f.CgroupV2 && !*in.Cluster.Spec.AllowCgroupV1 {
-			reasons = append(reasons, m.Name+": the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+
-				"boot it with systemd.unified_cgroup_hierarchy=1, or set spec.allowCgroupV1: true")
-		}
-		if m.Role == spec.ControlPlane && initialized && !f.EtcdData {
-			reasons = append(reasons, m.Name+": the cluster has been up, but this control plane has no etcd data; starting "+
-				"it with an empty store could lose what the cluster knows. Put /var/lib/etcd back, or destroy the cluster and begin anew")
+// modules compares only what the host could load: what is built in or missing is not in have.
+func (d *hostDiff) modules(want, have map[string]bool) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if loaded, ok := have[name]; ok && !loaded {
+			d.add(Change{Kind: ModuleChange, Name: name, Action: Create, Cause: Drift, Reason: "is not loaded"})
 		}
 	}
-	if len(reasons) == 0 {
-		return nil
+}
+
+func (d *hostDiff) images(want, have map[string]bool) {
+	c := Change{Kind: ImageChange, Action: Create, Cause: Drift, Reason: "the container runtime does not have it"}
+	if have == nil {
+		c.Cause, c.Reason = Wanted, "the container runtime does not run yet"
 	}
-	sort.Strings(reasons)
-	return fmt.Errorf("nothing was changed, since:\n  %s", strings.Join(reasons, "\n  "))
+	for _, ref := range slices.Sorted(maps.Keys(want)) {
+		if !have[ref] {
+			c.Name = ref
+			d.add(c)
+		}
+	}
+}
+
+func (d *hostDiff) node(want kube.Node, nodes map[string]kube.Node) {
+	have, ok := nodes[d.host]
+	c := Change{Kind: NodeChange, Name: d.host, Action: Update, From: have.Version, To: want.Version, Cause: Drift}
+	switch {
+	case !ok:
+		c.Action, c.Cause, c.Reason = Create, Wanted, "is not registered"
+		d.add(c)
+	case !have.Ready:
+		c.Reason = have.Condition
+		d.add(c)
+	case have.Version != want.Version:
+		c.Cause, c.Reason = Wanted, fmt.Sprintf("its kubelet is %s, should be %s", have.Version, want.Version)
+		d.add(c)
+	}
+	d.settings(LabelChange, want.Labels, have.Labels, have.RecordedLabels)
+	for _, key := range want.Absent {
+		_, recorded := have.RecordedLabels[key]
+		if h, there := have.Labels[key]; there && !recorded {
+			d.add(Change{Kind: LabelChange, Name: key, Action: Delete, From: h, Cause: Drift, Reason: "added in the API"})
+		}
+	}
+	d.settings(TaintChange, want.Taints, have.Taints, have.RecordedTaints)
+}
+
+// settings compares labels or taints. Those that slipway never gave are others', and are left alone.
+func (d *hostDiff) settings(kind Kind, want, have, recorded map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		h, ok := have[key]
+		if ok && h == want[key] {
+			continue
+		}
+		c := Change{Kind: kind, Name: key, Action: Create, From: h, To: want[key], Cause: Wanted, Reason: "not there yet"}
+		if last, given := recorded[key]; given && last == want[key] {
+			c.Cause, c.Reason = Drift, "removed in the API"
+		}
+		if ok {
+			c.Action, c.Reason = Update, fmt.Sprintf("is %q, should be %q", h, want[key])
+		}
+		d.add(c)
+	}
+	for _, key := range slices.Sorted(maps.Keys(recorded)) {
+		h, there := have[key]
+		if _, wanted := want[key]; there && !wanted {
+			d.add(Change{Kind: kind, Name: key, Action: Delete, From: h, Cause: Wanted, Reason: "no longer wanted"})
+		}
+	}
+}
+
+func (d *hostDiff) members(want, have map[string]Member) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		w := want[name]
+		h, ok := have[name]
+		c := Change{Host: name, Kind: MemberChange, Name: name, Action: Update, From: h.PeerURL, To: w.PeerURL, Cause: Drift}
+		switch {
+		case !ok:
+			c.Action, c.Reason = Create, "is not a member of etcd"
+		case h.PeerURL != w.PeerURL:
+			c.Reason = fmt.Sprintf("its peer URL is %s, should be %s", h.PeerURL, w.PeerURL)
+		case !h.Healthy:
+			c.Reason = "is not healthy: " + h.Problem
+		default:
+			continue
+		}
+		d.add(c)
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if _, wanted := want[name]; !wanted {
+			d.add(Change{Kind: MemberChange, Name: name, Action: Delete, From: have[name].PeerURL, Cause: Wanted, Reason: "is not in the spec"})
+		}
+	}
 }

@@ -1,72 +1,130 @@
 package provision
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"slipway.dev/slipway/provision/kube"
 )
 
 func TestDiff(t *testing.T) {
+	noon := time.Date(2026, 11, 21, 12, 3, 0, 0, time.Local)
+	file := func(digest string) File { return File{Mode: 0o644, Owner: "root:root", Digest: digest} }
 	want := HostState{
 		Files: map[string]File{
-			"/new":     {Mode: 0o644, Owner: "root:root", Digest: "1"},
-			"/content": {Mode: 0o644, Owner: "root:root", Digest: "1"},
-			"/mode":    {Mode: 0o600, Owner: "root:root", Digest: "1"},
-			"/owner":   {Mode: 0o644, Owner: "root:root", Digest: "1"},
-			"/type":    {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/x"},
-			"/right":   {Mode: 0o644, Owner: "root:root", Digest: "1", Content: []byte("x"), Why: "PKI"},
+			"/new": file("1"), "/removed": file("1"), "/wanted": file("1"), "/edited": file("1"), "/both": file("1"), "/right": file("1"),
+			"/mode":                     {Mode: 0o600, Owner: "root:root", Digest: "1", Secret: true},
+			"/owner":                    file("1"),
+			"/type":                     {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/x", Program: true},
+			unitDir + "misread.service": file("1"),
 		},
 		Units: map[string]Unit{
 			"new.service":      {Enabled: true, Active: true, Inputs: "1"},
 			"stopped.service":  {Enabled: true, Active: true, Inputs: "1"},
+			"starting.service": {Enabled: true, Active: true, Inputs: "1"},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "1"},
+			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Reads: []string{unitDir + "misread.service", "/edited"}},
 			"disabled.service": {Enabled: true, Active: true, Inputs: "1"},
 			"right.service":    {Enabled: true, Active: true, Inputs: "1"},
 		},
 		Sysctls: map[string]string{"a": "1", "absent": "1", "right": "1"},
+		Modules: map[string]bool{"gone": true, "right": true, "builtin": true},
+		Images:  map[string]bool{"pause:1": true, "coredns:1": true},
 	}
 	have := HostState{
 		Files: map[string]File{
-			"/content":                        {Mode: 0o644, Owner: "root:root", Digest: "2"},
-			"/mode":                           {Mode: 0o644, Owner: "root:root", Digest: "1"},
-			"/owner":                          {Mode: 0o644, Owner: "user:root", Digest: "1"},
-			"/type":                           {Mode: 0o777, Owner: "root:root", Digest: "/x"},
-			"/right":                          {Mode: 0o644, Owner: "root:root", Digest: "1", Owned: true},
-			"/ours":                           {Mode: 0o644, Owned: true},
-			"/theirs":                         {Mode: 0o644},
-			"/etc/systemd/system/old.service": {Mode: 0o644, Owned: true},
+			"/wanted": file("0"), "/both": file("9"), "/right": file("1"),
+			"/edited": {Mode: 0o644, Owner: "root:root", Digest: "9", Changed: noon},
+			"/mode":   {Mode: 0o644, Owner: "root:root", Digest: "1"},
+			"/owner":  {Mode: 0o644, Owner: "user:root", Digest: "1"},
+			"/type":   {Mode: 0o777, Owner: "root:root", Digest: "/x"},
+			"/ours":   file("1"), "/theirs": file("1"),
+			unitDir + "misread.service": file("1"), unitDir + "old.service": file("1"),
+		},
+		Owned: map[string]string{
+			"/removed": "1", "/wanted": "0", "/edited": "1", "/both": "0", "/right": "1", "/ours": "1", "/gone": "1",
+			unitDir + "misread.service": "1", unitDir + "old.service": "1",
 		},
 		Units: map[string]Unit{
-			"stopped.service":  {Enabled: true, State: "failed/failed"},
+			"stopped.service":  {Enabled: true, State: "failed/failed", Changed: noon},
+			"starting.service": {Enabled: true, State: "activating/start", Inputs: "1"},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "0"},
+			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Changed: noon},
 			"disabled.service": {Active: true, Inputs: "1"},
 			"right.service":    {Enabled: true, Active: true, Inputs: "1", State: "active/running"},
 			"old.service":      {Enabled: true, Active: true},
 			"theirs.service":   {Enabled: true, Active: true},
 		},
 		Sysctls: map[string]string{"a": "0", "right": "1"},
+		Modules: map[string]bool{"gone": false, "right": true},
+		Images:  map[string]bool{"pause:1": true, "theirs": true},
 	}
-	changes := Diff(State{Hosts: map[string]HostState{"h": want}}, State{Hosts: map[string]HostState{"h": have}})
+	desired := State{
+		Hosts: map[string]HostState{"h": want},
+		Nodes: map[string]kube.Node{"h": {
+			Labels: map[string]string{"new": "1", "drift": "1", "wrong": "1"}, Taints: map[string]string{"t:NoSchedule": ""}, Version: "v2", Ready: true,
+		}},
+		Members: map[string]Member{"h": {PeerURL: "https://a", Healthy: true}, "i": {PeerURL: "https://i", Healthy: true}},
+	}
+	observed := State{
+		Hosts: map[string]HostState{"h": have},
+		Nodes: map[string]kube.Node{"h": {
+			Labels: map[string]string{"wrong": "2", "ours": "1", "theirs": "1"}, Taints: map[string]string{}, Version: "v1", Ready: true,
+			RecordedLabels: map[string]string{"drift": "1", "ours": "1"},
+		}},
+		Members: map[string]Member{"h": {PeerURL: "https://a", Problem: "no answer"}, "j": {}},
+	}
 	var got strings.Builder
-	for _, c := range changes {
-		got.WriteString(c.String() + "\n")
+	for _, c := range Diff(desired, observed) {
+		_, _ = fmt.Fprintf(&got, "%s %s\n", c.Cause, c)
 	}
-	const expected = `h: ~ file /content (content differs)
-h: ~ file /mode (mode is 0644, should be 0600)
-h: + file /new (missing)
-h: ~ file /owner (owner is user:root, should be root:root)
-h: ~ file /type (is not the right type of file)
-h: - file /etc/systemd/system/old.service (no longer wanted)
-h: - file /ours (no longer wanted)
-h: ~ unit disabled.service (is not enabled)
-h: + unit new.service (missing)
-h: ^ unit stale.service (runs with other inputs)
-h: ~ unit stopped.service (is failed/failed)
-h: - unit old.service (no longer wanted)
-h: ~ sysctl a (is 0, should be 1)
+	const expected = `drift h: ~ file /both (edited on the host, and should have other content now)
+drift h: ~ file /edited (edited on the host at 2026-11-21 12:03:00)
+drift h: ~ file /mode (mode is 0644, should be 0600)
+wanted h: + file /new (not there yet)
+drift h: ~ file /owner (owner is user:root, should be root:root)
+drift h: + file /removed (removed on the host)
+drift h: ~ program /type (is a file, should be a link)
+wanted h: ~ file /wanted (should have other content)
+wanted h: - file /etc/systemd/system/old.service (no longer wanted)
+wanted h: - file /ours (no longer wanted)
+drift h: ~ unit disabled.service (is not enabled)
+drift h: ^ unit misread.service (was started after /edited had been edited)
+wanted h: + unit new.service (not there yet)
+wanted h: ^ unit stale.service (runs with what it was started with before)
+wanted h: . unit starting.service (is activating/start)
+drift h: ~ unit stopped.service (is failed/failed since 2026-11-21 12:03:00)
+wanted h: - unit old.service (no longer wanted)
+drift h: ~ sysctl a (is 0, should be 1)
+drift h: + module gone (is not loaded)
+drift h: + image coredns:1 (the container runtime does not have it)
+wanted h: ~ node h (its kubelet is v1, should be v2)
+drift h: + label drift (removed in the API)
+wanted h: + label new (not there yet)
+wanted h: ~ label wrong (is "2", should be "1")
+wanted h: - label ours (no longer wanted)
+wanted h: + taint t:NoSchedule (not there yet)
+drift h: ~ member h (is not healthy: no answer)
+drift i: + member i (is not a member of etcd)
+wanted : - member j (is not in the spec)
 `
-	if got.String() != expected {
-		t.Errorf("got:\n%swant:\n%s", got.String(), expected)
+	if diff := cmp.Diff(expected, strings.ReplaceAll(got.String(), "wanted - member", "wanted : - member")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A host that slipway has never written to cannot have drifted.
+func TestDiffOfAFreshHost(t *testing.T) {
+	want := desired(t, input(t))
+	for _, c := range Diff(want, State{Hosts: map[string]HostState{"demo-cp-1": {Sysctls: map[string]string{"net.ipv4.ip_forward": "0"}}}}) {
+		if c.Cause != Wanted {
+			t.Errorf("%s has cause %s", c, c.Cause)
+		}
 	}
 }
 

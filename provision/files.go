@@ -22,7 +22,8 @@ const (
 	flannelFile        = "/etc/kube-flannel/net-conf.json"
 	noResolvConf       = kubernetesDir + "/resolv.conf"
 
-	// ownedFile lists every path that slipway put on the host, one a line: what leaves the spec leaves the host.
+	// ownedFile lists every path that slipway put on the host, one a line after the digest of what it put there:
+	// what leaves the spec leaves the host, and what somebody else has changed is known as such.
 	ownedFile = "/var/lib/slipway/owned"
 	// initializedFile says that this host has been part of a cluster that was up.
 	initializedFile = "/var/lib/slipway/initialized"
@@ -43,7 +44,7 @@ func fixed(text func() []byte) func(node) ([]byte, error) {
 }
 
 var fileTable = []fileRow{
-	{path: auditPolicyFile, on: node.controlPlane, render: fixed(templates.AuditPolicy)},
+	{path: auditPolicyFile, on: node.controlPlane, render: node.auditPolicy},
 	{path: authenticationFile, on: node.controlPlane, render: fixed(templates.Authentication)},
 	{path: admissionFile, on: node.controlPlane, render: node.podSecurity},
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
@@ -91,6 +92,10 @@ var sysctlTable = map[string]string{
 	"net.bridge.bridge-nf-call-ip6tables": "1",
 }
 
+func (n node) auditPolicy() ([]byte, error) {
+	return templates.AuditPolicy{Policy: n.Cluster.Spec.Kubernetes.APIServer.AuditPolicy}.Render()
+}
+
 func (n node) podSecurity() ([]byte, error) {
 	p := n.Cluster.Spec.PodSecurity
 	return templates.PodSecurity{Enforce: p.Enforce, Warn: p.Warn, Audit: p.Audit}.Render()
@@ -113,8 +118,15 @@ func (n node) proxyConfig() ([]byte, error) {
 	}.Render()
 }
 
-func (n node) modules() ([]byte, error) {
-	return templates.Modules{IPVS: n.Cluster.Spec.Network.ProxyMode == "ipvs"}.Render()
+func (n node) modules() ([]byte, error) { return templates.Modules{Names: n.moduleNames()}.Render() }
+
+// moduleNames are the kernel modules that the stack uses: overlay for containerd, br_netfilter for bridged pods.
+func (n node) moduleNames() []string {
+	names := []string{"br_netfilter", "overlay"}
+	if n.Cluster.Spec.Network.ProxyMode == "ipvs" {
+		names = append(names, "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack")
+	}
+	return names
 }
 
 func (n node) balancerConfig() ([]byte, error) {
@@ -192,6 +204,11 @@ func (n node) programs() (map[string]File, error) {
 		}
 	}
 	return files, nil
+}
+
+// images are the references that the runtime has once the bundle's are imported.
+func (n node) images() []string {
+	return []string{n.Artifacts["image/pause"].Image, n.Artifacts["image/coredns"].Image}
 }
 
 func link(target, why string) File {

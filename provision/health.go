@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	healthInterval = 100 * time.Millisecond
+	healthInterval = 50 * time.Millisecond
 	healthAttempt  = 2 * time.Second
 )
 
@@ -29,18 +29,22 @@ func healthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), e
 	return &http.Client{Transport: transport, Timeout: healthAttempt}, transport.CloseIdleConnections, nil
 }
 
-// waitHealthy asks until the answer is 200. It ends with ctx, and the error says what was seen last.
-func waitHealthy(ctx context.Context, client *http.Client, url string) error {
+// waitFor asks until there is no error. It ends with ctx, and the error says what is not so, and what was seen last.
+func waitFor(ctx context.Context, problem string, ask func(context.Context) error) error {
 	tick := time.NewTicker(healthInterval)
 	defer tick.Stop()
+	var last error
 	for {
-		err := healthy(ctx, client, url)
+		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // the end of ctx itself is no news
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("is not healthy: %w; last seen: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%s: %w; last seen: %w", problem, context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

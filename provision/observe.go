@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,7 +42,8 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (St
 
 func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState, error) {
 	paths := slices.Sorted(maps.Keys(desired.Files))
-	script := "SYSCTLS='" + strings.Join(slices.Sorted(maps.Keys(sysctlTable)), " ") + "'\n" + templates.ObserveScript()
+	script := fmt.Sprintf("SYSCTLS='%s'\nMODULES='%s'\n%s", strings.Join(slices.Sorted(maps.Keys(desired.Sysctls)), " "),
+		strings.Join(slices.Sorted(maps.Keys(desired.Modules)), " "), templates.ObserveScript())
 	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(strings.Join(paths, "\n") + "\n")})
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
@@ -57,7 +59,7 @@ func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState
 type observation struct {
 	state   HostState
 	digests map[string]string
-	owned   []string
+	images  []string
 	units   []map[string]string
 	inputs  map[string]string // by process ID, or by unit for those that have exited
 	facts   map[string]string
@@ -66,7 +68,7 @@ type observation struct {
 // parseObservation reads the output of observe.sh. Output without its end marker was cut off, and is an error.
 func parseObservation(text string) (HostState, error) {
 	o := observation{
-		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}},
+		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Owned: map[string]string{}},
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
 	}
 	section := ""
@@ -101,7 +103,7 @@ func (o *observation) line(section, line string) error {
 			o.digests[p] = sum
 		}
 	case "[owned]":
-		o.owned = append(o.owned, line)
+		o.own(line)
 	case "[units]":
 		if line == "" {
 			o.units = append(o.units, map[string]string{})
@@ -115,34 +117,48 @@ func (o *observation) line(section, line string) error {
 	case "[sysctls]":
 		key, value, _ := strings.Cut(line, "=")
 		o.state.Sysctls[key] = value
+	case "[modules]":
+		module, loaded, _ := strings.Cut(line, "=")
+		o.state.Modules[module] = loaded == "1"
+	case "[images]":
+		o.images = append(o.images, line)
 	default:
 		return fmt.Errorf("the host's report has an unknown section %q", section)
 	}
 	return nil
 }
 
-// file parses "type mode owner link path", separated by tabs; the path comes last since it may hold anything.
+// own parses "digest path", separated by a tab. The lists of slipway's first versions have paths only.
+func (o *observation) own(line string) {
+	if digest, p, ok := strings.Cut(line, "\t"); ok {
+		o.state.Owned[p] = digest
+		return
+	}
+	o.state.Owned[line] = ""
+}
+
+// file parses "type mode owner time link path", separated by tabs; the path comes last since it may hold anything.
 func (o *observation) file(line string) error {
-	fields := strings.SplitN(line, "\t", 5)
-	if len(fields) != 5 {
+	fields := strings.SplitN(line, "\t", 6)
+	if len(fields) != 6 {
 		return fmt.Errorf("the host's report has a strange file line %q", line)
 	}
 	perm, err := strconv.ParseUint(fields[1], 8, 32)
 	if err != nil {
 		return fmt.Errorf("the host's report has a strange mode in %q", line)
 	}
-	f := File{Mode: fs.FileMode(perm), Owner: fields[2]}
+	f := File{Mode: fs.FileMode(perm), Owner: fields[2], Changed: unixTime(fields[3])}
 	switch fields[0] {
 	case "l":
 		f.Mode |= fs.ModeSymlink
-		f.Digest = fields[3]
+		f.Digest = fields[4]
 	case "d":
 		f.Mode |= fs.ModeDir
 	case "f":
 	default:
 		f.Mode |= fs.ModeIrregular
 	}
-	o.state.Files[fields[4]] = f
+	o.state.Files[fields[5]] = f
 	return nil
 }
 
@@ -153,10 +169,10 @@ func (o *observation) finish() {
 			o.state.Files[p] = f
 		}
 	}
-	for _, p := range o.owned {
-		if f, ok := o.state.Files[p]; ok {
-			f.Owned = true
-			o.state.Files[p] = f
+	if n := len(o.images); n > 0 && o.images[n-1] == "known" { // the runtime has answered
+		o.state.Images = map[string]bool{}
+		for _, ref := range o.images[:n-1] {
+			o.state.Images[ref] = true
 		}
 	}
 	for _, u := range o.units {
@@ -169,10 +185,29 @@ func (o *observation) finish() {
 		}
 		o.state.Units[u["Id"]] = Unit{
 			Enabled: u["UnitFileState"] == "enabled", Active: u["ActiveState"] == "active",
-			Inputs: inputs, State: u["ActiveState"] + "/" + u["SubState"],
+			Inputs: inputs, State: u["ActiveState"] + "/" + u["SubState"], Changed: systemdTime(u["StateChangeTimestamp"]),
 		}
 	}
 	o.state.Facts = o.parseFacts()
+}
+
+// systemdTime reads a time as systemctl prints it in UTC; zero for what is none.
+func systemdTime(text string) time.Time {
+	t, err := time.Parse("Mon 2006-01-02 15:04:05 MST", text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// unixTime reads seconds since 1970, with or without a fraction; zero for what is none.
+func unixTime(text string) time.Time {
+	seconds, _, _ := strings.Cut(text, ".")
+	n, err := strconv.ParseInt(seconds, 10, 64)
+	if err != nil || n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0).UTC()
 }
 
 // capSysResource is CAP_SYS_RESOURCE's bit, linux/capability.h.

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/templates"
@@ -25,13 +28,13 @@ conntrack=1
 resolv=/etc/resolv.conf
 free=1234
 [files]
-f	600	root:root		/etc/kubernetes/pki/ca.key
-l	777	root:root	/bundles/d1/bin/etcd	/opt/slipway/etcd/v1/bin/etcd
-d	755	root:root		/a path	with a tab
+f	600	root:root	1763726580.5		/etc/kubernetes/pki/ca.key
+l	777	root:root	0	/bundles/d1/bin/etcd	/opt/slipway/etcd/v1/bin/etcd
+d	755	root:root	1763726580.5		/a path	with a tab
 [digests]
 abcd  /etc/kubernetes/pki/ca.key
 [owned]
-/opt/slipway/etcd/v1/bin/etcd
+/bundles/d0/bin/etcd	/opt/slipway/etcd/v1/bin/etcd
 /gone
 [units]
 Id=etcd.service
@@ -40,6 +43,7 @@ ActiveState=active
 SubState=running
 UnitFileState=enabled
 MainPID=17
+StateChangeTimestamp=Fri 2026-11-20 12:03:00 UTC
 
 Id=images.service
 LoadState=loaded
@@ -57,6 +61,12 @@ MainPID=0
 images.service=bbbb
 [sysctls]
 net.ipv4.ip_forward=1
+[modules]
+overlay=1
+br_netfilter=0
+[images]
+slipway.dev/pause:v1
+known
 [end]
 `
 
@@ -74,26 +84,35 @@ func TestParseObservation(t *testing.T) {
 	}
 	files := map[string]File{
 		"/etc/kubernetes/pki/ca.key":    {Mode: 0o600, Owner: "root:root", Digest: "abcd"},
-		"/opt/slipway/etcd/v1/bin/etcd": {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/d1/bin/etcd", Owned: true},
+		"/opt/slipway/etcd/v1/bin/etcd": {Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/d1/bin/etcd"},
 		"/a path\twith a tab":           {Mode: fs.ModeDir | 0o755, Owner: "root:root"},
 	}
 	for p, want := range files {
 		f := got.Files[p]
-		if f.Mode != want.Mode || f.Owner != want.Owner || f.Digest != want.Digest || f.Owned != want.Owned {
+		if f.Mode != want.Mode || f.Owner != want.Owner || f.Digest != want.Digest {
 			t.Errorf("%s is %+v, want %+v", p, f, want)
 		}
 	}
 	if len(got.Files) != len(files) {
 		t.Errorf("files are %v", got.Files)
 	}
+	if changed := got.Files["/etc/kubernetes/pki/ca.key"].Changed; changed.Unix() != 1763726580 || !got.Files["/opt/slipway/etcd/v1/bin/etcd"].Changed.IsZero() {
+		t.Errorf("the key changed at %v", changed)
+	}
+	if diff := cmp.Diff(map[string]string{"/opt/slipway/etcd/v1/bin/etcd": "/bundles/d0/bin/etcd", "/gone": ""}, got.Owned); diff != "" {
+		t.Errorf("owned (-want +got):\n%s", diff)
+	}
 	units := map[string]Unit{
-		"etcd.service":   {Enabled: true, Active: true, Inputs: "aaaa", State: "active/running"},
+		"etcd.service": {
+			Enabled: true, Active: true, Inputs: "aaaa", State: "active/running", Changed: time.Date(2026, 11, 20, 12, 3, 0, 0, time.UTC),
+		},
 		"images.service": {Active: true, Inputs: "bbbb", State: "active/exited"},
 	}
-	for name, want := range units {
-		if got.Units[name] != want {
-			t.Errorf("%s is %+v, want %+v", name, got.Units[name], want)
-		}
+	if diff := cmp.Diff(units, got.Units); diff != "" {
+		t.Errorf("units (-want +got):\n%s", diff)
+	}
+	if !got.Modules["overlay"] || got.Modules["br_netfilter"] || len(got.Modules) != 2 || !got.Images["slipway.dev/pause:v1"] || len(got.Images) != 1 {
+		t.Errorf("modules are %v, images %v", got.Modules, got.Images)
 	}
 	if len(got.Units) != len(units) || got.Sysctls["net.ipv4.ip_forward"] != "1" {
 		t.Errorf("units are %v, sysctls %v", got.Units, got.Sysctls)
@@ -130,7 +149,7 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", "SYSCTLS=kernel.ostype\n"+templates.ObserveScript())
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "SYSCTLS=kernel.ostype\nMODULES=none_of_that_name\n"+templates.ObserveScript())
 	cmd.Stdin = strings.NewReader(file + "\n" + filepath.Join(dir, "link") + "\n" + filepath.Join(dir, "missing") + "\n")
 	out, err := cmd.Output()
 	if err != nil {
@@ -146,7 +165,7 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if f := state.Files[filepath.Join(dir, "link")]; f.Mode.Type() != fs.ModeSymlink || f.Digest != "target" {
 		t.Errorf("the link is %+v", f)
 	}
-	if len(state.Files) != 2 || state.Sysctls["kernel.ostype"] != "Linux" || state.Facts.Kernel == "" {
+	if len(state.Files) != 2 || len(state.Modules) != 0 || state.Sysctls["kernel.ostype"] != "Linux" || state.Facts.Kernel == "" {
 		t.Errorf("the state is %+v", state)
 	}
 }

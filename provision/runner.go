@@ -5,28 +5,75 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/client-go/rest"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/etcd"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
-	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/templates"
 )
 
-// Runner binds the steps of a schedule to hosts and to the API. It implements Actions.
+// Runner observes a cluster, and binds the steps of a schedule to its hosts and its API.
 type Runner struct {
-	Input             Input
+	Input Input
+	// Before explains changes; it may be empty.
+	Before            Before
 	Desired, Observed State
-	Changes           []Change
-	Hosts             map[string]host.Host
+	// Objects in the API that differ.
+	Objects []kube.Change
+	Hosts   map[string]host.Host
 	// API of the cluster, through any API server that is ready.
 	API *kube.Client
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
+}
+
+// doTable says how each verb is carried out.
+var doTable = map[Verb]func(*Runner, context.Context, Step) error{
+	Install:        (*Runner).install,
+	Apply:          (*Runner).apply,
+	StartLate:      (*Runner).install,
+	AwaitUnits:     (*Runner).awaitUnits,
+	ProveSpare:     (*Runner).proveSpare,
+	AwaitEtcd:      (*Runner).awaitEtcd,
+	AwaitAPI:       (*Runner).awaitAPI,
+	ApplyManifests: (*Runner).applyManifests,
+	EnsureNode:     (*Runner).ensureNode,
+	Seal:           (*Runner).seal,
+}
+
+// Bind makes of a schedule what plan.Run can run. Every step is bounded by gateTimeout. When the run is cancelled, a
+// step that only waits ends at once; one that changes something has finishTime to come to its end.
+func (r *Runner) Bind(steps []Step) plan.Plan {
+	var p plan.Plan
+	for _, s := range steps {
+		p.Steps = append(p.Steps, plan.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+			defer cancel()
+			if !s.Gate() && s.Verb != EnsureNode { // which is waiting, nearly all of the time
+				var done func()
+				ctx, done = finishing(ctx)
+				defer done()
+			}
+			return doTable[s.Verb](r, ctx, s)
+		}})
+	}
+	return p
+}
+
+// finishing gives a context that outlives ctx by finishTime.
+func finishing(ctx context.Context) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(finishTime, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() { stop(); cancel(nil) }
 }
 
 // apiClient speaks to the cluster's API as its super admin, through the balancer of the first control plane that can
@@ -64,30 +111,17 @@ func (r *Runner) report(host, what string) {
 	}
 }
 
-// Install implements Actions.
-func (r *Runner) Install(ctx context.Context, name string) error { return r.converge(ctx, name, true) }
+// install gives systemd its orders, and leaves it to a gate to wait.
+func (r *Runner) install(ctx context.Context, s Step) error { return r.converge(ctx, s, true) }
 
-// Change implements Actions.
-func (r *Runner) Change(ctx context.Context, name string) error { return r.converge(ctx, name, false) }
+func (r *Runner) apply(ctx context.Context, s Step) error { return r.converge(ctx, s, false) }
 
-func (r *Runner) converge(ctx context.Context, name string, first bool) error {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	changes := slices.DeleteFunc(slices.Clone(r.Changes), func(c Change) bool { return c.Host != name })
-	return converge(ctx, r.Hosts[name], r.Desired.Hosts[name], r.Observed.Hosts[name], changes, first)
+func (r *Runner) converge(ctx context.Context, s Step, first bool) error {
+	return converge(ctx, r.Hosts[s.Host], r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host], s.Changes, first)
 }
 
-// StartLate implements Actions.
-func (r *Runner) StartLate(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	return startLate(ctx, r.Hosts[name], r.Desired.Hosts[name].Units)
-}
-
-// UnitsUp implements Actions.
-func (r *Runner) UnitsUp(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
+func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
+	name := s.Host
 	units := r.Desired.Hosts[name].Units
 	if err := unitsUp(ctx, r.Hosts[name], units); err != nil {
 		return err
@@ -105,82 +139,81 @@ func (r *Runner) UnitsUp(ctx context.Context, name string) error {
 		if _, ok := units[row.name]; !ok || row.health == "" {
 			continue
 		}
-		if err := waitHealthy(ctx, client, row.health); err != nil {
-			return fmt.Errorf("%s on %s: %w\n%s", row.name, name, err, r.journal(ctx, name, row.name))
+		ask := func(ctx context.Context) error { return healthy(ctx, client, row.health) }
+		if err := waitFor(ctx, row.name+" on "+name+" is not healthy", ask); err != nil {
+			return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, row.name))
 		}
 	}
 	return nil
 }
 
-// APIReady implements Actions.
-func (r *Runner) APIReady(ctx context.Context) error {
-	wait, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	err := r.API.Ready(wait)
-	if err == nil || ctx.Err() != nil {
+func (r *Runner) awaitAPI(ctx context.Context, _ Step) error {
+	err := waitFor(ctx, "the API is not ready", r.API.Ready)
+	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
 	}
 	first := r.Input.controlPlanes()[0].Name
-	return fmt.Errorf("wait for the API: %w\n%s", err, r.journal(ctx, first, "etcd", "kube-apiserver"))
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, first, "etcd", "kube-apiserver"))
 }
 
-// ServerReady implements Actions.
-func (r *Runner) ServerReady(ctx context.Context, name string) error {
-	dialer, ok := r.Hosts[name].(host.Dialer)
-	if !ok {
-		return fmt.Errorf("%s: cannot reach its network", name)
-	}
-	client, err := kube.New(apiConfig(r.Input.PKI, apiPort, dialer))
-	if err != nil {
-		return err
-	}
-	wait, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	if err := client.Ready(wait); err != nil {
-		return fmt.Errorf("wait for the API server of %s: %w\n%s", name, err, r.journal(ctx, name, "etcd", "kube-apiserver"))
-	}
-	return nil
-}
-
-// Manifests implements Actions.
-func (r *Runner) Manifests(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
+func (r *Runner) applyManifests(ctx context.Context, _ Step) error {
 	text, err := Manifests(r.Input)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = r.API.Apply(ctx, text)
 	}
-	_, err = r.API.Apply(ctx, text)
 	return err
 }
 
-// NodeReady implements Actions.
-func (r *Runner) NodeReady(ctx context.Context, name string) error {
-	wait, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	for _, settings := range NodeSettings(r.Input, name) {
-		if err := r.API.EnsureNode(wait, settings, func(condition string) { r.report(name, condition) }); err != nil {
-			return r.explain(ctx, name, err)
-		}
-	}
-	return nil
-}
-
-func (r *Runner) explain(ctx context.Context, name string, err error) error {
-	if ctx.Err() != nil {
+func (r *Runner) ensureNode(ctx context.Context, s Step) error {
+	err := r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
+	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
 	}
-	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, "kubelet", "containerd"))
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, s.Host, "kubelet", "containerd"))
 }
 
-// Seal implements Actions.
-func (r *Runner) Seal(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
-	defer cancel()
-	if r.Observed.Hosts[name].Facts.Initialized {
-		return nil
+// proveSpare asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
+// nothing to keep, and one whose own member is down loses nothing by its restart.
+func (r *Runner) proveSpare(ctx context.Context, s Step) error {
+	client, err := etcdClientOf(r.Input, r.Hosts)
+	if err != nil {
+		return err
 	}
-	return r.Hosts[name].Write(ctx, []host.File{hostFile(initializedFile, r.Desired.Hosts[name].Files[initializedFile])})
+	return waitFor(ctx, "etcd cannot spare the member of "+s.Host, func(ctx context.Context) error {
+		members, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return etcd.Spares(members, s.Host)
+	})
+}
+
+// awaitEtcd waits until the member of a host answers linearizable reads: it is caught up, and a majority works.
+func (r *Runner) awaitEtcd(ctx context.Context, s Step) error {
+	client, err := etcdClientOf(r.Input, r.Hosts)
+	if err != nil {
+		return err
+	}
+	err = waitFor(ctx, "the member of etcd on "+s.Host+" is not healthy", func(ctx context.Context) error {
+		members, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if m.Name == s.Host {
+				return m.Err
+			}
+		}
+		return errors.New("it is not a member")
+	})
+	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, s.Host, "etcd"))
+}
+
+func (r *Runner) seal(ctx context.Context, s Step) error {
+	return r.Hosts[s.Host].Write(ctx, []host.File{hostFile(initializedFile, r.Desired.Hosts[s.Host].Files[initializedFile])})
 }
 
 // journal gives the last words of units, for an error's text. What cannot be read is said in its place.
@@ -214,31 +247,4 @@ func Manifests(in Input) ([]byte, error) {
 		Image: in.Artifacts["image/coredns"].Image, Replicas: min(2, len(in.Machines)),
 		Forward: forward, Flannel: network.Plugin == "flannel",
 	}.Render()
-}
-
-// NodeSettings are the labels and taints of nodes, which a kubelet may not give itself (KEP-279, NodeRestriction).
-func NodeSettings(in Input, names ...string) []kube.NodeSettings {
-	wanted := map[string]bool{}
-	for _, n := range names {
-		wanted[n] = true
-	}
-	var settings []kube.NodeSettings
-	for _, n := range in.Cluster.Nodes() {
-		if !wanted[n.Name] {
-			continue
-		}
-		s := kube.NodeSettings{Name: n.Name, Labels: map[string]string{}}
-		for k, v := range n.Labels {
-			s.Labels[k] = v
-		}
-		if n.Role == spec.ControlPlane {
-			s.Labels["node-role.kubernetes.io/control-plane"] = ""
-			s.Labels["node.kubernetes.io/exclude-from-external-load-balancers"] = ""
-		}
-		for _, t := range (node{Node: n}).taints() {
-			s.Taints = append(s.Taints, kube.Taint(t))
-		}
-		settings = append(settings, s)
-	}
-	return settings
 }

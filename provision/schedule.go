@@ -1,75 +1,52 @@
 package provision
 
 import (
-	"context"
+	"cmp"
+	"slices"
 
-	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Actions are what steps do. Schedule only orders them; Runner binds them to hosts and to the API.
-type Actions interface {
-	// Install makes a host that was never up equal to its desired state, but for the units that need the API.
-	Install(ctx context.Context, host string) error
-	// StartLate starts those.
-	StartLate(ctx context.Context, host string) error
-	// Change makes a host of a living cluster equal to its desired state and returns when its units are up.
-	Change(ctx context.Context, host string) error
-	// UnitsUp waits until all units of a host are active.
-	UnitsUp(ctx context.Context, host string) error
-	// APIReady waits until the API answers, whichever server it is.
-	APIReady(ctx context.Context) error
-	// ServerReady waits until the API server of one control plane says that it is ready.
-	ServerReady(ctx context.Context, host string) error
-	// Manifests applies the objects that every cluster gets.
-	Manifests(ctx context.Context) error
-	// NodeReady waits for a node, gives it its labels and taints, and waits until it is Ready.
-	NodeReady(ctx context.Context, node string) error
-	// Seal records on a control plane that the cluster has been up.
-	Seal(ctx context.Context, host string) error
-}
-
-// Schedule orders what has to be done. A cluster that has never been up comes up everywhere at once: etcd's members
-// need each other, and nobody can be disturbed. On a living one the control planes follow one another, each behind a
-// gate, and the workers come last.
-func Schedule(s Situation, do Actions) plan.Plan {
-	p := planner{Situation: s, do: do, changed: map[string]bool{}, pending: map[string]bool{}}
+// Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
+// other, and nobody can be disturbed. On a living one the control planes follow one another, each between gates; then
+// come the workers, in batches. It is pure, and steps are only for what has to be done: a gate stands where something
+// changed or is not known.
+func Schedule(s Situation) []Step {
+	p := planner{Situation: s, of: map[string][]Change{}}
 	for _, c := range s.Changes {
-		p.changed[c.Host] = true
+		p.of[c.Host] = append(p.of[c.Host], c)
 	}
-	for _, n := range s.Nodes {
-		p.pending[n.Name] = true
+	if len(s.Changes) == 0 && s.Unasked == "" {
+		return nil
 	}
 	if s.Alive {
 		p.living()
 	} else {
 		p.first()
 	}
-	return p.plan
+	return p.steps
 }
 
 type planner struct {
 	Situation
-	do      Actions
-	changed map[string]bool // hosts
-	pending map[string]bool // nodes
-	plan    plan.Plan
+	of    map[string][]Change // by host
+	steps []Step
 }
 
-// Names of the cluster's own steps.
-const (
-	stepAPI       = "cluster: wait for the API"
-	stepManifests = "cluster: apply manifests"
-)
-
-func (p *planner) add(name, host string, deps []string, do func(context.Context) error) string {
-	p.plan.Steps = append(p.plan.Steps, plan.Step{Name: name, Host: host, Deps: deps, Do: do})
-	return name
+// add appends a step after deps, where "" is none, and gives its name.
+func (p *planner) add(verb Verb, host string, deps ...string) string {
+	deps = slices.Compact(slices.DeleteFunc(deps, func(d string) bool { return d == "" }))
+	s := newStep(verb, host, p.of[host], deps)
+	p.steps = append(p.steps, s)
+	return s.Name
 }
 
-// onHost gives a step's function for a host.
-func onHost(do func(context.Context, string) error, host string) func(context.Context) error {
-	return func(ctx context.Context) error { return do(ctx, host) }
+// ifNeeded is add for a step that has no use unless it carries something out; it gives "" where there is none.
+func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
+	if len(newStep(verb, host, p.of[host], nil).Changes) == 0 {
+		return ""
+	}
+	return p.add(verb, host, deps...)
 }
 
 // first brings everything up at once.
@@ -77,49 +54,154 @@ func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
 	for _, m := range p.Machines {
-		step := p.add(m.Name+": install", m.Name, nil, onHost(p.do.Install, m.Name))
-		installs[m.Name] = step
+		installs[m.Name] = p.ifNeeded(Install, m.Name)
 		if m.Role == spec.ControlPlane {
-			servers = append(servers, step)
+			servers = append(servers, installs[m.Name])
 		}
 	}
-	p.add(stepAPI, "", servers, p.do.APIReady)
-	p.add(stepManifests, "", []string{stepAPI}, p.do.Manifests)
+	api := p.add(AwaitAPI, "", servers...)
+	manifests := p.ifUnknown(ApplyManifests, "", api)
 	for _, m := range p.Machines {
-		p.add(m.Name+": wait for the node", m.Name, []string{stepAPI, installs[m.Name]}, onHost(p.do.NodeReady, m.Name))
-		late := p.add(m.Name+": start what needs the API", m.Name, []string{stepManifests, installs[m.Name]}, onHost(p.do.StartLate, m.Name))
-		p.add(m.Name+": wait for the units", m.Name, []string{late}, onHost(p.do.UnitsUp, m.Name))
+		install := installs[m.Name]
 		if m.Role == spec.ControlPlane {
-			p.add(m.Name+": record that the cluster is up", m.Name, []string{stepAPI}, onHost(p.do.Seal, m.Name))
+			p.ifNeeded(AwaitEtcd, m.Name, api)
+			p.ifNeeded(Seal, m.Name, api)
+			install = "" // the API was waited for, which waited for it
 		}
+		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
+		if last := cmp.Or(late, installs[m.Name]); last != "" {
+			p.add(AwaitUnits, m.Name, last)
+		} else {
+			p.ifNeeded(AwaitUnits, m.Name)
+		}
+		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
+}
+
+// ifUnknown is ifNeeded, but for what the API was not asked about: there the step finds out.
+func (p *planner) ifUnknown(verb Verb, host string, deps ...string) string {
+	if p.Unasked != "" {
+		return p.add(verb, host, deps...)
+	}
+	return p.ifNeeded(verb, host, deps...)
 }
 
 // living changes one control plane after another, then the workers.
 func (p *planner) living() {
-	var gate []string // what the next control plane waits for
+	var controlPlanes, workers []spec.Machine
 	for _, m := range p.Machines {
-		if m.Role != spec.ControlPlane || !p.changed[m.Name] {
-			continue
+		if m.Role == spec.ControlPlane {
+			controlPlanes = append(controlPlanes, m)
+		} else {
+			workers = append(workers, m)
 		}
-		change := p.add(m.Name+": change", m.Name, gate, onHost(p.do.Change, m.Name))
-		units := p.add(m.Name+": wait for the units", m.Name, []string{change}, onHost(p.do.UnitsUp, m.Name))
-		server := p.add(m.Name+": wait for its API server", m.Name, []string{units}, onHost(p.do.ServerReady, m.Name))
-		node := p.add(m.Name+": wait for the node", m.Name, []string{server}, onHost(p.do.NodeReady, m.Name))
-		gate = []string{node, p.add(m.Name+": record that the cluster is up", m.Name, []string{server}, onHost(p.do.Seal, m.Name))}
 	}
-	if len(p.Objects) > 0 {
-		api := p.add(stepAPI, "", gate, p.do.APIReady)
-		p.add(stepManifests, "", []string{api}, p.do.Manifests)
+	// Those that do not work come first: there is nothing to lose with them, and the others need them.
+	slices.SortStableFunc(controlPlanes, p.brokenFirst)
+	gate := ""
+	for _, m := range controlPlanes {
+		gate = p.controlPlane(m.Name, gate)
 	}
-	for _, m := range p.Machines {
+	if p.Unasked != "" {
+		gate = p.add(AwaitAPI, "", gate)
+	}
+	p.ifUnknown(ApplyManifests, "", gate)
+	if p.Unasked != "" { // their nodes could not be asked about
+		for _, m := range controlPlanes {
+			if !p.stands(EnsureNode, m.Name) {
+				p.add(EnsureNode, m.Name, gate)
+			}
+		}
+	}
+	p.workers(workers, gate)
+}
+
+// stands says whether there is such a step already.
+func (p *planner) stands(verb Verb, host string) bool {
+	return slices.ContainsFunc(p.steps, func(s Step) bool { return s.Verb == verb && s.Host == host })
+}
+
+// controlPlane adds the steps of one control plane of a living cluster after gate, and gives the gate for the next.
+func (p *planner) controlPlane(name, gate string) string {
+	if !p.hasChanges(name) {
+		return gate
+	}
+	if p.carries(Apply, name) {
+		gate = p.add(ProveSpare, name, gate)
+		gate = p.add(Apply, name, gate)
+	}
+	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) {
+		gate = p.add(AwaitUnits, name, gate)
+		gate = p.add(AwaitEtcd, name, gate)
+	}
+	gate = cmp.Or(p.ifNeeded(Seal, name, gate), gate)
+	return p.add(EnsureNode, name, gate)
+}
+
+// workers adds the steps of all workers after gate: those that are only now joining all at once, the others of every
+// pool in batches, so that never more of them are disturbed than the pool allows, with those that are not Ready first.
+func (p *planner) workers(workers []spec.Machine, gate string) {
+	pools := map[string][]spec.Machine{}
+	var order []string
+	for _, m := range workers {
 		switch {
-		case m.Role == spec.Worker && p.changed[m.Name]:
-			change := p.add(m.Name+": change", m.Name, gate, onHost(p.do.Change, m.Name))
-			units := p.add(m.Name+": wait for the units", m.Name, []string{change}, onHost(p.do.UnitsUp, m.Name))
-			p.add(m.Name+": wait for the node", m.Name, []string{units}, onHost(p.do.NodeReady, m.Name))
-		case !p.changed[m.Name] && p.pending[m.Name]:
-			p.add(m.Name+": wait for the node", m.Name, gate, onHost(p.do.NodeReady, m.Name))
+		case !p.hasChanges(m.Name) && p.Unasked == "":
+		case p.joining(m.Name):
+			p.worker(m.Name, []string{gate})
+		default:
+			if pools[m.Pool] == nil {
+				order = append(order, m.Pool)
+			}
+			pools[m.Pool] = append(pools[m.Pool], m)
 		}
 	}
+	for _, pool := range order {
+		slices.SortStableFunc(pools[pool], p.brokenFirst)
+		before := []string{gate}
+		for batch := range slices.Chunk(pools[pool], max(1, p.MaxUnavailable[pool])) {
+			var gates []string
+			for _, m := range batch {
+				gates = append(gates, p.worker(m.Name, before))
+			}
+			before = gates
+		}
+	}
+}
+
+func (p *planner) worker(name string, deps []string) string {
+	if p.carries(Apply, name) {
+		deps = []string{p.add(Apply, name, deps...)}
+	}
+	if p.carries(Apply, name) || p.carries(AwaitUnits, name) {
+		deps = []string{p.add(AwaitUnits, name, deps...)}
+	}
+	return p.add(EnsureNode, name, deps...)
+}
+
+func (p *planner) carries(verb Verb, host string) bool {
+	return len(newStep(verb, host, p.of[host], nil).Changes) > 0
+}
+
+func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
+
+// joining is a node that the API does not know: nobody can be running on it.
+func (p *planner) joining(name string) bool {
+	return slices.ContainsFunc(p.of[name], func(c Change) bool { return c.Kind == NodeChange && c.Action == Create })
+}
+
+// broken is a node that is not Ready, a member that is not healthy, or a host whose units do not all run.
+func (p *planner) broken(name string) bool {
+	return slices.ContainsFunc(p.of[name], func(c Change) bool {
+		return c.Kind == NodeChange || c.Kind == MemberChange || c.Kind == UnitChange && c.Action != Restart && c.Action != Delete
+	})
+}
+
+func (p *planner) brokenFirst(a, b spec.Machine) int {
+	switch x, y := p.broken(a.Name), p.broken(b.Name); {
+	case x && !y:
+		return -1
+	case y && !x:
+		return 1
+	}
+	return 0
 }

@@ -1,47 +1,21 @@
 package provision
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
-
-// recorder implements Actions and writes down when each began and ended.
-type recorder struct {
-	mu  sync.Mutex
-	log []string
-}
-
-func (r *recorder) do(what string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log = append(r.log, what)
-	return nil
-}
-
-func (r *recorder) Install(_ context.Context, h string) error     { return r.do("install " + h) }
-func (r *recorder) StartLate(_ context.Context, h string) error   { return r.do("late " + h) }
-func (r *recorder) Change(_ context.Context, h string) error      { return r.do("change " + h) }
-func (r *recorder) UnitsUp(_ context.Context, h string) error     { return r.do("units " + h) }
-func (r *recorder) APIReady(context.Context) error                { return r.do("api") }
-func (r *recorder) ServerReady(_ context.Context, h string) error { return r.do("server " + h) }
-func (r *recorder) Manifests(context.Context) error               { return r.do("manifests") }
-func (r *recorder) NodeReady(_ context.Context, n string) error   { return r.do("node " + n) }
-func (r *recorder) Seal(_ context.Context, h string) error        { return r.do("seal " + h) }
 
 func machines(cps, workers int) []spec.Machine {
 	var all []spec.Machine
 	for i := range cps {
-		all = append(all, spec.Machine{Name: fmt.Sprintf("cp-%d", i+1), Role: spec.ControlPlane})
+		all = append(all, spec.Machine{Name: fmt.Sprintf("cp-%d", i+1), Pool: "cp", Role: spec.ControlPlane})
 	}
 	for i := range workers {
-		all = append(all, spec.Machine{Name: fmt.Sprintf("w-%d", i+1), Role: spec.Worker})
+		all = append(all, spec.Machine{Name: fmt.Sprintf("w-%d", i+1), Pool: "w", Role: spec.Worker})
 	}
 	return all
 }
@@ -54,93 +28,138 @@ func changed(names ...string) []Change {
 	return changes
 }
 
-// run carries a schedule out with one worker, so that the order is the schedule's.
-func runSchedule(t *testing.T, s Situation) []string {
-	t.Helper()
-	r := &recorder{}
-	if err := plan.Run(t.Context(), Schedule(s, r), 1, func(plan.Event) {}); err != nil {
-		t.Fatal(err)
+// listed writes a schedule as a person would check it: a line a step, with what it waits for.
+func listed(steps []Step) string {
+	var b strings.Builder
+	for _, s := range steps {
+		b.WriteString(s.Name)
+		if len(s.Deps) > 0 {
+			b.WriteString(" <- " + strings.Join(s.Deps, ", "))
+		}
+		b.WriteString("\n")
 	}
-	return r.log
+	return b.String()
 }
 
-func TestScheduleLivingClusterIsRolling(t *testing.T) {
-	got := runSchedule(t, Situation{Machines: machines(3, 2), Alive: true, Objects: []string{"x"}, Changes: changed("cp-1", "cp-3", "w-2"), Nodes: []NodeChange{{"w-1", "x"}}})
-	want := `change cp-1
-units cp-1
-server cp-1
-node cp-1
-seal cp-1
-change cp-3
-units cp-3
-server cp-3
-node cp-3
-seal cp-3
-api
-manifests
-node w-1
-change w-2
-units w-2
-node w-2`
-	if strings.Join(got, "\n") != want {
-		t.Errorf("got:\n%s", strings.Join(got, "\n"))
+func TestScheduleOfALivingClusterIsRolling(t *testing.T) {
+	changes := append(changed("cp-1", "cp-3", "w-2"),
+		Change{Host: "w-1", Kind: LabelChange, Name: "tier", Action: Create},
+		Change{Host: "cp-3", Kind: MemberChange, Name: "cp-3", Action: Update},
+		Change{Kind: ObjectChange, Name: "Deployment kube-system/coredns", Action: Update})
+	const want = `cp-3: prove that etcd can spare it
+cp-3: apply changes <- cp-3: prove that etcd can spare it
+cp-3: wait for the units <- cp-3: apply changes
+cp-3: wait for etcd <- cp-3: wait for the units
+cp-3: wait for the node <- cp-3: wait for etcd
+cp-1: prove that etcd can spare it <- cp-3: wait for the node
+cp-1: apply changes <- cp-1: prove that etcd can spare it
+cp-1: wait for the units <- cp-1: apply changes
+cp-1: wait for etcd <- cp-1: wait for the units
+cp-1: wait for the node <- cp-1: wait for etcd
+cluster: apply manifests <- cp-1: wait for the node
+w-1: wait for the node <- cp-1: wait for the node
+w-2: apply changes <- w-1: wait for the node
+w-2: wait for the units <- w-2: apply changes
+w-2: wait for the node <- w-2: wait for the units
+`
+	if got := listed(Schedule(Situation{Machines: machines(3, 2), Alive: true, Changes: changes})); got != want {
+		t.Errorf("got:\n%s", got)
 	}
 }
 
-func TestScheduleNothing(t *testing.T) {
-	if got := runSchedule(t, Situation{Machines: machines(3, 1), Alive: true}); len(got) != 0 {
-		t.Errorf("nothing to do gives %v", got)
+func TestScheduleOfWorkersInBatches(t *testing.T) {
+	all := machines(1, 6)
+	changes := append(changed("w-1", "w-2", "w-3", "w-4", "w-5", "w-6"),
+		Change{Host: "w-4", Kind: NodeChange, Name: "w-4", Action: Update, Reason: "NotReady"},
+		Change{Host: "w-6", Kind: NodeChange, Name: "w-6", Action: Create, Reason: "is not registered"})
+	steps := Schedule(Situation{Machines: all, Alive: true, Changes: changes, MaxUnavailable: map[string]int{"w": 2}})
+	after := map[string][]string{}
+	for _, s := range steps {
+		if s.Verb == Apply {
+			after[s.Host] = s.Deps
+		}
 	}
-}
-
-// Whatever changes on a living cluster, no two control planes are ever between their change and their gate at once.
-func TestScheduleNeverDisturbsTwoControlPlanes(t *testing.T) {
-	for mask := range 1 << 5 {
-		all := machines(5, 2)
+	end := func(hosts ...string) []string {
 		var names []string
-		for i := range 5 {
-			if mask>>i&1 == 1 {
-				names = append(names, all[i].Name)
-			}
+		for _, h := range hosts {
+			names = append(names, h+": wait for the node")
 		}
-		p := Schedule(Situation{Machines: all, Alive: true, Changes: changed(append(names, "w-1")...)}, &recorder{})
-		if err := p.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		for i := 1; i < len(names); i++ {
-			if !reaches(p, names[i]+": change", names[i-1]+": wait for the node") {
-				t.Errorf("%v: the change of %s does not wait for the gate of %s", names, names[i], names[i-1])
-			}
-		}
-		if len(names) > 0 && !reaches(p, "w-1: change", names[len(names)-1]+": wait for the node") {
-			t.Errorf("%v: workers do not wait for the control planes", names)
+		return names
+	}
+	// w-6 joins, and disturbs nobody; w-4 is not Ready, and comes first.
+	for host, want := range map[string][]string{
+		"w-6": nil, "w-4": nil, "w-1": nil, "w-2": end("w-4", "w-1"), "w-3": end("w-4", "w-1"), "w-5": end("w-2", "w-3"),
+	} {
+		if !slices.Equal(after[host], want) {
+			t.Errorf("%s waits for %q, want %q", host, after[host], want)
 		}
 	}
 }
 
-// reaches says whether step depends, at any distance, on target.
-func reaches(p plan.Plan, step, target string) bool {
-	i := slices.IndexFunc(p.Steps, func(s plan.Step) bool { return s.Name == step })
-	return i >= 0 && slices.ContainsFunc(p.Steps[i].Deps, func(d string) bool { return d == target || reaches(p, d, target) })
+func TestScheduleOfNothing(t *testing.T) {
+	for _, alive := range []bool{true, false} {
+		if got := Schedule(Situation{Machines: machines(3, 1), Alive: alive}); len(got) != 0 {
+			t.Errorf("nothing to do gives %v", got)
+		}
+	}
 }
 
-func TestScheduleFirstStartIsParallel(t *testing.T) {
-	p := Schedule(Situation{Machines: machines(3, 1)}, &recorder{})
-	if err := p.Validate(); err != nil {
-		t.Fatal(err)
+func TestScheduleOfAFirstStartIsParallel(t *testing.T) {
+	in := input(t)
+	s := Situation{Machines: in.Machines, Changes: Diff(desired(t, in), State{}), Unasked: "no API server runs"}
+	const want = `demo-cp-1: install
+demo-cp-2: install
+demo-cp-3: install
+demo-worker-1: install
+cluster: wait for the API <- demo-cp-1: install, demo-cp-2: install, demo-cp-3: install
+cluster: apply manifests <- cluster: wait for the API
+demo-cp-1: record that the cluster is up <- cluster: wait for the API
+demo-cp-1: start what needs the API <- cluster: apply manifests
+demo-cp-1: wait for the units <- demo-cp-1: start what needs the API
+demo-cp-1: wait for the node <- cluster: wait for the API
+`
+	if got := listed(Schedule(s)); !strings.HasPrefix(got, want) {
+		t.Errorf("got:\n%s", got)
 	}
-	free := 0
-	for _, s := range p.Steps {
-		if len(s.Deps) == 0 {
-			free++
-		}
+	if got := listed(Schedule(s)); !strings.Contains(got, "demo-worker-1: wait for the node <- cluster: wait for the API, demo-worker-1: install\n") {
+		t.Errorf("a worker's node is waited for before it is installed:\n%s", got)
 	}
-	if free != 4 {
-		t.Errorf("%d steps may start at once, want the 4 installs", free)
+}
+
+// What was killed after the installs goes on with the rest, and installs nothing again.
+func TestScheduleGoesOnWithAFirstStart(t *testing.T) {
+	s := Situation{Machines: machines(1, 1), Unasked: "no API server answers", Changes: []Change{
+		{Host: "cp-1", Kind: FileChange, Name: initializedFile, Action: Create},
+		{Host: "cp-1", Kind: UnitChange, Name: "kube-apiserver.service", Action: Await},
+		{Host: "cp-1", Kind: UnitChange, Name: "kube-proxy.service", Action: Update},
+	}}
+	const want = `cluster: wait for the API
+cluster: apply manifests <- cluster: wait for the API
+cp-1: record that the cluster is up <- cluster: wait for the API
+cp-1: start what needs the API <- cluster: apply manifests
+cp-1: wait for the units <- cp-1: start what needs the API
+cp-1: wait for the node <- cluster: wait for the API
+w-1: wait for the node <- cluster: wait for the API
+`
+	if got := listed(Schedule(s)); got != want {
+		t.Errorf("got:\n%s", got)
 	}
-	for _, name := range []string{"cp-1", "cp-2", "cp-3"} {
-		if !reaches(p, name+": record that the cluster is up", stepAPI) {
-			t.Errorf("%s is sealed before the API answered", name)
-		}
+}
+
+func TestOnly(t *testing.T) {
+	s := Situation{Machines: machines(3, 2), Alive: true, Changes: append(changed("cp-1", "w-1", "w-2"), Change{Kind: ObjectChange, Name: "x"})}
+	some, leftOut, err := s.Only([]string{"w-1"})
+	if err != nil || len(some.Changes) != 1 || some.Changes[0].Host != "w-1" || len(leftOut) != 3 {
+		t.Errorf("left are %v, left out are %v, error %v", some.Changes, leftOut, err)
+	}
+	if _, _, err := s.Only([]string{"w-9"}); err == nil || !strings.Contains(err.Error(), "no such node; it has cp-1, cp-2") {
+		t.Errorf("an unknown node: %v", err)
+	}
+	s.Alive = false
+	if _, _, err := s.Only([]string{"cp-1", "cp-2"}); err == nil || !strings.Contains(err.Error(), "leaves out cp-3") {
+		t.Errorf("a first start without a control plane: %v", err)
+	}
+	if _, _, err := s.Only([]string{"cp-1", "cp-2", "cp-3"}); err != nil {
+		t.Errorf("a first start without workers: %v", err)
 	}
 }

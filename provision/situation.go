@@ -2,9 +2,17 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/etcd"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -14,16 +22,13 @@ type Situation struct {
 	Machines []spec.Machine
 	// Alive says that the cluster has been up and has its quorum: control planes are touched one at a time.
 	Alive bool
-	// Changes that Diff found on the hosts.
+	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
-	// Objects in the API that differ from what they should be, or one entry that says why they could not be compared.
-	Objects []string
-	// Nodes that are not Ready or lack labels or taints.
-	Nodes []NodeChange
+	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
+	Unasked string
+	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
+	MaxUnavailable map[string]int
 }
-
-// NodeChange is a node that has to be waited for, labelled or tainted.
-type NodeChange struct{ Name, Reason string }
 
 // Describe gives every difference as a line; none means that the cluster is as it should be.
 func (s Situation) Describe() []string {
@@ -31,19 +36,52 @@ func (s Situation) Describe() []string {
 	for _, c := range s.Changes {
 		lines = append(lines, c.String())
 	}
-	for _, o := range s.Objects {
-		lines = append(lines, "cluster: "+o)
-	}
-	for _, n := range s.Nodes {
-		lines = append(lines, "node "+n.Name+": "+n.Reason)
+	if s.Unasked != "" {
+		lines = append(lines, "cluster: the API could not be asked: "+s.Unasked)
 	}
 	return lines
 }
 
-// Situation observes the hosts, one round trip each, then asks the API what differs there. It fails where a host could
-// not be read and where going on would do harm; it changes nothing but r.
+// Only leaves the changes of some hosts, and gives those that are left out. It is an error where the schedule could
+// not hold then: a cluster that is not up needs all its control planes.
+func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
+	some = s
+	some.Changes, some.Machines = nil, nil
+	for _, name := range hosts {
+		if !slices.ContainsFunc(s.Machines, func(m spec.Machine) bool { return m.Name == name }) {
+			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, names(s.Machines))
+		}
+	}
+	for _, c := range s.Changes {
+		if slices.Contains(hosts, c.Host) {
+			some.Changes = append(some.Changes, c)
+		} else {
+			leftOut = append(leftOut, c)
+		}
+	}
+	for _, m := range s.Machines {
+		switch {
+		case slices.Contains(hosts, m.Name):
+			some.Machines = append(some.Machines, m)
+		case m.Role == spec.ControlPlane && !s.Alive:
+			return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", m.Name)
+		}
+	}
+	return some, leftOut, nil
+}
+
+func names(machines []spec.Machine) string {
+	var all []string
+	for _, m := range machines {
+		all = append(all, m.Name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// Situation observes the hosts, one round trip each, then asks the API and etcd what they know. It fails where a host
+// could not be read and where going on would do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
-	r.Hosts = hosts
+	r.Hosts, r.Objects = hosts, nil
 	paths, err := Desired(r.Input) // which files there are does not depend on facts; what is in them does
 	if err != nil {
 		return Situation{}, err
@@ -51,57 +89,119 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if r.Observed, err = Observe(ctx, hosts, paths); err != nil {
 		return Situation{}, err
 	}
-	if err := Refuse(r.Input, r.Observed); err != nil {
-		return Situation{}, err
-	}
 	r.Input.Facts = map[string]Facts{}
 	for name, h := range r.Observed.Hosts {
 		r.Input.Facts[name] = h.Facts
 	}
+	if err := Refuse(r.Input, r.Observed); err != nil {
+		return Situation{}, err
+	}
 	if r.Desired, err = Desired(r.Input); err != nil {
 		return Situation{}, err
 	}
-	if r.API == nil {
-		if r.API, err = apiClient(r.Input, hosts); err != nil {
+	s := Situation{
+		Machines: r.Input.Machines, Alive: Alive(r.Input.Machines, r.Observed),
+		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
+	}
+	if r.API, err = apiClient(r.Input, hosts); err != nil {
+		return Situation{}, err
+	}
+	if serves(r.Observed) {
+		if s.Unasked, err = r.observeCluster(ctx); err != nil {
 			return Situation{}, err
 		}
 	}
-	r.Changes = Diff(r.Desired, r.Observed)
-	s := Situation{Machines: r.Input.Machines, Changes: r.Changes, Alive: Alive(r.Input.Machines, r.Observed)}
-	if !s.Alive {
-		s.Objects = []string{"the cluster has never been up, or has lost its quorum"}
-		return s, nil
+	if err := RefuseMembers(r.Desired, r.Observed); err != nil {
+		return Situation{}, err
 	}
-	return s, r.compareAPI(ctx, &s)
+	s.Changes = Diff(r.Desired, r.Observed)
+	for _, o := range r.Objects {
+		s.Changes = append(s.Changes, objectChange(o))
+	}
+	Explain(s.Changes, r.Causes())
+	return s, nil
 }
 
-// compareAPI fills in what differs in the API. An API that does not answer is itself a difference, not an error.
-func (r *Runner) compareAPI(ctx context.Context, s *Situation) error {
+// serves says whether an API server runs anywhere.
+func serves(observed State) bool {
+	for _, h := range observed.Hosts {
+		if h.Units["kube-apiserver.service"].Active {
+			return true
+		}
+	}
+	return false
+}
+
+// observeCluster asks the API and etcd, side by side. That the API does not answer is not an error but an answer.
+func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error) {
 	text, err := Manifests(r.Input)
 	if err != nil {
-		return err
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
-	objects, err := r.API.Diff(ctx, text)
+	var objectsErr, nodesErr error
+	var questions sync.WaitGroup
+	questions.Go(func() { r.Objects, objectsErr = r.API.Diff(ctx, text) })
+	questions.Go(func() { r.Observed.Nodes, nodesErr = r.API.Nodes(ctx) })
+	questions.Go(func() { r.Observed.Members = members(ctx, r.Input, r.Hosts) })
+	questions.Wait()
+	if err := errors.Join(objectsErr, nodesErr); err != nil {
+		r.Objects, r.Observed.Nodes = nil, nil
+		return err.Error(), nil
+	}
+	return "", nil
+}
+
+// members asks etcd for its members; nil where none answers.
+func members(ctx context.Context, in Input, hosts map[string]host.Host) map[string]Member {
+	client, err := etcdClientOf(in, hosts)
 	if err != nil {
-		s.Objects = []string{"the API could not be asked: " + err.Error()}
+		return nil
 	}
-	for _, o := range objects {
-		s.Objects = append(s.Objects, o.String())
-	}
-	var names []string
-	for _, m := range s.Machines {
-		names = append(names, m.Name)
-	}
-	nodes, err := r.API.DiffNodes(ctx, NodeSettings(r.Input, names...))
+	list, err := client.Status(ctx)
 	if err != nil {
-		s.Objects = append(s.Objects, "the nodes could not be listed: "+err.Error())
+		return nil
 	}
-	for _, n := range nodes {
-		s.Nodes = append(s.Nodes, NodeChange{n.Name, fmt.Sprint(n.Reason)})
+	found := map[string]Member{}
+	for _, m := range list {
+		member := Member{Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ",")}
+		switch {
+		case m.Err != nil:
+			member.Problem = m.Err.Error()
+		case m.Learner:
+			member.Problem = "it is still a learner"
+		}
+		found[m.Name] = member
 	}
-	return nil
+	return found
+}
+
+// etcdClientOf speaks to the members on those control planes that can be reached.
+func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
+	var endpoints []etcd.Endpoint
+	var anyone string
+	for _, m := range in.controlPlanes() {
+		anyone = m.Name // one control plane's client certificate is as good as another's
+		if d, ok := hosts[m.Name].(host.Dialer); ok {
+			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
+		}
+	}
+	cert := in.PKI.Material["etcd/healthcheck-client@"+anyone]
+	return etcd.New(endpoints, in.PKI.Material[certs.EtcdCA].Cert, cert.Cert, cert.Key)
+}
+
+func objectChange(o kube.Change) Change {
+	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift}
+	switch {
+	case o.Missing:
+		c.Action, c.Reason = Create, "is missing"
+	case o.By != "":
+		c.Reason = "changed by " + o.By + at(o.At)
+	default:
+		c.Reason = "differs"
+	}
+	return c
 }
 
 // Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, and most of

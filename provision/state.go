@@ -2,80 +2,109 @@
 // the difference changes and of the changes steps.
 //
 // Desired and observed state are one type, State. Desired, Diff and Schedule are pure; Observe only reads; all effects
-// are in the steps that Schedule binds. Where machines come from is not its business, nor what a person is shown.
+// are in what Runner binds to the steps. Where machines come from is not its business, nor what a person is shown.
 package provision
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"time"
+
+	"slipway.dev/slipway/provision/kube"
 )
 
-// State is what is, or what should be, on every host. What is in the cluster's API is compared by the API server
-// itself (server-side apply, dry run), which knows its defaults better than anybody.
+// State is what is, or what should be: on every host, and of what the cluster's API and etcd know.
+// Objects in the API are not here: the API server compares them itself (server-side apply, dry run), which knows its
+// defaults better than anybody.
 type State struct {
 	// Hosts by node name.
-	Hosts map[string]HostState
+	Hosts map[string]HostState `json:"hosts"`
+	// Nodes in the API, by name. Observed, nil means that the API was not asked or did not answer.
+	Nodes map[string]kube.Node `json:"nodes,omitempty"`
+	// Members of etcd, by name. Observed, nil means that etcd was not asked or did not answer.
+	Members map[string]Member `json:"members,omitempty"`
 }
 
 // HostState is one host's part.
 type HostState struct {
 	// Files by absolute path: regular files, symbolic links and directories.
-	Files map[string]File
+	Files map[string]File `json:"files,omitempty"`
+	// Owned are the paths that slipway once put something at, with the digest of what it put there last; observed only.
+	Owned map[string]string `json:"owned,omitempty"`
 	// Units by name, with their suffix.
-	Units map[string]Unit
-	// Sysctls by dotted name.
-	Sysctls map[string]string
+	Units map[string]Unit `json:"units,omitempty"`
+	// Sysctls by dotted name. Observed, a key that the host lacks is absent.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// Modules of the kernel, and whether they are loaded. Observed, one that the host cannot load is absent.
+	Modules map[string]bool `json:"modules,omitempty"`
+	// Images that the container runtime has, by reference. Observed, nil means that the runtime did not answer.
+	Images map[string]bool `json:"images,omitempty"`
 	// Facts are observed only: desired state is computed from them.
-	Facts Facts
+	Facts Facts `json:"facts"`
 }
 
 // File is a regular file, a symbolic link (Mode&fs.ModeSymlink) or a directory (Mode&fs.ModeDir).
 type File struct {
-	Mode  fs.FileMode
-	Owner string // "user:group"
+	Mode  fs.FileMode `json:"mode"`
+	Owner string      `json:"owner"` // "user:group"
 	// Digest is the hex SHA-256 of the content, or the target of a link; empty for a directory.
-	Digest string
+	Digest string `json:"digest,omitempty"`
 	// Content is set in desired state only.
-	Content []byte
-	// Secret content is never shown, by no command.
-	Secret bool
-	// Owned says that slipway once put the file there; set in observed state only.
-	Owned bool
+	Content []byte `json:"-"`
+	// Secret content is never shown, by no command. Program is an artifact of the bundle.
+	Secret  bool `json:"secret,omitempty"`
+	Program bool `json:"program,omitempty"`
+	// Changed is when the file last changed, by the host's clock (its ctime); observed only.
+	Changed time.Time `json:"changed,omitzero"`
 	// Why the file is there, for the reader of a plan; set in desired state only.
-	Why string
+	Why string `json:"-"`
 }
 
 // Unit is a systemd service.
 type Unit struct {
-	Enabled bool
-	Active  bool
+	Enabled bool `json:"enabled,omitempty"`
+	Active  bool `json:"active,omitempty"`
 	// Inputs is the digest of what the running process was started with.
-	Inputs string
-	// State is systemd's word for it ("active/running"), observed only.
-	State string
+	Inputs string `json:"inputs,omitempty"`
+	// Reads are the paths of the files and programs that Inputs is of, and the unit file; set in desired state only.
+	Reads []string `json:"-"`
+	// State is systemd's word for it ("active/running"), Changed when it came to be so; both are observed only.
+	State   string    `json:"state,omitempty"`
+	Changed time.Time `json:"changed,omitzero"`
+}
+
+// Member is a member of etcd.
+type Member struct {
+	// PeerURL is where the others reach it.
+	PeerURL string `json:"peerURL"`
+	Healthy bool   `json:"healthy"`
+	// Problem is why it is not healthy; observed only.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Facts are properties of a host that slipway does not change but must respect.
 type Facts struct {
 	// OS is PRETTY_NAME of os-release(5), Arch is Go's name for the architecture.
-	OS, Kernel, Arch string
+	OS     string `json:"os"`
+	Kernel string `json:"kernel"`
+	Arch   string `json:"arch"`
 	// CgroupV2 says that the unified hierarchy is mounted.
-	CgroupV2 bool
+	CgroupV2 bool `json:"cgroupV2"`
 	// SysResource is CAP_SYS_RESOURCE: without it nothing may lower an oom_score_adj.
-	SysResource bool
+	SysResource bool `json:"sysResource"`
 	// ConntrackWritable says that nf_conntrack_max can be raised.
-	ConntrackWritable bool
+	ConntrackWritable bool `json:"conntrackWritable"`
 	// ResolvConf is a resolver file whose servers pods can reach, empty where the host has none.
-	ResolvConf string
+	ResolvConf string `json:"resolvConf,omitempty"`
 	// EtcdData says that an etcd member's data is there.
-	EtcdData bool
+	EtcdData bool `json:"etcdData,omitempty"`
 	// Initialized says that the host has been part of a cluster that was up.
-	Initialized bool
+	Initialized bool `json:"initialized,omitempty"`
 	// Systemd is false where PID 1 is something else.
-	Systemd bool
+	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.
-	FreeBytes int64
+	FreeBytes int64 `json:"freeBytes"`
 }
 
 func digest(content []byte) string {

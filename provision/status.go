@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -10,12 +11,8 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision/etcd"
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -151,36 +148,25 @@ func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (map[
 	if err != nil {
 		return nil, err.Error()
 	}
-	list, err := client.Typed().CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	list, err := client.Nodes(ctx)
 	if err != nil {
 		return nil, err.Error()
 	}
 	nodes := map[string]*NodeStatus{}
-	for i := range list.Items {
-		n := &list.Items[i]
-		ready, why := kube.Condition(n)
-		nodes[n.Name] = &NodeStatus{Ready: ready, Reason: why, Version: n.Status.NodeInfo.KubeletVersion}
+	for name, n := range list {
+		nodes[name] = &NodeStatus{Ready: n.Ready, Reason: cmp.Or(n.Condition, "Ready"), Version: n.Version}
 	}
 	return nodes, "ok"
 }
 
 func etcdStatus(ctx context.Context, in Input, hosts map[string]host.Host) map[string]*EtcdStatus {
 	statuses := map[string]*EtcdStatus{}
-	var endpoints []etcd.Endpoint
 	for _, m := range in.controlPlanes() {
-		if d, ok := hosts[m.Name].(host.Dialer); ok {
-			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
-		} else {
+		if _, ok := hosts[m.Name]; !ok {
 			statuses[m.Name] = &EtcdStatus{Error: "the machine cannot be reached"}
 		}
 	}
-	// Any control plane's client certificate is as good as another's.
-	i := slices.IndexFunc(in.Machines, func(m spec.Machine) bool { return m.Role == spec.ControlPlane })
-	if i < 0 || len(endpoints) == 0 {
-		return statuses
-	}
-	cert := in.PKI.Material["etcd/healthcheck-client@"+in.Machines[i].Name]
-	client, err := etcd.New(endpoints, in.PKI.Material[certs.EtcdCA].Cert, cert.Cert, cert.Key)
+	client, err := etcdClientOf(in, hosts)
 	if err != nil {
 		return statuses
 	}

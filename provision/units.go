@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/templates"
 )
 
@@ -37,45 +38,65 @@ type unitRow struct {
 	// late services have nothing to do before the API answers. On a first start they begin then, so that they take no
 	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
 	late bool
+	// disturbs says what a restart means for what runs in the cluster; alone what it means where this is the only control
+	// plane, if that is something else.
+	disturbs, alone string
 }
 
 func everywhere(node) bool { return true }
+
+const noAPI = "the API does not answer meanwhile, since this is the only control plane; pods go on running"
 
 // unitTable is the stack. The order is for readers: systemd starts all at once, along After.
 var unitTable = []unitRow{
 	{
 		name: "containerd.service", on: everywhere, unit: containerdUnit,
 		programs: []string{"containerd"}, files: []string{"/etc/containerd/config.toml"},
+		disturbs: "containers go on running; pods are started and stopped a moment later",
 	},
-	{name: "slipway-balancer.service", on: everywhere, unit: balancerUnit, programs: []string{"slipway"}},
-	{name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"}},
+	{
+		name: "slipway-balancer.service", on: everywhere, unit: balancerUnit, programs: []string{"slipway"},
+		disturbs: "connections through it to the API break and are made anew; pods go on running",
+	},
+	{
+		name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"},
+		disturbs: "the other members keep the quorum; pods go on running", alone: noAPI,
+	},
 	{
 		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
 		files: []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}, health: "https://127.0.0.1:6443/readyz",
+		disturbs: "clients go on with the other API servers; pods go on running", alone: noAPI,
 	},
 	{
 		name: "kube-controller-manager.service", on: node.controlPlane, unit: controllerManagerUnit,
 		programs: []string{"kube-controller-manager"},
 		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key"},
 		health:   "https://127.0.0.1:10257/healthz",
+		disturbs: "another control plane takes the lead; pods go on running", alone: "controllers pause for a moment; pods go on running",
 	},
 	{
 		name: "kube-scheduler.service", on: node.controlPlane, unit: schedulerUnit, programs: []string{"kube-scheduler"},
 		files: []string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig"}, health: "https://127.0.0.1:10259/healthz",
+		disturbs: "another control plane takes the lead; pods go on running", alone: "new pods wait for a moment; pods go on running",
 	},
 	{
 		name: "kubelet.service", on: everywhere, unit: kubeletUnit, programs: []string{"kubelet"},
 		files: []string{kubeletFile, kubernetesDir + "/kubelet.conf"}, health: "http://127.0.0.1:10248/healthz",
+		disturbs: "pods go on running",
 	},
 	{
 		name: "kube-proxy.service", on: everywhere, unit: proxyUnit, programs: []string{"kube-proxy"},
 		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}, health: "http://127.0.0.1:10256/healthz", late: true,
+		disturbs: "connections go on; changes of Services arrive a moment later",
 	},
 	{
 		name: "flanneld.service", on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
 		files: []string{flannelFile, kubernetesDir + "/flannel.conf"}, late: true,
+		disturbs: "connections go on; routes to new nodes arrive a moment later",
 	},
-	{name: "slipway-images.service", on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}, late: true},
+	{
+		name: imagesService, on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}, late: true,
+	},
 }
 
 func containerdUnit(n node) templates.Unit {
@@ -98,10 +119,10 @@ func balancerUnit(n node) templates.Unit {
 func etcdUnit(n node) templates.Unit {
 	var members []string
 	for _, m := range n.controlPlanes() {
-		members = append(members, m.Name+"=https://"+netip.AddrPortFrom(m.Address, etcdPeer).String())
+		members = append(members, m.Name+"="+peerURL(m))
 	}
 	client := "https://" + netip.AddrPortFrom(n.machine.Address, etcdClient).String()
-	peer := "https://" + netip.AddrPortFrom(n.machine.Address, etcdPeer).String()
+	peer := peerURL(n.machine)
 	args := map[string]string{
 		"name": n.Name, "data-dir": "/var/lib/etcd",
 		"listen-client-urls":    client + ",https://127.0.0.1:" + strconv.Itoa(etcdClient),
@@ -123,6 +144,10 @@ func etcdUnit(n node) templates.Unit {
 		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
 		OOMScoreAdjust: n.protect(-999),
 	}
+}
+
+func peerURL(m spec.Machine) string {
+	return "https://" + netip.AddrPortFrom(m.Address, etcdPeer).String()
 }
 
 func apiServerUnit(n node) templates.Unit {
@@ -245,7 +270,7 @@ func imagesUnit(n node) templates.Unit {
 		Description: "Images that come with the bundle", Type: "oneshot", After: []string{"containerd.service", "kubelet.service"},
 		Pre:   []string{load + n.path("image/pause")},
 		Exec:  load + n.path("image/coredns"),
-		Stamp: "slipway-images.service",
+		Stamp: imagesService,
 	}
 }
 
@@ -261,6 +286,9 @@ func (n node) protect(score int) int {
 	}
 	return score
 }
+
+// imagesService imports the bundle's images; a restart imports them again.
+const imagesService = "slipway-images.service"
 
 // isLate says whether a unit of the table is late.
 func isLate(name string) bool {

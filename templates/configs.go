@@ -3,6 +3,7 @@ package templates
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"sigs.k8s.io/yaml"
 )
@@ -101,8 +102,25 @@ func static(name string) []byte {
 	return text
 }
 
-// AuditPolicy is the API server's audit policy.
-func AuditPolicy() []byte { return static("audit-policy.yaml") }
+// AuditPolicy is the API server's audit policy (audit.k8s.io/v1).
+type AuditPolicy struct {
+	// Policy takes the place of slipway's own, unless it is nil.
+	Policy map[string]any
+}
+
+// Render gives the file's text.
+func (a AuditPolicy) Render() ([]byte, error) {
+	if a.Policy == nil {
+		return static("audit-policy.yaml"), nil
+	}
+	policy := maps.Clone(a.Policy)
+	policy["apiVersion"], policy["kind"] = "audit.k8s.io/v1", "Policy"
+	text, err := yaml.Marshal(policy)
+	if err != nil {
+		return nil, fmt.Errorf("render the audit policy: %w", err)
+	}
+	return text, nil
+}
 
 // Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and where.
 func Authentication() []byte { return static("authentication.yaml") }
@@ -115,8 +133,7 @@ func Sysctls() []byte { return static("sysctl.conf") }
 
 // Modules is a modules-load.d(5) fragment.
 type Modules struct {
-	// IPVS adds what kube-proxy's ipvs mode needs.
-	IPVS bool
+	Names []string
 }
 
 // Render gives the file's text.

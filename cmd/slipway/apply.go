@@ -5,58 +5,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/providers"
 	"slipway.dev/slipway/provision"
-	"slipway.dev/slipway/provision/bundle"
-	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
-	"slipway.dev/slipway/provision/state"
 )
 
 func newApplyCmd(a *app) *cobra.Command {
-	run := &applyRun{app: a}
+	run := &applyRun{work: work{app: a}}
 	cmd := &cobra.Command{
-		Use:   "apply",
-		Short: "Make the cluster equal to its spec",
+		Use:   "apply [PLAN]",
+		Short: "Make the cluster equal to its spec, or carry out a saved plan",
 		Long: `Make the cluster equal to its spec: create machines that are missing, install what is not there, change what
 differs, restart what runs with outdated inputs. Hosts are observed first, and only differences are acted on: a second
-apply changes nothing, and one that was interrupted goes on where it was.`,
-		Example: `  slipway apply                      # the spec in ./cluster.yaml, after a question
+apply changes nothing, and one that was interrupted goes on where it was.
+
+A living cluster is changed one control plane at a time, and its workers in batches (nodePools[].rollingUpdate), each
+behind gates: etcd can spare the member, the API server is ready, etcd is healthy, the node is Ready. A gate that
+stays shut ends the run before the next host is touched.
+
+With a plan that ` + "`slipway plan -o PLAN`" + ` has saved, exactly that is done. If anything is not as it was when the plan
+was made, apply names it and touches nothing.
+
+The first interrupt (Ctrl-C) lets steps that change something come to their end, and begins no others; the second one
+ends at once. Either way running apply again goes on from there.`,
+		Example: `  slipway apply                      # the spec in ./cluster.yaml, after showing the plan and a question
   slipway apply -f prod.yaml --yes   # no question
-  slipway apply --parallelism 20     # more hosts at a time`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run.apply(cmd.Context()) },
+  slipway apply next.plan            # what was planned, to the letter
+  slipway apply --only prod-worker-3 # nothing but this node
+  slipway apply --parallelism 20     # at most 20 steps at a time`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return run.applySaved(cmd.Context(), args[0], cmd.Flags().Changed("file") || cmd.Flags().Changed("only"))
+			}
+			return run.apply(cmd.Context())
+		},
 	}
 	cmd.Flags().IntVar(&run.parallelism, "parallelism", 64, "how many steps may run at a time")
-	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", time.Minute, "how long to wait for a machine to answer SSH")
+	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	run.addOnly(cmd)
 	return cmd
 }
 
-// applyRun is one run of apply: what it has found out so far.
+// applyRun is one run of apply.
 type applyRun struct {
-	*app
-	parallelism int
+	work
+	saved *provision.Plan // nil where it plans itself
+}
 
-	*cluster
-	store    *state.Store
-	progress *progress
-	infra    *spec.Infrastructure
-	bundle   *bundle.Bundle
-	hosts    map[string]host.Host
-	runner   *provision.Runner
+// applySaved carries out a plan that was saved. The spec comes with it.
+func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error {
+	if more {
+		return errors.New("a saved plan says itself what it is of: give neither --file nor --only with it")
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // G304: the user names the file
+	if err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	if r.saved, err = provision.ReadPlan(text); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if r.given, err = r.saved.Basis.Cluster(); err != nil {
+		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
+	}
+	r.file, r.only = r.saved.Basis.SpecFile, r.saved.Basis.Only
+	return r.apply(ctx)
 }
 
 // apply reads as the design tells it: machines, PKI, observe, diff, schedule, run, observe again.
@@ -72,12 +92,8 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if missing := r.missing(found); len(missing) > 0 {
-		if err := r.confirm(fmt.Sprintf("Create %s and install Kubernetes %s?",
-			list(missing), r.spec.Spec.Kubernetes.Version)); err != nil {
-			return err
-		}
-		r.yes = true // what follows on new machines is what was asked for
+	if err := r.confirmMachines(found); err != nil {
+		return err
 	}
 	log, err := r.store.Log(time.Now().UTC().Format("20060102T150405Z") + "-apply.log")
 	if err != nil {
@@ -93,125 +109,102 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	return err
 }
 
-func (r *applyRun) converge(ctx context.Context) error {
-	if err := r.prepare(ctx); err != nil {
-		return err
+// confirmMachines asks before machines are made. A saved plan has none to make.
+func (r *applyRun) confirmMachines(found *spec.Infrastructure) error {
+	changes := r.machineChanges(found)
+	if r.saved != nil && len(changes) > 0 {
+		return &movedError{[]string{fmt.Sprintf("machine %s %s", changes[0].Name, changes[0].Reason)}}
 	}
-	hosts, closeAll, err := dialAll(ctx, r.infra.Machines, r.connectTimeout)
-	defer closeAll()
-	if err != nil {
-		return err
-	}
-	r.hosts = hosts
-	situation, err := r.observe(ctx)
-	if err != nil {
-		return err
-	}
-	schedule := provision.Schedule(situation, r.runner)
-	if len(schedule.Steps) == 0 {
-		r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
+	missing := r.missing(found)
+	if len(missing) == 0 {
 		return nil
 	}
-	if err := r.ask(situation); err != nil {
+	if err := r.confirm(fmt.Sprintf("Create %s and install Kubernetes %s?", list(missing), r.spec.Spec.Kubernetes.Version)); err != nil {
+		return err
+	}
+	r.yes = true // what follows on new machines is what was asked for
+	return nil
+}
+
+func (r *applyRun) converge(ctx context.Context) error {
+	r.progress.Phase("machines and bundle")
+	artifacts, err := r.ensureMachines(ctx)
+	if err != nil {
+		return err
+	}
+	todo, closeAll, err := r.look(ctx, artifacts)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	if r.saved != nil {
+		if moved := r.saved.Moved(r.runner.Observed, todo); len(moved) > 0 {
+			return &movedError{moved}
+		}
+	}
+	if todo.Empty() {
+		r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
+		return errors.Join(r.settle(ctx), r.saveApplied(ctx))
+	}
+	if err := r.ask(todo); err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
 		return err
 	}
 	r.progress.Phase("converge")
-	if err := plan.Run(ctx, schedule, r.parallelism, r.progress.Event); err != nil {
+	stop := context.AfterFunc(ctx, func() {
+		r.progress.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
+	})
+	defer stop()
+	if err := plan.Run(ctx, r.runner.Bind(todo.Steps), r.parallelism, r.progress.Event); err != nil {
 		return err
 	}
 	return r.verify(ctx)
 }
 
-// prepare gets machines, bundle and secrets; the first two take long when nothing is cached, and go side by side.
-func (r *applyRun) prepare(ctx context.Context) error {
-	r.progress.Phase("machines and bundle")
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		r.infra, err = r.provider.Ensure(groupCtx, r.progress.Host)
-		return err
-	})
-	group.Go(func() (err error) {
-		cache, err := cacheDir()
-		if err != nil {
-			return err
-		}
-		r.bundle, err = bundle.Ensure(groupCtx, bundle.Options{
-			KubernetesVersion: r.spec.Spec.Kubernetes.Version, CacheDir: cache,
-			Progress: func(e bundle.Event) { r.progress.Host("bundle", e.String()) },
-		})
-		return err
-	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if err := r.checkSurplus(); err != nil {
-		return err
-	}
-	secrets, err := ensureSecrets(ctx, r.store, r.spec, r.infra)
-	if err != nil {
-		return err
-	}
-	for _, d := range secrets.PKI.Drift {
-		r.progress.Note("a certificate authority was kept as it is: " + d.String())
-	}
-	if p, ok := r.provider.(providers.Publisher); ok {
-		if err := p.Publish(r.infra, secrets.PKI.Material[certs.KubernetesCA].Cert); err != nil {
-			return err
-		}
-	}
-	artifacts := provision.Artifacts(r.bundle)
-	artifacts[r.slipway.Name] = r.slipway
-	r.runner = &provision.Runner{Report: r.progress.Host, Input: provision.Input{
-		Cluster: r.spec, Machines: r.infra.Machines, Endpoint: endpoint(r.spec, r.infra), Artifacts: artifacts,
-		PKI: secrets.PKI, EncryptionKey: secrets.EncryptionKey,
-	}}
-	return nil
-}
+// movedError says that a saved plan does not fit any more.
+type movedError struct{ moved []string }
 
-// checkSurplus speaks of machines that the spec no longer has. Removing them is not available yet; going on without a
-// control plane would leave a dead member in etcd.
-func (r *applyRun) checkSurplus() error {
-	for _, m := range r.infra.Surplus {
-		if m.Role == spec.ControlPlane {
-			return fmt.Errorf("control plane %s is not in %s any more, and removing control planes is not available yet: put it back; nothing was changed", m.Name, r.file)
-		}
-		r.progress.Note("machine " + m.Name + " is not in " + r.file + " any more; removing machines is not available yet, and it was left as it is")
-	}
-	return nil
-}
-
-// observe reads the hosts and the API side by side and works out what differs.
-func (r *applyRun) observe(ctx context.Context) (provision.Situation, error) {
-	r.progress.Phase("observe")
-	return r.runner.Situation(ctx, r.hosts)
+func (e *movedError) Error() string {
+	return "the plan does not fit any more; nothing was touched, since:\n  " + strings.Join(e.moved, "\n  ")
 }
 
 // verify observes again: what still differs is named, and a failure.
 func (r *applyRun) verify(ctx context.Context) error {
-	situation, err := r.observe(ctx)
+	left, err := r.observe(ctx)
 	if err != nil {
 		return err
 	}
-	if left := situation.Describe(); len(left) > 0 {
-		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(left, "\n  "))
+	var lines []string
+	for _, c := range left.Changes {
+		lines = append(lines, c.String())
 	}
-	return nil
+	if left.Unasked != "" {
+		lines = append(lines, "cluster: the API could not be asked: "+left.Unasked)
+	}
+	if len(lines) > 0 {
+		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(lines, "\n  "))
+	}
+	if len(left.LeftOut) > 0 {
+		r.progress.Note(fmt.Sprintf("left out by --only: %s", plural(len(left.LeftOut), "change")))
+		return nil
+	}
+	return r.saveApplied(ctx)
 }
 
-// ask shows what would change on machines that exist and wants a yes.
-func (r *applyRun) ask(s provision.Situation) error {
+// ask shows what would be done on machines that exist and wants a yes.
+func (r *applyRun) ask(todo *provision.Plan) error {
 	if r.yes {
 		return nil
 	}
-	counts := map[string]int{}
-	for _, c := range s.Changes {
-		counts[c.Host]++
-	}
 	return r.progress.Suspend(func() error {
-		for _, name := range slices.Sorted(maps.Keys(counts)) {
-			_, _ = fmt.Fprintf(r.stderr, "%s: %d changes\n", name, counts[name])
+		v := planView{out: r.stderr, plan: todo, all: r.verbose, steps: r.verbose, file: r.file}
+		v.printf("\n")
+		if v.print(); v.err != nil {
+			return fmt.Errorf("print the plan: %w", v.err)
 		}
-		return r.confirm("Apply these changes?")
+		return r.confirm("Apply this?")
 	})
 }
 
@@ -233,48 +226,4 @@ func (a *app) confirm(question string) error {
 		return errors.New("not confirmed; nothing was changed")
 	}
 	return nil
-}
-
-// missing are the nodes that have no machine yet.
-func (c *cluster) missing(infra *spec.Infrastructure) []string {
-	have := map[string]bool{}
-	for _, m := range infra.Machines {
-		have[m.Name] = true
-	}
-	var names []string
-	for _, n := range c.spec.Nodes() {
-		if !have[n.Name] {
-			names = append(names, n.Name)
-		}
-	}
-	return names
-}
-
-func (c *cluster) names() []string {
-	var names []string
-	for _, n := range c.spec.Nodes() {
-		names = append(names, n.Name)
-	}
-	return names
-}
-
-// endpoint is where clients outside reach the API: the spec's, or what the provider gives.
-func endpoint(c *spec.Cluster, infra *spec.Infrastructure) string {
-	if e := c.Spec.ControlPlane.Endpoint; e != "" {
-		return e
-	}
-	return infra.Endpoint
-}
-
-// list joins names for a sentence, in short when they are many.
-func list(names []string) string {
-	if len(names) > 6 {
-		return fmt.Sprintf("%d machines (%s, ...)", len(names), strings.Join(names[:3], ", "))
-	}
-	return strings.Join(names, ", ")
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }

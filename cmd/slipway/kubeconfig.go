@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -63,6 +64,10 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 // readPKI loads the certificates without the lock: reading does not wait for a run.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	store, err := c.readStore(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
+			c.spec.Metadata.Name, c.state)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 const (
 	exitOK          = 0
 	exitFailed      = 1
+	exitChanges     = 2 // plan --detailed-exitcode
 	exitInvalidSpec = 3
 	exitInterrupted = 130
 )

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision/spec"
 )
 
 // app is what every command shares: the streams and the global flags.
@@ -12,10 +14,11 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	file    string // -f: the cluster spec
-	output  string // --output: text or json
-	yes     bool   // --yes: do not ask
-	verbose bool   // -v
+	file    string        // -f: the cluster spec
+	given   *spec.Cluster // the spec, where it does not come from file
+	output  string        // --output: text or json
+	yes     bool          // --yes: do not ask
+	verbose bool          // -v
 
 	connectTimeout time.Duration // how long a machine may take to answer SSH; 0 is the default
 }
@@ -43,6 +46,7 @@ func newRoot(a *app) *cobra.Command {
 		newInitCmd(a),
 		newValidateCmd(a),
 		newSchemaCmd(a),
+		newPlanCmd(a),
 		newApplyCmd(a),
 		newStatusCmd(a),
 		newKubeconfigCmd(a),

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
@@ -32,9 +36,12 @@ type cluster struct {
 
 // open reads the spec and finds what belongs to it; nothing is asked of any machine yet.
 func (a *app) open() (*cluster, error) {
-	c, err := a.loadSpec()
-	if err != nil {
-		return nil, err
+	c := a.given
+	if c == nil {
+		var err error
+		if c, err = a.loadSpec(); err != nil {
+			return nil, err
+		}
 	}
 	cache, err := cacheDir()
 	if err != nil {
@@ -75,6 +82,10 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 type secrets struct {
 	PKI           *certs.PKI
 	EncryptionKey secret.Bytes
+
+	before *certs.PKI     // as it was in the store
+	issued []certs.Change // what is not in the store yet
+	newKey bool           // nor is the encryption key
 }
 
 // Where things are in the state store.
@@ -83,11 +94,17 @@ const (
 	encryptionKeyName = "encryption-key"
 )
 
-// ensureSecrets loads what the store has and makes what is missing. Everything is stored before anybody uses it.
-func ensureSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
-	flat, err := store.GetAll(ctx, pkiPrefix)
-	if err != nil {
-		return nil, err
+// findSecrets loads what the store (which may be nil) has, and makes in memory what is missing.
+func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
+	flat, key := map[string]secret.Bytes{}, secret.Bytes(nil)
+	if store != nil {
+		var err error
+		if flat, err = store.GetAll(ctx, pkiPrefix); err != nil {
+			return nil, err
+		}
+		if key, err = store.Get(ctx, encryptionKeyName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	have, err := certs.Unflatten(flat)
 	if err != nil {
@@ -98,38 +115,45 @@ func ensureSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, inf
 		CAValidity: c.Spec.PKI.CADuration(), LeafValidity: c.Spec.PKI.LeafDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(c.Spec.PKI.KeyAlgorithm),
 	}
-	pki, changes, err := certs.Ensure(ctx, have, requests, policy, time.Now())
+	pki, issued, err := certs.Ensure(ctx, have, requests, policy, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
 	}
+	s := &secrets{PKI: pki, EncryptionKey: key, before: &certs.PKI{Requests: requests, Material: have}, issued: issued}
+	if key == nil {
+		s.EncryptionKey, s.newKey = certs.NewEncryptionKey(), true
+	}
+	return s, nil
+}
+
+// unsaved says whether anything was made that the store does not have.
+func (s *secrets) unsaved() bool { return len(s.issued) > 0 || s.newKey }
+
+// save stores what was made, before anybody uses it, and forgets what belongs to nodes that have left.
+func (s *secrets) save(ctx context.Context, store *state.Store) error {
 	put := map[string]secret.Bytes{}
-	if len(changes) > 0 {
-		for name, content := range pki.Material.Flatten() {
+	if len(s.issued) > 0 {
+		for name, content := range s.PKI.Material.Flatten() {
 			put[pkiPrefix+name] = content
 		}
 	}
-	key, err := store.Get(ctx, encryptionKeyName)
-	if errors.Is(err, fs.ErrNotExist) {
-		key = certs.NewEncryptionKey()
-		put[encryptionKeyName] = key
-	} else if err != nil {
-		return nil, err
+	if s.newKey {
+		put[encryptionKeyName] = s.EncryptionKey
 	}
 	if len(put) > 0 {
 		if err := store.Put(ctx, put); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if len(pki.Obsolete) > 0 { // nodes that have left
-		var gone []string
-		for _, name := range pki.Obsolete {
-			gone = append(gone, pkiPrefix+name+".crt", pkiPrefix+name+".key")
-		}
-		if err := store.Remove(ctx, gone...); err != nil {
-			return nil, err
-		}
+	s.issued, s.newKey = nil, false
+	var gone []string
+	for _, name := range s.PKI.Obsolete {
+		gone = append(gone, pkiPrefix+name+".crt", pkiPrefix+name+".key")
 	}
-	return &secrets{PKI: pki, EncryptionKey: key}, nil
+	if len(gone) == 0 {
+		return nil
+	}
+	return store.Remove(ctx, gone...)
 }
 
 func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {
@@ -162,4 +186,48 @@ func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration
 		}
 	}
 	return hosts, closeAll, errors.Join(errs...)
+}
+
+// missing are the nodes that have no machine yet.
+func (c *cluster) missing(infra *spec.Infrastructure) []string {
+	have := map[string]bool{}
+	for _, m := range infra.Machines {
+		have[m.Name] = true
+	}
+	var names []string
+	for _, n := range c.spec.Nodes() {
+		if !have[n.Name] {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+func (c *cluster) names() []string {
+	var names []string
+	for _, n := range c.spec.Nodes() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+// endpoint is where clients outside reach the API: the spec's, or what the provider gives.
+func endpoint(c *spec.Cluster, infra *spec.Infrastructure) string {
+	if e := c.Spec.ControlPlane.Endpoint; e != "" {
+		return e
+	}
+	return infra.Endpoint
+}
+
+// list joins names for a sentence, in short when they are many.
+func list(names []string) string {
+	if len(names) > 6 {
+		return fmt.Sprintf("%d machines (%s, ...)", len(names), strings.Join(names[:3], ", "))
+	}
+	return strings.Join(names, ", ")
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

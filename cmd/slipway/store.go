@@ -77,14 +77,13 @@ func (c *cluster) openStore(ctx context.Context) (*state.Store, error) {
 	return state.Open(ctx, c.state)
 }
 
-// readStore opens the state without the lock: reading does not wait for a run.
+// readStore opens the state without the lock: reading does not wait for a run. errors.Is finds fs.ErrNotExist where
+// nothing was applied yet.
 func (c *cluster) readStore(ctx context.Context) (*state.Store, error) {
-	store, err := state.OpenReadOnly(ctx, c.state)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
-			c.spec.Metadata.Name, c.state)
+	if err := c.checkMoved(ctx); err != nil {
+		return nil, err
 	}
-	return store, err
+	return state.OpenReadOnly(ctx, c.state)
 }
 
 // checkMoved keeps a living cluster from getting new keys because its spec names another place than before.

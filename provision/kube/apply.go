@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,7 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+	sigsyaml "sigs.k8s.io/yaml"
 )
+
+// controllers are not who changes objects behind one's back: they annotate what they see to.
+const controllers = "kube-controller-manager"
 
 // Change is an object that differs, or differed.
 type Change struct {
@@ -22,6 +27,12 @@ type Change struct {
 	Object string
 	// Missing says that there was none.
 	Missing bool
+	// By is who changed it last beside slipway, and At when, as far as the object's managed fields tell.
+	By string
+	At time.Time
+	// Live and Wanted are the object as it is and as it would become, as YAML without what every write touches.
+	// The values of Secrets are left out. They are set by Diff only.
+	Live, Wanted string
 }
 
 func (c Change) String() string {
@@ -112,13 +123,34 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	case err != nil:
 		return nil, err
 	case live == nil: // the trial may have failed: its namespace can be missing, too
-		return &Change{Object: describe(o), Missing: true}, nil
+		return &Change{Object: describe(o), Missing: true, Wanted: show(o)}, nil
 	case trialErr != nil:
 		return nil, trialErr
 	case !same(live, trial):
-		return &Change{Object: describe(o)}, nil
+		change := &Change{Object: describe(o), Live: show(live), Wanted: show(trial)}
+		for _, f := range live.GetManagedFields() {
+			ours := f.Manager == FieldManager && f.Operation == metav1.ManagedFieldsOperationApply
+			if !ours && f.Manager != controllers && f.Subresource == "" && f.Time != nil && f.Time.After(change.At) {
+				change.By, change.At = f.Manager, f.Time.Time
+			}
+		}
+		return change, nil
 	}
 	return nil, nil
+}
+
+// show is an object for a person to read, without secrets.
+func show(o *unstructured.Unstructured) string {
+	content := strip(o)
+	if o.GetKind() == "Secret" {
+		delete(content, "data")
+		delete(content, "stringData")
+	}
+	text, err := sigsyaml.Marshal(content)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	return string(text)
 }
 
 // each calls do for every object side by side, and collects the changes in the order of the objects.
@@ -155,15 +187,17 @@ func get(ctx context.Context, r dynamic.ResourceInterface, name string) (*unstru
 
 // same compares two versions of an object without what every write touches.
 func same(a, b *unstructured.Unstructured) bool {
-	strip := func(o *unstructured.Unstructured) map[string]any {
-		o = o.DeepCopy()
-		o.SetManagedFields(nil)
-		o.SetResourceVersion("")
-		o.SetGeneration(0)
-		delete(o.Object, "status")
-		return o.Object
-	}
 	return equality.Semantic.DeepEqual(strip(a), strip(b))
+}
+
+// strip copies an object without what every write touches.
+func strip(o *unstructured.Unstructured) map[string]any {
+	o = o.DeepCopy()
+	o.SetManagedFields(nil)
+	o.SetResourceVersion("")
+	o.SetGeneration(0)
+	delete(o.Object, "status")
+	return o.Object
 }
 
 func parse(manifests []byte) ([]*unstructured.Unstructured, error) {

@@ -67,34 +67,11 @@ func New(config *rest.Config) (*Client, error) {
 // Typed gives the whole typed client, for what has no method here.
 func (c *Client) Typed() kubernetes.Interface { return c.typed }
 
-// How often an API server that starts is asked, and how long one question may take.
-const (
-	readyInterval = 50 * time.Millisecond
-	readyAttempt  = 2 * time.Second
-)
+// readyAttempt is how long an API server may take to answer whether it is ready.
+const readyAttempt = 2 * time.Second
 
-// Ready waits until /readyz says ok. It ends with ctx, and the error says what was seen last.
+// Ready asks /readyz once; nil means that it said ok.
 func (c *Client) Ready(ctx context.Context) error {
-	tick := time.NewTicker(readyInterval)
-	defer tick.Stop()
-	var last error
-	for {
-		err := c.readyOnce(ctx)
-		if err == nil {
-			return nil
-		}
-		if last == nil || ctx.Err() == nil { // the end of ctx itself is no news of the server
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the API server is not ready (%w); last seen: %w", context.Cause(ctx), last)
-		case <-tick.C:
-		}
-	}
-}
-
-func (c *Client) readyOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyAttempt)
 	defer cancel()
 	return c.rest.Get().AbsPath("/readyz").MaxRetries(0).Do(ctx).Error()

@@ -22,49 +22,68 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// Taint as in core/v1.
-type Taint struct{ Key, Value, Effect string }
-
-// NodeSettings are what a node should carry and may not give itself (NodeRestriction).
-type NodeSettings struct {
-	Name   string
-	Labels map[string]string
-	Taints []Taint
+// Node is a node, as it is or as it should be.
+type Node struct {
+	Labels map[string]string `json:"labels,omitempty"`
+	// Absent are labels that it must not have; desired only.
+	Absent []string `json:"-"`
+	// Taints by key and effect ("key:effect"), with their values.
+	Taints map[string]string `json:"taints,omitempty"`
+	// Version of the kubelet, "v1.36.3".
+	Version string `json:"version"`
+	Ready   bool   `json:"ready"`
+	// Condition says why it is not ready, in the kubelet's words; observed only.
+	Condition string `json:"condition,omitempty"`
+	// RecordedLabels and RecordedTaints are those that EnsureNode gave it last; observed only.
+	RecordedLabels map[string]string `json:"recordedLabels,omitempty"`
+	RecordedTaints map[string]string `json:"recordedTaints,omitempty"`
 }
 
-// NodeChange is a node that is not as it should be.
-type NodeChange struct{ Name, Reason string }
+// appliedAnnotation keeps what EnsureNode gave a node, so that what is no longer wanted can be told from what others
+// gave it.
+const appliedAnnotation = "slipway.dev/applied"
 
-// DiffNodes says which nodes are missing, not Ready, or without their labels and taints. It is one request.
-func (c *Client) DiffNodes(ctx context.Context, settings []NodeSettings) ([]NodeChange, error) {
+// applied is the annotation's content.
+type applied struct {
+	Labels map[string]string `json:"labels,omitempty"`
+	Taints map[string]string `json:"taints,omitempty"`
+}
+
+// Nodes lists all nodes by name. It is one request.
+func (c *Client) Nodes(ctx context.Context) (map[string]Node, error) {
 	list, err := c.typed.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
-	nodes := map[string]*corev1.Node{}
+	nodes := make(map[string]Node, len(list.Items))
 	for i := range list.Items {
-		nodes[list.Items[i].Name] = &list.Items[i]
+		nodes[list.Items[i].Name] = observed(&list.Items[i])
 	}
-	var changes []NodeChange
-	for _, s := range settings {
-		node, ok := nodes[s.Name]
-		switch {
-		case !ok:
-			changes = append(changes, NodeChange{s.Name, "is not registered"})
-		case s.patch(node) != nil:
-			changes = append(changes, NodeChange{s.Name, "lacks " + s.lacking(node)})
-		default:
-			if ready, why := Condition(node); !ready {
-				changes = append(changes, NodeChange{s.Name, why})
-			}
-		}
-	}
-	return changes, nil
+	return nodes, nil
 }
 
-// EnsureNode waits for a node to register, gives it its labels and taints as soon as it does, and returns when it is
-// Ready. report is told each new reason why it is not yet. It ends with ctx, and the error says what was seen last.
-func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(condition string)) error {
+// observed reads what is compared of a node.
+func observed(node *corev1.Node) Node {
+	n := Node{Labels: node.Labels, Taints: map[string]string{}, Version: node.Status.NodeInfo.KubeletVersion}
+	for _, t := range node.Spec.Taints {
+		n.Taints[taintName(t)] = t.Value
+	}
+	if n.Ready, n.Condition = condition(node); n.Ready {
+		n.Condition = ""
+	}
+	var last applied
+	// An annotation that somebody has damaged says nothing: what it listed counts as others'.
+	if err := json.Unmarshal([]byte(node.Annotations[appliedAnnotation]), &last); err == nil {
+		n.RecordedLabels, n.RecordedTaints = last.Labels, last.Taints
+	}
+	return n
+}
+
+func taintName(t corev1.Taint) string { return t.Key + ":" + string(t.Effect) }
+
+// EnsureNode waits for a node to register, gives it its labels and taints as soon as it does, takes those away that an
+// earlier call gave it and that are not wanted any more, and those that must be absent, and returns when it is Ready in the wanted version. report is told each new reason why it is not yet. It ends with ctx, and the error says what was seen last.
+func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report func(condition string)) error {
 	last := "it has not registered"
 	done := func(e watch.Event) (bool, error) {
 		node, ok := e.Object.(*corev1.Node)
@@ -72,22 +91,25 @@ func (c *Client) EnsureNode(ctx context.Context, s NodeSettings, report func(con
 			last = "it has not registered"
 			return false, nil
 		}
-		if patch := s.patch(node); patch != nil {
-			return false, c.patchNode(ctx, s.Name, patch) // the changed node comes as an event of its own
+		if patch := want.patch(node); patch != nil {
+			return false, c.patchNode(ctx, name, patch) // the changed node comes as an event of its own
 		}
-		ready, why := Condition(node)
+		ready, why := condition(node)
+		if have := node.Status.NodeInfo.KubeletVersion; ready && have != want.Version {
+			ready, why = false, "its kubelet is still "+have
+		}
 		if !ready && why != last {
 			report(why)
 		}
 		last = why
 		return ready, nil
 	}
-	_, err := toolswatch.UntilWithSync(ctx, c.watchNode(ctx, s.Name), &corev1.Node{}, nil, done)
+	_, err := toolswatch.UntilWithSync(ctx, c.watchNode(ctx, name), &corev1.Node{}, nil, done)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause // the watch only says that it was interrupted
 	}
 	if err != nil {
-		return fmt.Errorf("node %s is not as it should be: %s: %w", s.Name, last, err)
+		return fmt.Errorf("node %s is not as it should be: %s: %w", name, last, err)
 	}
 	return nil
 }
@@ -124,8 +146,8 @@ func (c *Client) watchNode(ctx context.Context, name string) cache.ListerWatcher
 	}
 }
 
-// Condition says whether a node is Ready, and if not why, in the kubelet's words.
-func Condition(node *corev1.Node) (ready bool, why string) {
+// condition says whether a node is Ready, and if not why, in the kubelet's words.
+func condition(node *corev1.Node) (ready bool, why string) {
 	for _, c := range node.Status.Conditions {
 		if c.Type != corev1.NodeReady {
 			continue
@@ -138,56 +160,65 @@ func Condition(node *corev1.Node) (ready bool, why string) {
 	return false, "NotReady: the kubelet has reported nothing"
 }
 
-// patch is what gives a node its settings, nil where it has them. Labels and taints of others are left alone.
-func (s NodeSettings) patch(node *corev1.Node) []byte {
-	labels := map[string]string{}
-	for k, v := range s.Labels {
-		if have, ok := node.Labels[k]; !ok || have != v {
+// patch is what gives a node its labels and taints, nil where it has them. Those of others are left alone.
+func (n Node) patch(node *corev1.Node) []byte {
+	have := observed(node)
+	labels := map[string]any{}
+	for k, v := range n.Labels {
+		if h, ok := have.Labels[k]; !ok || h != v {
 			labels[k] = v
 		}
 	}
-	taints := slices.Clone(node.Spec.Taints)
-	for _, t := range s.missingTaints(node) {
-		taints = append(taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
+	for _, k := range slices.Concat(slices.Collect(maps.Keys(have.RecordedLabels)), n.Absent) {
+		_, wanted := n.Labels[k]
+		if _, there := have.Labels[k]; there && !wanted {
+			labels[k] = nil // a null removes it
+		}
 	}
-	if len(labels) == 0 && len(taints) == len(node.Spec.Taints) {
+	taints, differ := n.mergeTaints(node, have)
+	recorded := maps.Equal(have.RecordedLabels, n.Labels) && maps.Equal(have.RecordedTaints, n.Taints)
+	if len(labels) == 0 && !differ && recorded {
 		return nil
 	}
-	patch := map[string]any{"metadata": map[string]any{"labels": labels}}
-	if len(taints) > len(node.Spec.Taints) {
+	metadata := map[string]any{"labels": labels, "annotations": map[string]any{appliedAnnotation: n.record()}}
+	patch := map[string]any{"metadata": metadata}
+	if differ {
 		// The list is replaced as a whole; the resource version refuses the patch when somebody was faster.
-		patch["metadata"] = map[string]any{"labels": labels, "resourceVersion": node.ResourceVersion}
+		metadata["resourceVersion"] = node.ResourceVersion
 		patch["spec"] = map[string]any{"taints": taints}
 	}
-	text, err := json.Marshal(patch)
+	return marshal(patch)
+}
+
+// mergeTaints gives the node's taints as they should be, in their order, and whether that is a difference.
+func (n Node) mergeTaints(node *corev1.Node, have Node) (taints []corev1.Taint, differ bool) {
+	for _, t := range node.Spec.Taints {
+		want, wanted := n.Taints[taintName(t)]
+		_, ours := have.RecordedTaints[taintName(t)]
+		switch {
+		case wanted && want != t.Value:
+			t.Value, t.TimeAdded, differ = want, nil, true
+		case !wanted && ours:
+			differ = true
+			continue
+		}
+		taints = append(taints, t)
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Taints)) {
+		if _, there := have.Taints[name]; !there {
+			key, effect, _ := strings.Cut(name, ":")
+			taints, differ = append(taints, corev1.Taint{Key: key, Value: n.Taints[name], Effect: corev1.TaintEffect(effect)}), true
+		}
+	}
+	return taints, differ
+}
+
+func (n Node) record() string { return string(marshal(applied{n.Labels, n.Taints})) }
+
+func marshal(v any) []byte {
+	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings and maps of strings always marshal
 	}
 	return text
-}
-
-func (s NodeSettings) missingTaints(node *corev1.Node) []Taint {
-	var missing []Taint
-	for _, t := range s.Taints {
-		if !slices.ContainsFunc(node.Spec.Taints, func(have corev1.Taint) bool {
-			return have.Key == t.Key && have.Value == t.Value && string(have.Effect) == t.Effect
-		}) {
-			missing = append(missing, t)
-		}
-	}
-	return missing
-}
-
-// lacking names the labels and taints that a node is without.
-func (s NodeSettings) lacking(node *corev1.Node) string {
-	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
-		if have, ok := node.Labels[k]; !ok || have != s.Labels[k] {
-			parts = append(parts, "label "+k)
-		}
-	}
-	for _, t := range s.missingTaints(node) {
-		parts = append(parts, "taint "+t.Key)
-	}
-	return strings.Join(parts, ", ")
 }

@@ -133,12 +133,15 @@ func defines(definition *unstructured.Unstructured) []schema.GroupVersionKind {
 }
 
 // definitionTimeout is for the server to begin to serve a kind; it takes it milliseconds, unless names conflict.
-const definitionTimeout = 30 * time.Second
+const (
+	definitionTimeout  = 30 * time.Second
+	definitionInterval = 50 * time.Millisecond
+)
 
 func (c *Client) awaitKind(ctx context.Context, kind schema.GroupVersionKind) error {
 	ctx, cancel := context.WithTimeout(ctx, definitionTimeout)
 	defer cancel()
-	tick := time.NewTicker(readyInterval)
+	tick := time.NewTicker(definitionInterval)
 	defer tick.Stop()
 	for {
 		_, _, err := c.discover(kind)

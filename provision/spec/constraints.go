@@ -7,6 +7,7 @@ type constraint struct {
 	example string   // shown in remedies and in the schema
 	pattern string   // for the schema only: necessary, not sufficient; the loader says more and says it better
 	empty   bool     // the empty string is a value
+	number  bool     // a whole number is a value too, taken over as a string of its digits
 	min     int      // of an integer
 	max     int      // of an integer; 0 is no limit, of either kind
 }
@@ -37,13 +38,14 @@ var constraints = map[string]constraint{
 	"HostsProvider.user":    {def: "root"},
 	"HostsProvider.port":    {example: "22", min: 1, max: 65535},
 
-	"NodePool.name":     {example: "workers", pattern: dnsLabel},
-	"NodePool.role":     {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},
-	"NodePool.replicas": {example: "3", min: 1, max: maxNodes},
-	"PoolHost.address":  {example: "192.0.2.10"},
-	"Taint.key":         {example: "example.com/dedicated"},
-	"Taint.value":       {empty: true},
-	"Taint.effect":      {enum: taintEffects, example: taintEffects[0]},
+	"NodePool.name":                {example: "workers", pattern: dnsLabel},
+	"NodePool.role":                {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},
+	"NodePool.replicas":            {example: "3", min: 1, max: maxNodes},
+	"RollingUpdate.maxUnavailable": {example: "25%", number: true, pattern: `^[1-9][0-9]*%?$`},
+	"PoolHost.address":             {example: "192.0.2.10"},
+	"Taint.key":                    {example: "example.com/dedicated"},
+	"Taint.value":                  {empty: true},
+	"Taint.effect":                 {enum: taintEffects, example: taintEffects[0]},
 
 	"Network.podSubnet":      {def: "10.244.0.0/16", pattern: ipv4CIDR},
 	"Network.serviceSubnet":  {def: "10.96.0.0/12", pattern: ipv4CIDR},

@@ -35,6 +35,17 @@ var malformed = []struct {
 	message  string // a part of it
 	remedy   string // a part of it
 }{
+	// The audit policy, which the API server reads strictly.
+	{"policy without rules", "{version: v1.36.3}", "{version: v1.36.3, apiServer: {auditPolicy: «{omitStages: [RequestReceived]}}}", "spec.kubernetes.apiServer.auditPolicy", "has no rules", "rules: [{level: Metadata}]"},
+	{"unknown audit level", "{version: v1.36.3}", "{version: v1.36.3, apiServer: {auditPolicy: {rules: [{level: «Everything}]}}}", "spec.kubernetes.apiServer.auditPolicy[rules][0].level", "Everything is not a level", "None, Metadata, Request, RequestResponse"},
+	{"unknown field of an audit rule", "{version: v1.36.3}", "{version: v1.36.3, apiServer: {auditPolicy: {rules: [{level: None, «user: [a]}]}}}", "spec.kubernetes.apiServer.auditPolicy[rules][0].user", `unknown field "user"`, "users"},
+	{"another kind of policy", "{version: v1.36.3}", "{version: v1.36.3, apiServer: {auditPolicy: {kind: «AuditPolicy, rules: [{level: None}]}}}", "spec.kubernetes.apiServer.auditPolicy[kind]", "AuditPolicy is not what", "write Policy"},
+
+	// How pools are changed.
+	{"nobody may be unavailable", "taints: []", "rollingUpdate: {maxUnavailable: «0}", "spec.nodePools[1].rollingUpdate.maxUnavailable", `"0" is neither a number`, "from 1"},
+	{"more than all", "taints: []", `rollingUpdate: {maxUnavailable: «"101%"}`, "spec.nodePools[1].rollingUpdate.maxUnavailable", `"101%" is neither a number`, `"100%"`},
+	{"two control planes at once", "role: control-plane,", "role: control-plane, rollingUpdate: {maxUnavailable: «2},", "spec.nodePools[0].rollingUpdate.maxUnavailable", "one at a time", "remove it"},
+
 	// The shape of the document.
 	{"unknown API version", "slipway.dev/v1alpha1", "«slipway.dev/v1", "apiVersion", `"slipway.dev/v1" is not supported`, `write "slipway.dev/v1alpha1"`},
 	{"wrong kind", "kind: Cluster", "kind: «Clutser", "kind", `"Clutser" is not supported`, `write "Cluster"`},

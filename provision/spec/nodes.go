@@ -1,6 +1,11 @@
 package spec
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
 
 // Node is one member of a pool.
 type Node struct {
@@ -32,6 +37,33 @@ func (c *Cluster) nodes(role Role) []Node {
 		}
 	}
 	return nodes
+}
+
+// maxUnavailable is a number from 1, or a percentage from 1 to 100.
+var maxUnavailable = regexp.MustCompile(`^([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)$`)
+
+// defaultMaxUnavailable is that of Deployments (apps/v1).
+const defaultMaxUnavailable = "25%"
+
+// MaxUnavailable is how many nodes of every pool of workers may be disturbed at a time, by the pool's name: never less
+// than one, never more than the pool has. Percentages are rounded down, as those of Deployments are.
+func (c *Cluster) MaxUnavailable() map[string]int {
+	most := map[string]int{}
+	for _, p := range c.Spec.NodePools {
+		if p.Role != Worker {
+			continue
+		}
+		wish := intstr.Parse(p.RollingUpdate.MaxUnavailable)
+		if p.RollingUpdate.MaxUnavailable == "" {
+			wish = intstr.Parse(defaultMaxUnavailable)
+		}
+		n, err := intstr.GetScaledValueFromIntOrPercent(&wish, p.size(), false)
+		if err != nil {
+			n = 1 // validation has refused what is neither a number nor a percentage
+		}
+		most[p.Name] = min(max(n, 1), max(p.size(), 1))
+	}
+	return most
 }
 
 // size is how many nodes the pool has, by either way of saying it.

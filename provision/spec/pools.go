@@ -38,6 +38,7 @@ func validatePools(d *document, c *Cluster) {
 		validateHosts(d, path, p, addresses)
 		validateLabels(d, path+".labels", p.Labels)
 		validateTaints(d, path+".taints", p.Taints)
+		validateRollingUpdate(d, path+".rollingUpdate", p)
 	}
 	if n := nodeCount(c); n > maxNodes {
 		d.judge("spec.nodePools", fmt.Sprintf("ask for at most %d nodes", maxNodes), "the pools have %d nodes, more than Kubernetes supports", n)
@@ -128,6 +129,17 @@ func validateLabels(d *document, path string, labels map[string]string) {
 			d.judge(at, "use up to 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
 				"%q is not the value of a label", value)
 		}
+	}
+}
+
+func validateRollingUpdate(d *document, path string, p NodePool) {
+	value := p.RollingUpdate.MaxUnavailable
+	switch at := path + ".maxUnavailable"; {
+	case value == "" || d.isBad(at):
+	case p.Role == ControlPlane:
+		d.judge(at, "remove it", "control planes are always changed one at a time")
+	case !maxUnavailable.MatchString(value):
+		d.judge(at, `write a number of nodes from 1, or a percentage from "1%" to "100%"`, "%q is neither a number of nodes nor a percentage", value)
 	}
 }
 

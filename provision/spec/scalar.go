@@ -12,11 +12,15 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// scalar decodes a string, a whole number or a boolean. Nothing is converted: a number is not a string.
+// scalar decodes a string, a whole number or a boolean. Nothing is converted: a number is not a string, save where the
+// field takes both.
 func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, c constraint) {
 	switch v.Kind() {
 	case reflect.String:
 		s, ok := stringValue(n)
+		if _, integer := n.(*ast.IntegerNode); integer && c.number {
+			s, ok = n.GetToken().Value, true
+		}
 		switch {
 		case !ok && isScalar(n):
 			d.wrongType(at, path, n, "a string", fmt.Sprintf("write it in quotes: %q", n.GetToken().Value))

@@ -63,6 +63,10 @@ func constrain(s *jsonschema.Schema, c constraint) {
 		}
 		s.Examples = []any{example}
 	}
+	if c.number {
+		s.AnyOf = []*jsonschema.Schema{{Type: "string", Pattern: s.Pattern}, {Type: "integer", Minimum: "1"}}
+		s.Type, s.Pattern = "", ""
+	}
 	switch s.Type {
 	case "integer":
 		s.Minimum, s.Maximum = json.Number(strconv.Itoa(c.min)), json.Number(strconv.Itoa(c.max))
@@ -256,6 +260,9 @@ func typeName(s *jsonschema.Schema) (text, next string) {
 		return "list of " + text, next
 	case s.Type == "object":
 		return "map", ""
+	}
+	if len(s.AnyOf) > 0 {
+		return "string or integer", ""
 	}
 	return s.Type, ""
 }

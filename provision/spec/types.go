@@ -67,7 +67,7 @@ type Kubernetes struct {
 	// A Kubernetes release, v1.34.x to v1.36.x.
 	Version string `json:"version"`
 	// The kube-apiserver.
-	APIServer Component `json:"apiServer,omitempty"`
+	APIServer APIServer `json:"apiServer,omitempty"`
 	// The kube-controller-manager.
 	ControllerManager Component `json:"controllerManager,omitempty"`
 	// The kube-scheduler.
@@ -76,6 +76,15 @@ type Kubernetes struct {
 	Kubelet ConfigComponent `json:"kubelet,omitempty"`
 	// The kube-proxy of every node.
 	Proxy ConfigComponent `json:"proxy,omitempty"`
+}
+
+// APIServer is the kube-apiserver, whose command line can be extended, and its audit policy.
+type APIServer struct {
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), in place of slipway's own
+	// policy, which records who wrote what and who read secrets, and no contents.
+	AuditPolicy map[string]any `json:"auditPolicy,omitempty"`
 }
 
 // Component is a program whose command line can be extended.
@@ -145,6 +154,14 @@ type NodePool struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints of the pool's nodes, beside the usual one of control-plane nodes.
 	Taints []Taint `json:"taints,omitempty"`
+	// How nodes that run are changed. Only for pools of workers: control planes are always changed one at a time.
+	RollingUpdate RollingUpdate `json:"rollingUpdate,omitempty"`
+}
+
+// RollingUpdate is how the nodes of a pool are changed.
+type RollingUpdate struct {
+	// How many nodes of the pool may be disturbed at a time: a number, or a percentage of the pool, rounded down to at least one.
+	MaxUnavailable string `json:"maxUnavailable,omitempty"`
 }
 
 // PoolHost is a machine that exists, for the hosts provider.

@@ -25,6 +25,7 @@ func validate(d *document, c *Cluster) {
 	validatePKI(d, c.Spec.PKI)
 	validateComponents(d, c)
 	validateState(d, c.Spec.State)
+	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)
 }
 
 // judge reports a mistake in the field at path, unless its value could not even be read.

@@ -1,9 +1,9 @@
 # Prints what a host is, in sections that provision parses. Reads only. Stdin: paths, one a line, that matter.
-# GNU find prints type, mode, owner and link target of them all in one process.
+# GNU find prints type, mode, owner, time of the last change and link target of them all in one process.
 state=/var/lib/slipway
 list=$(mktemp) || exit 1
 trap 'rm -f "$list"' EXIT
-{ cat; cat $state/owned 2>/dev/null; } | sort -u | tr '\n' '\0' >"$list"
+{ cat; cut -f2- $state/owned 2>/dev/null; } | sort -u | tr '\n' '\0' >"$list"
 
 echo '[facts]'
 . /etc/os-release 2>/dev/null
@@ -23,7 +23,7 @@ done
 echo "free=$(df -B1 --output=avail /var 2>/dev/null | tail -n 1 | tr -d ' ')"
 
 echo '[files]'
-xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%l\t%p\n" 2>/dev/null; true' find <"$list"
+xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%C@\t%l\t%p\n" 2>/dev/null; true' find <"$list"
 
 echo '[digests]'
 xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -exec sha256sum {} + 2>/dev/null; true' find <"$list"
@@ -33,7 +33,7 @@ cat $state/owned 2>/dev/null
 
 echo '[units]'
 units=$(tr '\0' '\n' <"$list" | sed -n 's|^/etc/systemd/system/\(.*\.service\)$|\1|p')
-[ -z "$units" ] || systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID $units
+[ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,StateChangeTimestamp $units
 
 echo '[inputs]'
 for pid in $( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$'); do
@@ -46,4 +46,16 @@ for key in $SYSCTLS; do
   file=/proc/sys/$(echo "$key" | tr . /)
   [ -r "$file" ] && echo "$key=$(cat "$file")"
 done
+
+echo '[modules]'
+for module in $MODULES; do
+  if [ -d "/sys/module/$module" ]; then echo "$module=1"
+  elif modprobe --dry-run --verbose "$module" 2>/dev/null | grep -q insmod; then echo "$module=0"; fi
+done
+
+echo '[images]'
+if [ -S /run/containerd/containerd.sock ]; then
+  ctr=$(command -v ctr || ls /opt/slipway/*/*/bin/ctr 2>/dev/null | tail -n 1)
+  [ -z "$ctr" ] || timeout 5 "$ctr" --namespace=k8s.io images list --quiet 2>/dev/null && echo known
+fi
 echo '[end]'

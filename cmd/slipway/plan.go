@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision"
+)
+
+func newPlanCmd(a *app) *cobra.Command {
+	run := &planRun{work: work{app: a}}
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what apply would do, why, and what it would disturb",
+		Long: `Show what apply would do: every file, program, unit, kernel setting, image, label and object that differs, on which
+host, why, and what carrying it out would disturb. Nothing is changed, and nothing is locked.
+
+Hosts are grouped where the same happens on them, and many changes of a kind are counted; -v lists everything, with
+the steps in their order. A plan that is saved can be applied to the letter with ` + "`slipway apply FILE`" + `, which refuses
+if anything has moved in the meantime. It holds no secrets. Its JSON form is described in docs/plan.md.`,
+		Example: `  slipway plan                         # in short
+  slipway plan --diff                  # with the text of what changes
+  slipway plan --detailed-exitcode     # 0: no changes, 2: changes, 1: an error
+  slipway plan -o next.plan && slipway apply next.plan
+  slipway plan --output json | jq '.changes[] | select(.cause == "drift")'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run.plan(cmd.Context()) },
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&run.diff, "diff", false, "show the text that changes; secrets are never shown")
+	flags.BoolVar(&run.detailed, "detailed-exitcode", false, "exit with 2 where there are changes")
+	flags.StringVarP(&run.out, "out", "o", "", "save the plan in this file, for `slipway apply FILE`")
+	flags.DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	_ = cmd.MarkFlagFilename("out")
+	run.addOnly(cmd)
+	return cmd
+}
+
+// planRun is one run of plan.
+type planRun struct {
+	work
+	diff, detailed bool
+	out            string
+}
+
+func (r *planRun) plan(ctx context.Context) (err error) {
+	if r.cluster, err = r.open(); err != nil {
+		return err
+	}
+	switch r.store, err = r.readStore(ctx); {
+	case errors.Is(err, fs.ErrNotExist):
+		r.store = nil // nothing has been applied yet
+	case err != nil:
+		return err
+	default:
+		defer func() { err = errors.Join(err, r.store.Close()) }()
+	}
+	// Progress is for people who wait; the plan itself is what is printed.
+	tty := isTerminal(r.stderr) && !r.verbose
+	shown := r.stderr
+	if !tty && !r.verbose {
+		shown = io.Discard
+	}
+	r.progress = newProgress(shown, tty, io.Discard, r.names())
+	plan, diffs, err := r.make(ctx)
+	r.progress.Done(err)
+	if err != nil {
+		return err
+	}
+	return r.show(plan, diffs)
+}
+
+// make plans. Without machines there is nothing to observe.
+func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiffs, error) {
+	r.progress.Phase("machines and bundle")
+	found, err := r.provider.Find(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if machines := r.machineChanges(found); len(machines) > 0 {
+		if r.out != "" {
+			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
+				"run `slipway apply`", machines[0].Name, machines[0].Reason)
+		}
+		plan := provision.NewPlan(r.spec.Metadata.Name, provision.Situation{})
+		plan.Machines, plan.Slipway = machines, version
+		return plan, nil, nil
+	}
+	r.infra = found
+	artifacts, err := r.ensureBundle(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, closeAll, err := r.look(ctx, artifacts)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeAll()
+	var diffs provision.TextDiffs
+	if r.diff {
+		diffs, err = r.runner.TextDiffs(ctx, plan.Changes)
+	}
+	return plan, diffs, err
+}
+
+// show prints the plan, saves it if asked to, and chooses the exit code.
+func (r *planRun) show(plan *provision.Plan, diffs provision.TextDiffs) error {
+	if r.out != "" {
+		if err := r.save(plan); err != nil {
+			return err
+		}
+	}
+	plan.Basis = nil
+	if r.output == "json" {
+		if err := r.printJSON(plan); err != nil {
+			return err
+		}
+	} else {
+		v := planView{out: r.stdout, plan: plan, diffs: diffs, all: r.verbose || r.diff, steps: r.verbose, file: r.file}
+		v.print()
+		if r.out != "" {
+			v.printf("\nSaved: `slipway apply %s` does exactly this, or refuses.\n", r.out)
+		}
+		if v.err != nil {
+			return fmt.Errorf("print the plan: %w", v.err)
+		}
+	}
+	if r.detailed && !plan.Empty() {
+		return &exitError{code: exitChanges}
+	}
+	return nil
+}
+
+// save writes the plan with what it was made from. It holds no secret, but tells much of the hosts: it is private.
+func (r *planRun) save(plan *provision.Plan) error {
+	text, err := json.Marshal(r.spec)
+	if err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
+	plan.Basis = &provision.Basis{
+		SpecFile: r.file, Spec: text, Only: r.only, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
+	}
+	saved, err := json.MarshalIndent(plan, "", " ")
+	if err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
+	if err := os.WriteFile(r.out, append(saved, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
+	return nil
+}

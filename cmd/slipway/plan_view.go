@@ -1,0 +1,252 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"slipway.dev/slipway/provision"
+)
+
+// planView prints a plan for people.
+type planView struct {
+	out   io.Writer
+	plan  *provision.Plan
+	diffs provision.TextDiffs
+	all   bool // every change, not counts of them
+	steps bool // the steps, too
+	file  string
+	err   error // the first of printing
+}
+
+// manyAlike is how many changes of one kind, for one reason, are counted instead of listed.
+const manyAlike = 6
+
+func (v *planView) printf(format string, args ...any) {
+	if v.err == nil {
+		_, v.err = fmt.Fprintf(v.out, format, args...)
+	}
+}
+
+func (v *planView) print() {
+	p := v.plan
+	switch {
+	case len(p.Machines) > 0:
+		v.machines()
+		return
+	case p.Empty():
+		v.printf("No changes. Cluster %s is as %s asks.\n", p.Cluster, v.file)
+		v.leftOut()
+		return
+	}
+	for _, g := range groups(p.Changes) {
+		v.printf("%s\n", strings.Join(g.hosts, ", "))
+		v.changes(g.changes)
+		v.printf("\n")
+	}
+	if p.Unasked != "" {
+		v.printf("cluster\n  ? the API could not be asked what differs there (%s); objects and nodes are seen to once it answers\n\n", p.Unasked)
+	}
+	if v.steps {
+		v.printf("Steps\n")
+		for _, s := range p.Steps {
+			v.printf("  %s%s\n", s.Name, after(s.Deps))
+		}
+		v.printf("\n")
+	}
+	v.disruptions()
+	v.leftOut()
+	v.printf("Plan: %s, in %d steps.\n", counts(p.Changes), len(p.Steps))
+}
+
+func after(deps []string) string {
+	if len(deps) == 0 {
+		return ""
+	}
+	return "  (after: " + strings.Join(deps, "; ") + ")"
+}
+
+func (v *planView) machines() {
+	v.printf("Machines\n")
+	for _, m := range v.plan.Machines {
+		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
+	}
+	v.printf("\nPlan: %d machines to make or start. What is to be done on them can be planned once they run; apply goes on with it.\n", len(v.plan.Machines))
+}
+
+func (v *planView) disruptions() {
+	switch {
+	case !v.plan.Alive:
+		v.printf("Disruption: none, the cluster is not up; everything comes up at once.\n\n")
+	case len(v.plan.Disruptions) == 0:
+		v.printf("Disruption: none, nothing that runs is restarted.\n\n")
+	default:
+		v.printf("Disruption\n")
+		for _, d := range v.plan.Disruptions {
+			v.printf("  %s\n", d)
+		}
+		v.printf("\n")
+	}
+}
+
+func (v *planView) leftOut() {
+	if n := len(v.plan.LeftOut); n > 0 {
+		hosts, _ := byHost(v.plan.LeftOut)
+		for i, h := range hosts {
+			if h == "" {
+				hosts[i] = "the cluster's API"
+			}
+		}
+		v.printf("Left out by --only: %s on %s.\n\n", plural(n, "change"), strings.Join(hosts, ", "))
+	}
+}
+
+// changes lists the changes of a host, or counts those of a kind that are many and alike.
+func (v *planView) changes(changes []provision.Change) {
+	table := tabwriter.NewWriter(v.out, 0, 0, 2, ' ', 0)
+	for _, alike := range chunks(changes) {
+		first := alike[0]
+		if !v.all && len(alike) >= manyAlike {
+			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", first.Action, first.Kind, plural(len(alike), string(first.Kind)), first.Reason)
+			continue
+		}
+		for _, c := range alike {
+			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", c.Action, c.Kind, c.Name, c.Reason)
+			if text := v.detail(c); text != "" {
+				_ = table.Flush() // the table begins anew below the text
+				v.printf("%s", text)
+			}
+		}
+	}
+	if err := table.Flush(); err != nil && v.err == nil {
+		v.err = err
+	}
+}
+
+// detail is what --diff shows of a change.
+func (v *planView) detail(c provision.Change) string {
+	if v.diffs == nil {
+		return ""
+	}
+	if c.Secret && c.Action != provision.Delete {
+		return fmt.Sprintf("      secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
+	}
+	text := v.diffs.Of(c)
+	if strings.Contains(text, "-----BEGIN ") { // PEM says nothing to people
+		return fmt.Sprintf("      %s → %s\n", digestOf(c.From), digestOf(c.To))
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("      " + strings.TrimRight(line, "\n") + "\n")
+	}
+	return b.String()
+}
+
+func digestOf(digest string) string {
+	if digest == "" {
+		return "nothing"
+	}
+	return "sha256 " + digest[:min(len(digest), 8)] + "…"
+}
+
+// chunks are runs of changes with the same action, kind and reason. Those of files and programs go by kind first.
+func chunks(changes []provision.Change) [][]provision.Change {
+	sorted := slices.Clone(changes)
+	slices.SortStableFunc(sorted, func(a, b provision.Change) int {
+		return strings.Compare(string(a.Kind)+a.Reason, string(b.Kind)+b.Reason)
+	})
+	var all [][]provision.Change
+	for _, c := range sorted {
+		if n := len(all); n > 0 && all[n-1][0].Kind == c.Kind && all[n-1][0].Action == c.Action && all[n-1][0].Reason == c.Reason {
+			all[n-1] = append(all[n-1], c)
+			continue
+		}
+		all = append(all, []provision.Change{c})
+	}
+	return all
+}
+
+// group is hosts on which the same happens, for the same reasons.
+type group struct {
+	hosts   []string
+	changes []provision.Change
+}
+
+func groups(changes []provision.Change) []group {
+	hosts, of := byHost(changes)
+	var all []group
+	at := map[string]int{}
+	for _, h := range hosts {
+		name := h
+		if h == "" {
+			name = "cluster"
+		}
+		key := signature(of[h])
+		if i, ok := at[key]; ok {
+			all[i].hosts = append(all[i].hosts, name)
+			continue
+		}
+		at[key] = len(all)
+		all = append(all, group{[]string{name}, bookkept(of[h])})
+	}
+	return all
+}
+
+func signature(changes []provision.Change) string {
+	var b strings.Builder
+	for _, c := range changes {
+		name := c.Name
+		if c.Kind == provision.NodeChange || c.Kind == provision.MemberChange {
+			name = "" // the host's own
+		}
+		_, _ = fmt.Fprintf(&b, "%c%s %s %s\n", c.Action, c.Kind, name, c.Reason)
+	}
+	return b.String()
+}
+
+// bookkept leaves out slipway's own list of what it owns, which changes with everything else, unless it stands alone.
+func bookkept(changes []provision.Change) []provision.Change {
+	if len(changes) == 1 {
+		return changes
+	}
+	return slices.DeleteFunc(slices.Clone(changes), provision.Change.Bookkeeping)
+}
+
+// counts sums up: "3 to create, 2 to change, 1 to restart".
+func counts(changes []provision.Change) string {
+	words := []struct {
+		action provision.Action
+		word   string
+	}{
+		{provision.Create, "create"},
+		{provision.Update, "change"},
+		{provision.Restart, "restart"},
+		{provision.Delete, "delete"},
+		{provision.Await, "wait for"},
+	}
+	var parts []string
+	for _, w := range words {
+		n := 0
+		for _, c := range changes {
+			if c.Action == w.action && !c.Bookkeeping() {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d to %s", n, w.word))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing to change"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

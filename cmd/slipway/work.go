@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/bundle"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
+)
+
+// appliedName is where the state store keeps what was last applied.
+const appliedName = "applied.json"
+
+// work is one plan or apply: what it has found out so far.
+type work struct {
+	*app
+	only        []string
+	parallelism int
+
+	*cluster
+	store    *state.Store // nil where a plan finds none
+	progress *progress
+	infra    *spec.Infrastructure
+	secrets  *secrets
+	hosts    map[string]host.Host
+	runner   *provision.Runner
+}
+
+// addOnly gives a command the flag --only.
+func (w *work) addOnly(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&w.only, "only", nil, "only these nodes; what differs elsewhere is named and left")
+	_ = cmd.RegisterFlagCompletionFunc("only", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		c, err := w.loadSpec()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var names []string
+		for _, n := range c.Nodes() {
+			names = append(names, n.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// machineChanges are the machines that have to be made or started before anything can be observed.
+func (w *work) machineChanges(found *spec.Infrastructure) []provision.MachineChange {
+	var changes []provision.MachineChange
+	for _, name := range w.missing(found) {
+		changes = append(changes, provision.MachineChange{Name: name, Action: provision.Create, Reason: "does not exist"})
+	}
+	for _, m := range found.Machines {
+		if state := found.States[m.Name]; state != spec.MachineRunning {
+			changes = append(changes, provision.MachineChange{Name: m.Name, Action: provision.Update, Reason: "is " + state + ", and has to be started"})
+		}
+	}
+	return changes
+}
+
+// ensureBundle gets the bundle; cold, that takes long.
+func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.Ensure(ctx, bundle.Options{
+		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache,
+		Progress: func(e bundle.Event) { w.progress.Host("bundle", e.String()) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	artifacts := provision.Artifacts(b)
+	artifacts[w.slipway.Name] = w.slipway
+	return artifacts, nil
+}
+
+// ensureMachines gets machines and bundle, side by side, since both take long when nothing is there.
+func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]provision.Artifact, err error) {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		w.infra, err = w.provider.Ensure(groupCtx, w.progress.Host)
+		return err
+	})
+	group.Go(func() (err error) {
+		artifacts, err = w.ensureBundle(groupCtx)
+		return err
+	})
+	return artifacts, group.Wait()
+}
+
+// look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
+// The returned function ends the connections.
+func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact) (*provision.Plan, func(), error) {
+	nothing := func() {}
+	if err := w.checkSurplus(); err != nil {
+		return nil, nothing, err
+	}
+	var err error
+	if w.secrets, err = findSecrets(ctx, w.store, w.spec, w.infra); err != nil {
+		return nil, nothing, err
+	}
+	for _, d := range w.secrets.PKI.Drift {
+		w.progress.Note("a certificate authority was kept as it is: " + d.String())
+	}
+	applied, err := w.applied(ctx)
+	if err != nil {
+		return nil, nothing, err
+	}
+	w.runner = &provision.Runner{
+		Report: w.progress.Host,
+		Input: provision.Input{
+			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
+			PKI: w.secrets.PKI, EncryptionKey: w.secrets.EncryptionKey,
+		},
+		Before: provision.Before{Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued},
+	}
+	hosts, closeAll, err := dialAll(ctx, w.infra.Machines, w.connectTimeout)
+	if err != nil {
+		closeAll()
+		return nil, nothing, err
+	}
+	w.hosts = hosts
+	plan, err := w.observe(ctx)
+	if err != nil {
+		closeAll()
+		return nil, nothing, err
+	}
+	return plan, closeAll, nil
+}
+
+// observe reads hosts and API and works out what differs.
+func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
+	w.progress.Phase("observe")
+	situation, err := w.runner.Situation(ctx, w.hosts)
+	if err != nil {
+		return nil, err
+	}
+	var leftOut []provision.Change
+	if len(w.only) > 0 {
+		if situation, leftOut, err = situation.Only(w.only); err != nil {
+			return nil, err
+		}
+	}
+	plan := provision.NewPlan(w.spec.Metadata.Name, situation)
+	plan.LeftOut, plan.Slipway = leftOut, version
+	return plan, nil
+}
+
+// applied reads what was last applied; nil where that is not known.
+func (w *work) applied(ctx context.Context) (*provision.Applied, error) {
+	if w.store == nil {
+		return nil, nil
+	}
+	text, err := w.store.Get(ctx, appliedName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var applied provision.Applied
+	if json.Unmarshal(text.Reveal(), &applied) != nil {
+		return nil, nil // another slipway's: reasons will be less precise, and nothing else
+	}
+	return &applied, nil
+}
+
+// saveApplied records what is on the hosts now, for the reasons of later changes.
+func (w *work) saveApplied(ctx context.Context) error {
+	applied, err := provision.NewApplied(w.runner.Input, version)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(applied)
+	if err != nil {
+		return fmt.Errorf("record what was applied: %w", err)
+	}
+	if have, err := w.store.Get(ctx, appliedName); err == nil && string(have.Reveal()) == string(text) {
+		return nil
+	}
+	return w.store.Put(ctx, map[string]secret.Bytes{appliedName: text})
+}
+
+// checkSurplus speaks of machines that the spec no longer has. Removing them is not available yet; going on without a
+// control plane would leave a dead member in etcd.
+func (w *work) checkSurplus() error {
+	for _, m := range w.infra.Surplus {
+		if m.Role == spec.ControlPlane {
+			return fmt.Errorf("control plane %s is not in %s any more, and removing control planes is not available yet: put it back; nothing was changed", m.Name, w.file)
+		}
+		w.progress.Note("machine " + m.Name + " is not in " + w.file + " any more; removing machines is not available yet, and it was left as it is")
+	}
+	return nil
+}
+
+// settle stores the secrets that were made, and tells the provider's own parts what they need, before anything uses them.
+func (w *work) settle(ctx context.Context) error {
+	if err := w.secrets.save(ctx, w.store); err != nil {
+		return err
+	}
+	if p, ok := w.provider.(providers.Publisher); ok {
+		return p.Publish(w.infra, w.secrets.PKI.Material[certs.KubernetesCA].Cert)
+	}
+	return nil
+}
+
+// byHost groups changes, in the order of their hosts' names.
+func byHost(changes []provision.Change) ([]string, map[string][]provision.Change) {
+	of := map[string][]provision.Change{}
+	for _, c := range changes {
+		of[c.Host] = append(of[c.Host], c)
+	}
+	return slices.Sorted(maps.Keys(of)), of
+}
+
+const connectTimeout = time.Minute

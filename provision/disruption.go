@@ -1,0 +1,118 @@
+package provision
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Disruption is what somebody could notice of an apply while it runs.
+type Disruption struct {
+	// What happens, for example "kube-apiserver restarts".
+	What string `json:"what"`
+	// Hosts on which it happens, and How they follow one another.
+	Hosts []string `json:"hosts,omitempty"`
+	How   string   `json:"how,omitempty"`
+	// Effect on what runs in the cluster.
+	Effect string `json:"effect"`
+}
+
+func (d Disruption) String() string {
+	text := d.What
+	if len(d.Hosts) > 0 {
+		text += " on " + strings.Join(d.Hosts, ", ")
+	}
+	if d.How != "" {
+		text += ", " + d.How
+	}
+	return text + ": " + d.Effect
+}
+
+// Disruptions predicts what the steps of a situation will disturb. On a cluster that is not up there is nothing to.
+func Disruptions(s Situation, steps []Step) []Disruption {
+	if !s.Alive {
+		return nil
+	}
+	var all []Disruption
+	for _, row := range unitTable {
+		for _, action := range []Action{Restart, Delete} {
+			if hosts := hostsOf(steps, UnitChange, row.name, action); len(hosts) > 0 && row.disturbs != "" {
+				all = append(all, s.unit(row, action, hosts))
+			}
+		}
+	}
+	for _, step := range steps {
+		for _, c := range step.Changes {
+			switch {
+			case c.Kind == TaintChange && c.Action == Create && strings.HasSuffix(c.Name, ":NoExecute"):
+				all = append(all, Disruption{What: "taint " + c.Name, Hosts: []string{c.Host}, Effect: "pods that do not tolerate it are evicted"})
+			case c.Kind == ObjectChange && c.Action == Update && strings.HasPrefix(c.Name, "Deployment "):
+				all = append(all, Disruption{What: c.Name + " may roll", Effect: "its pods are replaced one after another"})
+			}
+		}
+	}
+	return all
+}
+
+// hostsOf lists, in the order of the steps, where a change is carried out.
+func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
+	var hosts []string
+	for _, step := range steps {
+		if slices.ContainsFunc(step.Changes, func(c Change) bool { return c.Kind == kind && c.Name == name && c.Action == action }) {
+			hosts = append(hosts, step.Host)
+		}
+	}
+	return hosts
+}
+
+func (s Situation) unit(row unitRow, action Action, hosts []string) Disruption {
+	d := Disruption{What: strings.TrimSuffix(row.name, ".service") + " restarts", Hosts: hosts, How: s.how(hosts), Effect: row.disturbs}
+	if action == Delete {
+		d.What = strings.TrimSuffix(row.name, ".service") + " stops for good"
+	}
+	if row.alone != "" && s.controlPlanes() == 1 {
+		d.Effect = row.alone
+	}
+	return d
+}
+
+func (s Situation) controlPlanes() int {
+	n := 0
+	for _, m := range s.Machines {
+		if m.Role == spec.ControlPlane {
+			n++
+		}
+	}
+	return n
+}
+
+// how says in which way hosts follow one another.
+func (s Situation) how(hosts []string) string {
+	if len(hosts) == 1 {
+		return ""
+	}
+	pools := map[string]int{}
+	controlPlanes := false
+	for _, m := range s.Machines {
+		switch {
+		case !slices.Contains(hosts, m.Name):
+		case m.Role == spec.ControlPlane:
+			controlPlanes = true
+		default:
+			pools[m.Pool]++
+		}
+	}
+	widest := 1
+	for pool, n := range pools {
+		widest = max(widest, min(n, s.MaxUnavailable[pool]))
+	}
+	switch {
+	case widest == 1:
+		return "one at a time"
+	case controlPlanes:
+		return fmt.Sprintf("control planes one at a time, workers up to %d at a time in each pool", widest)
+	}
+	return fmt.Sprintf("up to %d at a time in each pool", widest)
+}

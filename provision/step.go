@@ -1,0 +1,111 @@
+package provision
+
+import (
+	"slices"
+	"strings"
+)
+
+// Step is one thing that apply does: pure data. Runner binds it to hosts and to the API.
+type Step struct {
+	// Name is unique within a schedule: the host, or "cluster", and the verb's title.
+	Name string `json:"name"`
+	Host string `json:"host,omitempty"`
+	Verb Verb   `json:"verb"`
+	// Deps are the names of the steps that must have succeeded before.
+	Deps []string `json:"deps,omitempty"`
+	// Changes that it carries out. A step without any is a gate: it waits until something is proven.
+	Changes []Change `json:"-"`
+}
+
+// Verb is what a step does.
+type Verb string
+
+// The verbs.
+const (
+	// Install makes a host of a cluster that is not up equal to its desired state, but for what needs the API.
+	Install Verb = "install"
+	// StartLate starts the units that need the API.
+	StartLate Verb = "start-late"
+	// Apply makes a host of a living cluster equal to its desired state, and returns when what it started is up.
+	Apply Verb = "apply"
+	// AwaitUnits waits until all units of a host are active and do their work (an API server: /readyz).
+	AwaitUnits Verb = "await-units"
+	// ProveSpare proves that etcd keeps its quorum without the member of a host.
+	ProveSpare Verb = "prove-spare"
+	// AwaitEtcd waits until the member of a host is healthy.
+	AwaitEtcd Verb = "await-etcd"
+	// AwaitAPI waits until the API answers, whichever server it is.
+	AwaitAPI Verb = "await-api"
+	// ApplyManifests applies the objects that every cluster gets.
+	ApplyManifests Verb = "apply-manifests"
+	// EnsureNode waits for a node, gives it its labels and taints, and waits until it is Ready.
+	EnsureNode Verb = "ensure-node"
+	// Seal records on a control plane that the cluster has been up.
+	Seal Verb = "seal"
+)
+
+// verbTable gives every verb its title, in the order of a host's steps, and the changes that it carries out.
+// Every change is carried out by exactly one verb of a schedule.
+var verbTable = []struct {
+	verb    Verb
+	title   string
+	carries func(Change) bool
+}{
+	{ProveSpare, "prove that etcd can spare it", nil},
+	{Install, "install", func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
+	{Apply, "apply changes", carriedByApply},
+	{AwaitAPI, "wait for the API", nil},
+	{ApplyManifests, "apply manifests", func(c Change) bool { return c.Kind == ObjectChange }},
+	{StartLate, "start what needs the API", func(c Change) bool { return isLateUnit(c) && c.Action != Await }},
+	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Kind == UnitChange && c.Action == Await }},
+	{AwaitEtcd, "wait for etcd", func(c Change) bool { return c.Kind == MemberChange }},
+	{Seal, "record that the cluster is up", func(c Change) bool { return c.Name == initializedFile }},
+	{EnsureNode, "wait for the node", func(c Change) bool {
+		return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange
+	}},
+}
+
+func carriedByApply(c Change) bool {
+	return c.Kind.onHost() && c.Name != initializedFile && c.Action != Await
+}
+
+// isLateUnit says whether a change is of a late unit that has to be started.
+func isLateUnit(c Change) bool {
+	return c.Kind == UnitChange && c.Action != Delete && isLate(c.Name) || c.Kind == ImageChange
+}
+
+// Gate says whether the step changes nothing.
+func (s Step) Gate() bool {
+	switch s.Verb {
+	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI:
+		return true
+	case EnsureNode:
+		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })
+	default:
+		return false
+	}
+}
+
+// newStep makes a step with those of its host's changes that it carries out.
+func newStep(verb Verb, host string, changes []Change, deps []string) Step {
+	s := Step{Host: host, Verb: verb, Deps: deps}
+	for _, row := range verbTable {
+		if row.verb != verb {
+			continue
+		}
+		s.Name = strings.Join([]string{orCluster(host), row.title}, ": ")
+		for _, c := range changes {
+			if row.carries != nil && row.carries(c) {
+				s.Changes = append(s.Changes, c)
+			}
+		}
+	}
+	return s
+}
+
+func orCluster(host string) string {
+	if host == "" {
+		return "cluster"
+	}
+	return host
+}
