@@ -16,7 +16,6 @@ import (
 	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
-	"slipway.dev/slipway/provision/state"
 )
 
 func newApplyCmd(a *app) *cobra.Command {
@@ -86,7 +85,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
-	if r.store, err = state.Open(ctx, r.dir); err != nil {
+	if r.store, err = r.openStore(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
@@ -106,7 +105,7 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, "apply")); err != nil {
 		return err
 	}
-	err = r.converge(ctx)
+	err = underLock(ctx, r.store, r.converge)
 	if lost := r.progress.recorder.End(ctx, err); lost != nil {
 		r.progress.Note("warning: " + lost.Error())
 	}

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/state"
 )
 
 // hintTable says what to do about errors that others only report. One row a class of error.
@@ -29,6 +30,21 @@ var hintTable = []struct {
 	{
 		isA[*host.LostError],
 		"see that the machine is running, then run `slipway apply` again: it goes on from what is there.",
+	},
+	{
+		isA[*state.KeyError],
+		"name the file of a private key in SLIPWAY_AGE_IDENTITY_FILE, or that of the passphrase in SLIPWAY_PASSPHRASE_FILE; docs/state.md tells more.",
+	},
+	{
+		func(err error) bool {
+			var locked *state.LockedError
+			return errors.As(err, &locked) && locked.Frees > 0
+		},
+		"if you know that its holder is dead, `slipway state unlock ID` frees the lock at once.",
+	},
+	{
+		isA[*state.LostError],
+		"another slipway may be at work on this cluster: let it end, then run this command again: it goes on from what is there.",
 	},
 	{
 		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },

@@ -14,7 +14,6 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
-	"slipway.dev/slipway/provision/state"
 )
 
 func newKubeconfigCmd(a *app) *cobra.Command {
@@ -64,9 +63,10 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 
 // readPKI loads the certificates without the lock: reading does not wait for a run.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
-	store, err := state.OpenReadOnly(ctx, c.dir)
+	store, err := c.readStore(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", c.spec.Metadata.Name, c.dir)
+		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
+			c.spec.Metadata.Name, c.state)
 	}
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/provision"
-	"slipway.dev/slipway/provision/state"
 )
 
 func newPlanCmd(a *app) *cobra.Command {
@@ -55,7 +54,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
-	switch r.store, err = state.OpenReadOnly(ctx, r.dir); {
+	switch r.store, err = r.readStore(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 		r.store = nil // nothing has been applied yet
 	case err != nil:

@@ -53,6 +53,7 @@ func newRoot(a *app) *cobra.Command {
 		newKubeconfigCmd(a),
 		newSSHCmd(a),
 		newDestroyCmd(a),
+		newStateCmd(a),
 		newBundleCmd(a),
 		newVersionCmd(a),
 		newBalancerCmd(a),

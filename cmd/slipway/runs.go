@@ -64,17 +64,18 @@ type runReader struct {
 }
 
 func (a *app) openRuns(ctx context.Context) (*runReader, error) {
-	c, err := a.loadSpec()
+	spec, err := a.loadSpec()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := state.DefaultDir(c.Metadata.Name)
+	where, dir, err := a.stateOf(spec)
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.OpenReadOnly(ctx, dir)
+	c := &cluster{spec: spec, state: where, dir: dir}
+	store, err := c.readStore(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", c.Metadata.Name, dir)
+		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", spec.Metadata.Name, where)
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func (a *app) openRuns(ctx context.Context) (*runReader, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &runReader{store, c.Metadata.Name, live}, nil
+	return &runReader{store, spec.Metadata.Name, live}, nil
 }
 
 // runSummary is a run in a list. Its JSON is documented in docs/runs.md.

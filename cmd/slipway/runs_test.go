@@ -31,7 +31,7 @@ func TestRunsWhileOneGoesOn(t *testing.T) {
 		}
 		return out.String()
 	}
-	store, err := state.Open(t.Context(), filepath.Join(dir, "demo"))
+	store, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(dir, "demo")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ import (
 // cluster is one cluster at hand: its spec, where its state is and where its machines come from.
 type cluster struct {
 	spec     *spec.Cluster
-	dir      string // its state directory
+	state    state.Options
+	dir      string // its own on this computer, where providers keep their files too
 	provider providers.Provider
 	slipway  provision.Artifact // this very program, as hosts see it
 }
@@ -46,7 +47,7 @@ func (a *app) open() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := state.DefaultDir(c.Metadata.Name)
+	where, dir, err := a.stateOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (a *app) open() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{spec: c, dir: dir, provider: provider, slipway: slipway}, nil
+	return &cluster{spec: c, state: where, dir: dir, provider: provider, slipway: slipway}, nil
 }
 
 // find opens a cluster and looks which of its machines there are.

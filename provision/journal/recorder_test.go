@@ -283,7 +283,7 @@ func TestNilRecorder(t *testing.T) {
 // BenchmarkRecord records a run of 1500 steps into a real directory: what one event costs the run, and how many writes
 // follow.
 func BenchmarkRecord(b *testing.B) {
-	store, err := state.Open(b.Context(), filepath.Join(b.TempDir(), "demo"))
+	store, err := state.Open(b.Context(), state.Options{Dir: filepath.Join(b.TempDir(), "demo")})
 	if err != nil {
 		b.Fatal(err)
 	}

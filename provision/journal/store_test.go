@@ -83,7 +83,7 @@ func (m *memory) Remove(_ context.Context, names ...string) error {
 // TestCrash leaves a run without an End, as a process that is killed does, in a real state directory.
 func TestCrash(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	store, err := state.Open(t.Context(), dir)
+	store, err := state.Open(t.Context(), state.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestCrash(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	reader, err := state.OpenReadOnly(t.Context(), dir)
+	reader, err := state.OpenReadOnly(t.Context(), state.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

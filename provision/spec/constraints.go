@@ -59,6 +59,12 @@ var constraints = map[string]constraint{
 	"PKI.leafValidity": {def: "10y", pattern: duration},
 	"PKI.keyAlgorithm": {enum: []string{"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}, def: "ECDSA-P256"},
 
+	"State.directory":  {example: "state"},
+	"S3State.bucket":   {example: "example-slipway", pattern: `^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`},
+	"S3State.prefix":   {example: "clusters/demo"},
+	"S3State.region":   {example: "eu-central-1"},
+	"S3State.endpoint": {example: "https://s3.example.com"},
+
 	"PodSecurity.enforce": {enum: podSecurityLevels, def: "privileged"},
 	"PodSecurity.warn":    {enum: podSecurityLevels, def: "baseline"},
 	"PodSecurity.audit":   {enum: podSecurityLevels, def: "baseline"},

@@ -12,6 +12,9 @@ func setDefaults(c *Cluster) {
 	if h := c.Spec.Provider.Hosts; h != nil && h.Port == 0 {
 		h.Port = 22
 	}
+	if s := c.Spec.State.S3; s != nil && s.Prefix == "" {
+		s.Prefix = c.Metadata.Name
+	}
 	if c.Spec.AllowCgroupV1 == nil {
 		local := c.Spec.Provider.Local != nil
 		c.Spec.AllowCgroupV1 = &local

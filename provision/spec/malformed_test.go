@@ -187,7 +187,37 @@ var malformed = []struct {
 	{"NodeRestriction disabled", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {disable-admission-plugins: «'A,NodeRestriction'}}}", "spec.kubernetes.apiServer.extraArgs[disable-admission-plugins]", "nodes could change each other", "remove NodeRestriction"},
 	{"patch with infinity", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {a: «.inf}}}", "spec.kubernetes.kubelet.configPatch[a]", "not a value that JSON has", "write a number"},
 	{"patch of a component without file", "v1.36.3}", "v1.36.3, apiServer: {«configPatch: {}}}", "spec.kubernetes.apiServer.configPatch", "unknown field", "extraArgs"},
+
+	// State.
+	{"state in two places", "nodePools:", "state: {s3: {bucket: abc}, directory: «a}\n  nodePools:", "spec.state.directory", "in one place", "keep one of directory, s3"},
+	{"state in two places, S3 last", "nodePools:", "state: {directory: a, s3: «{bucket: abc}}\n  nodePools:", "spec.state.s3", "in one place", "keep one of directory, s3"},
+	{"state in a home of others", "nodePools:", "state: {directory: «~bob/a}\n  nodePools:", "spec.state.directory", "names no directory", "~/slipway"},
+	{"state in an empty directory", "nodePools:", `state: {directory: «""}` + "\n  nodePools:", "spec.state.directory", "is empty", "for example state"},
+	{"bucket missing", "nodePools:", "state: {s3: «{}}\n  nodePools:", "spec.state.s3.bucket", "is missing", "bucket: example-slipway"},
+	{"bucket a URL", "nodePools:", "state: {s3: {bucket: «s3://abc}}\n  nodePools:", "spec.state.s3.bucket", "not the name of a bucket", "without s3://"},
+	{"bucket with two dots", "nodePools:", "state: {s3: {bucket: «a..b}}\n  nodePools:", "spec.state.s3.bucket", "not the name of a bucket", "3 to 63"},
+	{"prefix with a slash at its end", "nodePools:", "state: {s3: {bucket: abc, prefix: «a/b/}}\n  nodePools:", "spec.state.s3.prefix", "not a prefix", "clusters/demo"},
+	{"prefix that leads out", "nodePools:", "state: {s3: {bucket: abc, prefix: «a/../b}}\n  nodePools:", "spec.state.s3.prefix", "not a prefix", "clusters/demo"},
+	{"prefix with a space", "nodePools:", "state: {s3: {bucket: abc, prefix: «a b}}\n  nodePools:", "spec.state.s3.prefix", "not a prefix", "clusters/demo"},
+	{"endpoint without a scheme", "nodePools:", "state: {s3: {bucket: abc, endpoint: «s3.example.com}}\n  nodePools:", "spec.state.s3.endpoint", "not the URL of a server", "https://s3.example.com"},
+	{"endpoint with credentials", "nodePools:", "state: {s3: {bucket: abc, endpoint: «'https://a:b@example.com'}}\n  nodePools:", "spec.state.s3.endpoint", "holds credentials", "AWS SDK"},
+	{"credentials in the spec", "nodePools:", "state: {s3: {bucket: abc, «accessKey: a}}\n  nodePools:", "spec.state.s3.accessKey", "unknown field", "bucket"},
+	{"encryption without a key", "nodePools:", "state: {encryption: «{}}\n  nodePools:", "spec.state.encryption", "neither to whom nor with what", "list recipients"},
+	{"encryption without recipients", "nodePools:", "state: {encryption: «{recipients: []}}\n  nodePools:", "spec.state.encryption", "neither to whom nor with what", "passphrase: true"},
+	{"encryption off", "nodePools:", "state: {encryption: «{passphrase: false}}\n  nodePools:", "spec.state.encryption", "neither to whom nor with what", "leave encryption out"},
+	{"both kinds of encryption", "nodePools:", "state: {encryption: {recipients: [" + anAgeKey + "], passphrase: «true}}\n  nodePools:", "spec.state.encryption.passphrase", "not both", "keep one"},
+	{"passphrase in the spec", "nodePools:", "state: {encryption: {passphrase: «hunter2}}\n  nodePools:", "spec.state.encryption.passphrase", "must be true or false", "without quotes"},
+	{"recipient cut off", "nodePools:", "state: {encryption: {recipients: [«age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8]}}\n  nodePools:", "spec.state.encryption.recipients[0]", "mistyped or cut off", "age-keygen"},
+	{"recipient a word", "nodePools:", "state: {encryption: {recipients: [" + anAgeKey + ", «alice]}}\n  nodePools:", "spec.state.encryption.recipients[1]", "neither with age1 nor with ssh-", "ssh-ed25519"},
+	{"recipient of another algorithm", "nodePools:", "state: {encryption: {recipients: [«ssh-dss AAAA]}}\n  nodePools:", "spec.state.encryption.recipients[0]", "not of ssh-ed25519 or ssh-rsa", "ssh-keygen"},
+	{"duplicate recipient", "nodePools:", "state: {encryption: {recipients: ['" + anSSHKey + " a', «'" + anSSHKey + " b']}}\n  nodePools:", "spec.state.encryption.recipients[1]", "is recipients[0] already", "remove it"},
+	{"recipients not in a list", "nodePools:", "state: {encryption: {recipients: «" + anAgeKey + "}}\n  nodePools:", "spec.state.encryption.recipients", "must be a list", "dash"},
 }
+
+const (
+	anAgeKey = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+	anSSHKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN"
+)
 
 func TestMalformed(t *testing.T) {
 	if len(malformed) < 50 {

@@ -32,7 +32,7 @@ func reflectSchema(t *testing.T) *jsonschema.Schema {
 	s.ID = "https://slipway.dev/schemas/v1alpha1/cluster.json"
 	s.Title = "A Kubernetes cluster for slipway"
 	for name, def := range s.Definitions {
-		if name == "Provider" {
+		if name == "Provider" || name == "Encryption" {
 			one := uint64(1)
 			def.MinProperties, def.MaxProperties = &one, &one
 		}
@@ -157,6 +157,11 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 		{"spec:\n", "spec:\n  pki: {caValidity: 30}\n"},
 		{"spec:\n", "spec:\n  pki: {leafValidity: 6m}\n"},
 		{"spec:\n", "spec:\n  allowCgroupV1: \"yes\"\n"},
+		{"spec:\n", "spec:\n  state: {s3: {}}\n"},
+		{"spec:\n", "spec:\n  state: {s3: {bucket: My_Bucket}}\n"},
+		{"spec:\n", "spec:\n  state: {encryption: {}}\n"},
+		{"spec:\n", "spec:\n  state: {encryption: {recipients: age1}}\n"},
+		{"spec:\n", "spec:\n  state: {encryption: {passphrase: secret}}\n"},
 		{"spec:\n", "spec:\n  controlPlane: {certSANs: a.example.com}\n"},
 	} {
 		data := []byte(strings.Replace(minimal, change.old, change.new, 1))

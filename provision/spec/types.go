@@ -55,6 +55,8 @@ type ClusterSpec struct {
 	PKI PKI `json:"pki,omitempty"`
 	// The cluster-wide defaults of Pod Security admission. A namespace's own labels win.
 	PodSecurity PodSecurity `json:"podSecurity,omitempty"`
+	// Where the cluster's keys and logs are kept, and how they are encrypted. See docs/state.md.
+	State State `json:"state,omitempty"`
 	// Let kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated (KEP-4569).
 	// The default is true for the local provider, whose host is not ours to choose, and false elsewhere.
 	AllowCgroupV1 *bool `json:"allowCgroupV1,omitempty"`
@@ -221,4 +223,38 @@ type PodSecurity struct {
 	Warn string `json:"warn,omitempty"`
 	// Pods that violate this standard are noted in the audit log.
 	Audit string `json:"audit,omitempty"`
+}
+
+// State is where the cluster's keys and logs are kept.
+type State struct {
+	// A directory on this computer below which every cluster has one of its own name. Relative to the spec file;
+	// ~/ is your home. It wins over SLIPWAY_STATE_DIR.
+	Directory string `json:"directory,omitempty"`
+	// A place in a bucket instead, for several people or machines.
+	S3 *S3State `json:"s3,omitempty"`
+	// Encrypts what is kept, with age, for whoever can read the directory or the bucket.
+	Encryption *Encryption `json:"encryption,omitempty"`
+}
+
+// S3State is a place in a bucket. Credentials are never in the spec: they are what the AWS SDK finds.
+type S3State struct {
+	// Name of the bucket, which must exist.
+	Bucket string `json:"bucket"`
+	// What the keys of the state's objects begin with. The default is the cluster's name; no other cluster may use it.
+	Prefix string `json:"prefix,omitempty"`
+	// The region of the bucket. The default is AWS_REGION, or that of the AWS profile.
+	Region string `json:"region,omitempty"`
+	// URL of a server that has the API of S3 and is not AWS. It must know conditional writes.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Put the bucket's name into the path of URLs, not into the host name; what most servers other than AWS want.
+	PathStyle bool `json:"pathStyle,omitempty"`
+}
+
+// Encryption is a union: either recipients or passphrase. When it changes, the next apply encrypts anew.
+type Encryption struct {
+	// Public keys to encrypt to: age1..., ssh-ed25519 ... or ssh-rsa .... Who has the private key of any can read the
+	// state, and apply.
+	Recipients []string `json:"recipients,omitempty"`
+	// Encrypt with a passphrase, which is asked for, or read from the file that SLIPWAY_PASSPHRASE_FILE names.
+	Passphrase bool `json:"passphrase,omitempty"`
 }

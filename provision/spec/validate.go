@@ -24,6 +24,7 @@ func validate(d *document, c *Cluster) {
 	validateEndpoint(d, c.Spec.ControlPlane)
 	validatePKI(d, c.Spec.PKI)
 	validateComponents(d, c)
+	validateState(d, c.Spec.State)
 	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)
 }
 

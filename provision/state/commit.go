@@ -11,8 +11,6 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-
-	"slipway.dev/slipway/provision/secret"
 )
 
 // A Put writes all its files below stagingDir, makes them durable, and renames that directory to commitDir. That
@@ -25,72 +23,56 @@ const (
 	syncers = 16
 )
 
-// Put stores contents under names, all of them or none, even if the process or the machine dies on the way.
-// A name may not be a directory of another one: not both "a" and "a/b".
-func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
+// put is all or nothing, even if the process or the machine dies on the way.
+func (d *directory) put(ctx context.Context, items map[string][]byte) error {
 	names := slices.Sorted(maps.Keys(items))
-	if err := s.writable(ctx, names...); err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if err := s.put(ctx, names, items); err != nil {
-		return fmt.Errorf("write state %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-func (s *Store) put(ctx context.Context, names []string, items map[string]secret.Bytes) error {
 	// One is left over when an earlier Put failed between its commit and its end.
-	if err := s.finishCommit(); err != nil {
+	if err := d.finishCommit(); err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := s.checkPlace(name); err != nil {
+		if err := d.checkPlace(name); err != nil {
 			return err
 		}
 	}
-	if err := s.root.RemoveAll(stagingDir); err != nil {
+	if err := d.root.RemoveAll(stagingDir); err != nil {
 		return err
 	}
-	if err := s.stage(ctx, names, items); err != nil {
+	if err := d.stage(ctx, names, items); err != nil {
 		// Nothing has changed; what is half written only takes room.
-		return errors.Join(err, s.root.RemoveAll(stagingDir))
+		return errors.Join(err, d.root.RemoveAll(stagingDir))
 	}
-	if err := s.root.Rename(stagingDir, commitDir); err != nil {
+	if err := d.root.Rename(stagingDir, commitDir); err != nil {
 		return err
 	}
-	if err := s.syncDirs("."); err != nil {
+	if err := d.syncDirs("."); err != nil {
 		return err
 	}
-	return s.finishCommit()
+	return d.finishCommit()
 }
 
 // checkPlace refuses a name whose place is taken by a directory, or one of whose directories is a file.
-func (s *Store) checkPlace(name string) error {
-	if info, err := s.root.Lstat(path.Join(dataDir, name)); err == nil && info.IsDir() {
+func (d *directory) checkPlace(name string) error {
+	if info, err := d.root.Lstat(path.Join(dataDir, name)); err == nil && info.IsDir() {
 		return fmt.Errorf("%q cannot be put: there are names below it", name)
 	}
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		if info, err := s.root.Lstat(path.Join(dataDir, dir)); err == nil && !info.IsDir() {
+		if info, err := d.root.Lstat(path.Join(dataDir, dir)); err == nil && !info.IsDir() {
 			return fmt.Errorf("%q cannot be put: %q is a name", name, dir)
 		}
 	}
 	return nil
 }
 
-func (s *Store) stage(ctx context.Context, names []string, items map[string]secret.Bytes) error {
+func (d *directory) stage(ctx context.Context, names []string, items map[string][]byte) error {
 	dirs := map[string]bool{stagingDir: true}
 	for _, name := range names {
 		p := path.Join(stagingDir, name)
-		if err := s.root.MkdirAll(path.Dir(p), dirMode); err != nil {
+		if err := d.root.MkdirAll(path.Dir(p), dirMode); err != nil {
 			return err
 		}
-		for d := path.Dir(p); !dirs[d]; d = path.Dir(d) {
-			dirs[d] = true
+		for dir := path.Dir(p); !dirs[dir]; dir = path.Dir(dir) {
+			dirs[dir] = true
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -100,18 +82,18 @@ func (s *Store) stage(ctx context.Context, names []string, items map[string]secr
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return s.writeSynced(path.Join(stagingDir, name), items[name].Reveal())
+			return d.writeSynced(path.Join(stagingDir, name), items[name])
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return s.syncDirs(slices.Sorted(maps.Keys(dirs))...)
+	return d.syncDirs(slices.Sorted(maps.Keys(dirs))...)
 }
 
 // writeSynced makes a new file that survives a crash of the machine once its directory is synced.
-func (s *Store) writeSynced(p string, content []byte) (err error) {
-	f, err := s.root.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+func (d *directory) writeSynced(p string, content []byte) (err error) {
+	f, err := d.root.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
 		return err
 	}
@@ -123,80 +105,68 @@ func (s *Store) writeSynced(p string, content []byte) (err error) {
 }
 
 // finishCommit moves what is committed into place. Repeating it, after any interruption, does no harm.
-func (s *Store) finishCommit() error {
-	names, err := s.files(commitDir, ".")
+func (d *directory) finishCommit() error {
+	names, err := d.files(commitDir)
 	if err != nil {
 		return err
 	}
 	dirs := map[string]bool{}
 	for _, name := range names {
 		p := path.Join(dataDir, name)
-		if err := s.root.MkdirAll(path.Dir(p), dirMode); err != nil {
+		if err := d.root.MkdirAll(path.Dir(p), dirMode); err != nil {
 			return err
 		}
-		for d := path.Dir(p); d != "." && !dirs[d]; d = path.Dir(d) {
-			dirs[d] = true
+		for dir := path.Dir(p); dir != "." && !dirs[dir]; dir = path.Dir(dir) {
+			dirs[dir] = true
 		}
-		if err := s.root.Rename(path.Join(commitDir, name), p); err != nil {
+		if err := d.root.Rename(path.Join(commitDir, name), p); err != nil {
 			return err
 		}
 	}
-	if err := s.syncDirs(slices.Sorted(maps.Keys(dirs))...); err != nil {
+	if err := d.syncDirs(slices.Sorted(maps.Keys(dirs))...); err != nil {
 		return err
 	}
-	return s.root.RemoveAll(commitDir)
+	return d.root.RemoveAll(commitDir)
 }
 
 // syncDirs makes renames and new names in directories durable.
-func (s *Store) syncDirs(dirs ...string) error {
+func (d *directory) syncDirs(dirs ...string) error {
 	var group errgroup.Group
 	group.SetLimit(syncers)
 	for _, dir := range dirs {
 		group.Go(func() error {
-			d, err := s.root.Open(dir)
+			f, err := d.root.Open(dir)
 			if err != nil {
 				return err
 			}
-			return errors.Join(d.Sync(), d.Close())
+			return errors.Join(f.Sync(), f.Close())
 		})
 	}
 	return group.Wait()
 }
 
-// Remove forgets names, one after the other. One that is not there is no error.
-func (s *Store) Remove(ctx context.Context, names ...string) error {
-	if err := s.writable(ctx, names...); err != nil {
-		return fmt.Errorf("remove from state: %w", err)
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if err := s.remove(names); err != nil {
-		return fmt.Errorf("remove from state %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-func (s *Store) remove(names []string) error {
-	if err := s.finishCommit(); err != nil {
+// remove goes through names one after the other. One that is not there is no error.
+func (d *directory) remove(_ context.Context, names []string) error {
+	if err := d.finishCommit(); err != nil {
 		return err
 	}
 	dirs := map[string]bool{}
 	for _, name := range names {
 		p := path.Join(dataDir, name)
-		if info, err := s.root.Lstat(p); err == nil && info.IsDir() {
+		if info, err := d.root.Lstat(p); err == nil && info.IsDir() {
 			return fmt.Errorf("%q is not a name: there are names below it", name)
 		}
-		if err := s.root.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.root.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		// Directories without names go too. The first that cannot go still has some.
 		dir := path.Dir(p)
-		for ; dir != dataDir && s.root.Remove(dir) == nil; dir = path.Dir(dir) {
+		for ; dir != dataDir && d.root.Remove(dir) == nil; dir = path.Dir(dir) {
 			delete(dirs, dir)
 		}
 		dirs[dir] = true
 	}
-	return s.syncDirs(existing(s.root, dirs)...)
+	return d.syncDirs(existing(d.root, dirs)...)
 }
 
 // existing drops the directories that are not there (any more), and sorts.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"slipway.dev/slipway/provision/secret"
@@ -59,18 +58,18 @@ func TestInterrupted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			own(t, dir)
-			s := openStore(t, dir)
+			s := openStore(t, Options{Dir: dir})
 			put(t, s, "a", "1", "d/b", "1")
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			test.leave(t, dir)
-			r, err := OpenReadOnly(t.Context(), dir)
+			r, err := OpenReadOnly(t.Context(), Options{Dir: dir})
 			if err != nil {
 				t.Fatal(err)
 			}
 			expect(t, r, test.want...)
-			s = openStore(t, dir)
+			s = openStore(t, Options{Dir: dir})
 			expect(t, s, test.want...)
 			expect(t, r, test.want...)
 			put(t, s, "a", "3")
@@ -84,7 +83,7 @@ func TestInterrupted(t *testing.T) {
 func TestFailedPutChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	own(t, dir)
-	s := openStore(t, dir)
+	s := openStore(t, Options{Dir: dir})
 	put(t, s, "a", "1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -99,35 +98,9 @@ func TestFailedPutChangesNothing(t *testing.T) {
 	expect(t, s, "a=1", "b=1")
 }
 
-func TestConcurrentUse(t *testing.T) {
-	dir := t.TempDir()
-	own(t, dir)
-	s := openStore(t, dir)
-	put(t, s, "p/x", "0", "p/y", "0")
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			for n := range 5 {
-				v := secret.Bytes(fmt.Sprint(i, n))
-				if err := s.Put(t.Context(), map[string]secret.Bytes{"p/x": v, "p/y": v}); err != nil {
-					t.Error(err)
-				}
-				if _, err := s.GetAll(t.Context(), "p/"); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	all, err := s.GetAll(t.Context(), "p/")
-	if err != nil || string(all["x"].Reveal()) != string(all["y"].Reveal()) || len(all["x"]) < 2 {
-		t.Errorf("the last Put is torn, or lost: %v", err)
-	}
-}
-
 // BenchmarkPut stores as many files as the certificates of a cluster of four nodes are.
 func BenchmarkPut(b *testing.B) {
-	s, err := Open(b.Context(), filepath.Join(b.TempDir(), "demo"))
+	s, err := Open(b.Context(), Options{Dir: filepath.Join(b.TempDir(), "demo")})
 	if err != nil {
 		b.Fatal(err)
 	}

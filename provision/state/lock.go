@@ -13,38 +13,82 @@ import (
 
 const lockFile = "lock"
 
-// Holder is who has the lock. It is for people to read; what locks is flock, which ends with the process.
+// Holder is who has the lock, for people to read. A directory is locked by flock, which ends with the process.
 type Holder struct {
 	PID     int       `json:"pid"`
 	Host    string    `json:"host"`
 	Since   time.Time `json:"since"`
 	Command string    `json:"command"`
+	// ID is new with every lock of a bucket; what the holder writes carries it.
+	ID string `json:"id,omitempty"`
+	// Kernel is the run of the kernel, and the process namespace in it, that PID belongs to; empty where unknown.
+	Kernel string `json:"kernel,omitempty"`
 }
 
 // LockedError means that another process is writing to the state.
 type LockedError struct {
-	Dir string
-	// Holder is zero when it has not written down who it is yet.
+	// Holder is zero when it is not known who it is.
 	Holder Holder
+	// Frees is how long the lock lasts if its holder is dead; 0 where it ends with the process.
+	Frees time.Duration
 }
 
 func (e *LockedError) Error() string {
 	if e.Holder.PID == 0 {
-		return fmt.Sprintf("state %s is locked by another process", e.Dir)
+		return "it is locked by another process"
 	}
-	return fmt.Sprintf("state %s is locked by process %d on %s since %s (%s): wait for it to end, or end it",
-		e.Dir, e.Holder.PID, e.Holder.Host, e.Holder.Since.Local().Format(time.DateTime), e.Holder.Command)
+	text := fmt.Sprintf("it is locked by process %d on %s since %s (%s): wait for it to end, or end it",
+		e.Holder.PID, e.Holder.Host, e.Holder.Since.Local().Format(time.DateTime), e.Holder.Command)
+	if e.Frees > 0 {
+		text += fmt.Sprintf("; if it is dead, its lock ends in %s (lock ID %s)", e.Frees.Round(time.Second), e.Holder.ID)
+	}
+	return text
 }
 
-// acquire takes the lock or says at once who has it.
-func (s *Store) acquire() error {
-	f, err := s.root.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, fileMode)
+// LostError means that this process had the lock and has it no more.
+type LostError struct {
+	// Holder has the lock now; zero when nobody is known to have it.
+	Holder Holder
+	// Err is why the lock could not be kept, if that is known.
+	Err error
+}
+
+func (e *LostError) Error() string {
+	text := "the lock was lost"
+	switch {
+	case e.Holder.PID != 0:
+		text += fmt.Sprintf(": process %d on %s has it since %s (%s)",
+			e.Holder.PID, e.Holder.Host, e.Holder.Since.Local().Format(time.DateTime), e.Holder.Command)
+	case e.Err != nil:
+		text += fmt.Sprintf(": it could not be renewed in time: %v", e.Err)
+	}
+	return text + "; nothing more is written"
+}
+
+func (e *LostError) Unwrap() error { return e.Err }
+
+// self describes this process.
+func self() (Holder, error) {
+	host, err := os.Hostname()
 	if err != nil {
-		return fmt.Errorf("lock state %s: %w", s.dir, err)
+		return Holder{}, err
+	}
+	command := strings.Join(os.Args, " ")
+	if len(command) > 200 {
+		command = command[:200]
+	}
+	return Holder{PID: os.Getpid(), Host: host, Since: time.Now().Truncate(time.Second), Command: command}, nil
+}
+
+// acquire takes the lock of a directory or says at once who has it.
+func (d *directory) acquire() error {
+	f, err := d.root.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, fileMode)
+	if err != nil {
+		return err
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // file descriptors are small
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		locked := &LockedError{Dir: s.dir}
+		locked := &LockedError{}
 		// Advice only: a holder that is just now writing it down leaves it zero.
 		_ = json.NewDecoder(f).Decode(&locked.Holder)
 		return errors.Join(locked, f.Close())
@@ -53,23 +97,18 @@ func (s *Store) acquire() error {
 		err = writeHolder(f)
 	}
 	if err != nil {
-		_ = f.Close()
-		return fmt.Errorf("lock state %s: %w", s.dir, err)
+		return errors.Join(err, f.Close())
 	}
-	s.lock = f
+	d.flock = f
 	return nil
 }
 
 func writeHolder(f *os.File) error {
-	host, err := os.Hostname()
+	holder, err := self()
 	if err != nil {
 		return err
 	}
-	command := strings.Join(os.Args, " ")
-	if len(command) > 200 {
-		command = command[:200]
-	}
-	text, err := json.Marshal(Holder{PID: os.Getpid(), Host: host, Since: time.Now().Truncate(time.Second), Command: command})
+	text, err := json.Marshal(holder)
 	if err != nil {
 		return err
 	}
@@ -78,4 +117,25 @@ func writeHolder(f *os.File) error {
 	}
 	_, err = f.WriteAt(text, 0)
 	return err
+}
+
+// kernel names the run of the kernel and the process namespace, in which a PID means something; "" where it cannot be
+// told. Two containers may have one host name, and each of them a process 7.
+func kernel() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(boot)) + " " + namespace
+}
+
+// isDead tells for sure that a holder is a process of this very machine that runs no more.
+func (h Holder) isDead() bool {
+	host, err := os.Hostname()
+	k := kernel()
+	return err == nil && k != "" && h.Host == host && h.Kernel == k && h.PID > 0 && errors.Is(unix.Kill(h.PID, 0), unix.ESRCH)
 }

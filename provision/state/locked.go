@@ -5,27 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
 
 // Locked says whether somebody has the lock now, for a Store that OpenReadOnly gave. A process that was killed has none.
 func (s *Store) Locked(ctx context.Context) (bool, error) {
-	if err := s.usable(ctx); err != nil {
-		return false, fmt.Errorf("look at the lock of state %s: %w", s.dir, err)
-	}
-	locked, err := lockHeld(s.root)
+	locked, err := s.at.locked(ctx)
 	if err != nil {
-		return false, fmt.Errorf("look at the lock of state %s: %w", s.dir, err)
+		return false, fmt.Errorf("look at the lock of state %s: %w", s.at, err)
 	}
 	return locked, nil
 }
 
-// lockHeld asks flock by trying it. Where nobody wrote down that he holds it, it is not touched; else a writer that
+// locked asks flock by trying it. Where nobody wrote down that he holds it, it is not touched; else a writer that
 // begins in this very moment could be refused.
-func lockHeld(root *os.Root) (bool, error) {
-	f, err := root.Open(lockFile)
+func (d *directory) locked(context.Context) (bool, error) {
+	f, err := d.root.Open(lockFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -41,4 +37,14 @@ func lockHeld(root *os.Root) (bool, error) {
 		err = nil
 	}
 	return locked, errors.Join(err, f.Close())
+}
+
+// locked asks whether the lease could be had.
+func (b *bucket) locked(ctx context.Context) (bool, error) {
+	_, err := b.takeable(ctx)
+	var taken *LockedError
+	if errors.As(err, &taken) {
+		return true, nil
+	}
+	return false, err
 }

@@ -8,7 +8,7 @@ import (
 func TestLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	cmd, _ := startChild(t, dir)
-	reader, err := OpenReadOnly(t.Context(), dir)
+	reader, err := OpenReadOnly(t.Context(), Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestLocked(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	expectLocked("after it was killed", false)
-	writer := openStore(t, dir) // looking has not taken the lock
+	writer := openStore(t, Options{Dir: dir}) // looking has not taken the lock
 	expectLocked("while another one has it", true)
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)

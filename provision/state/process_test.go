@@ -31,10 +31,18 @@ func TestMain(m *testing.M) {
 // names of one Put of the child: enough of them, in several directories, for a kill to fall between two.
 var childNames = []string{"pki/ca", "pki/etcd/ca", "pki/etcd/server", "ssh/key", "top"}
 
+// childOptions tell a directory from the URL of a server.
+func childOptions(where string) Options {
+	if strings.HasPrefix(where, "http://") {
+		return Options{S3: &S3{Bucket: testBucket, Prefix: testPrefix, Endpoint: where, PathStyle: true}}
+	}
+	return Options{Dir: where}
+}
+
 // beChild puts generation after generation, each larger than a page, and prints each when it is stored.
-func beChild(dir string) error {
+func beChild(where string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, dir)
+	s, err := Open(ctx, childOptions(where))
 	if err != nil {
 		return err
 	}
@@ -92,11 +100,22 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, lines
 }
 
-type opener func(context.Context, string) (*Store, error)
+type opener func(context.Context, Options) (*Store, error)
 
-// TestKilledWhilePutting kills a writer at random moments: all of its last Put is there, or nothing of it.
+// TestKilledWhilePutting kills a writer at random moments: all of its last Put is there, or nothing of it. That it is
+// dead is seen at once, not when its lease has run out.
 func TestKilledWhilePutting(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "demo")
+	onBoth(t, func(t *testing.T, o Options) {
+		if o.S3 != nil {
+			killWhilePutting(t, o.S3.Endpoint)
+		} else {
+			killWhilePutting(t, o.Dir)
+		}
+	})
+}
+
+func killWhilePutting(t *testing.T, dir string) {
+	t.Helper()
 	for round := range 15 {
 		cmd, lines := startChild(t, dir)
 		acknowledged, _ := strconv.Atoi(lines.Text())
@@ -117,7 +136,7 @@ func TestKilledWhilePutting(t *testing.T) {
 
 func expectGeneration(t *testing.T, dir string, acknowledged int, open opener, how string, round int) {
 	t.Helper()
-	s, err := open(t.Context(), dir)
+	s, err := open(t.Context(), childOptions(dir))
 	if err != nil {
 		t.Fatalf("round %d, %s: %v", round, how, err)
 	}
@@ -150,7 +169,7 @@ func expectGeneration(t *testing.T, dir string, acknowledged int, open opener, h
 func TestTwoProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	cmd, _ := startChild(t, dir)
-	_, err := Open(t.Context(), dir)
+	_, err := Open(t.Context(), Options{Dir: dir})
 	var locked *LockedError
 	if !errors.As(err, &locked) {
 		t.Fatalf("opened beside another process: %v", err)
@@ -166,5 +185,5 @@ func TestTwoProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	openStore(t, dir)
+	openStore(t, Options{Dir: dir})
 }

@@ -1,72 +1,110 @@
 // Package state is where a cluster's secrets and run logs live between runs of slipway: a directory that only its
-// owner can read, locked by one writer at a time.
+// owner can read, or a bucket of S3; locked by one writer at a time, and encrypted with age where the spec asks for it.
 //
 // It stores bytes under names and knows nothing of what they mean. What can be observed on the hosts is not kept
-// here; what is lost with this directory is the authority over the cluster. Contents are not encrypted yet: the
-// directory's mode and the disk are what protects them. The methods of Store take contexts, names and bytes only,
-// so that a remote or an encrypting store can have the same.
+// here; what is lost with the state is the authority over the cluster. Encryption hides contents from whoever can read
+// the directory or the bucket; it does not keep out somebody who can write there. Names, logs and the lock are plain.
 //
-// Layout of the directory: "version" (of this layout), "lock" (held with flock, tells who holds it),
-// "data/<name>" and "logs/<name>"; ".staging" and ".commit" while a Put is on its way.
+// Store is what others use. Below it a backend keeps bytes: directory and bucket differ in how they write all or
+// nothing and in how they lock. A vault between the two encrypts and decrypts; the backends see its ciphertext only.
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"slipway.dev/slipway/provision/secret"
 )
 
-const (
-	dataDir     = "data"
-	logsDir     = "logs"
-	versionFile = "version"
-
-	dirMode  fs.FileMode = 0o700
-	fileMode fs.FileMode = 0o600
-)
+// version is that of the format. It changes when an older slipway would misread it. 1 is a directory that is never
+// encrypted; 2 may be encrypted, and may be a bucket.
+const version = 2
 
 // ErrReadOnly is returned by whatever would write to a Store that OpenReadOnly gave.
 var ErrReadOnly = errors.New("the state is open for reading only")
 
-// Store is the state of one cluster. Its methods are safe for concurrent use.
-type Store struct {
-	dir  string
-	root *os.Root
-	lock *os.File // nil when read-only, and after Close
-	// writer tells one from Open from one from OpenReadOnly.
-	writer bool
-	// writing serializes Put, Remove and Close.
-	writing sync.Mutex
+// Options say where a state is and how it is protected. Exactly one of Dir and S3 is set; without Recipients and
+// Passphrase the state is not encrypted.
+type Options struct {
+	// Dir is a directory of the state's own.
+	Dir string
+	// S3 is a place in a bucket.
+	S3 *S3
+	// Recipients are age or SSH public keys, as one line each; the state is encrypted to all of them.
+	Recipients []string
+	// Passphrase has the state encrypted with a passphrase instead.
+	Passphrase bool
+	// Keys open a state that is encrypted.
+	Keys Keys
 }
 
-// Open makes dir where there is none, with mode 0700, and locks it for writing until Close.
-// Errors to branch on are *LockedError, *PermissionError and *VersionError. A Put that an earlier process did not
-// live to finish is finished first.
-func Open(ctx context.Context, dir string) (*Store, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("open state %s: %w", dir, context.Cause(ctx))
+// String says where the state is: a directory, or s3://bucket/prefix.
+func (o Options) String() string {
+	if o.S3 != nil {
+		return o.S3.String()
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil { //nolint:gosec // G703: the user chooses where this is
-		return nil, fmt.Errorf("open state: %w", err)
-	}
-	s, err := open(dir)
+	return o.Dir
+}
+
+// backend keeps bytes under names. All but view, held and String are called by one goroutine at a time.
+type backend interface {
+	// String says where it is.
+	String() string
+	// lock makes it ready to be written to, or gives a *LockedError. Without it, only view and close may be called.
+	lock(ctx context.Context) error
+	// locked says whether somebody holds the lock now.
+	locked(ctx context.Context) (bool, error)
+	// held is done when the lock was lost; its cause is a *LostError.
+	held() context.Context
+	// view looks at what is stored now; errors.Is finds fs.ErrNotExist where there is no state.
+	view(ctx context.Context) (view, error)
+	// put stores all items or none of them.
+	put(ctx context.Context, items map[string][]byte) error
+	remove(ctx context.Context, names []string) error
+	log(name string) (io.WriteCloser, error)
+	// destroy removes everything, the lock last.
+	destroy(ctx context.Context) error
+	close() error
+}
+
+// view is what a backend has. That of a bucket is of one moment; a directory is looked at name by name.
+type view interface {
+	// get gives an error that is fs.ErrNotExist for a name that is not there.
+	get(name string) ([]byte, error)
+	// names are in order.
+	names() ([]string, error)
+}
+
+// Store is the state of one cluster. Its methods are safe for concurrent use.
+type Store struct {
+	at     backend
+	keys   Keys
+	writer bool
+	// writing serializes Put, Remove, Destroy and Close.
+	writing sync.Mutex
+	// opening guards vault, which a reader renews when a writer has encrypted anew.
+	opening sync.Mutex
+	vault   *vault
+}
+
+// Open makes the state where there is none and locks it for writing until Close. A state that is not encrypted as the
+// options ask is encrypted anew, all or nothing. Errors to branch on are *LockedError, *KeyError, *PermissionError
+// and *VersionError; after any of them the state is as it was. What an earlier process did not live to finish is
+// finished first.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s, err := open(ctx, o, true)
 	if err != nil {
 		return nil, err
 	}
-	s.writer = true
-	if err := s.prepare(); err != nil {
-		_ = s.Close()
-		return nil, err
+	if err := s.prepare(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open state %s: %w", s.at, err), s.Close())
 	}
 	return s, nil
 }
@@ -74,114 +112,79 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 // OpenReadOnly opens a state that exists, without the lock: another process may write meanwhile. Every name is
 // either old or new, but two of them may be of different ages. Errors are as for Open, and errors.Is finds
 // fs.ErrNotExist where there is no state.
-func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("open state %s: %w", dir, context.Cause(ctx))
-	}
-	s, err := open(dir)
+func OpenReadOnly(ctx context.Context, o Options) (*Store, error) {
+	s, err := open(ctx, o, false)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkVersion(); err != nil {
-		_ = s.Close()
-		return nil, err
+	v, err := s.at.view(ctx)
+	if err == nil {
+		_, err = s.unlock(v)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state %s: %w", s.at, err), s.Close())
 	}
 	return s, nil
 }
 
-// open looks at the directory and changes nothing.
-func open(dir string) (*Store, error) {
-	root, err := os.OpenRoot(dir)
+func open(ctx context.Context, o Options, writer bool) (*Store, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("open state: %w", context.Cause(ctx))
+	}
+	at, err := o.backend(ctx, writer)
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	info, err := root.Stat(".")
-	if err != nil {
-		_ = root.Close()
-		return nil, fmt.Errorf("open state %s: %w", dir, err)
-	}
-	uid := -1
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		uid = int(st.Uid)
-	}
-	if info.Mode().Perm()&0o077 != 0 || (uid >= 0 && os.Geteuid() != 0 && uid != os.Geteuid()) {
-		_ = root.Close()
-		return nil, &PermissionError{Dir: dir, Mode: info.Mode().Perm(), UID: uid}
-	}
-	return &Store{dir: dir, root: root}, nil
+	return &Store{at: at, keys: o.Keys, writer: writer, vault: &vault{}}, nil
 }
 
-// prepare locks, initializes and repairs.
-func (s *Store) prepare() error {
-	// Before the lock, so that nothing is left behind in a directory that is not ours.
-	if err := s.checkVersion(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (o Options) backend(ctx context.Context, writer bool) (backend, error) {
+	switch {
+	case (o.Dir == "") == (o.S3 == nil):
+		return nil, errors.New("a state is in a directory or in S3, in one of the two")
+	case o.S3 != nil:
+		return openBucket(ctx, *o.S3)
 	}
-	if err := s.acquire(); err != nil {
-		return err
-	}
-	// Again, because the one who held the lock may have been initializing.
-	switch err := s.checkVersion(); {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := s.initialize(); err != nil {
-			return fmt.Errorf("initialize state %s: %w", s.dir, err)
-		}
-	case err != nil:
-		return err
-	}
-	if err := s.finishCommit(); err != nil {
-		return fmt.Errorf("finish an interrupted write to state %s: %w", s.dir, err)
-	}
-	return nil
+	return openDirectory(o.Dir, writer)
 }
 
-// Dir is the directory as it was given to Open.
-func (s *Store) Dir() string { return s.dir }
+// String says where the state is, as that of Options does.
+func (s *Store) String() string { return s.at.String() }
+
+// Held gives a context that ends when the lock is lost, with a *LostError as its cause: what depends on being the only
+// one runs under it. The lock of a directory is never lost.
+func (s *Store) Held(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	held := s.at.held()
+	stop := context.AfterFunc(held, func() { cancel(context.Cause(held)) })
+	return ctx, func() { stop(); cancel(context.Canceled) }
+}
 
 // Close gives up the lock. The Store cannot be used afterwards.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	err := s.root.Close()
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Truncate(0), s.lock.Close())
-		s.lock = nil
-	}
-	if err != nil {
-		return fmt.Errorf("close state %s: %w", s.dir, err)
+	if err := s.at.close(); err != nil {
+		return fmt.Errorf("close state %s: %w", s.at, err)
 	}
 	return nil
 }
 
 // Get returns what was put under a name; errors.Is finds fs.ErrNotExist where that is nothing.
 func (s *Store) Get(ctx context.Context, name string) (secret.Bytes, error) {
-	if err := s.usable(ctx, name); err != nil {
-		return nil, fmt.Errorf("read state: %w", err)
-	}
-	// What is committed and not yet in place comes first. It leaves there by a rename to where we look next.
-	content, err := s.root.ReadFile(path.Join(commitDir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		content, err = s.root.ReadFile(path.Join(dataDir, name))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read state %s: %w", s.dir, err)
-	}
-	return content, nil
+	found, err := s.read(ctx, func(view) ([]string, error) { return []string{name}, checkName(name) })
+	return found[name], err
 }
 
 // GetAll returns everything whose name begins with prefix, under the rest of the name. The prefix is "" or ends
 // with a slash: GetAll(ctx, "pki/") has "ca.crt" for what was put as "pki/ca.crt".
 func (s *Store) GetAll(ctx context.Context, prefix string) (map[string]secret.Bytes, error) {
-	names, err := s.List(ctx, prefix)
+	found, err := s.read(ctx, func(v view) ([]string, error) { return below(v, prefix) })
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]secret.Bytes, len(names))
-	for _, name := range names {
-		content, err := s.Get(ctx, name)
-		if err != nil {
-			return nil, err
-		}
+	all := make(map[string]secret.Bytes, len(found))
+	for name, content := range found {
 		all[strings.TrimPrefix(name, prefix)] = content
 	}
 	return all, nil
@@ -189,63 +192,150 @@ func (s *Store) GetAll(ctx context.Context, prefix string) (map[string]secret.By
 
 // List returns the names that begin with prefix ("" or ending with a slash), sorted.
 func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
-	under := "."
+	v, err := s.at.view(ctx)
+	var names []string
+	if err == nil {
+		names, err = below(v, prefix)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list state %s: %w", s.at, err)
+	}
+	return names, nil
+}
+
+// below lists the names of users: those of slipway's own begin with a dot.
+func below(v view, prefix string) ([]string, error) {
 	if prefix != "" {
-		under = strings.TrimSuffix(prefix, "/")
-		if under == prefix {
-			return nil, fmt.Errorf("list state: prefix %q does not end with a slash", prefix)
+		dir, ok := strings.CutSuffix(prefix, "/")
+		if !ok {
+			return nil, fmt.Errorf("prefix %q does not end with a slash", prefix)
+		}
+		if err := checkName(dir); err != nil {
+			return nil, err
 		}
 	}
-	if under != "." {
-		if err := s.usable(ctx, under); err != nil {
-			return nil, fmt.Errorf("list state: %w", err)
-		}
+	names, err := v.names()
+	if err != nil {
+		return nil, err
 	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return name == keyName || !strings.HasPrefix(name, prefix)
+	}), nil
+}
+
+// read gives the contents of the names that choose picks.
+func (s *Store) read(ctx context.Context, choose func(view) ([]string, error)) (map[string]secret.Bytes, error) {
+	v, err := s.at.view(ctx)
 	var names []string
-	for _, base := range []string{commitDir, dataDir} {
-		found, err := s.files(base, under)
+	if err == nil {
+		names, err = choose(v)
+	}
+	found := make(map[string]secret.Bytes, len(names))
+	for _, name := range names {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err == nil {
+			found[name], err = s.readOne(v, name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read state %s: %w", s.at, err)
+	}
+	return found, nil
+}
+
+// readOne makes sure that content and key belong together: a writer may encrypt anew between the two.
+func (s *Store) readOne(v view, name string) (secret.Bytes, error) {
+	for {
+		vault, err := s.unlock(v)
 		if err != nil {
-			return nil, fmt.Errorf("list state %s: %w", s.dir, err)
+			return nil, err
 		}
-		names = append(names, found...)
+		content, err := v.get(name)
+		if err != nil {
+			return nil, err
+		}
+		header, err := optional(v.get(keyName))
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(header, vault.header) {
+			continue
+		}
+		plain, err := vault.open(content)
+		if err != nil {
+			return nil, fmt.Errorf("%q cannot be decrypted: it was damaged, or written by somebody without the key: %w", name, err)
+		}
+		return plain, nil
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
 }
 
-// files lists the files below base/under by their names, relative to base. A missing directory has none.
-func (s *Store) files(base, under string) ([]string, error) {
-	var names []string
-	err := fs.WalkDir(s.root.FS(), path.Join(base, under), func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // a reader may look while a writer moves
-		case err != nil || d.IsDir():
-			return err
-		}
-		names = append(names, strings.TrimPrefix(p, base+"/"))
+// Put stores contents under names, all of them or none, even if the process or the machine dies on the way.
+// A name may not be a directory of another one: not both "a" and "a/b". A *LostError says that somebody else has the
+// lock now; nothing was written then.
+func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
+	if err := s.writable(ctx, slices.Sorted(maps.Keys(items))...); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	if len(items) == 0 {
 		return nil
-	})
-	return names, err
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	sealed, err := s.vault.sealAll(items)
+	if err == nil {
+		err = s.at.put(ctx, sealed)
+	}
+	if err != nil {
+		return fmt.Errorf("write state %s: %w", s.at, err)
+	}
+	return nil
 }
 
-// Log opens a log file for appending. The caller closes it; it survives, and is never read by slipway.
+// Remove forgets names. One that is not there is no error.
+func (s *Store) Remove(ctx context.Context, names ...string) error {
+	if err := s.writable(ctx, names...); err != nil {
+		return fmt.Errorf("remove from state: %w", err)
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.at.remove(ctx, names); err != nil {
+		return fmt.Errorf("remove from state %s: %w", s.at, err)
+	}
+	return nil
+}
+
+// Destroy removes the state with all that is in it, logs too. Only Close may follow.
+func (s *Store) Destroy(ctx context.Context) error {
+	if err := s.writable(ctx); err != nil {
+		return fmt.Errorf("remove state: %w", err)
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.at.destroy(ctx); err != nil {
+		return fmt.Errorf("remove state %s: %w", s.at, err)
+	}
+	return nil
+}
+
+// Log opens a log file for appending. The caller closes it, and then it is kept; slipway never reads it. Logs are not
+// encrypted: no secret may be written there.
 func (s *Store) Log(name string) (io.WriteCloser, error) {
 	if err := s.writable(context.Background(), name); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	p := path.Join(logsDir, name)
-	if err := s.root.MkdirAll(path.Dir(p), dirMode); err != nil {
-		return nil, fmt.Errorf("open log in %s: %w", s.dir, err)
-	}
-	f, err := s.root.OpenFile(p, os.O_CREATE|os.O_APPEND|os.O_WRONLY, fileMode)
+	w, err := s.at.log(name)
 	if err != nil {
-		return nil, fmt.Errorf("open log in %s: %w", s.dir, err)
+		return nil, fmt.Errorf("open log in %s: %w", s.at, err)
 	}
-	return f, nil
+	return w, nil
 }
 
-func (s *Store) usable(ctx context.Context, names ...string) error {
+func (s *Store) writable(ctx context.Context, names ...string) error {
+	if !s.writer {
+		return ErrReadOnly
+	}
 	for _, name := range names {
 		if err := checkName(name); err != nil {
 			return err
@@ -255,11 +345,4 @@ func (s *Store) usable(ctx context.Context, names ...string) error {
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-func (s *Store) writable(ctx context.Context, names ...string) error {
-	if !s.writer {
-		return ErrReadOnly
-	}
-	return s.usable(ctx, names...)
 }

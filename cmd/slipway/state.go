@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision/state"
+)
+
+func newStateCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "state",
+		Short: "Free a lock, or move the state into a bucket",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "unlock ID",
+			Short: "Free the lock in S3 of a slipway that is known to be dead",
+			Long: `Free the lock in S3 of a slipway that is known to be dead. A dead one's lock ends by itself after 70 seconds: this
+is for those who cannot wait. The error that says who has the lock has its ID too. A holder that lives after all
+stops when it finds its lock gone.`,
+			Example: `  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5`,
+			Args:    cobra.ExactArgs(1),
+			RunE:    func(cmd *cobra.Command, args []string) error { return a.unlockState(cmd.Context(), args[0]) },
+		},
+		&cobra.Command{
+			Use:   "import DIRECTORY",
+			Short: "Copy a state from a directory to where the spec wants it",
+			Long: `Copy a state, as apply left it in a directory, to where the spec wants it, for example into a bucket. There must be
+none yet. What is in the directory stays, for you to remove; logs are not copied.`,
+			Example: `  slipway state import ~/.local/state/slipway/demo`,
+			Args:    cobra.ExactArgs(1),
+			RunE:    func(cmd *cobra.Command, args []string) error { return a.importState(cmd.Context(), args[0]) },
+		},
+	)
+	return cmd
+}
+
+func (a *app) unlockState(ctx context.Context, id string) error {
+	c, err := a.loadSpec()
+	if err != nil {
+		return err
+	}
+	o, _, err := a.stateOf(c)
+	if err != nil {
+		return err
+	}
+	if o.S3 == nil {
+		return fmt.Errorf("the state in %s is locked by a process on this computer, and free as soon as that ends", o)
+	}
+	if err := a.confirm(fmt.Sprintf("Free the lock of %s? Only if its holder is dead!", o)); err != nil {
+		return err
+	}
+	return state.Unlock(ctx, *o.S3, id)
+}
+
+func (a *app) importState(ctx context.Context, dir string) (err error) {
+	c, err := a.loadSpec()
+	if err != nil {
+		return err
+	}
+	o, _, err := a.stateOf(c)
+	if err != nil {
+		return err
+	}
+	from, err := state.OpenReadOnly(ctx, state.Options{Dir: dir, Keys: o.Keys})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	items, err := from.GetAll(ctx, "")
+	if err != nil {
+		return err
+	}
+	to, err := state.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	names, err := to.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%s has a state already, with %d names; nothing was changed", to, len(names))
+	}
+	if err := to.Put(ctx, items); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stderr, "Copied %d names from %s to %s.\n", len(items), from, to)
+	return err
+}

@@ -1,0 +1,134 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+)
+
+func validateState(d *document, s State) {
+	const at = "spec.state"
+	if d.present(at+".directory") && d.present(at+".s3") {
+		second := at + ".s3"
+		if d.at(at + ".directory").after(d.at(second)) {
+			second = at + ".directory"
+		}
+		d.judge(second, "keep one of directory, s3", "a state is in one place, and this is the second")
+	}
+	if strings.HasPrefix(s.Directory, "~") && !strings.HasPrefix(s.Directory, "~/") {
+		d.judge(at+".directory", "write the path of a directory, such as ~/slipway", "%q names no directory: only your own home can be written as ~/", s.Directory)
+	}
+	if s.S3 != nil {
+		validateS3(d, *s.S3)
+	}
+	if s.Encryption != nil {
+		validateEncryption(d, *s.Encryption)
+	}
+}
+
+var (
+	bucketName = regexp.MustCompile(constraints["S3State.bucket"].pattern)
+	// The characters that the S3 user guide calls safe in keys, but for those with a meaning in shells and URLs.
+	keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._=@/-]+$`)
+)
+
+func validateS3(d *document, s S3State) {
+	const at = "spec.state.s3"
+	if s.Bucket != "" && (!bucketName.MatchString(s.Bucket) || strings.Contains(s.Bucket, "..")) {
+		d.judge(at+".bucket", "use 3 to 63 lower-case letters, digits, dots and dashes, without s3://", "%q is not the name of a bucket", s.Bucket)
+	}
+	if d.present(at+".prefix") && (!keyPrefix.MatchString(s.Prefix) || path.Clean("/"+s.Prefix) != "/"+s.Prefix || len(s.Prefix) > 500) {
+		d.judge(at+".prefix", "write names of letters, digits and ._=@- with slashes between them, such as clusters/demo", "%q is not a prefix", s.Prefix)
+	}
+	if s.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(s.Endpoint)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		d.judge(at+".endpoint", "write a URL such as https://s3.example.com", "%q is not the URL of a server", s.Endpoint)
+	case u.User != nil:
+		d.judge(at+".endpoint", "remove them from the URL: credentials are what the AWS SDK finds", "holds credentials")
+	}
+}
+
+func validateEncryption(d *document, e Encryption) {
+	const at = "spec.state.encryption"
+	switch {
+	case d.isBad(at):
+	case e.Passphrase && len(e.Recipients) > 0:
+		d.judge(at+".passphrase", "keep one of recipients, passphrase", "a state is encrypted to recipients or with a passphrase, not both")
+	case !e.Passphrase && len(e.Recipients) == 0:
+		d.judge(at, "list recipients, or write `passphrase: true`; leave encryption out to have none", "says neither to whom nor with what")
+	}
+	validateRecipients(d, at+".recipients", e.Recipients)
+}
+
+func validateRecipients(d *document, at string, lines []string) {
+	seen := map[string]int{}
+	var valid []age.Recipient
+	for i, line := range lines {
+		item := fmt.Sprintf("%s[%d]", at, i)
+		if line == "" { // judged already
+			continue
+		}
+		// The key itself is never repeated: somebody may have pasted the private one.
+		r, err := parseRecipient(line)
+		switch first, ok := seen[publicKey(line)]; {
+		case strings.HasPrefix(strings.ToUpper(line), "AGE-SECRET-KEY-") || strings.Contains(line, "PRIVATE KEY"):
+			before := len(d.errs)
+			d.judge(item, "write the public key, which begins with age1 or ssh-, and make a new pair: this one has been in a file that others read",
+				"this is a private key")
+			for i := range d.errs[before:] {
+				d.errs[before+i].Source = "" // not in logs too
+			}
+		case err != nil:
+			d.judge(item, "write a public key as age-keygen or ssh-keygen print it: age1..., ssh-ed25519 ... or ssh-rsa ...", "is not a public key: %v", err)
+		case ok:
+			d.judge(item, "remove it", "is recipients[%d] already", first)
+		default:
+			seen[publicKey(line)] = i
+			valid = append(valid, r)
+		}
+	}
+	if len(valid) == len(lines) && len(valid) > 0 {
+		if _, err := age.Encrypt(io.Discard, valid...); err != nil {
+			d.judge(at, "use keys of one kind: age1pq... with each other, or all others", "these keys cannot be used together: %v", err)
+		}
+	}
+}
+
+// publicKey is the line without the comment of an SSH key.
+func publicKey(line string) string {
+	fields := strings.Fields(line)
+	return strings.Join(fields[:min(2, len(fields))], " ")
+}
+
+// parseRecipient takes one public key on one line. Its errors do not repeat the key.
+func parseRecipient(line string) (age.Recipient, error) {
+	if strings.ContainsAny(line, "\n\r") {
+		return nil, errors.New("it has more than one line")
+	}
+	switch {
+	case strings.HasPrefix(line, "ssh-"):
+		r, err := agessh.ParseRecipient(line)
+		if err != nil {
+			return nil, errors.New("not of ssh-ed25519 or ssh-rsa, or damaged")
+		}
+		return r, nil
+	case strings.HasPrefix(line, "age1"):
+		all, err := age.ParseRecipients(strings.NewReader(line))
+		if err != nil || len(all) != 1 {
+			return nil, errors.New("mistyped or cut off")
+		}
+		return all[0], nil
+	}
+	return nil, errors.New("it begins neither with age1 nor with ssh-")
+}

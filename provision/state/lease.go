@@ -1,0 +1,248 @@
+package state
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+)
+
+// The lock of a bucket is an object with a lease. Its holder writes it anew every renewal; who has not managed to for
+// as long as the lease stops writing. Somebody else may take it over a little later, when it is sure that the holder
+// has stopped, and then with a condition on the ETag, so that of several one gets it.
+//
+// Whether a lease has run out is judged by the server's clock alone: the age of the object is its answer's Date less its
+// Last-Modified. Clocks of operators may be wrong by any amount, and nobody has to watch a lock for a minute. It
+// matters for work on hosts only: the document cannot be written under a lock that was lost, see bucket.lock.
+const (
+	leaseTime = time.Minute
+	renewal   = leaseTime / 4
+	grace     = 10 * time.Second // Last-Modified counts seconds, and the last request of a holder may be under way
+)
+
+// lockText is the object. A lock that was given up stays, and says so: what is not deleted has an ETag to compare.
+type lockText struct {
+	Holder
+	Renewed  int  `json:"renewed"` // how many times; so no two are the same
+	Released bool `json:"released,omitempty"`
+}
+
+// lease is a lock that is held.
+type lease struct {
+	bucket *bucket
+	holder Holder
+	// claimed means that the document was written under this lock.
+	claimed bool
+	// lost is done when somebody else may have the lock.
+	lost   context.Context
+	losing context.CancelCauseFunc
+	// stop ends the renewals, ended is closed when they have.
+	stop  context.CancelFunc
+	ended chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	etag     string
+	renewed  int
+	released bool
+}
+
+// acquire takes the lock if nobody has it, or says at once who does.
+func (b *bucket) acquire(ctx context.Context) (*lease, error) {
+	etag, err := b.takeable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	holder, err := self()
+	if err != nil {
+		return nil, err
+	}
+	holder.ID, holder.Kernel = rand.Text(), kernel()
+	l := &lease{bucket: b, holder: holder, etag: etag, ended: make(chan struct{})}
+	began := time.Now()
+	switch err := l.write(ctx, false); {
+	case errors.Is(err, errMoved): // somebody was faster
+		if _, err := b.takeable(ctx); err != nil {
+			return nil, err
+		}
+		return nil, &LockedError{} // and is gone again
+	case err != nil:
+		return nil, err
+	}
+	l.lost, l.losing = context.WithCancelCause(context.Background())
+	var running context.Context
+	running, l.stop = context.WithCancel(context.Background())
+	go l.keep(running, began)
+	return l, nil
+}
+
+// takeable gives the ETag under which the lock may be taken, "" where there is none yet, or a *LockedError.
+func (b *bucket) takeable(ctx context.Context) (string, error) {
+	now, err := b.read(ctx, lockKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	lock := parseLock(now.body)
+	if left := leaseTime + grace - now.age; left > 0 && !lock.Released && !lock.isDead() {
+		return "", &LockedError{Holder: lock.Holder, Frees: left}
+	}
+	return now.etag, nil
+}
+
+// parseLock has an unknown holder for what cannot be read: its lease runs out all the same.
+func parseLock(text []byte) lockText {
+	var lock lockText
+	if json.Unmarshal(text, &lock) != nil {
+		return lockText{}
+	}
+	return lock
+}
+
+// write puts the lock anew, provided that it is still as it was when it was written last.
+func (l *lease) write(ctx context.Context, released bool) error {
+	l.renewed++
+	text, err := json.Marshal(lockText{Holder: l.holder, Renewed: l.renewed, Released: released})
+	if err != nil {
+		return err
+	}
+	etag, err := l.bucket.swap(ctx, lockKey, l.etag, text)
+	if err == nil {
+		l.etag = etag
+	}
+	return err
+}
+
+// renew writes the lock anew. An earlier renewal may have arrived without our knowing; then it is taken up.
+func (l *lease) renew(ctx context.Context, released bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.write(ctx, released)
+	if !errors.Is(err, errMoved) {
+		return err
+	}
+	now, err := l.bucket.read(ctx, lockKey)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	lock := parseLock(now.body)
+	if lock.ID != l.holder.ID || lock.Released {
+		return &LostError{Holder: lock.Holder}
+	}
+	l.etag = now.etag
+	return l.write(ctx, released)
+}
+
+// keep renews until it is told to end, or the lock is lost.
+func (l *lease) keep(ctx context.Context, last time.Time) {
+	defer close(l.ended)
+	ticker := time.NewTicker(renewal)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		began, ends := time.Now(), last.Add(leaseTime)
+		attempt, cancel := context.WithDeadline(ctx, earlier(began.Add(renewal), ends))
+		err := l.renew(attempt, false)
+		cancel()
+		var lost *LostError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			last = began
+		case errors.As(err, &lost):
+			l.losing(fmt.Errorf("state %s: %w", l.bucket, lost))
+			return
+		case !time.Now().Before(ends):
+			l.losing(fmt.Errorf("state %s: %w", l.bucket, &LostError{Err: err}))
+			return
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// lose is for a writer who found the document changed: it says who has the lock now.
+func (l *lease) lose(ctx context.Context) error {
+	lost := &LostError{}
+	if now, err := l.bucket.read(ctx, lockKey); err == nil {
+		if lock := parseLock(now.body); lock.ID != l.holder.ID && !lock.Released {
+			lost.Holder = lock.Holder
+		}
+	}
+	l.losing(fmt.Errorf("state %s: %w", l.bucket, lost))
+	return lost
+}
+
+// release ends the renewals and gives the lock up, with a note in the object, or by removing it. One that was lost is
+// not ours to give up.
+func (l *lease) release(ctx context.Context, remove func(etag string) error) error {
+	l.stop()
+	<-l.ended
+	if l.released || l.lost.Err() != nil {
+		return nil
+	}
+	l.released = true
+	var lost *LostError
+	err := l.renew(ctx, true)
+	if errors.As(err, &lost) {
+		return nil
+	}
+	if err == nil && remove != nil {
+		if err = remove(l.etag); refused(err) {
+			return nil // somebody has taken it since
+		}
+	}
+	return err
+}
+
+// Unlock gives up the lock of a bucket for a holder that is known to be dead. The ID, which the *LockedError has, makes
+// sure that it is that very holder's.
+func Unlock(ctx context.Context, at S3, id string) error {
+	b, err := openBucket(ctx, at)
+	if err == nil {
+		err = b.unlock(ctx, id)
+	}
+	if err != nil {
+		return fmt.Errorf("unlock state: %w", err)
+	}
+	return nil
+}
+
+func (b *bucket) unlock(ctx context.Context, id string) error {
+	now, err := b.read(ctx, lockKey)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	lock := parseLock(now.body)
+	if err != nil || lock.Released {
+		return fmt.Errorf("%s is not locked", b)
+	}
+	if lock.ID != id {
+		return fmt.Errorf("the lock of %s has another ID, %s: process %d on %s took it at %s (%s)",
+			b, lock.ID, lock.PID, lock.Host, lock.Since.Local().Format(time.DateTime), lock.Command)
+	}
+	lock.Released = true
+	text, err := json.Marshal(lock)
+	if err != nil {
+		return err
+	}
+	if _, err = b.swap(ctx, lockKey, now.etag, text); errors.Is(err, errMoved) {
+		return fmt.Errorf("the holder of %s has just renewed its lock, so it is not dead: end process %d on %s", b, lock.PID, lock.Host)
+	}
+	return err
+}

@@ -1,0 +1,188 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+)
+
+// errMoved means that an object is not the version any more that was to be replaced.
+var errMoved = errors.New("somebody else has written the object")
+
+// object is what a read gives.
+type object struct {
+	body []byte
+	etag string
+	age  time.Duration // since it was written, by the server's clock; 0 where the server does not say
+}
+
+// read gives an error that is fs.ErrNotExist for an object that is not there.
+func (b *bucket) read(ctx context.Context, key string) (object, error) {
+	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)})
+	if err != nil {
+		return object{}, b.explain("read", key, err)
+	}
+	body, err := io.ReadAll(out.Body)
+	if err := errors.Join(err, out.Body.Close()); err != nil {
+		return object{}, b.explain("read", key, err)
+	}
+	o := object{body: body, etag: aws.ToString(out.ETag)}
+	if now, ok := middleware.GetServerTime(out.ResultMetadata); ok && out.LastModified != nil {
+		o.age = now.Sub(*out.LastModified)
+	}
+	return o, nil
+}
+
+func (b *bucket) write(ctx context.Context, key string, body []byte) error {
+	_, err := b.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.at.Bucket, Key: b.key(key), Body: bytes.NewReader(body)})
+	return b.explain("write", key, err)
+}
+
+// swap writes an object if it still has that ETag, "" for one that is not there, and gives its new one. Otherwise the
+// error is errMoved. Whatever is written must differ from all that was written there before.
+func (b *bucket) swap(ctx context.Context, key, etag string, body []byte) (string, error) {
+	in := &s3.PutObjectInput{Bucket: &b.at.Bucket, Key: b.key(key), Body: bytes.NewReader(body)}
+	if etag == "" {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = &etag
+	}
+	out, cause := b.client.PutObject(ctx, in)
+	if cause == nil {
+		return aws.ToString(out.ETag), nil
+	}
+	if !refused(cause) {
+		return "", b.explain("write", key, cause)
+	}
+	// The SDK repeats what got no answer. If it had arrived all the same, the repetition is refused, and this is ours.
+	now, err := b.read(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", errMoved
+	case err != nil:
+		return "", err
+	case bytes.Equal(now.body, body):
+		return now.etag, nil
+	case now.etag == etag: // it met another write, and neither has counted
+		return "", b.explain("write", key, cause)
+	}
+	return "", errMoved
+}
+
+// refused tells a condition that did not hold, for one of its three reasons: another ETag, another write at the same
+// time, no object.
+func refused(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey":
+		return true
+	}
+	return false
+}
+
+// delete removes an object, with an ETag only that version of it. One that is not there is no error.
+func (b *bucket) delete(ctx context.Context, key, etag string) error {
+	in := &s3.DeleteObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)}
+	if etag != "" {
+		in.IfMatch = &etag
+	}
+	_, err := b.client.DeleteObject(ctx, in)
+	if err = b.explain("remove", key, err); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// list gives the keys below a prefix, without that of the bucket.
+func (b *bucket) list(ctx context.Context, prefix string) ([]string, error) {
+	var keys []string
+	full := *b.key(prefix) + "/"
+	pages := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.at.Bucket, Prefix: &full})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, b.explain("list", prefix, err)
+		}
+		for _, o := range page.Contents {
+			keys = append(keys, prefix+strings.TrimPrefix(aws.ToString(o.Key), full))
+		}
+	}
+	return keys, nil
+}
+
+// remedies say what S3's error codes mean here, and what to do. The codes are in the S3 API reference, "Error responses".
+var remedies = []struct {
+	codes  []string
+	remedy string
+}{
+	{[]string{"NoSuchBucket"}, "there is no such bucket: create it, or correct the bucket in the spec"},
+	{
+		[]string{"AccessDenied", "Forbidden", "AllAccessDisabled"},
+		"the credentials may not do that: they need the permissions that docs/state.md lists, s3:ListBucket among them",
+	},
+	{
+		[]string{"PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"},
+		"the bucket is in another region: correct the region in the spec",
+	},
+	{
+		[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"},
+		"S3 does not accept the credentials: log in again, or correct the AWS profile or environment",
+	},
+	{[]string{"NotImplemented"}, "the server does not know conditional writes, without which a state cannot be locked: use another server"},
+}
+
+// explain makes one clear error of what the SDK reports.
+func (b *bucket) explain(operation, key string, err error) error {
+	var api smithy.APIError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &api):
+		return fmt.Errorf("%s %s: %w", operation, key, err)
+	case api.ErrorCode() == "NoSuchKey":
+		return fmt.Errorf("%s %s: %w", operation, key, fs.ErrNotExist)
+	}
+	text := fmt.Sprintf("%s %s: S3 says %s: %s", operation, key, api.ErrorCode(), api.ErrorMessage())
+	for _, row := range remedies {
+		for _, code := range row.codes {
+			if code == api.ErrorCode() {
+				text = fmt.Sprintf("%s %s in bucket %s: %s (S3 says %s)", operation, key, b.at.Bucket, row.remedy+regionOf(err), code)
+			}
+		}
+	}
+	return &requestError{text: text, err: err}
+}
+
+// requestError says in a sentence what the SDK says in four lines.
+type requestError struct {
+	text string
+	err  error
+}
+
+func (e *requestError) Error() string { return e.text }
+func (e *requestError) Unwrap() error { return e.err }
+
+// regionOf is S3's advice, when it gives one.
+func regionOf(err error) string {
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.Response != nil {
+		if region := response.Response.Header.Get("x-amz-bucket-region"); region != "" && response.HTTPStatusCode() != 404 && response.HTTPStatusCode() != 403 {
+			return " to " + region
+		}
+	}
+	return ""
+}
