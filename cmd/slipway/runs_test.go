@@ -75,7 +75,7 @@ func TestRecordPlan(t *testing.T) {
 			{Kind: provision.ObjectChange, Name: "Deployment kube-system/coredns", Action: provision.Update, Reason: "differs"},
 		}},
 	}}
-	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "demo"))
+	store, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(t.TempDir(), "demo")})
 	if err != nil {
 		t.Fatal(err)
 	}
