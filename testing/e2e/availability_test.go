@@ -79,14 +79,15 @@ func (u *users) note(began time.Time, err error) {
 	}
 }
 
-// useAPIOnNode runs curl on a node until the returned function is called.
+// useAPIOnNode has a node ask for itself, as its kubelet does, until the returned function is called.
 func (c *cluster) useAPIOnNode(t *testing.T, node string) func() (int, []string) {
 	t.Helper()
 	id := c.machine(t, node)
-	const loop = `rm -f /tmp/stop /tmp/failed; n=0
+	loop := `rm -f /tmp/stop /tmp/failed; n=0
 while [ ! -e /tmp/stop ]; do
   n=$((n+1))
-  curl -sS --max-time 10 -o /dev/null --fail --cacert /etc/kubernetes/pki/ca.crt https://127.0.0.1:6444/readyz 2>/tmp/error || { date +%T; cat /tmp/error; } >>/tmp/failed
+  curl -sS --max-time 10 -o /dev/null --fail --cacert /etc/kubernetes/pki/ca.crt \
+    --cert /var/lib/kubelet/pki/kubelet-client.crt --key /var/lib/kubelet/pki/kubelet-client.key https://127.0.0.1:6444/api/v1/nodes/` + node + ` 2>/tmp/error || { date +%T; cat /tmp/error; } >>/tmp/failed
   sleep 0.1
 done
 echo $n; cat /tmp/failed 2>/dev/null; true`

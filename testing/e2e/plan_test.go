@@ -68,7 +68,7 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 	c.sshOK(t, cp1, `sed -i 's/^Description=.*/Description=edited/' /etc/systemd/system/kube-scheduler.service`)
 	c.sshOK(t, cp2, `rm /etc/kubernetes/pki/apiserver-kubelet-client.crt; chmod 0644 /etc/kubernetes/pki/kube-proxy.key`)
 	c.sshOK(t, cp3, `systemctl stop kube-controller-manager`)
-	c.sshOK(t, worker, `rm /opt/slipway/kubernetes/*/bin/kubelet; sysctl -qw net.ipv4.ip_forward=0; ctr -n k8s.io images rm slipway.dev/pause:3.10.1 >/dev/null 2>&1 || ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep pause)`)
+	c.sshOK(t, worker, `rm /opt/slipway/kubernetes/*/bin/kubelet; sysctl -qw net.ipv4.ip_forward=0; ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep pause)`)
 	k.ctl(t, "label", "node", worker, "node-role.kubernetes.io/control-plane=")
 	k.ctl(t, "label", "node", worker, "theirs=stays")
 	if err := k.AppsV1().Deployments("kube-system").Delete(t.Context(), "coredns", metav1.DeleteOptions{}); err != nil {
