@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -85,6 +86,8 @@ func (a *app) importState(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	// Runs are written before all else: they alone are what an import that was killed has left.
+	names = slices.DeleteFunc(names, state.IsLoose)
 	if len(names) > 0 {
 		return fmt.Errorf("%s has a state already, with %d names; nothing was changed", to, len(names))
 	}
