@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -41,10 +40,7 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (St
 }
 
 func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState, error) {
-	paths := slices.Sorted(maps.Keys(desired.Files))
-	script := fmt.Sprintf("SYSCTLS='%s'\nMODULES='%s'\n%s", strings.Join(slices.Sorted(maps.Keys(desired.Sysctls)), " "),
-		strings.Join(slices.Sorted(maps.Keys(desired.Modules)), " "), templates.ObserveScript())
-	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(strings.Join(paths, "\n") + "\n")})
+	result, err := h.Run(ctx, host.Cmd{Script: observeScript(desired)})
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
@@ -53,6 +49,18 @@ func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	return state, nil
+}
+
+// observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only
+// once the host has said that the script runs, a round trip later.
+func observeScript(desired HostState) string {
+	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nPATHS=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
+		words(desired.Files, "\n"), templates.ObserveScript())
+}
+
+// words are the keys of a map, sorted, as one word of a shell.
+func words[V any](m map[string]V, separator string) string {
+	return host.Quote(strings.Join(slices.Sorted(maps.Keys(m)), separator))
 }
 
 // observation collects the sections of observe.sh.
@@ -72,10 +80,8 @@ func parseObservation(text string) (HostState, error) {
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
 	}
 	section := ""
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
 			section = line
 			continue
@@ -88,7 +94,7 @@ func parseObservation(text string) (HostState, error) {
 		return HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
 	}
 	o.finish()
-	return o.state, lines.Err()
+	return o.state, nil
 }
 
 func (o *observation) line(section, line string) error {

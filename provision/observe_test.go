@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/templates"
 )
 
 const report = `[facts]
@@ -149,8 +148,11 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", "SYSCTLS=kernel.ostype\nMODULES=none_of_that_name\n"+templates.ObserveScript())
-	cmd.Stdin = strings.NewReader(file + "\n" + filepath.Join(dir, "link") + "\n" + filepath.Join(dir, "missing") + "\n")
+	script := observeScript(HostState{
+		Sysctls: map[string]string{"kernel.ostype": ""}, Modules: map[string]bool{"none_of_that_name": true},
+		Files: map[string]File{file: {}, filepath.Join(dir, "link"): {}, filepath.Join(dir, "missing"): {}},
+	})
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
