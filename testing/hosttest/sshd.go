@@ -231,7 +231,7 @@ func (s *SSHD) connection(tcp net.Conn) {
 	s.serving.Go(func() {
 		for r := range requests {
 			if r.Type == "keepalive@openssh.com" {
-				count.discount()
+				count.ignore()
 			}
 			_ = r.Reply(false, nil)
 		}

@@ -163,7 +163,7 @@ type trips struct {
 	mu             sync.Mutex
 	client, server int // the latest rounds that each has received something of
 	waited         int // the latest that the server could not answer without
-	before, others int // rounds until the count began, and those that do not count
+	before         int // rounds until the count began
 }
 
 // wait says that the server has needed what has arrived.
@@ -213,19 +213,19 @@ func (t *trips) seen(round int) {
 func (t *trips) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.before = t.server
+	t.before, t.waited = t.server, t.server
 }
 
-// discount takes away a round that nobody waits for.
-func (t *trips) discount() {
+// ignore forgets that something has arrived that nobody waits for.
+func (t *trips) ignore() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.others++
+	t.server = t.waited
 }
 
 // total is how many rounds the server has waited for.
 func (t *trips) total() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return max(0, t.waited-t.before-t.others)
+	return t.waited - t.before
 }
