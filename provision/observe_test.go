@@ -70,7 +70,7 @@ known
 `
 
 func TestParseObservation(t *testing.T) {
-	got, err := parseObservation(report)
+	got, err := parseObservation(report, newVocabulary())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestParseObservation(t *testing.T) {
 func TestParseObservationCutOff(t *testing.T) {
 	for _, end := range []string{"[end]\n", "[sysctls]", "[digests]"} {
 		cut, _, _ := strings.Cut(report, end)
-		if _, err := parseObservation(cut); err == nil || !strings.Contains(err.Error(), "cut off") {
+		if _, err := parseObservation(cut, newVocabulary()); err == nil || !strings.Contains(err.Error(), "cut off") {
 			t.Errorf("a report without %q gives error %v", end, err)
 		}
 	}
@@ -131,7 +131,7 @@ func FuzzParseObservation(f *testing.F) {
 	f.Add(report)
 	f.Add("[files]\nx\n[end]\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		state, err := parseObservation(text)
+		state, err := parseObservation(text, newVocabulary())
 		if err == nil && state.Files == nil {
 			t.Error("no error and no state")
 		}
@@ -157,7 +157,7 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := parseObservation(string(out))
+	state, err := parseObservation(string(out), newVocabulary())
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}
