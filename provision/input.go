@@ -74,12 +74,12 @@ func (t *texts) file(content []byte, secret bool, why string) File {
 	return f
 }
 
-// once gives what make does, and asks it only once for a path.
-func (t *texts) once(path string, make func() ([]byte, error)) ([]byte, error) {
+// once gives what render does, and asks it only once for a path.
+func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
 	if text, ok := t.made[path]; ok {
 		return text, nil
 	}
-	text, err := make()
+	text, err := render()
 	t.made[path] = text
 	return text, err
 }

@@ -116,8 +116,10 @@ func kubeletStatus(m spec.Machine, version string) corev1.NodeStatus {
 		kind   corev1.NodeConditionType
 		status corev1.ConditionStatus
 	}{
-		{corev1.NodeMemoryPressure, corev1.ConditionFalse}, {corev1.NodeDiskPressure, corev1.ConditionFalse},
-		{corev1.NodePIDPressure, corev1.ConditionFalse}, {corev1.NodeReady, corev1.ConditionTrue},
+		{corev1.NodeMemoryPressure, corev1.ConditionFalse},
+		{corev1.NodeDiskPressure, corev1.ConditionFalse},
+		{corev1.NodePIDPressure, corev1.ConditionFalse},
+		{corev1.NodeReady, corev1.ConditionTrue},
 	}
 	for _, condition := range conditions {
 		status.Conditions = append(status.Conditions, corev1.NodeCondition{
