@@ -80,7 +80,9 @@ func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error)
 		return text, nil
 	}
 	text, err := render()
-	t.made[path] = text
+	if err == nil {
+		t.made[path] = text
+	}
 	return text, err
 }
 
