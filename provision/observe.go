@@ -19,7 +19,7 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Observe reads what is on every host, in one round trip each, all side by side, and changes nothing.
+// Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
 // It looks at the paths of desired and at those that slipway put there before.
 // Errors are joined: one for each host that could not be read.
 func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (State, error) {

@@ -78,7 +78,7 @@ func names(machines []spec.Machine) string {
 	return strings.Join(all, ", ")
 }
 
-// Situation observes the hosts, one round trip each, then asks the API and etcd what they know. It fails where a host
+// Situation observes the hosts, one session each, then asks the API and etcd what they know. It fails where a host
 // could not be read and where going on would do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil

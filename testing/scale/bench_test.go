@@ -88,7 +88,7 @@ const explanation = "`slipway plan`" + ` where nothing differs, from the start o
 state, checking every certificate, connecting, observing, asking the API and etcd. Real are the slipway binary, its SSH
 connections and their handshakes, with a pinned ed25519 key of each host's, etcd (a member for each of three control
 planes) and an API server, with the cluster's certificates, objects and nodes. Simulated are the hosts: SSH servers in
-another process on the same computer, %v of round trip away, which answer the script that observes a host with
+another process on the same computer, %d ms of round trip away, which answer the script that observes a host with
 the report of one that is as it should be, and the Docker engine, which only lists the machines. So hosts take no time of
 their own to answer, and the other process takes a share of the processors, above all for its half of the handshakes.
 
@@ -101,11 +101,11 @@ func table(facts string, all []figures) string {
 	var w strings.Builder
 	p := func(format string, a ...any) { _, _ = fmt.Fprintf(&w, format+"\n", a...) }
 	p("Made by `make bench-plan`. %s\n", facts)
-	p(explanation, latency)
+	p(explanation, latency.Milliseconds())
 	p("| hosts | time | processor time | peak memory | round trips: worker | control plane |")
 	p("|---|---|---|---|---|---|")
 	for _, f := range all {
-		p("| %d | %.1f s%s | %.1f s | %d MB%s | %d%s | %d |", f.hosts, f.took.Seconds(), target(f, "under "+targetTime.String()), f.busy.Seconds(),
+		p("| %d | %.1f s%s | %.1f s | %d MB%s | %d%s | %d |", f.hosts, f.took.Seconds(), target(f, fmt.Sprintf("under %.0f s", targetTime.Seconds())), f.busy.Seconds(),
 			f.memory>>20, target(f, fmt.Sprintf("under %d MB", targetMemory)), f.workers, target(f, fmt.Sprintf("at most %d", mostTrips)), f.control)
 	}
 	if n := len(all); n > 1 {
