@@ -219,9 +219,13 @@ func (o *observation) finish() {
 		if u["MainPID"] == "0" {
 			inputs = o.inputs[u["Id"]]
 		}
+		state := u["ActiveState"] + "/" + u["SubState"]
+		if u["Job"] != "" && u["ActiveState"] == "inactive" {
+			state = "activating/queued" // behind a unit that it comes after
+		}
 		o.state.Units[u["Id"]] = Unit{
 			Enabled: u["UnitFileState"] == "enabled", Active: u["ActiveState"] == "active",
-			Inputs: inputs, State: o.words.keep(u["ActiveState"] + "/" + u["SubState"]), Changed: systemdTime(u["StateChangeTimestamp"]),
+			Inputs: inputs, State: o.words.keep(state), Changed: systemdTime(u["StateChangeTimestamp"]),
 		}
 	}
 	o.state.Facts = o.parseFacts()

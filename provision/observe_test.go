@@ -51,6 +51,14 @@ SubState=exited
 UnitFileState=disabled
 MainPID=0
 
+Id=waiting.service
+LoadState=loaded
+ActiveState=inactive
+SubState=dead
+UnitFileState=enabled
+MainPID=0
+Job=123
+
 Id=none.service
 LoadState=not-found
 ActiveState=inactive
@@ -105,7 +113,8 @@ func TestParseObservation(t *testing.T) {
 		"etcd.service": {
 			Enabled: true, Active: true, Inputs: "aaaa", State: "active/running", Changed: time.Date(2026, 11, 20, 12, 3, 0, 0, time.UTC),
 		},
-		"images.service": {Active: true, Inputs: "bbbb", State: "active/exited"},
+		"images.service":  {Active: true, Inputs: "bbbb", State: "active/exited"},
+		"waiting.service": {Enabled: true, State: "activating/queued"},
 	}
 	if diff := cmp.Diff(units, got.Units); diff != "" {
 		t.Errorf("units (-want +got):\n%s", diff)

@@ -50,7 +50,8 @@ type MachineChange struct {
 
 // Basis is what a saved plan was made from.
 type Basis struct {
-	// SpecFile is where the spec was read; Spec is the resolved spec.
+	// SpecFile is where the spec was read, absolute since the state may lie relative to it, or "-" for the standard input;
+	// Spec is the resolved spec.
 	SpecFile string          `json:"specFile"`
 	Spec     json.RawMessage `json:"spec"`
 	// Only are the hosts that the plan is restricted to; empty is all.

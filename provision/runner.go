@@ -48,7 +48,8 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 }
 
 // Bind makes of a schedule what plan.Run can run. Every step is bounded by gateTimeout. When the run is cancelled, a
-// step that only waits ends at once; one that changes something has finishTime to come to its end.
+// step that only waits ends at once; one that changes something has finishTime to come to its end. A step whose
+// connection is lost ends at once.
 func (r *Runner) Bind(steps []Step) plan.Plan {
 	var p plan.Plan
 	for _, s := range steps {
@@ -60,10 +61,41 @@ func (r *Runner) Bind(steps []Step) plan.Plan {
 				ctx, done = finishing(ctx)
 				defer done()
 			}
+			ctx, done := r.connected(ctx, s.Host)
+			defer done()
 			return doTable[s.Verb](r, ctx, s)
 		}})
 	}
 	return p
+}
+
+// connected gives a context that ends when waiting is in vain: when the connection to the step's host has ended, or
+// those to all control planes, through which the API is reached. The cause is a *host.LostError.
+func (r *Runner) connected(ctx context.Context, name string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var controlPlanes []host.Host
+	for _, m := range r.Input.controlPlanes() {
+		controlPlanes = append(controlPlanes, r.Hosts[m.Name])
+	}
+	for _, needed := range [][]host.Host{{r.Hosts[name]}, controlPlanes} {
+		go func() {
+			var err error
+			for _, h := range needed {
+				p, ok := h.(host.Perishable)
+				if !ok {
+					return
+				}
+				select {
+				case <-p.Done():
+					err = p.Err()
+				case <-ctx.Done():
+					return
+				}
+			}
+			cancel(err)
+		}()
+	}
+	return ctx, func() { cancel(nil) }
 }
 
 // finishing gives a context that outlives ctx by finishTime.

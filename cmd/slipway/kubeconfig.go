@@ -61,12 +61,18 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 	return err
 }
 
-// readPKI loads the certificates without the lock: reading does not wait for a run.
+// notAppliedError means that nothing of a cluster is stored yet.
+type notAppliedError struct{ text string }
+
+func (e *notAppliedError) Error() string { return e.text }
+
+// readPKI loads the certificates without the lock: reading does not wait for a run. Where there are none yet, the error
+// is a *notAppliedError.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	store, err := c.readStore(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
-			c.spec.Metadata.Name, c.state)
+		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
+			c.spec.Metadata.Name, c.state)}
 	}
 	if err != nil {
 		return nil, err
@@ -80,7 +86,7 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 		return nil, err
 	}
 	if _, ok := material[certs.Admin]; !ok {
-		return nil, fmt.Errorf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)
+		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)}
 	}
 	return &certs.PKI{Material: material}, nil
 }

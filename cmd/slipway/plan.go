@@ -144,8 +144,12 @@ func (r *planRun) save(plan *provision.Plan) error {
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
+	file, err := r.specFile()
+	if err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
 	plan.Basis = &provision.Basis{
-		SpecFile: r.file, Spec: text, Only: r.only, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
+		SpecFile: file, Spec: text, Only: r.only, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
 	}
 	saved, err := json.MarshalIndent(plan, "", " ")
 	if err != nil {

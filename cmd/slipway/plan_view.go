@@ -41,7 +41,7 @@ func (v *planView) print() {
 		v.leftOut()
 		return
 	}
-	for _, g := range groups(p.Changes) {
+	for _, g := range v.groups() {
 		v.printf("%s\n", strings.Join(g.hosts, ", "))
 		v.changes(g.changes)
 		v.printf("\n")
@@ -58,7 +58,7 @@ func (v *planView) print() {
 	}
 	v.disruptions()
 	v.leftOut()
-	v.printf("Plan: %s, in %d steps.\n", counts(p.Changes), len(p.Steps))
+	v.printf("Plan: %s, in %s.\n", counts(p.Changes), plural(len(p.Steps), "step"))
 }
 
 func after(deps []string) string {
@@ -73,7 +73,7 @@ func (v *planView) machines() {
 	for _, m := range v.plan.Machines {
 		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
 	}
-	v.printf("\nPlan: %d machines to make or start. What is to be done on them can be planned once they run; apply goes on with it.\n", len(v.plan.Machines))
+	v.printf("\nPlan: %s to make or start. What is to be done on them can be planned once they run; apply goes on with it.\n", plural(len(v.plan.Machines), "machine"))
 }
 
 func (v *planView) disruptions() {
@@ -174,8 +174,8 @@ type group struct {
 	changes []provision.Change
 }
 
-func groups(changes []provision.Change) []group {
-	hosts, of := byHost(changes)
+func (v *planView) groups() []group {
+	hosts, of := byHost(v.plan.Changes)
 	var all []group
 	at := map[string]int{}
 	for _, h := range hosts {
@@ -183,7 +183,7 @@ func groups(changes []provision.Change) []group {
 		if h == "" {
 			name = "cluster"
 		}
-		key := signature(of[h])
+		key := v.signature(of[h])
 		if i, ok := at[key]; ok {
 			all[i].hosts = append(all[i].hosts, name)
 			continue
@@ -194,14 +194,15 @@ func groups(changes []provision.Change) []group {
 	return all
 }
 
-func signature(changes []provision.Change) string {
+// signature is all that is shown of a host.
+func (v *planView) signature(changes []provision.Change) string {
 	var b strings.Builder
 	for _, c := range changes {
 		name := c.Name
 		if c.Kind == provision.NodeChange || c.Kind == provision.MemberChange {
 			name = "" // the host's own
 		}
-		_, _ = fmt.Fprintf(&b, "%c%s %s %s\n", c.Action, c.Kind, name, c.Reason)
+		_, _ = fmt.Fprintf(&b, "%c%s %s %s\n%s", c.Action, c.Kind, name, c.Reason, v.detail(c))
 	}
 	return b.String()
 }

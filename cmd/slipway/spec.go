@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"slipway.dev/slipway/provision/spec"
 )
@@ -18,6 +19,14 @@ func (a *app) loadSpec() (*spec.Cluster, error) {
 		return nil, fmt.Errorf("read the spec from the standard input: %w", err)
 	}
 	return spec.Parse("<stdin>", data)
+}
+
+// specFile is where the spec was read, as it has to be known from elsewhere; "-" stays what it is.
+func (a *app) specFile() (string, error) {
+	if a.file == "-" {
+		return a.file, nil
+	}
+	return filepath.Abs(a.file)
 }
 
 // checkOutput refuses an --output that no command knows.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -88,9 +90,20 @@ func (a *app) importState(ctx context.Context, dir string) (err error) {
 	if len(names) > 0 {
 		return fmt.Errorf("%s has a state already, with %d names; nothing was changed", to, len(names))
 	}
+	// What counts comes first, all or nothing: were it killed before that, runs alone would look like a state.
+	runs := map[string]secret.Bytes{}
+	maps.DeleteFunc(items, func(name string, content secret.Bytes) bool {
+		if state.IsLoose(name) {
+			runs[name] = content
+		}
+		return state.IsLoose(name)
+	})
 	if err := to.Put(ctx, items); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stderr, "Copied %d names from %s to %s.\n", len(items), from, to)
+	if err := to.Put(ctx, runs); err != nil {
+		return fmt.Errorf("the state was copied, but not all of its runs: %w", err)
+	}
+	_, err = fmt.Fprintf(a.stderr, "Copied %d names from %s to %s.\n", len(items)+len(runs), from, to)
 	return err
 }

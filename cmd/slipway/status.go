@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,14 +30,20 @@ func newStatusCmd(a *app) *cobra.Command {
 
 // status changes nothing and takes no lock: it may be asked while an apply runs.
 func (a *app) status(ctx context.Context) error {
-	c, infra, err := a.find(ctx)
+	c, err := a.open()
 	if err != nil {
 		return err
 	}
-	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra)}
-	if pki, err := c.readPKI(ctx); err == nil {
-		in.PKI = pki
+	// Before the first apply there is a status, too: that of machines.
+	pki, err := c.readPKI(ctx)
+	if err != nil && !errors.As(err, new(*notAppliedError)) {
+		return err
 	}
+	infra, err := c.provider.Find(ctx)
+	if err != nil {
+		return err
+	}
+	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
 		for _, h := range hosts {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -107,7 +108,7 @@ func (c *cluster) checkMoved(ctx context.Context) error {
 		c.spec.Metadata.Name, c.state, old, remedy)
 }
 
-// hasState tells whether anything is stored there.
+// hasState tells whether anything is stored there but runs, which are there before any key.
 func hasState(ctx context.Context, o state.Options) (bool, error) {
 	o.Keys = state.Keys{} // nobody is asked for a passphrase only to look
 	store, err := state.OpenReadOnly(ctx, o)
@@ -121,7 +122,7 @@ func hasState(ctx context.Context, o state.Options) (bool, error) {
 		return false, err
 	}
 	names, err := store.List(ctx, "")
-	return len(names) > 0, errors.Join(err, store.Close())
+	return slices.ContainsFunc(names, func(name string) bool { return !state.IsLoose(name) }), errors.Join(err, store.Close())
 }
 
 // underLock runs what depends on being the only one. When the lock is lost it is interrupted, and the error says why.

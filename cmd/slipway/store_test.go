@@ -78,6 +78,20 @@ func TestMovedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := spec.State{Directory: "elsewhere"}
+	// Runs are there before any key is: they are no state.
+	runs, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(base, "elsewhere", "demo")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(runs.Put(t.Context(), map[string]secret.Bytes{"runs/000001.json": nil}), runs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(elsewhere); err == nil {
+		t.Error("opened beside runs alone")
+	}
+	if err := os.RemoveAll(filepath.Join(base, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := open(elsewhere); err == nil || !strings.Contains(err.Error(), "mv "+filepath.Join(base, "default", "demo")) {
 		t.Errorf("opened with %v", err)
 	}

@@ -40,6 +40,14 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+// Perishable is a second power of some hosts: their connection may end by itself, and stays ended.
+type Perishable interface {
+	// Done is closed when the connection has ended.
+	Done() <-chan struct{}
+	// Err is nil until then, and says why afterwards.
+	Err() error
+}
+
 // Cmd is a script to run.
 type Cmd struct {
 	// Script is POSIX sh, of any length. It is visible in the process list: secrets go to Stdin.

@@ -46,8 +46,9 @@ type SSH struct {
 }
 
 var (
-	_ Host   = (*SSH)(nil)
-	_ Dialer = (*SSH)(nil)
+	_ Host       = (*SSH)(nil)
+	_ Dialer     = (*SSH)(nil)
+	_ Perishable = (*SSH)(nil)
 )
 
 func newSSH(c Config, l *link) *SSH {
@@ -119,8 +120,16 @@ func (s *SSH) Close() error {
 	return nil
 }
 
-// Done is closed when the connection has ended, by Close or by itself.
+// Done implements Perishable; Close ends the connection too.
 func (s *SSH) Done() <-chan struct{} { return s.life.Done() }
+
+// Err implements Perishable with a *LostError.
+func (s *SSH) Err() error {
+	if s.life.Err() == nil {
+		return nil
+	}
+	return s.lost()
+}
 
 func (s *SSH) lost() error {
 	return &LostError{s.config.Name, s.config.Address, context.Cause(s.life)}

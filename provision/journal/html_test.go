@@ -262,14 +262,20 @@ func TestCriticalPath(t *testing.T) {
 	}
 }
 
-// FuzzDecode takes any bytes for a stored run: they are refused, or can be drawn.
+// FuzzDecode takes any bytes for a stored run and its steps: they are refused, or can be drawn.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range seeds(f) {
-		f.Add(seed)
+		f.Add(seed, []byte(`[{"name":"a","kind":"gate","deps":["b"]},{"name":"b","changes":["x"]}]`))
 	}
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(func(t *testing.T, content, steps []byte) {
 		run, err := decode(content)
 		if err != nil {
+			return
+		}
+		if _, err := run.encode(); err != nil {
+			t.Fatal(err)
+		}
+		if run.planned > 0 && run.join(steps) != nil {
 			return
 		}
 		var out bytes.Buffer

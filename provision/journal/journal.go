@@ -8,8 +8,6 @@ package journal
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 )
 
@@ -63,6 +61,10 @@ type Run struct {
 	// Plan is the plan as a value, in whatever form the caller has it.
 	Plan  json.RawMessage `json:"plan,omitempty"`
 	Steps []Step          `json:"steps,omitempty"`
+
+	// planned is how many of the first steps are stored in two parts; where the second one was not read, unread is how
+	// many changes it has.
+	planned, unread int
 }
 
 // Phase is a part of a run; phases follow one another.
@@ -75,10 +77,10 @@ type Phase struct {
 // Step is one step of the plan.
 type Step struct {
 	// Name is unique in a run and may begin with the host's, as in "demo-cp-1: start etcd".
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Host is empty for a step of the cluster as a whole.
 	Host string `json:"host,omitempty"`
-	Kind Kind   `json:"kind"`
+	Kind Kind   `json:"kind,omitempty"`
 	// Deps are the names of the steps that it waits for.
 	Deps []string `json:"deps,omitempty"`
 	// Changes are what it was to do, a line each.
@@ -116,7 +118,7 @@ func (r *Run) Count(states ...State) int {
 
 // Changes counts what all steps were to change.
 func (r *Run) Changes() int {
-	n := 0
+	n := r.unread
 	for i := range r.Steps {
 		n += len(r.Steps[i].Changes)
 	}
@@ -184,27 +186,4 @@ func (r *Run) last() time.Time {
 		}
 	}
 	return last
-}
-
-func decode(content []byte) (*Run, error) {
-	var head struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(content, &head); err != nil {
-		return nil, err
-	}
-	switch {
-	case head.Version < 1:
-		return nil, errors.New("it has no version")
-	case head.Version > Version:
-		return nil, fmt.Errorf("it has format %d, and this slipway knows formats up to %d", head.Version, Version)
-	}
-	var r Run
-	if err := json.Unmarshal(content, &r); err != nil {
-		return nil, err
-	}
-	if r.Began.IsZero() || r.Result == "" {
-		return nil, errors.New("it lacks its beginning or its result")
-	}
-	return &r, nil
 }

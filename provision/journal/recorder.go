@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -31,7 +30,7 @@ type Recorder struct {
 	written chan error // the last write's, once all is written
 }
 
-// Start gives the run the next number and writes it down. A run before it that still says that it is running has lost
+// Start gives the run the next number and writes it down; what it is going to do, Plan says. A run before it that still says that it is running has lost
 // its process, since who starts one holds the store's lock: it is marked as interrupted. The oldest runs are removed.
 // Began is now unless it is set. Cancelling ctx does not end the recording: End does.
 func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
@@ -47,21 +46,18 @@ func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 	if n := len(numbers); n > 0 {
 		run.Number = numbers[n-1] + 1
 	}
-	items, err := run.encode(true)
-	if err != nil {
-		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
-	}
+	run.Plan, run.Steps = nil, nil
 	if run.Number > 1 {
-		if err := closeLast(ctx, store, run.Number-1, items); err != nil {
+		if err := closeLast(ctx, store, run.Number-1); err != nil {
 			return nil, err
 		}
 	}
-	if err := store.Put(ctx, items); err != nil {
+	if err := put(ctx, store, run.encode); err != nil {
 		return nil, fmt.Errorf("record run %d: %w", run.Number, err)
 	}
 	var old []string
 	for _, n := range numbers[:max(len(numbers)+1-kept, 0)] {
-		old = append(old, planEntry(n), entry(n))
+		old = append(old, entries(n)...)
 	}
 	if len(old) > 0 {
 		if err := store.Remove(ctx, old...); err != nil {
@@ -73,9 +69,18 @@ func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 	return r, nil
 }
 
-// closeLast puts the last run into items, as interrupted, if it still says that it is running. No other can: each run
-// closes the one before it.
-func closeLast(ctx context.Context, store Store, number int, items map[string]secret.Bytes) error {
+// put stores what is encoded.
+func put(ctx context.Context, store Store, encode func() (map[string]secret.Bytes, error)) error {
+	items, err := encode()
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	return store.Put(ctx, items)
+}
+
+// closeLast marks the last run as interrupted, if it still says that it is running. No other can: each run closes the
+// one before it, before it is stored itself.
+func closeLast(ctx context.Context, store Store, number int) error {
 	last, err := read(ctx, store, number, true)
 	var damaged *DamagedError
 	switch {
@@ -87,9 +92,10 @@ func closeLast(ctx context.Context, store Store, number int, items map[string]se
 		return nil
 	}
 	last.abandon()
-	closed, err := last.encode(false)
-	maps.Copy(items, closed)
-	return err
+	if err := put(ctx, store, last.encode); err != nil {
+		return fmt.Errorf("record the end of run %d: %w", number, err)
+	}
+	return nil
 }
 
 // Number is the run's.
@@ -100,10 +106,11 @@ func (r *Recorder) Number() int {
 	return r.run.Number
 }
 
-// Plan says what the run is going to do; it is called at most once. The steps become Pending; both arguments are the Recorder's from then on.
+// Plan says what the run is going to do; it is called at most once. The steps become Pending; both arguments are the
+// Recorder's from then on.
 func (r *Recorder) Plan(plan json.RawMessage, steps []Step) {
 	r.change(func(run *Run) {
-		run.Plan, run.Steps = plan, steps
+		run.Plan, run.Steps, run.planned = plan, steps, len(steps)
 		r.index = make(map[string]int, len(steps))
 		for i := range steps {
 			steps[i].State = Pending
@@ -243,17 +250,19 @@ func (r *Recorder) change(do func(*Run)) {
 // matters.
 func (r *Recorder) write(ctx context.Context) {
 	var err error
-	planned := false // the plan is written; it does not change
+	planned := false // what does not change is written
 	for range r.changed {
 		r.mu.Lock()
 		run := r.run
 		run.Phases, run.Steps = slices.Clone(run.Phases), slices.Clone(run.Steps)
 		r.mu.Unlock()
-		var items map[string]secret.Bytes
-		if items, err = run.encode(!planned); err == nil {
-			err = r.store.Put(ctx, items)
+		if err = nil; !planned {
+			err = put(ctx, r.store, run.encodePlanned)
+			planned = err == nil && (run.Plan != nil || run.planned > 0)
 		}
-		planned = planned || err == nil && run.Plan != nil
+		if err == nil {
+			err = put(ctx, r.store, run.encode)
+		}
 	}
 	r.written <- err
 	close(r.written)

@@ -250,6 +250,7 @@ func seeds(t testing.TB) [][]byte {
 	seeds := [][]byte{
 		[]byte(`{"version":1,"number":1,"began":"2026-01-02T12:03:04Z","result":"running","steps":[{"name":"a","deps":["a"],"began":"0001-01-02T00:00:00Z","ended":"9999-01-01T00:00:00Z"}]}`),
 		[]byte(`{"version":2}`),
+		[]byte(`{"version":1,"number":1,"began":"2026-01-02T12:03:04Z","result":"failed","planned":2,"plannedChanges":1,"steps":[{"state":"failed"},{"state":"pending"},{"name":"c","state":"running"}]}`),
 	}
 	for _, name := range []string{"failed", "killed", "running", "unchanged"} {
 		content, err := json.Marshal(runs[name])

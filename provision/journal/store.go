@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
+
 	"slipway.dev/slipway/provision/secret"
 )
 
@@ -25,24 +27,9 @@ const (
 	prefix = "runs/"
 	// kept is how many runs a store keeps.
 	kept = 100
+	// readers is how many runs are read at a time: a bucket may be far away.
+	readers = 16
 )
-
-func entry(number int) string { return fmt.Sprintf("%s%06d.json", prefix, number) }
-
-// planEntry is beside it, since a plan is large and is written once.
-func planEntry(number int) string { return fmt.Sprintf("%s%06d.plan.json", prefix, number) }
-
-// encode gives what is put into a store; the plan only where it is wanted.
-func (r Run) encode(withPlan bool) (map[string]secret.Bytes, error) {
-	items := map[string]secret.Bytes{}
-	if withPlan && r.Plan != nil {
-		items[planEntry(r.Number)] = secret.Bytes(r.Plan)
-	}
-	r.Plan = nil
-	content, err := json.Marshal(r)
-	items[entry(r.Number)] = content
-	return items, err
-}
 
 var entryPattern = regexp.MustCompile(`^runs/([0-9]{6,9})\.json$`)
 
@@ -79,15 +66,25 @@ func Numbers(ctx context.Context, store Store) ([]int, error) {
 
 // List gives the runs in the store, the oldest first, and what is wrong with those that cannot be read.
 //
-// They lack their plans. live says whether a process holds the store's lock. Where none does, a run that says that it is running has lost its
-// process, and is given as Interrupted.
+// They lack what is large: their plans, and all of planned steps but what became of them. Counts are right: Count and
+// Changes. live says whether a process holds the store's lock. Where none does, a run that says that it is running has
+// lost its process, and is given as Interrupted.
 func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*DamagedError, err error) {
 	numbers, err := Numbers(ctx, store)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, n := range numbers {
-		run, err := read(ctx, store, n, live)
+	found, errs := make([]*Run, len(numbers)), make([]error, len(numbers))
+	var group errgroup.Group
+	group.SetLimit(readers)
+	for i, n := range numbers {
+		group.Go(func() error {
+			found[i], errs[i] = read(ctx, store, n, live)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are kept by run
+	for i, err := range errs {
 		var broken *DamagedError
 		switch {
 		case errors.As(err, &broken):
@@ -96,18 +93,27 @@ func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*
 		case err != nil:
 			return nil, nil, err
 		default:
-			runs = append(runs, run)
+			runs = append(runs, found[i])
 		}
 	}
 	return runs, damaged, nil
 }
 
-// Get reads one run; live is as for List. errors.Is finds fs.ErrNotExist where there is none of that number, and a
-// *DamagedError is one that cannot be read.
+// Get reads one run with all that it has; live is as for List. errors.Is finds fs.ErrNotExist where there is none of
+// that number, and a *DamagedError is one that cannot be read.
 func Get(ctx context.Context, store Store, number int, live bool) (*Run, error) {
 	run, err := read(ctx, store, number, live)
 	if err != nil {
 		return nil, err
+	}
+	if run.planned > 0 {
+		steps, err := store.Get(ctx, stepsEntry(number))
+		if err != nil {
+			return nil, fmt.Errorf("the steps of run %d: %w", number, err)
+		}
+		if err := run.join(steps.Reveal()); err != nil {
+			return nil, &DamagedError{Number: number, Name: stepsEntry(number), Err: err}
+		}
 	}
 	plan, err := store.Get(ctx, planEntry(number))
 	switch {
@@ -122,7 +128,7 @@ func Get(ctx context.Context, store Store, number int, live bool) (*Run, error) 
 	return run, nil
 }
 
-// read is Get without the plan.
+// read gives what the document of a run has.
 func read(ctx context.Context, store Store, number int, live bool) (*Run, error) {
 	content, err := store.Get(ctx, entry(number))
 	if err != nil {

@@ -162,7 +162,7 @@ func (d *directory) view(ctx context.Context) (view, error) {
 	return d, err
 }
 
-func (d *directory) get(name string) ([]byte, error) {
+func (d *directory) get(_ context.Context, name string) ([]byte, error) {
 	// What is committed and not yet in place comes first. It leaves there by a rename to where we look next.
 	content, err := d.root.ReadFile(path.Join(commitDir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,7 +171,7 @@ func (d *directory) get(name string) ([]byte, error) {
 	return content, err
 }
 
-func (d *directory) names() ([]string, error) {
+func (d *directory) names(_ context.Context, prefix string) ([]string, error) {
 	var names []string
 	for _, base := range []string{commitDir, dataDir} {
 		found, err := d.files(base)
@@ -180,6 +180,7 @@ func (d *directory) names() ([]string, error) {
 		}
 		names = append(names, found...)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }

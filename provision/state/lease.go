@@ -47,6 +47,7 @@ type lease struct {
 	mu       sync.Mutex // guards what follows
 	etag     string
 	renewed  int
+	last     time.Time // when the last renewal that arrived began
 	released bool
 }
 
@@ -62,7 +63,6 @@ func (b *bucket) acquire(ctx context.Context) (*lease, error) {
 	}
 	holder.ID, holder.Kernel = rand.Text(), kernel()
 	l := &lease{bucket: b, holder: holder, etag: etag, ended: make(chan struct{})}
-	began := time.Now()
 	switch err := l.write(ctx, false); {
 	case errors.Is(err, errMoved): // somebody was faster
 		if _, err := b.takeable(ctx); err != nil {
@@ -75,7 +75,7 @@ func (b *bucket) acquire(ctx context.Context) (*lease, error) {
 	l.lost, l.losing = context.WithCancelCause(context.Background())
 	var running context.Context
 	running, l.stop = context.WithCancel(context.Background())
-	go l.keep(running, began)
+	go l.keep(running)
 	return l, nil
 }
 
@@ -111,9 +111,10 @@ func (l *lease) write(ctx context.Context, released bool) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	etag, err := l.bucket.swap(ctx, lockKey, l.etag, text)
 	if err == nil {
-		l.etag = etag
+		l.etag, l.last = etag, began
 	}
 	return err
 }
@@ -138,8 +139,32 @@ func (l *lease) renew(ctx context.Context, released bool) error {
 	return l.write(ctx, released)
 }
 
+func (l *lease) lastRenewal() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// sure tells whether the lock is held. Where that is not known for now, it is renewed: a computer may have slept, and
+// then only its wall clock says so.
+func (l *lease) sure(ctx context.Context) error {
+	if l.lost.Err() != nil {
+		return context.Cause(l.lost)
+	}
+	last := l.lastRenewal()
+	if time.Since(last) < leaseTime && time.Since(last.Round(0)) < leaseTime {
+		return nil
+	}
+	err := l.renew(ctx, false)
+	var lost *LostError
+	if errors.As(err, &lost) {
+		l.losing(fmt.Errorf("state %s: %w", l.bucket, lost))
+	}
+	return err
+}
+
 // keep renews until it is told to end, or the lock is lost.
-func (l *lease) keep(ctx context.Context, last time.Time) {
+func (l *lease) keep(ctx context.Context) {
 	defer close(l.ended)
 	ticker := time.NewTicker(renewal)
 	defer ticker.Stop()
@@ -149,7 +174,7 @@ func (l *lease) keep(ctx context.Context, last time.Time) {
 			return
 		case <-ticker.C:
 		}
-		began, ends := time.Now(), last.Add(leaseTime)
+		began, ends := time.Now(), l.lastRenewal().Add(leaseTime)
 		attempt, cancel := context.WithDeadline(ctx, earlier(began.Add(renewal), ends))
 		err := l.renew(attempt, false)
 		cancel()
@@ -158,7 +183,6 @@ func (l *lease) keep(ctx context.Context, last time.Time) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			last = began
 		case errors.As(err, &lost):
 			l.losing(fmt.Errorf("state %s: %w", l.bucket, lost))
 			return

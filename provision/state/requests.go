@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"time"
 
@@ -27,9 +28,25 @@ type object struct {
 	age  time.Duration // since it was written, by the server's clock; 0 where the server does not say
 }
 
+// errSame means that an object is the version that is known already.
+var errSame = errors.New("the object has not changed")
+
 // read gives an error that is fs.ErrNotExist for an object that is not there.
 func (b *bucket) read(ctx context.Context, key string) (object, error) {
-	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)})
+	return b.readUnless(ctx, key, "")
+}
+
+// readUnless gives errSame for an object that still has that ETag.
+func (b *bucket) readUnless(ctx context.Context, key, etag string) (object, error) {
+	in := &s3.GetObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)}
+	if etag != "" {
+		in.IfNoneMatch = &etag
+	}
+	out, err := b.client.GetObject(ctx, in)
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotModified {
+		return object{}, errSame
+	}
 	if err != nil {
 		return object{}, b.explain("read", key, err)
 	}

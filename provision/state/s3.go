@@ -20,10 +20,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// Layout below the prefix: "state.json", a document; "lock", a lockText; "logs/<name>".
+// Layout below the prefix: "state.json", a document; "lock", a lockText; "logs/<name>"; "loose/<place>/<name>", see
+// loose.go.
 //
-// All contents are in the one document, which a conditional write replaces: so a put is all or nothing, every version
-// that the bucket keeps is a whole state to go back to, and who has lost the lock cannot write, whatever the clocks say.
+// All contents but loose ones are in the one document, which a conditional write replaces: so a put is all or nothing,
+// every version that the bucket keeps is a whole state to go back to, and who has lost the lock cannot write, whatever
+// the clocks say.
 const (
 	documentKey = "state.json"
 	lockKey     = "lock"
@@ -65,7 +67,7 @@ type snapshot struct {
 	etag string // "" is none, and current means nothing then
 }
 
-// document is the state in a bucket. It is the view of itself.
+// document is the state in a bucket, without what is loose.
 type document struct {
 	Version int `json:"version"`
 	// Writer is the ID of the lock under which this was written, Generation how many times that has happened: no two
@@ -132,7 +134,10 @@ func (b *bucket) lock(ctx context.Context) error {
 	b.mu.Unlock()
 	for {
 		// One who lost the lock may still get a write in before ours, but not a second.
-		if err := b.change(ctx, unchanged); !errors.Is(err, errMoved) {
+		switch err := b.change(ctx, unchanged); {
+		case err == nil:
+			return b.tidy(ctx)
+		case !errors.Is(err, errMoved):
 			return err
 		}
 	}
@@ -140,24 +145,45 @@ func (b *bucket) lock(ctx context.Context) error {
 
 func unchanged(map[string][]byte) error { return nil }
 
-// view reads the document, unless this is the writer, who knows it.
 func (b *bucket) view(ctx context.Context) (view, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.lease == nil || b.current.etag == "" {
-		now, err := b.load(ctx)
-		if err != nil {
-			return nil, err
-		}
-		b.current = now
+	d, err := b.look(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return b.current.document, nil
+	return &bucketView{b, d}, nil
 }
 
-// load gives an error that is fs.ErrNotExist where there is no state.
-func (b *bucket) load(ctx context.Context) (snapshot, error) {
-	o, err := b.read(ctx, documentKey)
+// look reads the document, unless this is the writer, who knows it. Several readers do not wait for each other.
+func (b *bucket) look(ctx context.Context) (document, error) {
+	b.mu.Lock()
+	known, writer := b.current, b.lease != nil
+	if writer {
+		defer b.mu.Unlock()
+		if known.etag != "" {
+			return known.document, nil
+		}
+	} else {
+		b.mu.Unlock()
+	}
+	now, err := b.load(ctx, known)
 	if err != nil {
+		return document{}, err
+	}
+	if !writer {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+	}
+	b.current = now
+	return now.document, nil
+}
+
+// load gives what is known where that is still right, and an error that is fs.ErrNotExist where there is no state.
+func (b *bucket) load(ctx context.Context, known snapshot) (snapshot, error) {
+	o, err := b.readUnless(ctx, documentKey, known.etag)
+	switch {
+	case errors.Is(err, errSame):
+		return known, nil
+	case err != nil:
 		return snapshot{}, err
 	}
 	d, err := parseDocument(o.body)
@@ -193,15 +219,36 @@ func (d document) get(name string) ([]byte, error) {
 	return content, nil
 }
 
-func (d document) names() ([]string, error) { return slices.Sorted(maps.Keys(d.Items)), nil }
+func (d document) names(prefix string) []string {
+	names := slices.Sorted(maps.Keys(d.Items))
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+}
 
+// put writes loose names first. With another data key they go to its place, where they count once the document does.
 func (b *bucket) put(ctx context.Context, items map[string][]byte) error {
-	return b.change(ctx, func(have map[string][]byte) error {
-		for _, name := range slices.Sorted(maps.Keys(items)) {
-			have[name] = items[name]
+	loose, others := split(items)
+	header, anew := others[keyName]
+	if len(loose) > 0 {
+		now, err := b.look(ctx)
+		if err != nil {
+			return err
 		}
+		place := now.place()
+		if anew {
+			place = placeOf(header)
+		}
+		if err := b.putLoose(ctx, place, loose); err != nil || len(others) == 0 {
+			return err
+		}
+	}
+	err := b.change(ctx, func(have map[string][]byte) error {
+		maps.Copy(have, others)
 		return checkPlaces(have)
 	})
+	if err == nil && anew {
+		err = b.sweep(ctx, placeOf(header))
+	}
+	return err
 }
 
 // checkPlaces refuses a name that is a directory of another one, as a file system would.
@@ -216,7 +263,23 @@ func checkPlaces(items map[string][]byte) error {
 	return nil
 }
 
+// remove goes through loose names in their order, and takes all others at once.
 func (b *bucket) remove(ctx context.Context, names []string) error {
+	var keys []string
+	if slices.ContainsFunc(names, IsLoose) {
+		now, err := b.look(ctx)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if IsLoose(name) {
+				keys = append(keys, now.place()+name)
+			}
+		}
+	}
+	if err := b.removeKeys(ctx, 1, keys); err != nil || len(keys) == len(names) {
+		return err
+	}
 	return b.change(ctx, func(have map[string][]byte) error {
 		for _, name := range names {
 			delete(have, name)
@@ -240,7 +303,7 @@ func (b *bucket) change(ctx context.Context, edit func(map[string][]byte) error)
 	was := b.current
 	if was.etag == "" { // the first time, and after a write whose end is not known
 		var err error
-		if was, err = b.load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if was, err = b.load(ctx, snapshot{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -304,9 +367,17 @@ func (l *bucketLog) Close() error {
 	return nil
 }
 
-// destroy deletes the document first: without it there is no state. Of the bucket's version history nothing is removed.
+// destroy deletes loose names, then the document: without it there is no state. Of the bucket's version history nothing
+// is removed.
 func (b *bucket) destroy(ctx context.Context) error {
 	if err := b.change(ctx, unchanged); err != nil { // the lock is ours
+		return err
+	}
+	loose, err := b.list(ctx, looseDir+"/")
+	if err != nil {
+		return err
+	}
+	if err := b.removeKeys(ctx, transfers, loose); err != nil {
 		return err
 	}
 	if err := b.delete(ctx, documentKey, b.current.etag); err != nil {

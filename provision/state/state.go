@@ -65,8 +65,9 @@ type backend interface {
 	held() context.Context
 	// view looks at what is stored now; errors.Is finds fs.ErrNotExist where there is no state.
 	view(ctx context.Context) (view, error)
-	// put stores all items or none of them.
+	// put stores all items or none of them; what is loose may be an exception, except in a put that has keyName.
 	put(ctx context.Context, items map[string][]byte) error
+	// remove goes through loose names in their order.
 	remove(ctx context.Context, names []string) error
 	log(name string) (io.WriteCloser, error)
 	// destroy removes everything, the lock last.
@@ -74,12 +75,13 @@ type backend interface {
 	close() error
 }
 
-// view is what a backend has. That of a bucket is of one moment; a directory is looked at name by name.
+// view is what a backend has. That of a bucket is of one moment, but for loose names; a directory is looked at name by
+// name. A view is used by one goroutine.
 type view interface {
 	// get gives an error that is fs.ErrNotExist for a name that is not there.
-	get(name string) ([]byte, error)
-	// names are in order.
-	names() ([]string, error)
+	get(ctx context.Context, name string) ([]byte, error)
+	// names gives those that begin with prefix, in order.
+	names(ctx context.Context, prefix string) ([]string, error)
 }
 
 // Store is the state of one cluster. Its methods are safe for concurrent use.
@@ -119,7 +121,7 @@ func OpenReadOnly(ctx context.Context, o Options) (*Store, error) {
 	}
 	v, err := s.at.view(ctx)
 	if err == nil {
-		_, err = s.unlock(v)
+		_, err = s.unlock(ctx, v)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state %s: %w", s.at, err), s.Close())
@@ -179,7 +181,7 @@ func (s *Store) Get(ctx context.Context, name string) (secret.Bytes, error) {
 // GetAll returns everything whose name begins with prefix, under the rest of the name. The prefix is "" or ends
 // with a slash: GetAll(ctx, "pki/") has "ca.crt" for what was put as "pki/ca.crt".
 func (s *Store) GetAll(ctx context.Context, prefix string) (map[string]secret.Bytes, error) {
-	found, err := s.read(ctx, func(v view) ([]string, error) { return below(v, prefix) })
+	found, err := s.read(ctx, func(v view) ([]string, error) { return below(ctx, v, prefix) })
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +197,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 	v, err := s.at.view(ctx)
 	var names []string
 	if err == nil {
-		names, err = below(v, prefix)
+		names, err = below(ctx, v, prefix)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list state %s: %w", s.at, err)
@@ -204,7 +206,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 }
 
 // below lists the names of users: those of slipway's own begin with a dot.
-func below(v view, prefix string) ([]string, error) {
+func below(ctx context.Context, v view, prefix string) ([]string, error) {
 	if prefix != "" {
 		dir, ok := strings.CutSuffix(prefix, "/")
 		if !ok {
@@ -214,13 +216,11 @@ func below(v view, prefix string) ([]string, error) {
 			return nil, err
 		}
 	}
-	names, err := v.names()
+	names, err := v.names(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(names, func(name string) bool {
-		return name == keyName || !strings.HasPrefix(name, prefix)
-	}), nil
+	return slices.DeleteFunc(names, func(name string) bool { return name == keyName }), nil
 }
 
 // read gives the contents of the names that choose picks.
@@ -236,7 +236,7 @@ func (s *Store) read(ctx context.Context, choose func(view) ([]string, error)) (
 			err = context.Cause(ctx)
 		}
 		if err == nil {
-			found[name], err = s.readOne(v, name)
+			found[name], err = s.readOne(ctx, v, name)
 		}
 	}
 	if err != nil {
@@ -246,17 +246,17 @@ func (s *Store) read(ctx context.Context, choose func(view) ([]string, error)) (
 }
 
 // readOne makes sure that content and key belong together: a writer may encrypt anew between the two.
-func (s *Store) readOne(v view, name string) (secret.Bytes, error) {
+func (s *Store) readOne(ctx context.Context, v view, name string) (secret.Bytes, error) {
 	for {
-		vault, err := s.unlock(v)
+		vault, err := s.unlock(ctx, v)
 		if err != nil {
 			return nil, err
 		}
-		content, err := v.get(name)
+		content, err := v.get(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		header, err := optional(v.get(keyName))
+		header, err := optional(v.get(ctx, keyName))
 		if err != nil {
 			return nil, err
 		}
@@ -274,8 +274,13 @@ func (s *Store) readOne(v view, name string) (secret.Bytes, error) {
 // Put stores contents under names, all of them or none, even if the process or the machine dies on the way.
 // A name may not be a directory of another one: not both "a" and "a/b". A *LostError says that somebody else has the
 // lock now; nothing was written then.
+//
+// The exception are loose names, see IsLoose. Each of them is written whole or not at all, in no order, and before those
+// that are not loose. After an error, or a death on the way, some of them may be new beside contents that are old; what
+// has to be there before another one is put before it. That a directory does better is nothing to rely on.
 func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
-	if err := s.writable(ctx, slices.Sorted(maps.Keys(items))...); err != nil {
+	names := slices.Sorted(maps.Keys(items))
+	if err := errors.Join(s.writable(ctx, names...), checkLoose(names)); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	if len(items) == 0 {
@@ -293,9 +298,9 @@ func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
 	return nil
 }
 
-// Remove forgets names. One that is not there is no error.
+// Remove forgets names, loose ones in the order given. One that is not there is no error.
 func (s *Store) Remove(ctx context.Context, names ...string) error {
-	if err := s.writable(ctx, names...); err != nil {
+	if err := errors.Join(s.writable(ctx, names...), checkLoose(names)); err != nil {
 		return fmt.Errorf("remove from state: %w", err)
 	}
 	s.writing.Lock()

@@ -86,8 +86,8 @@ type vault struct {
 }
 
 // unlock gives the vault of what is stored, which is the one at hand unless a writer has encrypted anew.
-func (s *Store) unlock(v view) (*vault, error) {
-	text, err := optional(v.get(keyName))
+func (s *Store) unlock(ctx context.Context, v view) (*vault, error) {
+	text, err := optional(v.get(ctx, keyName))
 	if err != nil {
 		return nil, err
 	}
@@ -191,12 +191,12 @@ func (s *Store) prepare(ctx context.Context, o Options) error {
 func (s *Store) unlockStored(ctx context.Context) error {
 	v, err := s.at.view(ctx)
 	if err == nil {
-		_, err = s.unlock(v)
+		_, err = s.unlock(ctx, v)
 	}
 	return err
 }
 
-// reseal encrypts everything anew, all or nothing.
+// reseal encrypts everything anew, all or nothing; the backend sees to it that this holds for what is loose, too.
 func (s *Store) reseal(ctx context.Context, fresh *vault) error {
 	items, err := s.GetAll(ctx, "")
 	if err != nil {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
@@ -92,7 +93,7 @@ func TestEncryptedAnew(t *testing.T) {
 		steps := map[string]Options{
 			"plain": o, "a": both(encrypted(o, a)), "a and b": both(encrypted(o, a, b)), "passphrase": withPassphrase(o, "phrase"),
 		}
-		fill(t, o, "pki/ca", "1", "empty", "", "top", "2")
+		fill(t, o, "pki/ca", "1", "empty", "", "runs/1", "3", "runs/2", "4", "top", "2")
 		for from, first := range steps {
 			for to, second := range steps {
 				fill(t, first)
@@ -103,7 +104,7 @@ func TestEncryptedAnew(t *testing.T) {
 				before := raw(t, o)
 				s := openStore(t, second)
 				for who, s := range map[string]*Store{"writer": s, "reader": reader} {
-					if got := strings.Join(contents(t, s), " "); got != "empty= pki/ca=1 top=2" {
+					if got := strings.Join(contents(t, s), " "); got != "empty= pki/ca=1 runs/1=3 runs/2=4 top=2" {
 						t.Errorf("from %s to %s the %s has %s", from, to, who, got)
 					}
 				}
@@ -118,8 +119,12 @@ func TestEncryptedAnew(t *testing.T) {
 				if opens := errB == nil; opens != (to == "plain" || to == "a and b") {
 					t.Errorf("from %s to %s: b opens it: %v", from, to, opens)
 				}
-				if o.Dir != "" && (from == to) != bytes.Equal(before["data/top"], raw(t, o)["data/top"]) {
+				after := raw(t, o)
+				if o.Dir != "" && (from == to) != bytes.Equal(before["data/top"], after["data/top"]) {
 					t.Errorf("from %s to %s: encrypted anew: %v", from, to, from == to)
+				}
+				if o.S3 != nil && len(after) != len(before) {
+					t.Errorf("from %s to %s: %d objects where %d were", from, to, len(after), len(before))
 				}
 			}
 		}
@@ -133,9 +138,9 @@ type flipping struct {
 	flipped       bool
 }
 
-func (f *flipping) names() ([]string, error) { return []string{f.name}, nil }
+func (f *flipping) names(context.Context, string) ([]string, error) { return []string{f.name}, nil }
 
-func (f *flipping) get(name string) ([]byte, error) {
+func (f *flipping) get(_ context.Context, name string) ([]byte, error) {
 	f.flipped = f.flipped || name == f.name
 	if f.flipped {
 		return f.after[name], nil
@@ -158,7 +163,7 @@ func TestEncryptedAnewWhileReading(t *testing.T) {
 		"encrypted": {name: "a", before: plain, after: sealed}, "decrypted": {name: "a", before: sealed, after: plain},
 	} {
 		s := &Store{keys: o.Keys, vault: &vault{}}
-		if got, err := s.readOne(view, "a"); err != nil || string(got.Reveal()) != "1" {
+		if got, err := s.readOne(t.Context(), view, "a"); err != nil || string(got.Reveal()) != "1" {
 			t.Errorf("%s meanwhile: %q, %v", name, got.Reveal(), err)
 		}
 	}
@@ -279,7 +284,8 @@ func TestFormat1(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	o := encrypted(Options{Dir: filepath.Join(t.TempDir(), "demo")}, newIdentity(t))
 	fill(t, o, "a", "1")
-	for file, says := range map[string]string{"a": `"a" cannot be decrypted`, ".key": "its data key is damaged"} {
+	for _, test := range [][2]string{{"a", `"a" cannot be decrypted`}, {".key", "its data key is damaged"}} { // in this order
+		file, says := test[0], test[1]
 		if err := os.WriteFile(filepath.Join(o.Dir, "data", file), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}

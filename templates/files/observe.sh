@@ -34,7 +34,7 @@ cat $state/owned 2>/dev/null
 
 echo '[units]'
 units=$(tr '\0' '\n' <"$list" | sed -n 's|^/etc/systemd/system/\(.*\.service\)$|\1|p')
-[ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,StateChangeTimestamp $units
+[ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,Job,StateChangeTimestamp $units
 
 echo '[inputs]'
 for pid in $( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$'); do

@@ -111,7 +111,7 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 	if _, ours := node.Labels["node-role.kubernetes.io/control-plane"]; ours || node.Labels["theirs"] != "stays" {
 		t.Errorf("labels are %v", node.Labels)
 	}
-	if got, want := c.lastRun(t).changed(), labels(want); !slices.Equal(got, want) {
+	if got, want := c.lastRun(t).changed(), labels(p.Changes); !slices.Equal(got, want) {
 		t.Errorf("the run changed %q, and should have changed %q", got, want)
 	}
 }
