@@ -12,10 +12,10 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build test unit e2e check fmt vet lint tidy imports vuln fuzz golden bench clean prepare
+.PHONY: help up down build test unit e2e check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: prepare build ## Make a cluster of three control planes and one worker on this computer (FILE=examples/local.yaml)
 	$(BIN) apply -f $(FILE) --yes
@@ -72,6 +72,9 @@ golden: ## Rewrite the golden files of every package that has them
 bench: prepare build ## Measure slipway beside kubeadm on like machines; writes docs/benchmarks.md
 	trap 'testing/machine.sh release' EXIT
 	go run ./testing/bench -slipway $(BIN) -o docs/benchmarks.md
+
+bench-plan: build ## Measure plan on 10, 100 and 1,000 simulated hosts; writes docs/benchmarks.md
+	SLIPWAY_BIN=$(CURDIR)/$(BIN) go test ./testing/scale -run '^$$' -bench Plan -benchtime 3x -timeout 30m -report $(CURDIR)/docs/benchmarks.md
 
 clean: ## Remove what was built here (clusters and caches stay)
 	rm -rf bin dist

@@ -80,21 +80,39 @@ type File struct {
 }
 
 // Files lists what belongs on a node, sorted by path.
-func (p *PKI) Files(n Node) []File {
-	var files []File
+func (p *PKI) Files(n Node) []File { return p.FilesOf([]Node{n})[n.Name] }
+
+// FilesOf lists what belongs on each of some nodes, by name, sorted by path.
+func (p *PKI) FilesOf(nodes []Node) map[string][]File {
+	of := map[string][]Request{} // by Request.Node: a node has its own and the shared ones
 	for _, q := range p.Requests {
-		item, ext := p.Material[q.Name], certExt
-		if q.Kind == KeyPair {
-			ext = ".pub"
-		}
-		if q.belongs(q.CertOn, n) {
-			files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
-		}
-		if q.belongs(q.KeyOn, n) {
-			files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})
-		}
+		of[q.Node] = append(of[q.Node], q)
 	}
-	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	all := make(map[string][]File, len(nodes))
+	for _, n := range nodes {
+		var files []File
+		for _, q := range slices.Concat(of[""], of[n.Name]) {
+			files = append(files, p.files(q, n)...)
+		}
+		slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+		all[n.Name] = files
+	}
+	return all
+}
+
+// files are those of one item that belong on a node.
+func (p *PKI) files(q Request, n Node) []File {
+	var files []File
+	item, ext := p.Material[q.Name], certExt
+	if q.Kind == KeyPair {
+		ext = ".pub"
+	}
+	if q.belongs(q.CertOn, n) {
+		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
+	}
+	if q.belongs(q.KeyOn, n) {
+		files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})
+	}
 	return files
 }
 

@@ -102,7 +102,11 @@ func (r *Runner) Causes() Causes {
 	case n > 0:
 		c.otherwise = strings.Join(everything, ", ")
 	}
-	before := wishes(base)
+	now := wishes(r.Input)
+	before := now
+	if len(everything) > 0 {
+		before = wishes(base)
+	}
 	for _, f := range factors {
 		in := base
 		if f.put(&in) != nil {
@@ -115,7 +119,7 @@ func (r *Runner) Causes() Causes {
 		}
 	}
 	if r.Before.Applied != nil {
-		c.before, c.now = before, wishes(r.Input)
+		c.before, c.now = before, now
 	}
 	return c
 }

@@ -12,6 +12,52 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
+// Asked are the keys of what Desired gives: what has to be observed. What is in the files depends on facts, which are
+// not known before; which files there are does not.
+func Asked(in Input) (State, error) {
+	nodes, err := in.nodes()
+	if err != nil {
+		return State{}, err
+	}
+	state := State{Hosts: map[string]HostState{}}
+	for _, n := range nodes {
+		if state.Hosts[n.Name], err = n.asked(); err != nil {
+			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
+		}
+	}
+	return state, nil
+}
+
+func (n node) asked() (HostState, error) {
+	files, err := n.programs()
+	if err != nil {
+		return HostState{}, err
+	}
+	add := func(on func(node) bool, path string) {
+		if on(n) {
+			files[path] = File{}
+		}
+	}
+	for _, row := range fileTable {
+		add(row.on, row.path)
+	}
+	for _, f := range n.certs {
+		add(everywhere, f.Path)
+	}
+	for _, row := range kubeconfigTable {
+		add(row.on, row.path())
+	}
+	for _, row := range embeddedTable {
+		add(node.controlPlane, kubernetesDir+"/"+row.name)
+	}
+	for _, row := range unitTable {
+		add(row.on, unitDir+row.name)
+	}
+	add(node.controlPlane, initializedFile)
+	add(everywhere, ownedFile)
+	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames())}, nil
+}
+
 // Desired computes what should be on every host. It is pure: equal inputs give equal states.
 func Desired(in Input) (State, error) {
 	nodes, err := in.nodes()
@@ -47,7 +93,7 @@ func (n node) desired() (HostState, error) {
 		if err != nil {
 			return HostState{}, err
 		}
-		files[row.path] = regular(content, row.secret, "configuration")
+		files[row.path] = n.file(content, row.secret, "configuration")
 	}
 	if err := n.pki(files); err != nil {
 		return HostState{}, err
@@ -135,7 +181,7 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 		if err != nil {
 			return nil, err
 		}
-		files[path.Join(unitDir, row.name)] = regular(text, false, "unit")
+		files[unitDir+row.name] = n.file(text, false, "unit")
 		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads}
 	}
 	return units, nil
@@ -150,11 +196,14 @@ func (n node) artifactFile(a Artifact) File {
 
 // regular is a file of root's: secrets 0600, the rest 0644.
 func regular(content []byte, secret bool, why string) File {
-	mode := fs.FileMode(0o644)
+	return File{Mode: regularMode(secret), Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
+}
+
+func regularMode(secret bool) fs.FileMode {
 	if secret {
-		mode = 0o600
+		return 0o600
 	}
-	return File{Mode: mode, Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
+	return 0o644
 }
 
 // owned lists the files, and itself, sorted by path: digest, tab, path.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -50,6 +52,25 @@ func stable(text string) string {
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// What is asked for is what will be compared, whatever the facts turn out to be: only a file that depends on them may
+// be missing.
+func TestAskedHasTheKeysOfDesired(t *testing.T) {
+	in := input(t)
+	asked, err := Asked(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range desired(t, in).Hosts {
+		got := asked.Hosts[name]
+		if diff := cmp.Diff(slices.Sorted(maps.Keys(want.Files)), slices.Sorted(maps.Keys(got.Files))); diff != "" {
+			t.Errorf("files of %s (-want +got):\n%s", name, diff)
+		}
+		if !maps.Equal(want.Sysctls, got.Sysctls) || !maps.Equal(want.Modules, got.Modules) {
+			t.Errorf("%s: asked about sysctls %v, modules %v", name, got.Sysctls, got.Modules)
+		}
+	}
 }
 
 func TestDesiredIsPure(t *testing.T) {

@@ -53,6 +53,37 @@ type node struct {
 	spec.Node
 	machine spec.Machine
 	facts   Facts
+	certs   []certs.File
+	*texts
+}
+
+// texts are what nodes have in common: most of a worker's files are those of every other, and are made and kept once.
+type texts struct {
+	made map[string][]byte // by path, where that is all that matters
+	kept map[string]File   // by content
+}
+
+// file is regular, for content that other nodes may have as well.
+func (t *texts) file(content []byte, secret bool, why string) File {
+	f, ok := t.kept[string(content)]
+	if !ok {
+		f = regular(content, false, "")
+		t.kept[string(content)] = f
+	}
+	f.Mode, f.Secret, f.Why = regularMode(secret), secret, why
+	return f
+}
+
+// once gives what render does, and asks it only once for a path.
+func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
+	if text, ok := t.made[path]; ok {
+		return text, nil
+	}
+	text, err := render()
+	if err == nil {
+		t.made[path] = text
+	}
+	return text, err
 }
 
 func (in *Input) nodes() ([]node, error) {
@@ -60,6 +91,11 @@ func (in *Input) nodes() ([]node, error) {
 	for _, m := range in.Machines {
 		machines[m.Name] = m
 	}
+	var members []certs.Node
+	for _, m := range in.Machines {
+		members = append(members, certsNode(m))
+	}
+	files, shared := in.PKI.FilesOf(members), &texts{made: map[string][]byte{}, kept: map[string]File{}}
 	var nodes []node
 	for _, n := range in.Cluster.Nodes() {
 		m, ok := machines[n.Name]
@@ -70,7 +106,7 @@ func (in *Input) nodes() ([]node, error) {
 		if !ok {
 			facts = Facts{CgroupV2: true, SysResource: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
 		}
-		nodes = append(nodes, node{Input: in, Node: n, machine: m, facts: facts})
+		nodes = append(nodes, node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared})
 	}
 	return nodes, nil
 }

@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,16 +19,17 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Observe reads what is on every host, in one round trip each, all side by side, and changes nothing.
+// Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
 // It looks at the paths of desired and at those that slipway put there before.
 // Errors are joined: one for each host that could not be read.
 func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (State, error) {
 	names := slices.Sorted(maps.Keys(hosts))
 	states, errs := make([]HostState, len(names)), make([]error, len(names))
+	words := newVocabulary()
 	var group errgroup.Group
 	for i, name := range names {
 		group.Go(func() error {
-			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name])
+			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], words)
 			return nil
 		})
 	}
@@ -40,23 +41,53 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (St
 	return state, errors.Join(errs...)
 }
 
-func observeHost(ctx context.Context, h host.Host, desired HostState) (HostState, error) {
-	paths := slices.Sorted(maps.Keys(desired.Files))
-	script := fmt.Sprintf("SYSCTLS='%s'\nMODULES='%s'\n%s", strings.Join(slices.Sorted(maps.Keys(desired.Sysctls)), " "),
-		strings.Join(slices.Sorted(maps.Keys(desired.Modules)), " "), templates.ObserveScript())
-	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(strings.Join(paths, "\n") + "\n")})
+// vocabulary keeps one copy of each word: hosts report much the same paths and digests, and a word by itself does not
+// keep the whole report.
+type vocabulary struct {
+	mu    sync.Mutex
+	words map[string]string
+}
+
+func newVocabulary() *vocabulary { return &vocabulary{words: map[string]string{}} }
+
+func (v *vocabulary) keep(word string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kept, ok := v.words[word]
+	if !ok {
+		kept = strings.Clone(word)
+		v.words[kept] = kept
+	}
+	return kept
+}
+
+func observeHost(ctx context.Context, h host.Host, desired HostState, words *vocabulary) (HostState, error) {
+	result, err := h.Run(ctx, host.Cmd{Script: observeScript(desired)})
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
-	state, err := parseObservation(string(result.Stdout))
+	state, err := parseObservation(string(result.Stdout), words)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	return state, nil
 }
 
+// observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only
+// once the host has said that the script runs, a round trip later.
+func observeScript(desired HostState) string {
+	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nPATHS=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
+		words(desired.Files, "\n"), templates.ObserveScript())
+}
+
+// words are the keys of a map, sorted, as one word of a shell.
+func words[V any](m map[string]V, separator string) string {
+	return host.Quote(strings.Join(slices.Sorted(maps.Keys(m)), separator))
+}
+
 // observation collects the sections of observe.sh.
 type observation struct {
+	words   *vocabulary
 	state   HostState
 	digests map[string]string
 	images  []string
@@ -66,16 +97,15 @@ type observation struct {
 }
 
 // parseObservation reads the output of observe.sh. Output without its end marker was cut off, and is an error.
-func parseObservation(text string) (HostState, error) {
+func parseObservation(text string, words *vocabulary) (HostState, error) {
 	o := observation{
+		words:   words,
 		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Owned: map[string]string{}},
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
 	}
 	section := ""
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
 			section = line
 			continue
@@ -88,19 +118,19 @@ func parseObservation(text string) (HostState, error) {
 		return HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
 	}
 	o.finish()
-	return o.state, lines.Err()
+	return o.state, nil
 }
 
 func (o *observation) line(section, line string) error {
 	switch section {
 	case "[facts]":
-		key, value, _ := strings.Cut(line, "=")
+		key, value := o.pair(line)
 		o.facts[key] = value
 	case "[files]":
 		return o.file(line)
 	case "[digests]":
 		if sum, p, ok := strings.Cut(line, "  "); ok {
-			o.digests[p] = sum
+			o.digests[o.words.keep(p)] = o.words.keep(sum)
 		}
 	case "[owned]":
 		o.own(line)
@@ -109,32 +139,38 @@ func (o *observation) line(section, line string) error {
 			o.units = append(o.units, map[string]string{})
 			return nil
 		}
-		key, value, _ := strings.Cut(line, "=")
+		key, value := o.pair(line)
 		o.units[len(o.units)-1][key] = value
 	case "[inputs]":
-		key, value, _ := strings.Cut(line, "=")
+		key, value := o.pair(line)
 		o.inputs[key] = value
 	case "[sysctls]":
-		key, value, _ := strings.Cut(line, "=")
+		key, value := o.pair(line)
 		o.state.Sysctls[key] = value
 	case "[modules]":
-		module, loaded, _ := strings.Cut(line, "=")
+		module, loaded := o.pair(line)
 		o.state.Modules[module] = loaded == "1"
 	case "[images]":
-		o.images = append(o.images, line)
+		o.images = append(o.images, o.words.keep(line))
 	default:
 		return fmt.Errorf("the host's report has an unknown section %q", section)
 	}
 	return nil
 }
 
+// pair parses "key=value".
+func (o *observation) pair(line string) (key, value string) {
+	key, value, _ = strings.Cut(line, "=")
+	return o.words.keep(key), o.words.keep(value)
+}
+
 // own parses "digest path", separated by a tab. The lists of slipway's first versions have paths only.
 func (o *observation) own(line string) {
 	if digest, p, ok := strings.Cut(line, "\t"); ok {
-		o.state.Owned[p] = digest
+		o.state.Owned[o.words.keep(p)] = o.words.keep(digest)
 		return
 	}
-	o.state.Owned[line] = ""
+	o.state.Owned[o.words.keep(line)] = ""
 }
 
 // file parses "type mode owner time link path", separated by tabs; the path comes last since it may hold anything.
@@ -147,18 +183,18 @@ func (o *observation) file(line string) error {
 	if err != nil {
 		return fmt.Errorf("the host's report has a strange mode in %q", line)
 	}
-	f := File{Mode: fs.FileMode(perm), Owner: fields[2], Changed: unixTime(fields[3])}
+	f := File{Mode: fs.FileMode(perm), Owner: o.words.keep(fields[2]), Changed: unixTime(fields[3])}
 	switch fields[0] {
 	case "l":
 		f.Mode |= fs.ModeSymlink
-		f.Digest = fields[4]
+		f.Digest = o.words.keep(fields[4])
 	case "d":
 		f.Mode |= fs.ModeDir
 	case "f":
 	default:
 		f.Mode |= fs.ModeIrregular
 	}
-	o.state.Files[fields[5]] = f
+	o.state.Files[o.words.keep(fields[5])] = f
 	return nil
 }
 
@@ -189,7 +225,7 @@ func (o *observation) finish() {
 		}
 		o.state.Units[u["Id"]] = Unit{
 			Enabled: u["UnitFileState"] == "enabled", Active: u["ActiveState"] == "active",
-			Inputs: inputs, State: state, Changed: systemdTime(u["StateChangeTimestamp"]),
+			Inputs: inputs, State: o.words.keep(state), Changed: systemdTime(u["StateChangeTimestamp"]),
 		}
 	}
 	o.state.Facts = o.parseFacts()

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/templates"
 )
 
 const report = `[facts]
@@ -79,7 +78,7 @@ known
 `
 
 func TestParseObservation(t *testing.T) {
-	got, err := parseObservation(report)
+	got, err := parseObservation(report, newVocabulary())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +130,7 @@ func TestParseObservation(t *testing.T) {
 func TestParseObservationCutOff(t *testing.T) {
 	for _, end := range []string{"[end]\n", "[sysctls]", "[digests]"} {
 		cut, _, _ := strings.Cut(report, end)
-		if _, err := parseObservation(cut); err == nil || !strings.Contains(err.Error(), "cut off") {
+		if _, err := parseObservation(cut, newVocabulary()); err == nil || !strings.Contains(err.Error(), "cut off") {
 			t.Errorf("a report without %q gives error %v", end, err)
 		}
 	}
@@ -141,7 +140,7 @@ func FuzzParseObservation(f *testing.F) {
 	f.Add(report)
 	f.Add("[files]\nx\n[end]\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		state, err := parseObservation(text)
+		state, err := parseObservation(text, newVocabulary())
 		if err == nil && state.Files == nil {
 			t.Error("no error and no state")
 		}
@@ -158,13 +157,16 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", "SYSCTLS=kernel.ostype\nMODULES=none_of_that_name\n"+templates.ObserveScript())
-	cmd.Stdin = strings.NewReader(file + "\n" + filepath.Join(dir, "link") + "\n" + filepath.Join(dir, "missing") + "\n")
+	script := observeScript(HostState{
+		Sysctls: map[string]string{"kernel.ostype": ""}, Modules: map[string]bool{"none_of_that_name": true},
+		Files: map[string]File{file: {}, filepath.Join(dir, "link"): {}, filepath.Join(dir, "missing"): {}},
+	})
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := parseObservation(string(out))
+	state, err := parseObservation(string(out), newVocabulary())
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}

@@ -24,6 +24,8 @@ type kubeconfigRow struct {
 	cert string // path without extension
 }
 
+func (r kubeconfigRow) path() string { return kubernetesDir + "/" + r.name }
+
 // kubeconfigTable: what speaks for the whole cluster goes to the API server beside it, whose version it must not
 // exceed during an upgrade (the version skew policy); what speaks for the node goes through the node's balancer.
 var kubeconfigTable = []kubeconfigRow{
@@ -36,19 +38,21 @@ var kubeconfigTable = []kubeconfigRow{
 
 // pki adds the certificates, keys and kubeconfigs of a node to files.
 func (n node) pki(files map[string]File) error {
-	for _, f := range n.PKI.Files(certsNode(n.machine)) {
+	for _, f := range n.certs {
 		files[f.Path] = regular(f.Content.Reveal(), f.Secret, "PKI")
 	}
 	for _, row := range kubeconfigTable {
 		if !row.on(n) {
 			continue
 		}
-		access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: loopbackURL(row.port)}
-		text, err := certs.KubeconfigFiles(access, pkiDir+"/ca.crt", row.cert+".crt", row.cert+".key")
+		text, err := n.once(row.path(), func() ([]byte, error) {
+			access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: loopbackURL(row.port)}
+			return certs.KubeconfigFiles(access, pkiDir+"/ca.crt", row.cert+".crt", row.cert+".key")
+		})
 		if err != nil {
 			return err
 		}
-		files[kubernetesDir+"/"+row.name] = regular(text, false, "kubeconfig")
+		files[row.path()] = n.file(text, false, "kubeconfig")
 	}
 	if !n.controlPlane() {
 		return nil

@@ -78,15 +78,15 @@ func names(machines []spec.Machine) string {
 	return strings.Join(all, ", ")
 }
 
-// Situation observes the hosts, one round trip each, then asks the API and etcd what they know. It fails where a host
+// Situation observes the hosts, one session each, then asks the API and etcd what they know. It fails where a host
 // could not be read and where going on would do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil
-	paths, err := Desired(r.Input) // which files there are does not depend on facts; what is in them does
+	asked, err := Asked(r.Input)
 	if err != nil {
 		return Situation{}, err
 	}
-	if r.Observed, err = Observe(ctx, hosts, paths); err != nil {
+	if r.Observed, err = Observe(ctx, hosts, asked); err != nil {
 		return Situation{}, err
 	}
 	r.Input.Facts = map[string]Facts{}
@@ -118,7 +118,9 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))
 	}
-	Explain(s.Changes, r.Causes())
+	if len(s.Changes) > 0 {
+		Explain(s.Changes, r.Causes())
+	}
 	return s, nil
 }
 

@@ -127,7 +127,7 @@ func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[
 }
 
 func (m *MachineStatus) units(ctx context.Context, h host.Host) {
-	seen, err := observeHost(ctx, h, HostState{})
+	seen, err := observeHost(ctx, h, HostState{}, newVocabulary())
 	if err != nil {
 		m.Error = err.Error()
 		return

@@ -225,6 +225,6 @@ func normalize(patch map[string]any) map[string]any {
 	return out
 }
 
-// ObserveScript reads what a host is; see provision.Observe for what it prints. SYSCTLS in its environment are the
-// kernel parameters to print.
+// ObserveScript reads what a host is; see provision.Observe for what it prints. It asks about the kernel parameters in
+// $SYSCTLS and the modules in $MODULES, separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }

@@ -17,7 +17,10 @@ const (
 	// maxArgument is how long a command line may be before the script goes through stdin instead.
 	// Linux refuses a single argument of 128 KiB (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
 	maxArgument = 64 << 10
-	searchPath  = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// copyBuffer is what a stream takes while it is open. io.Copy's own choice, 32 KiB, would be most of the memory of
+	// asking a thousand hosts at once.
+	copyBuffer = 4 << 10
+	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // job is one command line, ready for a shell.
@@ -172,6 +175,11 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.buf.Write(p)
 	}
 	return len(p), nil
+}
+
+// ReadFrom is for io.Copy.
+func (s *sink) ReadFrom(r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, make([]byte, copyBuffer))
 }
 
 func (s *sink) stop(err error) {

@@ -158,6 +158,32 @@ func TestLatency(t *testing.T) {
 	}
 }
 
+// TestRoundTrips counts them: what is on stdin waits until the script is known to run.
+func TestRoundTrips(t *testing.T) {
+	for name, test := range map[string]struct {
+		trips int
+		cmd   host.Cmd
+	}{
+		"nothing on stdin":   {2, host.Cmd{Script: "echo here"}},
+		"something on stdin": {3, host.Cmd{Script: "cat", Stdin: strings.NewReader("here")}},
+	} {
+		server := hosttest.NewSSHD(t, hosttest.Options{Latency: 20 * time.Millisecond, Exec: func(_ string, in io.Reader, _, _ io.Writer) int {
+			if test.cmd.Stdin != nil {
+				_, _ = io.Copy(io.Discard, in)
+			}
+			return 0
+		}})
+		h := dial(t, server.Config("cp-1"))
+		if _, err := h.Run(t.Context(), test.cmd); err != nil {
+			t.Fatal(err)
+		}
+		_ = h.Close()
+		if got := server.RoundTrips(); got != test.trips {
+			t.Errorf("%s: %d round trips, want %d", name, got, test.trips)
+		}
+	}
+}
+
 func TestNoLeak(t *testing.T) {
 	server := hosttest.NewSSHD(t, hosttest.Options{})
 	for range 5 {

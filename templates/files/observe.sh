@@ -1,9 +1,10 @@
-# Prints what a host is, in sections that provision parses. Reads only. Stdin: paths, one a line, that matter.
+# Prints what a host is, in sections that provision parses. Reads only. $PATHS are those that matter, one a line: not on
+# stdin, which would be another round trip.
 # GNU find prints type, mode, owner, time of the last change and link target of them all in one process.
 state=/var/lib/slipway
 list=$(mktemp) || exit 1
 trap 'rm -f "$list"' EXIT
-{ cat; cut -f2- $state/owned 2>/dev/null; } | sort -u | tr '\n' '\0' >"$list"
+{ printf '%s\n' "$PATHS"; cut -f2- $state/owned 2>/dev/null; } | sort -u | tr '\n' '\0' >"$list"
 
 echo '[facts]'
 . /etc/os-release 2>/dev/null

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"github.com/moby/moby/client"
+
+	"slipway.dev/slipway/testing/bench/page"
 )
 
 const kubernetesVersion = "v1.36.3"
@@ -41,7 +43,7 @@ type bench struct {
 func main() {
 	var o options
 	flag.StringVar(&o.slipway, "slipway", "bin/slipway", "the slipway binary")
-	flag.StringVar(&o.output, "o", "", "write the report to this file too")
+	flag.StringVar(&o.output, "o", "", "write the report to its section of this file too")
 	flag.IntVar(&o.runs, "runs", 3, "how often to measure each")
 	flag.BoolVar(&o.skip, "skip-kubeadm", false, "measure slipway alone; the report then compares nothing")
 	flag.Parse()
@@ -83,7 +85,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.output == "" {
 		return nil
 	}
-	return os.WriteFile(o.output, []byte(text), 0o644)
+	return page.Write(o.output, heading, text)
 }
 
 // measure does all runs. What is measured second finds the same caches warm as what was first, since a first cluster,

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
+
+	"slipway.dev/slipway/testing/bench/page"
 )
 
 // results of all runs; kubeadm's may be empty.
@@ -29,11 +27,13 @@ const (
 	targetMemory  = 150 // MB
 )
 
-// report is docs/benchmarks.md.
+// heading is that of the section of docs/benchmarks.md which report is.
+const heading = "Beside kubeadm"
+
+// report says what was measured.
 func report(args, facts string, r results) string {
 	var w strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&w, format+"\n", a...) }
-	p("# Benchmarks\n")
 	p("Made by `make bench` (`go run ./testing/bench %s`). %s\n", args, facts)
 	p("Both install the same binaries of Kubernetes %s on machines of the same form (the local provider's containers), in",
 		kubernetesVersion)
@@ -110,41 +110,10 @@ func (b *bench) facts(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	load, err := os.ReadFile("/proc/loadavg")
+	computer, err := page.Computer()
 	if err != nil {
 		return "", err
 	}
-	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "", err
-	}
-	first, _, _ := strings.Cut(string(load), " ")
 	name, _, _ := strings.Cut(string(version), " (")
-	return fmt.Sprintf("%s, %s. %d cores (%s), %s of memory, Linux %s, Docker %s; load average at the start %s.",
-		time.Now().Format(time.DateOnly), strings.TrimSpace(name), runtime.NumCPU(), procField("/proc/cpuinfo", "model name"),
-		memory(procField("/proc/meminfo", "MemTotal")), strings.TrimSpace(string(kernel)), engine.Version, first), nil
-}
-
-// memory turns what /proc/meminfo says, "24684096 kB", into GiB.
-func memory(field string) string {
-	kb, err := strconv.Atoi(strings.TrimSuffix(field, " kB"))
-	if err != nil {
-		return field
-	}
-	return fmt.Sprintf("%d GiB", (kb+1<<19)>>20)
-}
-
-// procField is the value of the first "name: value" line.
-func procField(file, name string) string {
-	f, err := os.Open(file)
-	if err != nil {
-		return "unknown"
-	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if key, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
+	return fmt.Sprintf("%s, %s, Docker %s. %s.", time.Now().Format(time.DateOnly), strings.TrimSpace(name), engine.Version, computer), nil
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"slipway.dev/slipway/testing/bench/page"
 )
 
 // topology is a cluster to make.
@@ -110,7 +112,7 @@ func watchMemory(pid int) <-chan int64 {
 	go func() {
 		var last int64
 		for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-			field := procField(fmt.Sprintf("/proc/%d/status", pid), "VmHWM")
+			field := page.ProcField(fmt.Sprintf("/proc/%d/status", pid), "VmHWM")
 			kb, err := strconv.ParseInt(strings.TrimSuffix(field, " kB"), 10, 64)
 			if err != nil { // it has ended: a zombie has no memory
 				tick.Stop()

@@ -13,14 +13,27 @@ import (
 	"time"
 )
 
-// Identity is a certificate, in PEM, that serves on 127.0.0.1 and is an administrator as a client. One is enough for
-// everything in a test, where nobody is kept from anything.
+// Identity is a certificate, in PEM.
 type Identity struct {
 	CA, Cert, Key []byte
+}
 
+// identityFiles is an identity where programs can read it.
+type identityFiles struct {
+	Identity
 	caFile, certFile, keyFile string
 }
 
+func (i Identity) files(t testing.TB) identityFiles {
+	t.Helper()
+	dir := t.TempDir()
+	return identityFiles{
+		i, writeTemp(t, dir, "ca.crt", i.CA), writeTemp(t, dir, "server.crt", i.Cert), writeTemp(t, dir, "server.key", i.Key),
+	}
+}
+
+// newIdentity makes one that serves on 127.0.0.1 and is an administrator as a client. It is enough for everything in a
+// test, where nobody is kept from anything.
 func newIdentity(t testing.TB) Identity {
 	t.Helper()
 	ca := &x509.Certificate{
@@ -39,16 +52,11 @@ func newIdentity(t testing.TB) Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := Identity{
+	return Identity{
 		CA:   sign(t, ca, ca, &caKey.PublicKey, caKey),
 		Cert: sign(t, leaf, ca, &leafKey.PublicKey, caKey),
 		Key:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}),
 	}
-	dir := t.TempDir()
-	id.caFile = writeTemp(t, dir, "ca.crt", id.CA)
-	id.certFile = writeTemp(t, dir, "server.crt", id.Cert)
-	id.keyFile = writeTemp(t, dir, "server.key", id.Key)
-	return id
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {

@@ -39,6 +39,12 @@ type Options struct {
 	Accept func(n int, conn net.Conn) bool
 	// Address to listen on; empty for a free port of 127.0.0.1.
 	Address string
+	// Client is whose key is let in; nil for a new one, SSHD.Key.
+	Client ssh.PublicKey
+	// Exec, when set, answers commands in the place of this machine's sh, and gives their exit status.
+	Exec func(line string, stdin io.Reader, stdout, stderr io.Writer) int
+	// Dial, when set, makes the connections of direct-tcpip, to "host:port".
+	Dial func(address string) (net.Conn, error)
 }
 
 // SSHD is an SSH server inside the test. Commands run on this machine, as the user of the test, through sh.
@@ -47,7 +53,7 @@ type SSHD struct {
 	Address string
 	// HostKey is in authorized_keys format.
 	HostKey string
-	// Key is the private key that is let in, whoever the user.
+	// Key is the private key that is let in, whoever the user; nil where Options.Client has it.
 	Key secret.Bytes
 
 	options  Options
@@ -61,6 +67,7 @@ type SSHD struct {
 	mu     sync.Mutex
 	conns  map[net.Conn]*gate
 	groups map[int]bool
+	trips  []*trips
 }
 
 // NewSSHD starts a server that ends with the test, with whatever it started.
@@ -75,7 +82,12 @@ func NewSSHD(t testing.TB, o Options) *SSHD {
 	if o.Address == "" {
 		o.Address = "127.0.0.1:0"
 	}
-	client, key := NewKey(t)
+	var key secret.Bytes
+	if o.Client == nil {
+		var client ssh.Signer
+		client, key = NewKey(t)
+		o.Client = client.PublicKey()
+	}
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +96,7 @@ func NewSSHD(t testing.TB, o Options) *SSHD {
 		Address: listener.Addr().String(), HostKey: authorized(o.HostKey.PublicKey()), Key: key,
 		options: o, listener: listener, conns: map[net.Conn]*gate{}, groups: map[int]bool{},
 	}
-	allowed := string(client.PublicKey().Marshal())
+	allowed := string(o.Client.Marshal())
 	s.config = &ssh.ServerConfig{
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			if o.RefuseKeys || string(key.Marshal()) != allowed {
@@ -131,6 +143,19 @@ func (s *SSHD) Accepted() int { return int(s.accepted.Load()) }
 
 // Busiest is how many sessions there were at most at one time.
 func (s *SSHD) Busiest() int { return int(s.busiest.Load()) }
+
+// RoundTrips is how many a connection needed at the most after its handshake, one after another: however often the
+// client, having received something, sent what the server could not go on without. Keepalives, which nobody waits for,
+// do not count, and nothing does without Latency.
+func (s *SSHD) RoundTrips() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := 0
+	for _, c := range s.trips {
+		most = max(most, c.total())
+	}
+	return most
+}
 
 // Drop cuts all connections, as a machine does that goes away.
 func (s *SSHD) Drop() {
@@ -190,20 +215,30 @@ func (s *SSHD) connection(tcp net.Conn) {
 		s.mu.Unlock()
 	}()
 	var wire net.Conn = g
+	count := &trips{}
 	if s.options.Latency > 0 {
-		wire = s.far(g)
+		wire = s.far(g, count)
+		defer func() { _ = wire.Close() }()
 	}
 	conn, channels, requests, err := ssh.NewServerConn(wire, s.config)
 	if err != nil {
 		return
 	}
+	count.begin()
+	s.mu.Lock()
+	s.trips = append(s.trips, count)
+	s.mu.Unlock()
 	s.serving.Go(func() {
 		for r := range requests {
+			if r.Type == "keepalive@openssh.com" {
+				count.ignore()
+			}
 			_ = r.Reply(false, nil)
 		}
 	})
 	var sessions atomic.Int32
 	for c := range channels {
+		count.wait()
 		switch c.ChannelType() {
 		case "session":
 			if int(sessions.Load()) >= s.options.MaxSessions {
@@ -213,10 +248,10 @@ func (s *SSHD) connection(tcp net.Conn) {
 			sessions.Add(1)
 			s.serving.Go(func() {
 				defer sessions.Add(-1)
-				s.session(c)
+				s.session(c, count)
 			})
 		case "direct-tcpip":
-			s.serving.Go(func() { s.forward(c) })
+			s.serving.Go(func() { s.forward(c, count) })
 		default:
 			_ = c.Reject(ssh.UnknownChannelType, "")
 		}
@@ -224,7 +259,7 @@ func (s *SSHD) connection(tcp net.Conn) {
 	_ = conn.Wait()
 }
 
-func (s *SSHD) session(c ssh.NewChannel) {
+func (s *SSHD) session(c ssh.NewChannel, count *trips) {
 	now := s.sessions.Add(1)
 	defer s.sessions.Add(-1)
 	for b := s.busiest.Load(); now > b && !s.busiest.CompareAndSwap(b, now); b = s.busiest.Load() {
@@ -236,6 +271,7 @@ func (s *SSHD) session(c ssh.NewChannel) {
 	}
 	defer func() { _ = channel.Close() }()
 	for r := range requests {
+		count.wait()
 		var command struct{ Line string }
 		if r.Type != "exec" || ssh.Unmarshal(r.Payload, &command) != nil {
 			_ = r.Reply(false, nil)
@@ -246,13 +282,18 @@ func (s *SSHD) session(c ssh.NewChannel) {
 				_ = r.Reply(false, nil)
 			}
 		})
-		s.exec(channel, r, command.Line)
+		s.exec(channel, r, command.Line, waiting{channel, count})
 		return
 	}
 }
 
 // exec runs a command in a process group of its own. Like OpenSSH it lets it live on when the connection is lost.
-func (s *SSHD) exec(channel ssh.Channel, r *ssh.Request, line string) {
+func (s *SSHD) exec(channel ssh.Channel, r *ssh.Request, line string, stdin io.Reader) {
+	if s.options.Exec != nil {
+		_ = r.Reply(true, nil)
+		exited(channel, s.options.Exec(line, stdin, channel, channel.Stderr()))
+		return
+	}
 	cmd := exec.Command("sh", "-c", line) //nolint:gosec // that is what an SSH server does
 	cmd.Env = append(os.Environ(), s.options.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -269,7 +310,7 @@ func (s *SSHD) exec(channel ssh.Channel, r *ssh.Request, line string) {
 	s.groups[cmd.Process.Pid] = true
 	s.mu.Unlock()
 	s.serving.Go(func() {
-		_, _ = io.Copy(in, channel)
+		_, _ = io.Copy(in, stdin)
 		_ = in.Close()
 	})
 	_ = cmd.Wait()
@@ -286,12 +327,17 @@ func (s *SSHD) exec(channel ssh.Channel, r *ssh.Request, line string) {
 		_, _ = channel.SendRequest("exit-signal", false, payload)
 		return
 	}
-	payload := ssh.Marshal(struct{ Status uint32 }{uint32(cmd.ProcessState.ExitCode())}) //nolint:gosec // 0 to 255
+	exited(channel, cmd.ProcessState.ExitCode())
+}
+
+// exited tells how a command ended.
+func exited(channel ssh.Channel, code int) {
+	payload := ssh.Marshal(struct{ Status uint32 }{uint32(code)}) //nolint:gosec // 0 to 255
 	_, _ = channel.SendRequest("exit-status", false, payload)
 }
 
 // forward serves direct-tcpip (RFC 4254, section 7.2).
-func (s *SSHD) forward(c ssh.NewChannel) {
+func (s *SSHD) forward(c ssh.NewChannel, count *trips) {
 	var to struct {
 		Host       string
 		Port       uint32
@@ -302,7 +348,11 @@ func (s *SSHD) forward(c ssh.NewChannel) {
 		_ = c.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
-	conn, err := net.Dial("tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+	dial := s.options.Dial
+	if dial == nil {
+		dial = func(address string) (net.Conn, error) { return net.Dial("tcp", address) }
+	}
+	conn, err := dial(net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
 	if err != nil {
 		_ = c.Reject(ssh.ConnectionFailed, err.Error())
 		return
@@ -314,7 +364,7 @@ func (s *SSHD) forward(c ssh.NewChannel) {
 	}
 	s.serving.Go(func() { ssh.DiscardRequests(requests) })
 	s.serving.Go(func() {
-		_, _ = io.Copy(conn, channel)
+		_, _ = io.Copy(conn, waiting{channel, count})
 		_ = conn.Close()
 	})
 	_, _ = io.Copy(channel, conn)

@@ -1,6 +1,8 @@
 package hosttest
 
 import (
+	"bytes"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -44,36 +46,186 @@ func (g *gate) Close() error {
 	return g.Conn.Close()
 }
 
-// far puts half a round trip of distance on each direction of a connection.
-func (s *SSHD) far(near net.Conn) net.Conn {
-	server, pipe := net.Pipe()
-	s.serving.Go(func() { s.delay(pipe, near) })
-	s.serving.Go(func() { s.delay(near, pipe) })
-	return server
+// far is a connection, as a server sees it, with half a round trip of distance in each direction. What is on its way
+// does not hold up what follows.
+type far struct {
+	net.Conn
+	half    time.Duration
+	in, out chan packet
+	rest    []byte // of a packet that has arrived
+	ended   chan struct{}
+	ending  sync.Once
+	trips   *trips
 }
 
-func (s *SSHD) delay(to, from net.Conn) {
-	type packet struct {
-		due  time.Time
-		data []byte
+// packet is on its way until due.
+type packet struct {
+	due   time.Time
+	data  []byte
+	round int
+}
+
+// inFlight is how many packets may be on their way in one direction.
+const inFlight = 64
+
+func (s *SSHD) far(near net.Conn, count *trips) *far {
+	f := &far{
+		Conn: near, half: s.options.Latency / 2, trips: count,
+		in: make(chan packet, inFlight), out: make(chan packet, inFlight), ended: make(chan struct{}),
 	}
-	flying := make(chan packet, 1024)
-	s.serving.Go(func() {
-		defer close(flying)
-		for {
-			buf := make([]byte, 64<<10)
-			n, err := from.Read(buf)
-			flying <- packet{time.Now().Add(s.options.Latency / 2), buf[:n]}
-			if err != nil {
+	s.serving.Go(f.receive)
+	s.serving.Go(f.send)
+	return f
+}
+
+// receive takes what the client sends as soon as it does, and lets it travel.
+func (f *far) receive() {
+	defer close(f.in)
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := f.Conn.Read(buf)
+		if n > 0 {
+			select {
+			case f.in <- packet{time.Now().Add(f.half), bytes.Clone(buf[:n]), f.trips.sent()}:
+			case <-f.ended:
 				return
 			}
 		}
-	})
-	for p := range flying {
-		time.Sleep(time.Until(p.due)) // the distance itself, not a wait for something
-		if _, err := to.Write(p.data); err != nil {
-			_ = from.Close()
+		if err != nil {
+			return
 		}
 	}
-	_ = to.Close()
+}
+
+func (f *far) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		arriving, ok := <-f.in
+		if !ok {
+			return 0, io.EOF
+		}
+		time.Sleep(time.Until(arriving.due)) // the distance itself, not a wait for something
+		f.trips.arrived(arriving.round)
+		f.rest = arriving.data
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+func (f *far) Write(p []byte) (int, error) {
+	select {
+	case f.out <- packet{time.Now().Add(f.half), bytes.Clone(p), f.trips.answered()}:
+		return len(p), nil
+	case <-f.ended:
+		return 0, net.ErrClosed
+	}
+}
+
+// send hands to the client what has travelled. After Close that is all that was on its way then, and the end.
+func (f *far) send() {
+	defer func() { _ = f.Conn.Close() }()
+	for {
+		select {
+		case p := <-f.out:
+			if !f.deliver(p) {
+				return
+			}
+		case <-f.ended:
+			for {
+				select {
+				case p := <-f.out:
+					if !f.deliver(p) {
+						return
+					}
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (f *far) deliver(p packet) bool {
+	time.Sleep(time.Until(p.due))
+	f.trips.seen(p.round)
+	_, err := f.Conn.Write(p.data)
+	return err == nil
+}
+
+func (f *far) Close() error {
+	f.ending.Do(func() { close(f.ended) })
+	return nil
+}
+
+// trips counts the round trips of a connection, as a logical clock does: what the client sends belongs to the round
+// after the latest one that it has received something of, what the server sends to the latest that it has.
+type trips struct {
+	mu             sync.Mutex
+	client, server int // the latest rounds that each has received something of
+	waited         int // the latest that the server could not answer without
+	before         int // rounds until the count began
+}
+
+// wait says that the server has needed what has arrived.
+func (t *trips) wait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waited = max(t.waited, t.server)
+}
+
+// waiting is input that the server cannot answer without.
+type waiting struct {
+	io.Reader
+	trips *trips
+}
+
+func (w waiting) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	w.trips.wait()
+	return n, err
+}
+
+func (t *trips) sent() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.client + 1
+}
+
+func (t *trips) arrived(round int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.server = max(t.server, round)
+}
+
+func (t *trips) answered() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.server
+}
+
+func (t *trips) seen(round int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.client = max(t.client, round)
+}
+
+// begin forgets what has been.
+func (t *trips) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.before, t.waited = t.server, t.server
+}
+
+// ignore forgets that something has arrived that nobody waits for.
+func (t *trips) ignore() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.server = t.waited
+}
+
+// total is how many rounds the server has waited for.
+func (t *trips) total() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waited - t.before
 }

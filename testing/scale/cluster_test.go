@@ -1,0 +1,309 @@
+// Package scale_test runs the slipway binary against clusters of many simulated hosts: SSH servers inside the test,
+// far away, that answer what slipway asks of a host as one does on which nothing differs. etcd and the API server are
+// real. It measures what slipway takes to see that there is nothing to do.
+//
+// It says nothing of hosts: how long a real one takes to answer is not in it.
+package scale_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/bundle"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
+	"slipway.dev/slipway/templates"
+	"slipway.dev/slipway/testing/hosttest"
+)
+
+const (
+	// latency is the round trip to every host.
+	latency       = 50 * time.Millisecond
+	controlPlanes = 3
+)
+
+// The pool has a label and a taint, for nodes to be compared by; the pod subnet has room for 4,096 nodes.
+const specText = `apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata: {name: scale}
+spec:
+  kubernetes: {version: v1.36.3}
+  provider: {local: {subnet: 172.16.0.0/16}}
+  network: {podSubnet: 10.0.0.0/12, serviceSubnet: 10.96.0.0/12}
+  nodePools:
+  - {name: cp, role: control-plane, replicas: %d}
+  - {name: worker, role: worker, replicas: %d, labels: {tier: web}, taints: [{key: dedicated, value: web, effect: PreferNoSchedule}]}
+`
+
+// cluster is a simulated one on which nothing differs from its spec.
+type cluster struct {
+	dir, binary string
+	spec        *spec.Cluster
+	infra       *spec.Infrastructure
+	input       provision.Input
+	desired     provision.State
+	servers     map[string]*hosttest.SSHD // by node
+	targets     map[string]string         // where connections from a control plane go, by "node address"
+
+	mu      sync.Mutex
+	hosts   map[string]provision.HostState // what each host reports
+	refused []string                       // what a host was asked for and does not do
+}
+
+// newCluster simulates a cluster of so many hosts.
+func newCluster(t testing.TB, hosts int) *cluster {
+	t.Helper()
+	c := &cluster{dir: t.TempDir(), servers: map[string]*hosttest.SSHD{}, targets: map[string]string{}, hosts: map[string]provision.HostState{}}
+	text := fmt.Appendf(nil, specText, controlPlanes, hosts-controlPlanes)
+	var err error
+	if c.spec, err = spec.Parse("cluster.yaml", text); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.file(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.binary = slipway(t)
+	artifacts := c.cache(t)
+	store, err := state.Open(t.Context(), state.Options{Dir: c.stateDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c.serve(t)
+	c.find(t)
+	c.input = provision.Input{
+		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
+		EncryptionKey: certs.NewEncryptionKey(), Facts: map[string]provision.Facts{},
+	}
+	for _, m := range c.infra.Machines {
+		c.input.Facts[m.Name] = facts(m)
+	}
+	c.secrets(t, store)
+	if c.desired, err = provision.Desired(c.input); err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range c.desired.Hosts {
+		c.hosts[name] = h
+	}
+	c.startControlPlane(t)
+	return c
+}
+
+func (c *cluster) file() string     { return filepath.Join(c.dir, "cluster.yaml") }
+func (c *cluster) cacheDir() string { return filepath.Join(c.dir, "cache") }
+func (c *cluster) stateDir() string { return filepath.Join(c.dir, "state", c.spec.Metadata.Name) }
+
+// environment is the binary's.
+func (c *cluster) environment() []string {
+	return []string{
+		"SLIPWAY_STATE_DIR=" + filepath.Dir(c.stateDir()), "SLIPWAY_CACHE_DIR=" + c.cacheDir(), "DOCKER_HOST=" + c.engine(),
+	}
+}
+
+// slipway is the binary SLIPWAY_BIN, or one built from the source.
+func slipway(t testing.TB) string {
+	t.Helper()
+	if given := os.Getenv("SLIPWAY_BIN"); given != "" {
+		return given
+	}
+	file := filepath.Join(t.TempDir(), "slipway")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "slipway.dev/slipway/cmd/slipway").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build slipway: %v\n%s", err, out)
+	}
+	return file
+}
+
+// cache makes a cache of the test's own, with the bundle of the user's, and gives the artifacts of both. Where there is
+// no such bundle the test is skipped.
+func (c *cluster) cache(t testing.TB) map[string]provision.Artifact {
+	t.Helper()
+	users := os.Getenv("SLIPWAY_CACHE_DIR")
+	if users == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		users = filepath.Join(dir, "slipway")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	none := errors.New("the cache has no bundle: run `slipway bundle build`")
+	b, err := bundle.Ensure(ctx, bundle.Options{
+		KubernetesVersion: c.spec.Spec.Kubernetes.Version, CacheDir: users, Progress: func(bundle.Event) { cancel(none) },
+	})
+	if err != nil {
+		if os.Getenv("CI") == "" && context.Cause(ctx) == none { //nolint:errorlint // it is this very one
+			t.Skip(none)
+		}
+		t.Fatal(err)
+	}
+	bundles := filepath.Join(c.cacheDir(), "bundles")
+	index, err := os.ReadFile(filepath.Join(users, "bundles", "index.json"))
+	if err := errors.Join(err, os.MkdirAll(bundles, 0o755), os.WriteFile(filepath.Join(bundles, "index.json"), index, 0o644),
+		os.Symlink(b.Dir, filepath.Join(bundles, filepath.Base(b.Dir)))); err != nil {
+		t.Fatal(err)
+	}
+	artifacts := provision.Artifacts(b)
+	sum := fileDigest(t, c.binary)
+	artifacts["slipway"] = provision.Artifact{
+		Name: "slipway", Component: "slipway", Version: sum[:16], SHA256: sum, Mounted: "slipway-" + sum[:16] + "/bin/slipway",
+	}
+	return artifacts
+}
+
+func fileDigest(t testing.TB, file string) string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// machineNetwork is where the machines are: addresses of this computer, other ones in every process.
+func machineNetwork() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{127, byte(16 + os.Getpid()%200), 0, 0}), 16)
+}
+
+// serve starts an SSH server for every node, and keeps the keys where the local provider does.
+func (c *cluster) serve(t testing.TB) {
+	t.Helper()
+	keys := filepath.Join(c.stateDir(), "ssh")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, key secret.Bytes) {
+		if err := os.WriteFile(filepath.Join(keys, name), key.Reveal(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user, userKey := hosttest.NewKey(t)
+	write("id_ed25519", userKey)
+	for _, n := range c.spec.Nodes() {
+		var hostKey ssh.Signer
+		var private secret.Bytes
+		hostKey, private = hosttest.NewKey(t)
+		write(n.Name, private)
+		c.servers[n.Name] = hosttest.NewSSHD(t, hosttest.Options{
+			HostKey: hostKey, Client: user.PublicKey(), Latency: latency,
+			Exec: func(line string, _ io.Reader, stdout, stderr io.Writer) int {
+				return c.answer(n.Name, line, stdout, stderr)
+			},
+			Dial: func(address string) (net.Conn, error) { return c.connect(n.Name, address) },
+		})
+	}
+}
+
+// find asks the local provider for the machines, as slipway will.
+func (c *cluster) find(t testing.TB) {
+	t.Helper()
+	c.startEngine(t)
+	for _, e := range c.environment() {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
+	}
+	provider, err := providers.Open(c.spec, providers.Options{StateDir: c.stateDir(), CacheDir: c.cacheDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.infra, err = provider.Find(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.infra.Machines) != len(c.servers) {
+		t.Fatalf("the provider finds %d machines of %d", len(c.infra.Machines), len(c.servers))
+	}
+}
+
+// secrets puts into the state what an apply leaves there.
+func (c *cluster) secrets(t testing.TB, store *state.Store) {
+	t.Helper()
+	table := certs.Table(provision.CertInputs(c.spec, c.infra.Machines, c.infra.ExtraSANs))
+	policy := certs.Policy{
+		CAValidity: c.spec.Spec.PKI.CADuration(), LeafValidity: c.spec.Spec.PKI.LeafDuration(),
+		KeyAlgorithm: certs.KeyAlgorithm(c.spec.Spec.PKI.KeyAlgorithm),
+	}
+	var err error
+	if c.input.PKI, _, err = certs.Ensure(t.Context(), nil, table, policy, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	put := map[string]secret.Bytes{"encryption-key": c.input.EncryptionKey}
+	for name, content := range c.input.PKI.Material.Flatten() {
+		put["pki/"+name] = content
+	}
+	applied, err := provision.NewApplied(c.input, "simulated")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if put["applied.json"], err = json.Marshal(applied); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(t.Context(), put); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// observing is how a command ends that observes a host.
+var observing = strings.TrimPrefix(host.Quote(templates.ObserveScript()), "'")
+
+// answer is a host's shell, which knows how to observe and nothing else.
+func (c *cluster) answer(node, line string, stdout, stderr io.Writer) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.hosts[node]
+	missing := ""
+	for p := range c.desired.Hosts[node].Files {
+		if !strings.Contains(line, p) {
+			missing = p
+		}
+	}
+	if !strings.HasSuffix(line, observing) || missing != "" {
+		c.refused = append(c.refused, fmt.Sprintf("%s: run (without %q) %s", node, missing, line))
+		_, _ = fmt.Fprintln(stderr, "this simulated host can only be observed")
+		return 127
+	}
+	_, _ = io.WriteString(stdout, report(h))
+	return 0
+}
+
+// connect leads to etcd and the API server of a control plane.
+func (c *cluster) connect(node, address string) (net.Conn, error) {
+	to, ok := c.targets[node+" "+address]
+	if !ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = append(c.refused, fmt.Sprintf("%s: connect to %s", node, address))
+		return nil, fmt.Errorf("nothing listens on %s", address)
+	}
+	return net.Dial("tcp", to)
+}

@@ -1,0 +1,72 @@
+package scale_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"slipway.dev/slipway/provision"
+)
+
+// mostTrips is what a worker may need after the handshake: opening a session, and a command with its answer.
+const mostTrips = 2
+
+func TestPlan(t *testing.T) {
+	c := newCluster(t, 20)
+	plan, f := c.run(t)
+	for _, change := range plan.Changes {
+		t.Errorf("nothing differs, and it plans %v", change)
+	}
+	if !plan.Empty() || plan.Unasked != "" {
+		t.Errorf("the plan is not empty: %d steps, API %q", len(plan.Steps), plan.Unasked)
+	}
+	if f.workers != mostTrips || f.control <= mostTrips {
+		t.Errorf("workers needed %d round trips, want %d; control planes %d, want more", f.workers, mostTrips, f.control)
+	}
+
+	c.drift()
+	plan, f = c.run(t)
+	var got []string
+	for _, change := range plan.Changes {
+		if change.Cause != provision.Drift {
+			t.Errorf("%v is %s, want drift", change, change.Cause)
+		}
+		got = append(got, change.Host+" "+string(change.Kind)+" "+change.Name)
+	}
+	want := []string{
+		"scale-worker-1 file /etc/containerd/config.toml",
+		"scale-worker-11 sysctl net.ipv4.ip_forward",
+		"scale-worker-6 unit kubelet.service",
+	}
+	if diff := cmp.Diff(want, slices.Sorted(slices.Values(got))); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	if f.workers > mostTrips {
+		t.Errorf("with drift, workers needed %d round trips", f.workers)
+	}
+}
+
+// drift lets three hosts report something else than slipway put there.
+func (c *cluster) drift() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	alter := func(node string, by func(*provision.HostState)) {
+		h := c.hosts[node]
+		h.Files, h.Units, h.Sysctls = maps.Clone(h.Files), maps.Clone(h.Units), maps.Clone(h.Sysctls)
+		by(&h)
+		c.hosts[node] = h
+	}
+	alter("scale-worker-1", func(h *provision.HostState) {
+		f := h.Files["/etc/containerd/config.toml"]
+		f.Digest, f.Changed = h.Files[ownedFile].Digest, edited
+		h.Files["/etc/containerd/config.toml"] = f
+	})
+	alter("scale-worker-6", func(h *provision.HostState) {
+		u := h.Units["kubelet.service"]
+		u.Active = false
+		h.Units["kubelet.service"] = u
+	})
+	alter("scale-worker-11", func(h *provision.HostState) { h.Sysctls["net.ipv4.ip_forward"] = "0" })
+}
