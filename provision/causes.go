@@ -54,6 +54,8 @@ func NewApplied(in Input, slipway string) (*Applied, error) {
 // Before is what is known of how things were wanted before: all of it may be empty.
 type Before struct {
 	Applied *Applied
+	// Slipway is the version that asks now.
+	Slipway string
 	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
 	PKI    *certs.PKI
 	Issued []certs.Change
@@ -64,8 +66,8 @@ type Causes struct {
 	reasons map[string][]string
 	// before and now are digests of what was and is wanted; before is nil where that is not known.
 	before, now map[string]string
-	// otherwise is the reason for what none of the factors explains.
-	otherwise string
+	// otherwise is the reason for what none of the factors explains; slipway is that of what another version asks for.
+	otherwise, slipway string
 }
 
 // factor is one thing that is wanted otherwise than before.
@@ -120,6 +122,9 @@ func (r *Runner) Causes() Causes {
 	}
 	if r.Before.Applied != nil {
 		c.before, c.now = before, now
+	}
+	if a := r.Before.Applied; a != nil && a.Slipway != r.Before.Slipway {
+		c.slipway = fmt.Sprintf("slipway %s asks for it, %s did not", r.Before.Slipway, a.Slipway)
 	}
 	return c
 }
@@ -269,6 +274,7 @@ func Explain(changes []Change, causes Causes) {
 	for i := range changes {
 		c := &changes[i]
 		key := c.key()
+		// What only another slipway wants otherwise is the same by this one's measure.
 		same := causes.before != nil && causes.before[key] == causes.now[key]
 		if c.Kind == ObjectChange && causes.before != nil && !same {
 			c.Cause = Wanted
@@ -279,6 +285,8 @@ func Explain(changes []Change, causes Causes) {
 		switch reasons := causes.reasons[key]; {
 		case len(reasons) > 0:
 			c.Reason = strings.Join(reasons, ", ")
+		case same && causes.slipway != "":
+			c.Reason = causes.slipway
 		case same && c.Action != Delete:
 			c.Reason += "; an earlier apply did not get here"
 		case causes.before != nil:

@@ -27,7 +27,7 @@ func before(t *testing.T, in Input) Before {
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
-	return Before{Applied: &read}
+	return Before{Applied: &read, Slipway: "v1"}
 }
 
 // explained gives the reasons, by "host kind name", of what differs between what was and what is wanted.
@@ -170,6 +170,18 @@ func TestCausesOfAnInterruptedApply(t *testing.T) {
 	got := explained(t, was, is, before(t, is))["demo-cp-3 unit kube-apiserver.service"]
 	if got != "runs with what it was started with before; an earlier apply did not get here" {
 		t.Errorf("the reason is %q", got)
+	}
+}
+
+// What only another version of slipway asks for is said to be its doing.
+func TestCausesOfAnotherSlipway(t *testing.T) {
+	was := input(t)
+	b := before(t, was)
+	b.Slipway = "v2"
+	changes := []Change{{Host: "demo-cp-1", Kind: FileChange, Name: "/etc/crictl.yaml", Action: Update, Cause: Wanted}}
+	Explain(changes, (&Runner{Input: was, Before: b}).Causes())
+	if changes[0].Reason != "slipway v2 asks for it, v1 did not" {
+		t.Errorf("the reason is %q", changes[0].Reason)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 //
 // On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
 func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, first bool) error {
-	deletes := named(changes, FileChange, Delete)
+	deletes := slices.Concat(named(changes, FileChange, Delete), named(changes, ProgramChange, Delete))
 	var files []host.File
 	for _, c := range changes {
 		if c.onDisk() && c.Action != Delete && c.Name != ownedFile {
@@ -69,13 +69,21 @@ func convergeScript(changes []Change, first bool) string {
 	if touches(changes, "/etc/sysctl.d/") || len(named(changes, SysctlChange, Update)) > 0 {
 		script = append(script, loadSysctls)
 	}
-	if gone := named(changes, UnitChange, Delete); len(gone) > 0 {
-		script = append(script, "systemctl disable --now "+strings.Join(gone, " "))
+	if units := named(changes, UnitChange, Delete); len(units) > 0 {
+		script = append(script, "systemctl disable --now "+strings.Join(units, " "))
 	}
-	for _, p := range named(changes, FileChange, Delete) { // programs too: what is not wanted has no kind any more
-		script = append(script, "rm -f -- "+host.Quote(p))
+	// Units' files go before systemd looks; the rest only when nothing runs with it any more.
+	gone, late := []string{}, []string{}
+	for _, p := range slices.Concat(named(changes, FileChange, Delete), named(changes, ProgramChange, Delete)) {
+		if strings.HasPrefix(p, unitDir) {
+			gone = append(gone, "rm -f -- "+host.Quote(p))
+		} else {
+			late = append(late, "rm -f -- "+host.Quote(p))
+		}
 	}
-	if touches(changes, unitDir) {
+	script = append(script, gone...)
+	// Also where no unit's file is written: an earlier run may have been killed after it had written one.
+	if touches(changes, unitDir) || len(named(changes, UnitChange, Create))+len(named(changes, UnitChange, Update))+len(named(changes, UnitChange, Restart)) > 0 {
 		script = append(script, "systemctl daemon-reload")
 	}
 	start := append(named(changes, UnitChange, Create), named(changes, UnitChange, Update)...)
@@ -83,8 +91,8 @@ func convergeScript(changes []Change, first bool) string {
 	if len(named(changes, ImageChange, Create)) > 0 && !slices.Contains(start, imagesService) && !slices.Contains(restart, imagesService) {
 		restart = append(restart, imagesService)
 	}
-	if len(start) > 0 {
-		script = append(script, "systemctl enable --quiet "+strings.Join(start, " "))
+	if all := slices.Concat(start, restart); len(all) > 0 {
+		script = append(script, "systemctl enable --quiet "+strings.Join(all, " "))
 	}
 	block := ""
 	if first {
@@ -99,6 +107,7 @@ func convergeScript(changes []Change, first bool) string {
 	if len(restart) > 0 {
 		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
 	}
+	script = append(script, late...)
 	return strings.Join(script, "\n") + "\n"
 }
 
@@ -119,14 +128,15 @@ const (
 // says which units were not up and what they last logged.
 func unitsUp(ctx context.Context, h host.Host, units map[string]Unit) error {
 	names := strings.Join(slices.Sorted(maps.Keys(units)), " ")
-	// is-active prints a line a unit and succeeds when any is: the others are what is waited for.
-	_, err := h.Run(ctx, host.Cmd{Script: "while systemctl is-active " + names + " | grep -qvx active; do sleep 0.1; done"})
+	// is-active prints a line a unit, or none when systemd does not answer.
+	script := fmt.Sprintf(`while [ "$(systemctl is-active %s | grep -cx active)" != %d ]; do sleep 0.1; done`, names, len(units))
+	_, err := h.Run(ctx, host.Cmd{Script: script})
 	if err == nil {
 		return nil
 	}
 	detail, cancel := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
 	defer cancel()
-	script := "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
+	script = "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
 		"echo \"$u is $(systemctl is-active $u):\"; journalctl -q --no-pager -n 5 -o cat -u $u; done"
 	last, detailErr := h.Run(detail, host.Cmd{Script: script})
 	if detailErr != nil {

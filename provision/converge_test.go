@@ -33,8 +33,11 @@ func TestConvergeScript(t *testing.T) {
 		{
 			name:    "a living host",
 			changes: []Change{unit("kubelet.service", Restart), unit("kube-proxy.service", Update)},
-			want:    []string{"systemctl start kube-proxy.service ||", "systemctl restart kubelet.service ||", "reset-failed kube-proxy.service"},
-			not:     []string{"--no-block", "daemon-reload"},
+			want: []string{
+				"systemctl start kube-proxy.service ||", "systemctl restart kubelet.service ||", "reset-failed kube-proxy.service",
+				"systemctl daemon-reload\n", "systemctl enable --quiet kube-proxy.service kubelet.service",
+			},
+			not: []string{"--no-block"},
 		},
 		{
 			name: "an image that was removed", changes: []Change{{Kind: ImageChange, Name: "pause", Action: Create}},

@@ -128,12 +128,17 @@ func (n node) apiNode() kube.Node {
 }
 
 // absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
-// node. Keys that it does not use are anybody's.
+// node. Keys that it does not use are anybody's, and those of Kubernetes' own domains are clouds' and operators' too, save
+// for the roles.
 func absent(nodes map[string]kube.Node) {
 	used := map[string]bool{}
 	for _, n := range nodes {
 		for key := range n.Labels {
-			used[key] = true
+			prefix, _, _ := strings.Cut(key, "/")
+			foreign := prefix == "kubernetes.io" || strings.HasSuffix(prefix, ".kubernetes.io")
+			if !foreign || prefix == "node-role.kubernetes.io" {
+				used[key] = true
+			}
 		}
 	}
 	keys := slices.Sorted(maps.Keys(used))

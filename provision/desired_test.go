@@ -84,7 +84,7 @@ func TestDesiredSecretsArePrivate(t *testing.T) {
 	for host, state := range desired(t, input(t)).Hosts {
 		for p, f := range state.Files {
 			private := strings.HasSuffix(p, ".key") || strings.Contains(string(f.Content), "PRIVATE KEY") || strings.Contains(string(f.Content), "client-key-data") ||
-				p == encryptionFile
+				p == encryptionFile || strings.HasSuffix(p, ".conf") && strings.HasPrefix(p, kubernetesDir) || strings.HasSuffix(p, ".kubeconfig")
 			if private != f.Secret || private && f.Mode != 0o600 {
 				t.Errorf("%s: %s: secret=%v mode=%v, want secret=%v", host, p, f.Secret, f.Mode, private)
 			}

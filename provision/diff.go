@@ -20,6 +20,9 @@ func Diff(desired, observed State) []Change {
 		d := hostDiff{host: name, fresh: len(have.Owned) == 0}
 		d.files(want, have)
 		d.units(want, have)
+		if _, registered := observed.Nodes[name]; observed.Nodes != nil && !registered {
+			d.register(want.Units, have.Units)
+		}
 		d.sysctls(want.Sysctls, have.Sysctls)
 		d.modules(want.Modules, have.Modules)
 		d.images(want.Images, have.Images)
@@ -84,7 +87,11 @@ func (d *hostDiff) files(want, have HostState) {
 	for _, p := range slices.Sorted(maps.Keys(have.Owned)) {
 		h, there := have.Files[p]
 		if _, wanted := want.Files[p]; there && !wanted {
-			d.add(Change{Kind: FileChange, Name: p, Action: Delete, From: h.Digest, Cause: Wanted, Reason: "no longer wanted"})
+			kind := FileChange
+			if strings.HasPrefix(p, programDir) {
+				kind = ProgramChange
+			}
+			d.add(Change{Kind: kind, Name: p, Action: Delete, From: h.Digest, Cause: Wanted, Reason: "no longer wanted"})
 		}
 	}
 }
@@ -141,7 +148,7 @@ func (d *hostDiff) units(want, have HostState) {
 			}
 		case strings.HasPrefix(h.State, "activating/"):
 			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
-			if h.Inputs != "" && h.Inputs != w.Inputs {
+			if h.Inputs != "" && h.Inputs != w.Inputs || h.Unread {
 				c.Action = Restart
 			}
 		case !h.Active:
@@ -162,6 +169,17 @@ func (d *hostDiff) units(want, have HostState) {
 		if _, owned := have.Owned[unitDir+name]; owned && !wanted {
 			d.add(Change{Kind: UnitChange, Name: name, Action: Delete, From: have.Units[name].Inputs, Cause: Wanted, Reason: "no longer wanted"})
 		}
+	}
+}
+
+// register restarts a kubelet whose node somebody has deleted: it registers once, when it starts.
+func (d *hostDiff) register(want, have map[string]Unit) {
+	other := slices.ContainsFunc(d.changes, func(c Change) bool { return c.Kind == UnitChange && c.Name == kubeletService })
+	if h := have[kubeletService]; h.Settled && !other {
+		d.add(Change{
+			Kind: UnitChange, Name: kubeletService, Action: Restart, From: h.Inputs, To: want[kubeletService].Inputs, Cause: Drift,
+			Reason: "runs, and its node was deleted in the API: it registers again when it starts",
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/kube"
 )
 
@@ -27,6 +28,7 @@ func TestDiff(t *testing.T) {
 			"new.service":      {Enabled: true, Active: true, Inputs: "1"},
 			"stopped.service":  {Enabled: true, Active: true, Inputs: "1"},
 			"starting.service": {Enabled: true, Active: true, Inputs: "1"},
+			"unread.service":   {Enabled: true, Active: true, Inputs: "1"},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "1"},
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Reads: []string{unitDir + "misread.service", "/edited"}},
 			"disabled.service": {Enabled: true, Active: true, Inputs: "1"},
@@ -53,6 +55,7 @@ func TestDiff(t *testing.T) {
 		Units: map[string]Unit{
 			"stopped.service":  {Enabled: true, State: "failed/failed", Changed: noon},
 			"starting.service": {Enabled: true, State: "activating/start", Inputs: "1"},
+			"unread.service":   {Enabled: true, State: "activating/auto-restart", Inputs: "1", Unread: true},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "0"},
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Changed: noon},
 			"disabled.service": {Active: true, Inputs: "1"},
@@ -99,6 +102,7 @@ wanted h: + unit new.service (not there yet)
 wanted h: ^ unit stale.service (runs with what it was started with before)
 wanted h: . unit starting.service (is activating/start)
 drift h: ~ unit stopped.service (is failed/failed since 2026-11-21 12:03:00)
+wanted h: ^ unit unread.service (is activating/auto-restart)
 wanted h: - unit old.service (no longer wanted)
 drift h: ~ sysctl a (is 0, should be 1)
 drift h: + module gone (is not loaded)
@@ -118,12 +122,127 @@ wanted : - member j (is not in the spec)
 	}
 }
 
+// A kubelet registers its node when it starts: one that has run for long, and whose node was deleted, starts again.
+func TestDiffOfADeletedNode(t *testing.T) {
+	want := State{
+		Hosts: map[string]HostState{"h": {Units: map[string]Unit{kubeletService: {Enabled: true, Active: true, Inputs: "1"}}}},
+		Nodes: map[string]kube.Node{"h": {}},
+	}
+	for settled, lines := range map[bool]int{true: 2, false: 1} {
+		have := State{
+			Hosts: map[string]HostState{"h": {
+				Owned: map[string]string{"/x": ""}, Units: map[string]Unit{kubeletService: {Enabled: true, Active: true, Inputs: "1", Settled: settled}},
+			}},
+			Nodes: map[string]kube.Node{},
+		}
+		changes := Diff(want, have)
+		if len(changes) != lines || settled && (changes[0].Action != Restart || changes[0].Cause != Drift) {
+			t.Errorf("settled %t: %v", settled, changes)
+		}
+		p := planner{of: map[string][]Change{"h": changes}}
+		if p.joining("h") {
+			t.Error("a node whose kubelet runs is taken for one that is empty")
+		}
+	}
+}
+
 // A host that slipway has never written to cannot have drifted.
 func TestDiffOfAFreshHost(t *testing.T) {
 	want := desired(t, input(t))
 	for _, c := range Diff(want, State{Hosts: map[string]HostState{"demo-cp-1": {Sysctls: map[string]string{"net.ipv4.ip_forward": "0"}}}}) {
 		if c.Cause != Wanted {
 			t.Errorf("%s has cause %s", c, c.Cause)
+		}
+	}
+}
+
+// A cluster that has been up keeps its authorities and its networks.
+func TestRefuseWhatALivingClusterCannotTake(t *testing.T) {
+	in := input(t)
+	allow := true
+	in.Cluster.Spec.AllowCgroupV1 = &allow
+	up := State{Hosts: map[string]HostState{}}
+	for name, f := range in.Facts {
+		f.Initialized, f.EtcdData = true, true
+		up.Hosts[name] = HostState{Facts: f}
+	}
+	anew := Before{Issued: []certs.Change{{Name: certs.KubernetesCA, Reason: certs.Missing}}}
+	leaf := Before{Issued: []certs.Change{{Name: "apiserver@demo-cp-1", Reason: certs.Expiring}}}
+	moved := reparsed(t, in, "provider: {local: {}}", "provider: {local: {}}\n  network: {podSubnet: 10.50.0.0/16, dnsDomain: other.local}")
+	for name, tt := range map[string]struct {
+		in     Input
+		before Before
+		want   []string
+	}{
+		"nothing":        {in, before(t, in), nil},
+		"a new CA":       {in, anew, []string{"has no \"ca\" of it"}},
+		"a renewed leaf": {in, leaf, nil},
+		"other networks": {moved, before(t, in), []string{"spec.network.podSubnet was 10.244.0.0/16 and is 10.50.0.0/16", "spec.network.dnsDomain was cluster.local"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Refuse(tt.in, tt.before, up)
+			if (err != nil) != (len(tt.want) > 0) {
+				t.Fatalf("error is %v, want %q", err, tt.want)
+			}
+			for _, w := range tt.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q lacks %q", err, w)
+				}
+			}
+			if err := Refuse(tt.in, tt.before, State{Hosts: map[string]HostState{}}); err != nil && strings.Contains(err.Error(), "has been up") {
+				t.Errorf("where nothing has been up: %v", err)
+			}
+		})
+	}
+}
+
+func TestRefuseMembers(t *testing.T) {
+	want := State{Members: map[string]Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b"}}}
+	for name, tt := range map[string]struct {
+		have map[string]Member
+		want string
+	}{
+		"not asked": {nil, ""},
+		"as wanted": {map[string]Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b", Problem: "sick"}}, ""},
+		"missing":   {map[string]Member{"a": {PeerURL: "https://a"}}, "b: is not a member"},
+		"elsewhere": {map[string]Member{"a": {PeerURL: "https://z"}, "b": {PeerURL: "https://b"}}, "a: its member of etcd is at https://z"},
+		"surplus":   {map[string]Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b"}, "c": {}}, "etcd has a member \"c\""},
+	} {
+		err := RefuseMembers(want, State{Members: tt.have})
+		if (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error is %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+func TestAlive(t *testing.T) {
+	state := func(initialized bool, running, healthy int) State {
+		s := State{Hosts: map[string]HostState{}, Members: map[string]Member{}}
+		for i, m := range machines(3, 1) {
+			h := HostState{Facts: Facts{Initialized: initialized}, Units: map[string]Unit{"etcd.service": {Active: i < running}}}
+			s.Hosts[m.Name] = h
+			s.Members[m.Name] = Member{Healthy: i < healthy}
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		name             string
+		initialized      bool
+		running, healthy int
+		answers, want    bool
+	}{
+		{"never up", false, 3, 3, true, false},
+		{"all is well", true, 3, 3, true, true},
+		{"a member is down", true, 2, 2, true, true},
+		{"no quorum runs", true, 1, 1, false, false},
+		{"no quorum runs, and a cache answers", true, 1, 1, true, false},
+		{"all API servers are down", true, 3, 3, false, true},
+		{"etcd runs and answers nobody: expired certificates", true, 3, 0, false, false},
+		{"etcd runs without a quorum: broken peer certificates", true, 3, 1, false, false},
+		{"etcd could not be asked, and the API answers", true, 3, 0, true, true},
+	} {
+		if got := Alive(machines(3, 1), state(tt.initialized, tt.running, tt.healthy), tt.answers); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
 		}
 	}
 }
@@ -165,7 +284,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			allow := !tt.strict
 			in.Cluster.Spec.AllowCgroupV1 = &allow
-			err := Refuse(in, tt.state)
+			err := Refuse(in, Before{}, tt.state)
 			if (err != nil) != (len(tt.want) > 0) {
 				t.Fatalf("error is %v, want %q", err, tt.want)
 			}

@@ -30,9 +30,9 @@ func (d Disruption) String() string {
 	return text + ": " + d.Effect
 }
 
-// Disruptions predicts what the steps of a situation will disturb. On a cluster that is not up there is nothing to.
+// Disruptions predicts what the steps of a situation will disturb. Where there was never a cluster there is nothing to.
 func Disruptions(s Situation, steps []Step) []Disruption {
-	if !s.Alive {
+	if !s.Alive && !s.Initialized {
 		return nil
 	}
 	var all []Disruption
@@ -109,6 +109,8 @@ func (s Situation) how(hosts []string) string {
 		widest = max(widest, min(n, s.MaxUnavailable[pool]))
 	}
 	switch {
+	case controlPlanes && !s.Alive:
+		return "control planes all at once, since the cluster is not up"
 	case widest == 1:
 		return "one at a time"
 	case controlPlanes:

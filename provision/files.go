@@ -74,15 +74,24 @@ var programTable = []struct {
 	{node.controlPlane, []string{"etcd", "etcdctl", "etcdutl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}},
 }
 
-// commandTable are the programs that people expect on the PATH of a node.
+// stableRunc is runc at a place that does not change with its version: a container's shim remembers it for as long as
+// the container lives.
+const stableRunc = programDir + "bin/runc"
+
+// programDir has the bundle's artifacts, by component and version.
+const programDir = "/opt/slipway/"
+
+// commandTable are the programs that are wanted at places that do not change with their versions: people expect them on
+// the PATH of a node.
 var commandTable = []struct {
-	on   func(node) bool
-	name string
+	on       func(node) bool
+	name, at string
 }{
-	{everywhere, "ctr"},
-	{everywhere, "crictl"},
-	{everywhere, "kubectl"},
-	{node.controlPlane, "etcdctl"},
+	{everywhere, "runc", stableRunc},
+	{everywhere, "ctr", "/usr/local/bin/ctr"},
+	{everywhere, "crictl", "/usr/local/bin/crictl"},
+	{everywhere, "kubectl", "/usr/local/bin/kubectl"},
+	{node.controlPlane, "etcdctl", "/usr/local/bin/etcdctl"},
 }
 
 // sysctlTable is what the sysctl file comes to, for hosts to be checked against. Keys that a host lacks are passed over.
@@ -175,7 +184,7 @@ func (n node) containerdConfig() ([]byte, error) {
 		dirs = append(dirs, n.binDir("flannel"))
 	}
 	return templates.Containerd{
-		PauseImage: n.Artifacts["image/pause"].Image, Runc: n.path("runc"),
+		PauseImage: n.Artifacts["image/pause"].Image, Runc: stableRunc,
 		SystemdCgroup: n.facts.CgroupV2, RestrictOOMScoreAdj: !n.facts.SysResource,
 		CNIBinDirs: append(dirs, "/opt/cni/bin"),
 	}.Render()
@@ -200,7 +209,7 @@ func (n node) programs() (map[string]File, error) {
 	}
 	for _, row := range commandTable {
 		if row.on(n) {
-			files["/usr/local/bin/"+row.name] = link(n.path(row.name), "on the PATH for people")
+			files[row.at] = link(n.path(row.name), "at a place that does not change")
 		}
 	}
 	return files, nil

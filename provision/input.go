@@ -42,9 +42,9 @@ type Artifact struct {
 // Path is where the artifact is found on a host.
 func (a Artifact) Path() string {
 	if a.Image != "" {
-		return path.Join("/opt/slipway", a.Component, a.Version, "images", path.Base(a.Mounted))
+		return path.Join(programDir, a.Component, a.Version, "images", path.Base(a.Mounted))
 	}
-	return path.Join("/opt/slipway", a.Component, a.Version, "bin", a.Name)
+	return path.Join(programDir, a.Component, a.Version, "bin", a.Name)
 }
 
 // node is one node's view of the input: what the tables in files.go and units.go are functions of.

@@ -211,6 +211,7 @@ func (o *observation) finish() {
 			o.state.Images[ref] = true
 		}
 	}
+	now := unixTime(o.facts["now"])
 	for _, u := range o.units {
 		if u["Id"] == "" || u["LoadState"] == "not-found" && u["ActiveState"] == "inactive" {
 			continue
@@ -223,13 +224,17 @@ func (o *observation) finish() {
 		if u["Job"] != "" && u["ActiveState"] == "inactive" {
 			state = "activating/queued" // behind a unit that it comes after
 		}
+		active, changed := u["ActiveState"] == "active", systemdTime(u["StateChangeTimestamp"])
 		o.state.Units[u["Id"]] = Unit{
-			Enabled: u["UnitFileState"] == "enabled", Active: u["ActiveState"] == "active",
-			Inputs: inputs, State: o.words.keep(state), Changed: systemdTime(u["StateChangeTimestamp"]),
+			Enabled: u["UnitFileState"] == "enabled", Active: active, Inputs: inputs, Unread: u["NeedDaemonReload"] == "yes",
+			Settled: active && now.Sub(changed) > settleTime, State: o.words.keep(state), Changed: changed,
 		}
 	}
 	o.state.Facts = o.parseFacts()
 }
+
+// settleTime is how long a kubelet may take to register its node.
+const settleTime = time.Minute
 
 // systemdTime reads a time as systemctl prints it in UTC; zero for what is none.
 func systemdTime(text string) time.Time {

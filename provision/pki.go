@@ -52,7 +52,7 @@ func (n node) pki(files map[string]File) error {
 		if err != nil {
 			return err
 		}
-		files[row.path()] = n.file(text, false, "kubeconfig")
+		files[row.path()] = n.file(text, true, "kubeconfig") // it holds no secret, but what somebody puts in its place may
 	}
 	if !n.controlPlane() {
 		return nil

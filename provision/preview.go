@@ -56,7 +56,7 @@ type Basis struct {
 	Spec     json.RawMessage `json:"spec"`
 	// Only are the hosts that the plan is restricted to; empty is all.
 	Only []string `json:"only,omitempty"`
-	// Unissued says that certificates have yet to be issued, so that digests of what follows from them are not known.
+	// Unissued says that certificates have yet to be issued, so that digests of files that follow from them are not known.
 	Unissued bool `json:"unissued,omitempty"`
 	// Observed is what was on the hosts.
 	Observed State `json:"observed"`
@@ -111,21 +111,37 @@ func (p *Plan) Moved(observed State, now *Plan) []string {
 	moved = differences(then, today, func(key, was, is string) string {
 		return fmt.Sprintf("%s: the plan says %s, today it would be %s", key, was, is)
 	})
-	if len(moved) == 0 && p.Alive != now.Alive {
-		moved = []string{"the cluster: its etcd has lost or won its quorum"}
+	if len(moved) > 0 {
+		return moved
 	}
-	return moved
+	return differences(p.circumstances(), now.circumstances(), func(key, was, is string) string {
+		return fmt.Sprintf("%s: was %s, is %s", key, was, is)
+	})
+}
+
+// circumstances are what else decides about what would be done.
+func (p *Plan) circumstances() map[string]string {
+	all := map[string]string{
+		"the cluster: alive": fmt.Sprint(p.Alive), "the API: asked in vain": fmt.Sprint(p.Unasked != ""), "slipway: version": p.Slipway,
+	}
+	for _, s := range p.Steps {
+		all["step "+s.Name] = "after " + strings.Join(s.Deps, ", ")
+	}
+	return all
 }
 
 // wishes are the changes by what they are of.
 func (p *Plan) wishes(changes []Change) map[string]string {
 	all := map[string]string{}
 	for _, c := range changes {
-		to := c.To
-		if p.Basis.Unissued {
+		to := short(c.To)
+		if p.Basis.Unissued && (c.Kind == FileChange || c.Kind == UnitChange) {
 			to = ""
 		}
-		all[fmt.Sprintf("%s: %s %s", orCluster(c.Host), c.Kind, c.Name)] = strings.TrimSpace(actionNames[c.Action] + " " + short(to))
+		if c.Kind == ObjectChange {
+			to = short(c.From) + " → " + to
+		}
+		all[fmt.Sprintf("%s: %s %s", orCluster(c.Host), c.Kind, c.Name)] = strings.TrimSpace(actionNames[c.Action] + " " + to)
 	}
 	return all
 }

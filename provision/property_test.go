@@ -29,7 +29,7 @@ func shapes(t *testing.T) []shape {
 	for _, size := range [][3]int{{1, 0, 0}, {1, 2, 0}, {3, 1, 4}, {3, 7, 0}, {5, 3, 3}} {
 		s := shape{
 			desired:        State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}},
-			maxUnavailable: map[string]int{"a": 1 + rand.IntN(3), "b": 1}, // #nosec G404 -- any number does
+			maxUnavailable: map[string]int{"a": 1 + size[1]%3, "b": 1},
 		}
 		for pool, n := range size {
 			for i := range n {
@@ -104,9 +104,8 @@ func wornHost(want HostState, odd func() bool, r *rand.Rand) HostState {
 			u.Active, u.State = false, []string{"failed/failed", "inactive/dead", "activating/start"}[r.IntN(3)]
 		case odd():
 			u.Inputs = "others"
-		case odd():
-			u.Enabled = false
 		}
+		u.Enabled = !odd()
 		have.Units[name] = u
 	}
 	for key := range want.Sysctls {
@@ -207,7 +206,7 @@ func each(t *testing.T, property func(t *testing.T, s shape, observed State, sit
 		for range 20 {
 			observed := s.observe(r)
 			situation := Situation{
-				Machines: s.machines, Alive: r.IntN(3) > 0, Changes: Diff(s.desired, observed), MaxUnavailable: s.maxUnavailable,
+				Machines: s.machines, Alive: r.IntN(3) > 0, Initialized: r.IntN(2) > 0, Changes: Diff(s.desired, observed), MaxUnavailable: s.maxUnavailable,
 			}
 			if r.IntN(5) == 0 {
 				situation.Unasked = "no answer"
@@ -326,8 +325,7 @@ func TestPropertyDependenciesAreReal(t *testing.T) {
 				dep := byName[d]
 				same := dep.Host == step.Host
 				api := dep.Host == "" || step.Host == "" && role[dep.Host].Role == spec.ControlPlane
-				gate := situation.Alive && dep.Verb == EnsureNode &&
-					(role[dep.Host].Role == spec.ControlPlane || role[dep.Host].Pool == role[step.Host].Pool)
+				gate := dep.Verb == EnsureNode && (situation.Alive || situation.Initialized && role[dep.Host].Role == spec.Worker)
 				if !same && !api && !gate {
 					t.Errorf("%q waits for %q for no reason", step.Name, d)
 				}

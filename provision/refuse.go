@@ -7,17 +7,14 @@ import (
 	"sort"
 	"strings"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
 )
 
 // Refuse gives the reasons why a difference must not be carried out, joined in one error; nil is permission.
-// It is a pure function of what was asked and what was seen on the hosts.
-func Refuse(in Input, observed State) error {
-	var reasons []string
-	initialized := false
-	for _, h := range observed.Hosts {
-		initialized = initialized || h.Facts.Initialized
-	}
+// It is a pure function of what was asked, what was wanted before and what was seen on the hosts.
+func Refuse(in Input, before Before, observed State) error {
+	reasons := before.refuse(in, initialized(observed))
 	for _, m := range in.Machines {
 		f := observed.Hosts[m.Name].Facts
 		if !f.Systemd {
@@ -30,12 +27,47 @@ func Refuse(in Input, observed State) error {
 			reasons = append(reasons, m.Name+": the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+
 				"boot it with systemd.unified_cgroup_hierarchy=1, or set spec.allowCgroupV1: true")
 		}
-		if m.Role == spec.ControlPlane && initialized && !f.EtcdData {
+		if m.Role == spec.ControlPlane && initialized(observed) && !f.EtcdData {
 			reasons = append(reasons, m.Name+": the cluster has been up, but this control plane has no etcd data; starting "+
 				"it with an empty store could lose what the cluster knows. Put /var/lib/etcd back, or destroy the cluster and begin anew")
 		}
 	}
 	return refusal(reasons)
+}
+
+// refuse finds what a cluster that has been up cannot take: new authorities in place of those that everything in it
+// trusts, and other networks than those that are in its certificates, Services and pods.
+func (b Before) refuse(in Input, initialized bool) []string {
+	if !initialized {
+		return nil
+	}
+	var reasons []string
+	kinds := map[string]certs.Kind{}
+	for _, q := range in.PKI.Requests {
+		kinds[q.Name] = q.Kind
+	}
+	for _, c := range b.Issued {
+		if kinds[c.Name] != certs.Leaf {
+			reasons = append(reasons, fmt.Sprintf("the cluster has been up, and the state that the spec names has no %q of it: is it the right one? "+
+				"Restore it, or set spec.state to where it is", c.Name))
+		}
+	}
+	if b.Applied == nil {
+		return reasons
+	}
+	was, err := spec.Parse("applied", b.Applied.Spec)
+	if err != nil {
+		return reasons // another slipway's; the hosts say the rest
+	}
+	old, now := was.Spec.Network, in.Cluster.Spec.Network
+	for _, f := range []struct{ field, was, is string }{
+		{"podSubnet", old.PodSubnet, now.PodSubnet}, {"serviceSubnet", old.ServiceSubnet, now.ServiceSubnet}, {"dnsDomain", old.DNSDomain, now.DNSDomain},
+	} {
+		if f.was != f.is {
+			reasons = append(reasons, fmt.Sprintf("spec.network.%s was %s and is %s: a cluster that has been up cannot change it; put it back", f.field, f.was, f.is))
+		}
+	}
+	return reasons
 }
 
 // RefuseMembers refuses what would need a change of etcd's membership, which is not available yet.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -31,6 +33,10 @@ type Runner struct {
 	API *kube.Client
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
+
+	mu sync.Mutex
+	// beats are when kubelets were last heard of before this run disturbed them, by host.
+	beats map[string]kube.Beat
 }
 
 // doTable says how each verb is carried out.
@@ -98,10 +104,15 @@ func (r *Runner) connected(ctx context.Context, name string) (context.Context, f
 	return ctx, func() { cancel(nil) }
 }
 
-// finishing gives a context that outlives ctx by finishTime.
+// finishing gives a context that outlives an interrupt by finishTime. What ends for another reason, such as a lock that
+// was lost, ends at once: somebody else may begin.
 func finishing(ctx context.Context) (context.Context, func()) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(context.Cause(ctx), context.Canceled) {
+			cancel(context.Cause(ctx))
+			return
+		}
 		timer := time.AfterFunc(finishTime, func() { cancel(context.Cause(ctx)) })
 		context.AfterFunc(late, func() { timer.Stop() })
 	})
@@ -146,7 +157,20 @@ func (r *Runner) report(host, what string) {
 // install gives systemd its orders, and leaves it to a gate to wait.
 func (r *Runner) install(ctx context.Context, s Step) error { return r.converge(ctx, s, true) }
 
-func (r *Runner) apply(ctx context.Context, s Step) error { return r.converge(ctx, s, false) }
+func (r *Runner) apply(ctx context.Context, s Step) error {
+	if slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind == UnitChange && c.Name == kubeletService }) {
+		// Where the API does not answer, or does not know the node, there is nothing that could be believed too long.
+		if beat, err := r.API.Beat(ctx, s.Host); err == nil {
+			r.mu.Lock()
+			if r.beats == nil {
+				r.beats = map[string]kube.Beat{}
+			}
+			r.beats[s.Host] = beat
+			r.mu.Unlock()
+		}
+	}
+	return r.converge(ctx, s, false)
+}
 
 func (r *Runner) converge(ctx context.Context, s Step, first bool) error {
 	return converge(ctx, r.Hosts[s.Host], r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host], s.Changes, first)
@@ -196,17 +220,43 @@ func (r *Runner) applyManifests(ctx context.Context, _ Step) error {
 	return err
 }
 
+// ensureNode believes what the API says of a node only once a kubelet that was restarted has been heard of again: until
+// its controller has lost patience, the API calls a node Ready whose kubelet is dead.
 func (r *Runner) ensureNode(ctx context.Context, s Step) error {
-	err := r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
+	r.mu.Lock()
+	before, disturbed := r.beats[s.Host]
+	r.mu.Unlock()
+	var err error
+	if disturbed {
+		err = waitFor(ctx, "the kubelet of "+s.Host+" has not been heard of since its restart", func(ctx context.Context) error {
+			now, err := r.API.Beat(ctx, s.Host)
+			if err == nil && !now.After(before) {
+				err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return r.explain(ctx, s.Host, err)
+	}
+	err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
+	return r.explain(ctx, s.Host, err)
+}
+
+// explain adds what the node's services last said.
+func (r *Runner) explain(ctx context.Context, name string, err error) error {
 	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
 	}
-	return fmt.Errorf("%w\n%s", err, r.journal(ctx, s.Host, "kubelet", "containerd"))
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, "kubelet", "containerd"))
 }
 
 // proveSpare asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
 // nothing to keep, and one whose own member is down loses nothing by its restart.
 func (r *Runner) proveSpare(ctx context.Context, s Step) error {
+	if len(r.Input.controlPlanes()) == 1 {
+		return nil // nor is it asked: it may be what has to be repaired
+	}
 	client, err := etcdClientOf(r.Input, r.Hosts)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 )
 
 // Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
-// other, and nobody can be disturbed. On a living one the control planes follow one another, each between gates; then
+// other, and nobody can be disturbed; but where it has been up pods may run, and workers wait, and come in batches. On a living one the control planes follow one another, each between gates; then
 // come the workers, in batches. It is pure, and steps are only for what has to be done: a gate stands where something
 // changed or is not known.
 func Schedule(s Situation) []Step {
@@ -49,11 +49,14 @@ func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 	return p.add(verb, host, deps...)
 }
 
-// first brings everything up at once.
+// first brings everything up at once, but for workers of a cluster that has been up.
 func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
 	for _, m := range p.Machines {
+		if m.Role == spec.Worker && p.Initialized { // pods may run there: see below
+			continue
+		}
 		installs[m.Name] = p.ifNeeded(Install, m.Name)
 		if m.Role == spec.ControlPlane {
 			servers = append(servers, installs[m.Name])
@@ -61,8 +64,13 @@ func (p *planner) first() {
 	}
 	api := p.add(AwaitAPI, "", servers...)
 	manifests := p.ifUnknown(ApplyManifests, "", api)
+	var workers []spec.Machine
 	for _, m := range p.Machines {
 		install := installs[m.Name]
+		if m.Role == spec.Worker && p.Initialized {
+			workers = append(workers, m)
+			continue
+		}
 		if m.Role == spec.ControlPlane {
 			p.ifNeeded(AwaitEtcd, m.Name, api)
 			p.ifNeeded(Seal, m.Name, api)
@@ -76,11 +84,12 @@ func (p *planner) first() {
 		}
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
+	p.workers(workers, api)
 }
 
 // ifUnknown is ifNeeded, but for what the API was not asked about: there the step finds out.
 func (p *planner) ifUnknown(verb Verb, host string, deps ...string) string {
-	if p.Unasked != "" {
+	if p.Unasked != "" && p.selected(host) {
 		return p.add(verb, host, deps...)
 	}
 	return p.ifNeeded(verb, host, deps...)
@@ -106,11 +115,9 @@ func (p *planner) living() {
 		gate = p.add(AwaitAPI, "", gate)
 	}
 	p.ifUnknown(ApplyManifests, "", gate)
-	if p.Unasked != "" { // their nodes could not be asked about
-		for _, m := range controlPlanes {
-			if !p.stands(EnsureNode, m.Name) {
-				p.add(EnsureNode, m.Name, gate)
-			}
+	for _, m := range controlPlanes {
+		if !p.stands(EnsureNode, m.Name) { // its node could not be asked about
+			p.ifUnknown(EnsureNode, m.Name, gate)
 		}
 	}
 	p.workers(workers, gate)
@@ -138,14 +145,15 @@ func (p *planner) controlPlane(name, gate string) string {
 	return p.add(EnsureNode, name, gate)
 }
 
-// workers adds the steps of all workers after gate: those that are only now joining all at once, the others of every
-// pool in batches, so that never more of them are disturbed than the pool allows, with those that are not Ready first.
+// workers adds the steps of all workers after gate: those that are only now joining all at once, the others pool after pool
+// and in batches, so that never more of them are disturbed than the pool allows, with those that are not Ready first. A
+// batch with a gate that stays shut is the last.
 func (p *planner) workers(workers []spec.Machine, gate string) {
 	pools := map[string][]spec.Machine{}
 	var order []string
 	for _, m := range workers {
 		switch {
-		case !p.hasChanges(m.Name) && p.Unasked == "":
+		case !p.hasChanges(m.Name) && (p.Unasked == "" || !p.selected(m.Name)):
 		case p.joining(m.Name):
 			p.worker(m.Name, []string{gate})
 		default:
@@ -155,9 +163,9 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 			pools[m.Pool] = append(pools[m.Pool], m)
 		}
 	}
+	before := []string{gate}
 	for _, pool := range order {
 		slices.SortStableFunc(pools[pool], p.brokenFirst)
-		before := []string{gate}
 		for batch := range slices.Chunk(pools[pool], max(1, p.MaxUnavailable[pool])) {
 			var gates []string
 			for _, m := range batch {
@@ -184,9 +192,12 @@ func (p *planner) carries(verb Verb, host string) bool {
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
 
-// joining is a node that the API does not know: nobody can be running on it.
+// joining is a node that the API does not know, without a kubelet: nobody can be running on it.
 func (p *planner) joining(name string) bool {
-	return slices.ContainsFunc(p.of[name], func(c Change) bool { return c.Kind == NodeChange && c.Action == Create })
+	has := func(kind Kind, what string) bool {
+		return slices.ContainsFunc(p.of[name], func(c Change) bool { return c.Kind == kind && c.Name == what && c.Action == Create })
+	}
+	return has(NodeChange, name) && has(UnitChange, kubeletService)
 }
 
 // broken is a node that is not Ready, a member that is not healthy, or a host whose units do not all run.

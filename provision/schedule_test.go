@@ -71,7 +71,8 @@ func TestScheduleOfWorkersInBatches(t *testing.T) {
 	all := machines(1, 6)
 	changes := append(changed("w-1", "w-2", "w-3", "w-4", "w-5", "w-6"),
 		Change{Host: "w-4", Kind: NodeChange, Name: "w-4", Action: Update, Reason: "NotReady"},
-		Change{Host: "w-6", Kind: NodeChange, Name: "w-6", Action: Create, Reason: "is not registered"})
+		Change{Host: "w-6", Kind: NodeChange, Name: "w-6", Action: Create, Reason: "is not registered"},
+		Change{Host: "w-6", Kind: UnitChange, Name: kubeletService, Action: Create})
 	steps := Schedule(Situation{Machines: all, Alive: true, Changes: changes, MaxUnavailable: map[string]int{"w": 2}})
 	after := map[string][]string{}
 	for _, s := range steps {
@@ -93,6 +94,43 @@ func TestScheduleOfWorkersInBatches(t *testing.T) {
 		if !slices.Equal(after[host], want) {
 			t.Errorf("%s waits for %q, want %q", host, after[host], want)
 		}
+	}
+}
+
+// Where the cluster has been up and lost its quorum, pods go on running on workers: these wait, and come in batches.
+func TestScheduleSparesWorkersOfAClusterThatIsDown(t *testing.T) {
+	s := Situation{Machines: machines(1, 2), Initialized: true, Unasked: "no API server runs", Changes: changed("cp-1", "w-1", "w-2")}
+	const want = `cp-1: install
+cluster: wait for the API <- cp-1: install
+cluster: apply manifests <- cluster: wait for the API
+cp-1: wait for the units <- cp-1: install
+cp-1: wait for the node <- cluster: wait for the API
+w-1: apply changes <- cluster: wait for the API
+w-1: wait for the units <- w-1: apply changes
+w-1: wait for the node <- w-1: wait for the units
+w-2: apply changes <- w-1: wait for the node
+w-2: wait for the units <- w-2: apply changes
+w-2: wait for the node <- w-2: wait for the units
+`
+	if got := listed(Schedule(s)); got != want {
+		t.Errorf("got:\n%s", got)
+	}
+}
+
+// --only touches nothing else, also where the API cannot be asked what differs there.
+func TestScheduleOfSomeHosts(t *testing.T) {
+	s := Situation{Machines: machines(3, 2), Alive: true, Unasked: "no answer", Changes: changed("cp-1", "w-1", "w-2")}
+	some, _, err := s.Only([]string{"w-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `cluster: wait for the API
+w-1: apply changes <- cluster: wait for the API
+w-1: wait for the units <- w-1: apply changes
+w-1: wait for the node <- w-1: wait for the units
+`
+	if got := listed(Schedule(some)); got != want {
+		t.Errorf("got:\n%s", got)
 	}
 }
 

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,7 +20,10 @@ type Situation struct {
 	// Machines in the order of the spec.
 	Machines []spec.Machine
 	// Alive says that the cluster has been up and has its quorum: control planes are touched one at a time.
-	Alive bool
+	// Initialized says that it has been up: pods may run on its workers, whatever became of its control planes.
+	Alive, Initialized bool
+	// Selected are the hosts that it is restricted to (--only); empty is all of them, and what is the cluster's.
+	Selected []string
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
 	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
@@ -30,23 +32,11 @@ type Situation struct {
 	MaxUnavailable map[string]int
 }
 
-// Describe gives every difference as a line; none means that the cluster is as it should be.
-func (s Situation) Describe() []string {
-	var lines []string
-	for _, c := range s.Changes {
-		lines = append(lines, c.String())
-	}
-	if s.Unasked != "" {
-		lines = append(lines, "cluster: the API could not be asked: "+s.Unasked)
-	}
-	return lines
-}
-
 // Only leaves the changes of some hosts, and gives those that are left out. It is an error where the schedule could
 // not hold then: a cluster that is not up needs all its control planes.
 func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
 	some = s
-	some.Changes, some.Machines = nil, nil
+	some.Changes, some.Selected = nil, hosts
 	for _, name := range hosts {
 		if !slices.ContainsFunc(s.Machines, func(m spec.Machine) bool { return m.Name == name }) {
 			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, names(s.Machines))
@@ -60,14 +50,16 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 		}
 	}
 	for _, m := range s.Machines {
-		switch {
-		case slices.Contains(hosts, m.Name):
-			some.Machines = append(some.Machines, m)
-		case m.Role == spec.ControlPlane && !s.Alive:
+		if m.Role == spec.ControlPlane && !s.Alive && !slices.Contains(hosts, m.Name) {
 			return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", m.Name)
 		}
 	}
 	return some, leftOut, nil
+}
+
+// selected says whether a host, or "" for the cluster as a whole, is not left out.
+func (s Situation) selected(host string) bool {
+	return len(s.Selected) == 0 || slices.Contains(s.Selected, host)
 }
 
 func names(machines []spec.Machine) string {
@@ -93,14 +85,14 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	for name, h := range r.Observed.Hosts {
 		r.Input.Facts[name] = h.Facts
 	}
-	if err := Refuse(r.Input, r.Observed); err != nil {
+	if err := Refuse(r.Input, r.Before, r.Observed); err != nil {
 		return Situation{}, err
 	}
 	if r.Desired, err = Desired(r.Input); err != nil {
 		return Situation{}, err
 	}
 	s := Situation{
-		Machines: r.Input.Machines, Alive: Alive(r.Input.Machines, r.Observed),
+		Machines: r.Input.Machines, Initialized: initialized(r.Observed),
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {
@@ -114,6 +106,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if err := RefuseMembers(r.Desired, r.Observed); err != nil {
 		return Situation{}, err
 	}
+	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "")
 	s.Changes = Diff(r.Desired, r.Observed)
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))
@@ -148,9 +141,12 @@ func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error)
 	questions.Go(func() { r.Observed.Nodes, nodesErr = r.API.Nodes(ctx) })
 	questions.Go(func() { r.Observed.Members = members(ctx, r.Input, r.Hosts) })
 	questions.Wait()
-	if err := errors.Join(objectsErr, nodesErr); err != nil {
+	if nodesErr != nil {
 		r.Objects, r.Observed.Nodes = nil, nil
-		return err.Error(), nil
+		return nodesErr.Error(), nil
+	}
+	if objectsErr != nil { // the API answers; it is about these objects
+		r.Objects = append(r.Objects, kube.Change{Object: "manifests", Err: objectsErr})
 	}
 	return "", nil
 }
@@ -194,8 +190,10 @@ func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
 }
 
 func objectChange(o kube.Change) Change {
-	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift}
+	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift, From: shown(o.Live), To: shown(o.Wanted)}
 	switch {
+	case o.Err != nil:
+		c.Cause, c.Reason = Wanted, "could not all be compared: "+o.Err.Error()
 	case o.Missing:
 		c.Action, c.Reason = Create, "is missing"
 	case o.By != "":
@@ -206,20 +204,41 @@ func objectChange(o kube.Change) Change {
 	return c
 }
 
-// Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, and most of
-// its etcd members run. One that has lost its quorum has nothing to lose, and comes up everywhere at once.
-func Alive(machines []spec.Machine, observed State) bool {
-	initialized, running, members := false, 0, 0
+// shown is the digest of an object's text, empty for none.
+func shown(text string) string {
+	if text == "" {
+		return ""
+	}
+	return digest([]byte(text))
+}
+
+// initialized says whether any host has been part of a cluster that was up.
+func initialized(observed State) bool {
+	for _, h := range observed.Hosts {
+		if h.Facts.Initialized {
+			return true
+		}
+	}
+	return false
+}
+
+// Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, most of its etcd
+// members run, and either its API answers or a quorum of the members says that it is healthy. One that has lost its
+// quorum, or whose etcd runs and answers nobody (its certificates have expired, say), has nothing to lose, and comes up
+// everywhere at once: gates would wait for a health that only the others can bring.
+func Alive(machines []spec.Machine, observed State, answers bool) bool {
+	running, healthy, members := 0, 0, 0
 	for _, m := range machines {
 		if m.Role != spec.ControlPlane {
 			continue
 		}
 		members++
-		h := observed.Hosts[m.Name]
-		initialized = initialized || h.Facts.Initialized
-		if h.Units["etcd.service"].Active {
+		if observed.Hosts[m.Name].Units["etcd.service"].Active {
 			running++
 		}
+		if observed.Members[m.Name].Healthy {
+			healthy++
+		}
 	}
-	return initialized && running > members/2
+	return initialized(observed) && running > members/2 && (answers || healthy > members/2)
 }

@@ -80,7 +80,7 @@ var unitTable = []unitRow{
 		disturbs: "another control plane takes the lead; pods go on running", alone: "new pods wait for a moment; pods go on running",
 	},
 	{
-		name: "kubelet.service", on: everywhere, unit: kubeletUnit, programs: []string{"kubelet"},
+		name: kubeletService, on: everywhere, unit: kubeletUnit, programs: []string{"kubelet"},
 		files: []string{kubeletFile, kubernetesDir + "/kubelet.conf"}, health: "http://127.0.0.1:10248/healthz",
 		disturbs: "pods go on running",
 	},
@@ -292,6 +292,9 @@ func (n node) protect(score int) int {
 
 // imagesService imports the bundle's images; a restart imports them again.
 const imagesService = "slipway-images.service"
+
+// kubeletService is what makes a machine a node.
+const kubeletService = "kubelet.service"
 
 // isLate says whether a unit of the table is late.
 func isLate(name string) bool {

@@ -43,6 +43,9 @@ ends at once. Either way running apply again goes on from there.`,
   slipway apply --parallelism 20     # at most 20 steps at a time`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := run.checkOnly(cmd); err != nil {
+				return err
+			}
 			if len(args) > 0 {
 				return run.applySaved(cmd.Context(), args[0], cmd.Flags().Changed("file") || cmd.Flags().Changed("only"))
 			}
@@ -58,7 +61,8 @@ ends at once. Either way running apply again goes on from there.`,
 // applyRun is one run of apply.
 type applyRun struct {
 	work
-	saved *provision.Plan // nil where it plans itself
+	saved *provision.Plan      // nil where it plans itself
+	found *spec.Infrastructure // before anything was done
 }
 
 // applySaved carries out a plan that was saved. The spec comes with it.
@@ -89,11 +93,10 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
-	found, err := r.provider.Find(ctx)
-	if err != nil {
+	if r.found, err = r.provider.Find(ctx); err != nil {
 		return err
 	}
-	if err := r.confirmMachines(found); err != nil {
+	if err := r.confirmMachines(ctx); err != nil {
 		return err
 	}
 	log, err := r.store.Log(time.Now().UTC().Format("20060102T150405Z") + "-apply.log")
@@ -111,31 +114,50 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	}
 	r.progress.Done(err)
 	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted; what was done stays, and `slipway apply -f %s` goes on from there", r.file)
+		return r.interrupted(err)
 	}
 	return err
 }
 
+// interrupted says how to go on, and what failed on the way beside being interrupted.
+func (r *applyRun) interrupted(err error) error {
+	why := fmt.Errorf("interrupted; what was done stays, and `slipway apply -f %s` goes on from there", r.file)
+	if r.saved != nil {
+		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
+	}
+	var run *plan.Error
+	if errors.As(err, &run) {
+		for _, f := range run.Failed {
+			if !errors.Is(f.Err, context.Canceled) {
+				why = errors.Join(why, fmt.Errorf("%s: %w", f.Step, f.Err))
+			}
+		}
+	}
+	return why
+}
+
 // confirmMachines asks before machines are made. A saved plan has none to make.
-func (r *applyRun) confirmMachines(found *spec.Infrastructure) error {
-	changes := r.machineChanges(found)
+func (r *applyRun) confirmMachines(ctx context.Context) error {
+	changes := r.machineChanges(r.found)
 	if r.saved != nil && len(changes) > 0 {
 		return &movedError{[]string{fmt.Sprintf("machine %s %s", changes[0].Name, changes[0].Reason)}}
 	}
-	missing := r.missing(found)
+	missing := r.missing(r.found)
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := r.confirm(fmt.Sprintf("Create %s and install Kubernetes %s?", list(missing), r.spec.Spec.Kubernetes.Version)); err != nil {
+	if err := r.confirm(ctx, fmt.Sprintf("Create %s and install Kubernetes %s?", list(missing), r.spec.Spec.Kubernetes.Version)); err != nil {
 		return err
 	}
-	r.yes = true // what follows on new machines is what was asked for
+	if len(r.found.Machines) == 0 {
+		r.yes = true // what follows on new machines is what was asked for; what it means for others is asked again
+	}
 	return nil
 }
 
 func (r *applyRun) converge(ctx context.Context) error {
 	r.progress.Phase("machines and bundle")
-	artifacts, err := r.ensureMachines(ctx)
+	artifacts, err := r.ensureMachines(ctx, r.found)
 	if err != nil {
 		return err
 	}
@@ -150,10 +172,9 @@ func (r *applyRun) converge(ctx context.Context) error {
 		}
 	}
 	if todo.Empty() {
-		r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
-		return errors.Join(r.settle(ctx), r.saveApplied(ctx))
+		return r.nothing(ctx, todo)
 	}
-	if err := r.ask(todo); err != nil {
+	if err := r.ask(ctx, todo); err != nil {
 		return err
 	}
 	if err := r.settle(ctx); err != nil {
@@ -171,6 +192,19 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	return r.verify(ctx)
+}
+
+// nothing has to be done on the hosts.
+func (r *applyRun) nothing(ctx context.Context, todo *provision.Plan) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if n := len(todo.LeftOut); n > 0 {
+		r.progress.Note("No changes. Left out by --only: " + plural(n, "change") + ".")
+		return nil
+	}
+	r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
+	return r.saveApplied(ctx)
 }
 
 // movedError says that a saved plan does not fit any more.
@@ -204,7 +238,7 @@ func (r *applyRun) verify(ctx context.Context) error {
 }
 
 // ask shows what would be done on machines that exist and wants a yes.
-func (r *applyRun) ask(todo *provision.Plan) error {
+func (r *applyRun) ask(ctx context.Context, todo *provision.Plan) error {
 	if r.yes {
 		return nil
 	}
@@ -214,12 +248,12 @@ func (r *applyRun) ask(todo *provision.Plan) error {
 		if v.print(); v.err != nil {
 			return fmt.Errorf("print the plan: %w", v.err)
 		}
-		return r.confirm("Apply this?")
+		return r.confirm(ctx, "Apply this?")
 	})
 }
 
 // confirm asks on a terminal. Without one nothing is asked: --yes has to say it.
-func (a *app) confirm(question string) error {
+func (a *app) confirm(ctx context.Context, question string) error {
 	if a.yes {
 		return nil
 	}
@@ -228,7 +262,18 @@ func (a *app) confirm(question string) error {
 		return errors.New("there is no terminal to ask on; give --yes to go on without a question")
 	}
 	_, _ = fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
+	var answer string
+	var err error
+	answered := make(chan struct{})
+	go func() { // which is left behind by an interrupt, with the process
+		defer close(answered)
+		answer, err = bufio.NewReader(a.stdin).ReadString('\n')
+	}()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-answered:
+	}
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}

@@ -29,7 +29,7 @@ func (a *app) destroy(ctx context.Context) (err error) {
 		return err
 	}
 	name := c.spec.Metadata.Name
-	if err := a.confirm(fmt.Sprintf("Destroy cluster %s, all that runs on it and its keys?", name)); err != nil {
+	if err := a.confirm(ctx, fmt.Sprintf("Destroy cluster %s, all that runs on it and its keys?", name)); err != nil {
 		return err
 	}
 	store, err := c.openStore(ctx)

@@ -31,7 +31,12 @@ if anything has moved in the meantime. It holds no secrets. Its JSON form is des
   slipway plan -o next.plan && slipway apply next.plan
   slipway plan --output json | jq '.changes[] | select(.cause == "drift")'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run.plan(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := run.checkOnly(cmd); err != nil {
+				return err
+			}
+			return run.plan(cmd.Context())
+		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&run.diff, "diff", false, "show the text that changes; secrets are never shown")
@@ -153,6 +158,9 @@ func (r *planRun) save(plan *provision.Plan) error {
 	}
 	saved, err := json.MarshalIndent(plan, "", " ")
 	if err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
+	if err := os.Remove(r.out); err != nil && !errors.Is(err, fs.ErrNotExist) { // its mode would stay
 		return fmt.Errorf("save the plan: %w", err)
 	}
 	if err := os.WriteFile(r.out, append(saved, '\n'), 0o600); err != nil {

@@ -73,13 +73,13 @@ func (v *planView) machines() {
 	for _, m := range v.plan.Machines {
 		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
 	}
-	v.printf("\nPlan: %s to make or start. What is to be done on them can be planned once they run; apply goes on with it.\n", plural(len(v.plan.Machines), "machine"))
+	v.printf("\nPlan: %s to make or start. What is to be done then can be planned once they run; apply goes on with it.\n", plural(len(v.plan.Machines), "machine"))
 }
 
 func (v *planView) disruptions() {
 	switch {
-	case !v.plan.Alive:
-		v.printf("Disruption: none, the cluster is not up; everything comes up at once.\n\n")
+	case !v.plan.Alive && len(v.plan.Disruptions) == 0:
+		v.printf("Disruption: none, the cluster is not up.\n\n")
 	case len(v.plan.Disruptions) == 0:
 		v.printf("Disruption: none, nothing that runs is restarted.\n\n")
 	default:

@@ -120,6 +120,10 @@ func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
 	}
 	s := &secrets{PKI: pki, EncryptionKey: key, before: &certs.PKI{Requests: requests, Material: have}, issued: issued}
+	if key == nil && len(have) > 0 { // both are stored in one write
+		return nil, fmt.Errorf("the state of %s has certificates and no key for Secrets at rest (%s): with another key the cluster could not read "+
+			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, encryptionKeyName)
+	}
 	if key == nil {
 		s.EncryptionKey, s.newKey = certs.NewEncryptionKey(), true
 	}

@@ -54,7 +54,7 @@ func (a *app) unlockState(ctx context.Context, id string) error {
 	if o.S3 == nil {
 		return fmt.Errorf("the state in %s is locked by a process on this computer, and free as soon as that ends", o)
 	}
-	if err := a.confirm(fmt.Sprintf("Free the lock of %s? Only if its holder is dead!", o)); err != nil {
+	if err := a.confirm(ctx, fmt.Sprintf("Free the lock of %s? Only if its holder is dead!", o)); err != nil {
 		return err
 	}
 	return state.Unlock(ctx, *o.S3, id)

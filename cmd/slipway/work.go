@@ -57,6 +57,14 @@ func (w *work) addOnly(cmd *cobra.Command) {
 	})
 }
 
+// checkOnly refuses an empty --only: a variable that is not set must not mean everything.
+func (w *work) checkOnly(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("only") && len(w.only) == 0 {
+		return errors.New("--only names no node: name one, or leave the flag out")
+	}
+	return nil
+}
+
 // machineChanges are the machines that have to be made or started before anything can be observed.
 func (w *work) machineChanges(found *spec.Infrastructure) []provision.MachineChange {
 	var changes []provision.MachineChange
@@ -89,11 +97,14 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 	return artifacts, nil
 }
 
-// ensureMachines gets machines and bundle, side by side, since both take long when nothing is there.
-func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]provision.Artifact, err error) {
+// ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
+// run nothing is done to them yet: settle does that.
+func (w *work) ensureMachines(ctx context.Context, found *spec.Infrastructure) (artifacts map[string]provision.Artifact, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		w.infra, err = w.provider.Ensure(groupCtx, w.progress.Host)
+		if w.infra = found; len(w.machineChanges(found)) > 0 {
+			w.infra, err = w.provider.Ensure(groupCtx, w.progress.Host)
+		}
 		return err
 	})
 	group.Go(func() (err error) {
@@ -127,7 +138,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKey: w.secrets.EncryptionKey,
 		},
-		Before: provision.Before{Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued},
+		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued},
 	}
 	hosts, closeAll, err := dialAll(ctx, w.infra.Machines, w.connectTimeout)
 	if err != nil {
@@ -208,9 +219,13 @@ func (w *work) checkSurplus() error {
 	return nil
 }
 
-// settle stores the secrets that were made, and tells the provider's own parts what they need, before anything uses them.
+// settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the provider's own parts what they need, before anything uses them.
 func (w *work) settle(ctx context.Context) error {
 	if err := w.secrets.save(ctx, w.store); err != nil {
+		return err
+	}
+	w.runner.Before.PKI, w.runner.Before.Issued = nil, nil // from here on they are what the cluster has
+	if _, err := w.provider.Ensure(ctx, w.progress.Host); err != nil {
 		return err
 	}
 	if p, ok := w.provider.(providers.Publisher); ok {

@@ -113,6 +113,7 @@ func archive(w io.Writer, files []File, stage string) error {
 // then.
 func writeScript(files []File, stage string) string {
 	var regular, dirs []File
+	var order []string // of directories, as files has them: so are they renamed
 	owned, byDir, parents := map[string][]string{}, map[string][]string{}, map[string]bool{}
 	for _, f := range files {
 		parents[path.Dir(f.Path)] = true
@@ -120,7 +121,11 @@ func writeScript(files []File, stage string) string {
 			dirs = append(dirs, f)
 			continue
 		}
-		byDir[path.Dir(f.Path)] = append(byDir[path.Dir(f.Path)], staged(f.Path, stage))
+		dir := path.Dir(f.Path)
+		if byDir[dir] == nil {
+			order = append(order, dir)
+		}
+		byDir[dir] = append(byDir[dir], staged(f.Path, stage))
 		if f.Mode.IsRegular() {
 			regular = append(regular, f)
 		}
@@ -149,7 +154,7 @@ func writeScript(files []File, stage string) string {
 		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
 	}
 	each(&b, "sync --", stagedPaths(regular, stage))
-	for _, dir := range sortedKeys(byDir) {
+	for _, dir := range order {
 		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
 	}
 	var quoted []string

@@ -26,7 +26,7 @@ type Host interface {
 	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
 	// fsynced, then renamed. Missing parent directories are made (0755); those that exist stay untouched.
 	// Files whose content is already right are rewritten all the same: the caller diffs.
-	// Nothing is renamed before everything has arrived, and the temporary files of a write that failed
+	// Nothing is renamed before everything has arrived, then directory by directory in the order of files; and the temporary files of a write that failed
 	// are removed. A failure is a *WriteError.
 	Write(ctx context.Context, files []File) error
 	// Read returns a file's content; errors.Is(err, fs.ErrNotExist) where there is none.

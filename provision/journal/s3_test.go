@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestRequestsToS3(t *testing.T) {
 	}
 	fake := gofakes3.New(backend).Server()
 	written := make(chan string, 1000) // keys
+	var mu sync.Mutex                  // guards large: plan and steps are written side by side
 	var large []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fake.ServeHTTP(w, r)
@@ -39,7 +41,9 @@ func TestRequestsToS3(t *testing.T) {
 			return
 		}
 		if r.ContentLength > 100<<10 {
+			mu.Lock()
 			large = append(large, key)
+			mu.Unlock()
 		}
 		written <- key
 	}))

@@ -33,6 +33,8 @@ type Change struct {
 	// Live and Wanted are the object as it is and as it would become, as YAML without what every write touches.
 	// The values of Secrets are left out. They are set by Diff only.
 	Live, Wanted string
+	// Err is why it could not be compared.
+	Err error
 }
 
 func (c Change) String() string {

@@ -121,8 +121,8 @@ func (d *directory) checkNew(missing error) error {
 		return err
 	}
 	for _, entry := range entries {
-		// These remain when somebody was killed while initializing.
-		if n := entry.Name(); n != lockFile && n != versionFile+".new" && n != dataDir && n != logsDir {
+		// These remain when somebody was killed while initializing; with a version he has just come to the end of it.
+		if n := entry.Name(); n != lockFile && n != versionFile && n != versionFile+".new" && n != dataDir && n != logsDir {
 			return fmt.Errorf("not a state directory: it has no version file and holds %q: choose an empty or another directory", n)
 		}
 	}

@@ -10,6 +10,7 @@ echo '[facts]'
 . /etc/os-release 2>/dev/null
 echo "os=${PRETTY_NAME:-unknown}"
 echo "kernel=$(uname -r)"
+echo "now=$(date +%s)"
 echo "machine=$(uname -m)"
 echo "cgroup=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 sed -n 's/^CapBnd:[[:space:]]*/capbnd=/p' /proc/self/status
@@ -34,7 +35,7 @@ cat $state/owned 2>/dev/null
 
 echo '[units]'
 units=$(tr '\0' '\n' <"$list" | sed -n 's|^/etc/systemd/system/\(.*\.service\)$|\1|p')
-[ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,Job,StateChangeTimestamp $units
+[ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,Job,NeedDaemonReload,StateChangeTimestamp $units
 
 echo '[inputs]'
 for pid in $( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$'); do

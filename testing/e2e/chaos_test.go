@@ -108,15 +108,21 @@ func (c *cluster) struck(t *testing.T, steps int, strike func(*cluster, *testing
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(io.TeeReader(stderr, &all))
-	for done := 0; lines.Scan(); {
+	done := 0
+	for lines.Scan() {
 		if strings.Contains(lines.Text(), " ... done") {
 			if done++; done == steps {
 				strike(c, t, cmd.Process)
 			}
 		}
 	}
-	if err := cmd.Wait(); err == nil {
-		return true, all.String()
+	err = cmd.Wait()
+	if err != nil && done < steps {
+		t.Fatalf("apply failed by itself: %v\n%s", err, &all)
 	}
-	return false, all.String()
+	lost := strings.Contains(all.String(), "lost the connection")
+	if code := cmd.ProcessState.ExitCode(); err != nil && code != -1 && (code != 1 || !lost) { // -1: it was killed
+		t.Fatalf("exit code %d, and the lost connection is named: %t\n%s", code, lost, &all)
+	}
+	return err == nil, all.String()
 }
