@@ -25,8 +25,9 @@ func Spares(members []Member, name string) error {
 		}
 		voters++
 	}
-	if need := voters/2 + 1; voters > 1 && healthy < need {
-		return fmt.Errorf("of %d members %d would be left, and a majority is %d: %w", voters, healthy, need, last)
+	need := voters/2 + 1
+	if voters == 1 || healthy >= need {
+		return nil
 	}
-	return nil
+	return errors.Join(fmt.Errorf("of %d members %d would be left, and a majority is %d", voters, healthy, need), last)
 }
