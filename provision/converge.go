@@ -117,6 +117,9 @@ func stillTrying(units []string) string {
 	return "for u in " + strings.Join(units, " ") + "; do case $(systemctl is-active $u) in active|activating|reloading) ;; *) exit 1 ;; esac; done"
 }
 
+// runtimeSays prints the runtime's status as crictl has it, on one line.
+const runtimeSays = `crictl info 2>/dev/null | tr -d ' \n'`
+
 const (
 	// What is built in or missing is not an error: containers share a kernel that they may not load into.
 	loadModules = `while read -r m; do case $m in '#'*|'') ;; *) modprobe -q "$m" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf`
@@ -124,20 +127,27 @@ const (
 	loadSysctls = "/usr/lib/systemd/systemd-sysctl 90-slipway.conf 2>/dev/null || /lib/systemd/systemd-sysctl 90-slipway.conf"
 )
 
-// unitsUp waits on a host until all its units are active. It is one session; ctx bounds it, and on expiry the error
-// says which units were not up and what they last logged.
+// unitsUp waits on a host until all its units are active and the container runtime says that it is ready, and so is its
+// network. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
+// and what the runtime says.
 func unitsUp(ctx context.Context, h host.Host, units map[string]Unit) error {
 	names := strings.Join(slices.Sorted(maps.Keys(units)), " ")
 	// is-active prints a line a unit, or none when systemd does not answer.
-	script := fmt.Sprintf(`while [ "$(systemctl is-active %s | grep -cx active)" != %d ]; do sleep 0.1; done`, names, len(units))
-	_, err := h.Run(ctx, host.Cmd{Script: script})
+	up := []string{fmt.Sprintf(`[ "$(systemctl is-active %s | grep -cx active)" = %d ]`, names, len(units))}
+	for unit, condition := range map[string]string{"containerd.service": "RuntimeReady", "flanneld.service": "NetworkReady"} {
+		if _, ok := units[unit]; ok {
+			up = append(up, runtimeSays+` | grep -q '"status":true,"type":"`+condition+`"'`)
+		}
+	}
+	_, err := h.Run(ctx, host.Cmd{Script: "until " + strings.Join(up, " && ") + "; do sleep 0.1; done"})
 	if err == nil {
 		return nil
 	}
 	detail, cancel := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
 	defer cancel()
-	script = "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
-		"echo \"$u is $(systemctl is-active $u):\"; journalctl -q --no-pager -n 5 -o cat -u $u; done"
+	script := "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
+		"echo \"$u is $(systemctl is-active $u):\"; journalctl -q --no-pager -n 5 -o cat -u $u; done; " +
+		runtimeSays + ` | grep -o '"conditions":.*'; true`
 	last, detailErr := h.Run(detail, host.Cmd{Script: script})
 	if detailErr != nil {
 		return fmt.Errorf("wait for the units of %s: %w", h.Name(), err)

@@ -147,7 +147,7 @@ var errRun = errors.New("cut off")
 
 func TestUnitsUpNamesWhatIsDown(t *testing.T) {
 	h := hosttest.NewMemory("h")
-	h.On("while ", hosttest.Answer{Err: errRun})
+	h.On("until ", hosttest.Answer{Err: errRun})
 	h.On("journalctl", hosttest.Answer{Stdout: "etcd.service is failed:\nno space"})
 	err := unitsUp(t.Context(), h, map[string]Unit{"etcd.service": {}})
 	if !errors.Is(err, errRun) || !strings.Contains(err.Error(), "no space") {

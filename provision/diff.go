@@ -25,7 +25,7 @@ func Diff(desired, observed State) []Change {
 		}
 		d.sysctls(want.Sysctls, have.Sysctls)
 		d.modules(want.Modules, have.Modules)
-		d.images(want.Images, have.Images)
+		d.images(want.Images, have)
 		if node, ok := desired.Nodes[name]; ok && observed.Nodes != nil {
 			d.node(node, observed.Nodes)
 		}
@@ -223,13 +223,16 @@ func (d *hostDiff) modules(want, have map[string]bool) {
 	}
 }
 
-func (d *hostDiff) images(want, have map[string]bool) {
+func (d *hostDiff) images(want map[string]bool, have HostState) {
 	c := Change{Kind: ImageChange, Action: Create, Cause: Drift, Reason: "the container runtime does not have it"}
-	if have == nil {
+	switch {
+	case strings.HasPrefix(have.Units[imagesService].State, "activating/"):
+		c.Action, c.Cause, c.Reason = Await, Wanted, "is being imported"
+	case have.Images == nil:
 		c.Cause, c.Reason = Wanted, "the container runtime does not run yet"
 	}
 	for _, ref := range slices.Sorted(maps.Keys(want)) {
-		if !have[ref] {
+		if !have.Images[ref] {
 			c.Name = ref
 			d.add(c)
 		}

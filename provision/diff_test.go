@@ -11,6 +11,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/spec"
 )
 
 func TestDiff(t *testing.T) {
@@ -142,6 +143,24 @@ func TestDiffOfADeletedNode(t *testing.T) {
 		p := planner{of: map[string][]Change{"h": changes}}
 		if p.joining("h") {
 			t.Error("a node whose kubelet runs is taken for one that is empty")
+		}
+	}
+}
+
+// An image that is on its way is waited for, and not imported twice.
+func TestDiffOfAnImport(t *testing.T) {
+	want := State{Hosts: map[string]HostState{"h": {Images: map[string]bool{"pause:1": true}}}}
+	have := HostState{Owned: map[string]string{"/x": ""}, Units: map[string]Unit{imagesService: {State: "activating/start"}}, Images: map[string]bool{}}
+	changes := Diff(want, State{Hosts: map[string]HostState{"h": have}})
+	if len(changes) != 1 || changes[0].Action != Await {
+		t.Fatalf("changes are %v", changes)
+	}
+	for _, alive := range []bool{true, false} {
+		steps := Schedule(Situation{Machines: []spec.Machine{{Name: "h", Role: spec.Worker}}, Alive: alive, Changes: changes})
+		for _, s := range steps {
+			if !s.Gate() {
+				t.Errorf("alive %t: %q changes something", alive, s.Name)
+			}
 		}
 	}
 }

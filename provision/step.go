@@ -56,8 +56,8 @@ var verbTable = []struct {
 	{Apply, "apply changes", carriedByApply},
 	{AwaitAPI, "wait for the API", nil},
 	{ApplyManifests, "apply manifests", func(c Change) bool { return c.Kind == ObjectChange }},
-	{StartLate, "start what needs the API", func(c Change) bool { return isLateUnit(c) && c.Action != Await }},
-	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Kind == UnitChange && c.Action == Await }},
+	{StartLate, "start what needs the API", isLateUnit},
+	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Action == Await }},
 	{AwaitEtcd, "wait for etcd", func(c Change) bool { return c.Kind == MemberChange }},
 	{Seal, "record that the cluster is up", func(c Change) bool { return c.Name == initializedFile }},
 	{EnsureNode, "wait for the node", func(c Change) bool {
@@ -69,9 +69,9 @@ func carriedByApply(c Change) bool {
 	return c.Kind.onHost() && c.Name != initializedFile && c.Action != Await
 }
 
-// isLateUnit says whether a change is of a late unit that has to be started.
+// isLateUnit says whether a change is of a late unit that has to be started, or of what such a unit does.
 func isLateUnit(c Change) bool {
-	return c.Kind == UnitChange && c.Action != Delete && isLate(c.Name) || c.Kind == ImageChange
+	return c.Action != Await && (c.Kind == UnitChange && c.Action != Delete && isLate(c.Name) || c.Kind == ImageChange)
 }
 
 // Gate says whether the step changes nothing.

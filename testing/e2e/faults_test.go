@@ -133,7 +133,7 @@ func (c *cluster) checkUnreachable(t *testing.T, node string) {
 	if r.code != 1 {
 		t.Errorf("want exit code 1: %v", r)
 	}
-	wantError(t, r, node, "did not answer", "127.0.0.1:")
+	wantError(t, r, node, "no SSH at 127.0.0.1:", "after 5s")
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to say that a machine does not answer", took)
 	}
