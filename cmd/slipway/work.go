@@ -36,6 +36,7 @@ type work struct {
 	store    *state.Store // nil where a plan finds none
 	progress *progress
 	infra    *spec.Infrastructure
+	ensured  bool // the provider has done its part
 	secrets  *secrets
 	hosts    map[string]host.Host
 	runner   *provision.Runner
@@ -102,7 +103,8 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 func (w *work) ensureMachines(ctx context.Context, found *spec.Infrastructure) (artifacts map[string]provision.Artifact, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		if w.infra = found; len(w.machineChanges(found)) > 0 {
+		w.infra, w.ensured = found, len(w.machineChanges(found)) > 0
+		if w.ensured {
 			w.infra, err = w.provider.Ensure(groupCtx, w.progress.Host)
 		}
 		return err
@@ -225,8 +227,10 @@ func (w *work) settle(ctx context.Context) error {
 		return err
 	}
 	w.runner.Before.PKI, w.runner.Before.Issued = nil, nil // from here on they are what the cluster has
-	if _, err := w.provider.Ensure(ctx, w.progress.Host); err != nil {
-		return err
+	if !w.ensured {
+		if _, err := w.provider.Ensure(ctx, w.progress.Host); err != nil {
+			return err
+		}
 	}
 	if p, ok := w.provider.(providers.Publisher); ok {
 		return p.Publish(w.infra, w.secrets.PKI.Material[certs.KubernetesCA].Cert)

@@ -2,16 +2,12 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // DialContext implements Dialer: the host opens a TCP connection to address, as seen from there.
@@ -21,13 +17,10 @@ func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Con
 	if err == nil {
 		return &forwarded{Conn: conn}, nil
 	}
-	var refused *ssh.OpenChannelError
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		err = context.Cause(ctx)
-	case !errors.As(err, &refused) && (s.life.Err() != nil || errors.Is(err, io.EOF)):
-		_, err = s.exit(err)
-		return nil, err
+	} else {
+		err = s.explain(err)
 	}
 	return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
 }

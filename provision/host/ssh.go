@@ -172,6 +172,17 @@ func (s *SSH) converse(session *ssh.Session, j job) error {
 	return session.Wait()
 }
 
+// explain gives the loss of the connection for what it does to a channel that is being opened: an end of file, or an
+// answer that is none. The library tells before it is known here.
+func (s *SSH) explain(err error) error {
+	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) {
+		return err
+	}
+	_, err = s.exit(err)
+	return err
+}
+
 // exit reads the account that x/crypto/ssh gives of a session.
 func (s *SSH) exit(err error) (exit, error) {
 	var failed *ssh.ExitError
@@ -218,11 +229,7 @@ func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		if s.life.Err() != nil || errors.Is(o.err, io.EOF) {
-			_, err := s.exit(o.err)
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("open a session: %w", o.err)
+		return nil, nil, fmt.Errorf("open a session: %w", s.explain(o.err))
 	case <-ctx.Done():
 		go func() { // the answer to our request is still to come
 			defer release()

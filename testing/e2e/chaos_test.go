@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -42,11 +43,17 @@ func (c *cluster) kill(t *testing.T, slipway *os.Process) {
 	}
 }
 
-// cut ends every SSH session on every machine.
-func (c *cluster) cut(t *testing.T, _ *os.Process) {
+// cut ends every SSH session on every machine. Slipway stands still meanwhile, so that the boundary stays one.
+func (c *cluster) cut(t *testing.T, slipway *os.Process) {
 	t.Helper()
+	if err := slipway.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
 	for _, node := range c.nodes() {
 		docker(t, "exec", c.machine(t, node), "sh", "-c", `pkill -f '^sshd: root' || true`)
+	}
+	if err := slipway.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 }
 
