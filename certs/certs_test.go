@@ -306,13 +306,6 @@ func TestKubeconfig(t *testing.T) {
 	golden(t, "testdata/kubeconfig.golden", string(files))
 }
 
-func TestEncryptionKeys(t *testing.T) {
-	a, b := NewEncryptionKey(), NewEncryptionKey()
-	if len(a) != 32 || bytes.Equal(a, b) {
-		t.Errorf("keys of %d bytes, equal: %v", len(a), bytes.Equal(a, b))
-	}
-}
-
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

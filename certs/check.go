@@ -24,6 +24,7 @@ const (
 	AlgorithmChanged Reason = "key algorithm changed"
 	ValidityChanged  Reason = "validity changed"
 	Expiring         Reason = "expires soon"
+	Renewed          Reason = "renewal was asked for"
 )
 
 // Change is an item with the reason for which it was issued. It holds no secret.
@@ -65,6 +66,9 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 			pki.Drift = append(pki.Drift, *drift)
 		}
 		return nil, err
+	}
+	if slices.Contains(e.policy.Renew, q.Name) {
+		return &Change{q.Name, Renewed, string(Renewed)}, nil
 	}
 	return e.leafDiffers(q, cert, e.issuers[q.CA].cert), nil
 }

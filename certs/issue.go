@@ -3,7 +3,6 @@ package certs
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -14,22 +13,10 @@ import (
 	"github.com/cloudflare/cfssl/log"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/cloudflare/cfssl/signer/local"
-
-	"slipway.dev/slipway/provision/secret"
 )
-
-// encryptionKeySize is that of secretbox and of AES-256 (EncryptionConfiguration, apiserver.config.k8s.io/v1).
-const encryptionKeySize = 32
 
 // cfssl writes what it does to stderr. All that matters of it comes back as errors.
 func init() { log.Level = log.LevelCritical }
-
-// NewEncryptionKey makes the 32 random bytes with which an API server encrypts secrets at rest.
-func NewEncryptionKey() secret.Bytes {
-	key := make([]byte, encryptionKeySize)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
-	return key
-}
 
 // issuer is an authority ready to sign.
 type issuer struct {

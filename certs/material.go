@@ -67,6 +67,19 @@ type PKI struct {
 	Drift []Change
 	// Obsolete names what Ensure was given and nobody asks for any more, sorted.
 	Obsolete []string
+	// Rotation under way, or nil. Other has the one that is not used now of everything that is being replaced.
+	Rotation *Rotation
+	Other    Material
+}
+
+// Bundle is whom to trust: the authority, and while a rotation wants it, the one that comes or goes. Of a KeyPair it is
+// the public keys. It is PEM, that of the item in use first.
+func (p *PKI) Bundle(name string) []byte {
+	bundle := slices.Clone(p.Material[name].Cert)
+	if other, ok := p.Other[name]; ok && p.Rotation.TrustsBoth() {
+		bundle = append(bundle, other.Cert...)
+	}
+	return bundle
 }
 
 // File is a certificate or key with its place on a machine.
@@ -108,7 +121,11 @@ func (p *PKI) files(q Request, n Node) []File {
 		ext = ".pub"
 	}
 	if q.belongs(q.CertOn, n) {
-		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
+		content := item.Cert
+		if q.Kind != Leaf {
+			content = p.Bundle(q.Name)
+		}
+		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: content})
 	}
 	if q.belongs(q.KeyOn, n) {
 		files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})

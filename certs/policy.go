@@ -46,6 +46,8 @@ type Policy struct {
 	CAValidity, LeafValidity time.Duration
 	// KeyAlgorithm of new keys. Leaves that have another are reissued; authorities are kept (see PKI.Drift).
 	KeyAlgorithm KeyAlgorithm
+	// Renew names leaves that are to be issued again although they fit.
+	Renew []string
 }
 
 func (p Policy) validate() error {

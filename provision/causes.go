@@ -59,6 +59,8 @@ type Before struct {
 	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
 	PKI    *certs.PKI
 	Issued []certs.Change
+	// EncryptionKeys as they were before the stage of a rotation.
+	EncryptionKeys []EncryptionKey
 }
 
 // Causes are reasons for what is wanted to be so, by Change.key.
@@ -184,12 +186,13 @@ func objectName(document []byte) string {
 
 // certificates puts the PKI as it was into base, and gives a factor for every kind of certificate issued anew.
 func (b Before) certificates(base *Input) []factor {
-	if b.PKI == nil || len(b.Issued) == 0 {
+	if b.PKI == nil {
 		return nil
 	}
 	now := base.PKI
 	old := *now
 	old.Material = maps.Clone(now.Material)
+	factors := b.rotation(base, &old)
 	groups := map[string][]string{}
 	for _, c := range b.Issued {
 		if item, ok := b.PKI.Material[c.Name]; ok {
@@ -200,7 +203,6 @@ func (b Before) certificates(base *Input) []factor {
 		groups[reason] = append(groups[reason], c.Name)
 	}
 	base.PKI = &old
-	var factors []factor
 	for _, reason := range slices.Sorted(maps.Keys(groups)) {
 		factors = append(factors, factor{reason, func(in *Input) error {
 			mixed := *in.PKI
@@ -213,6 +215,32 @@ func (b Before) certificates(base *Input) []factor {
 		}})
 	}
 	return factors
+}
+
+// rotation puts authorities as they were in the stage before into old.
+func (b Before) rotation(base *Input, old *certs.PKI) []factor {
+	now, keys := base.PKI, base.EncryptionKeys
+	r := now.Rotation
+	if r == nil {
+		return nil
+	}
+	take := func(to, from *certs.PKI) {
+		to.Rotation, to.Other = from.Rotation, from.Other
+		for _, name := range r.Names {
+			if item, ok := from.Material[name]; ok {
+				to.Material[name] = item
+			}
+		}
+	}
+	take(old, b.PKI)
+	base.EncryptionKeys = b.EncryptionKeys
+	return []factor{{r.String(), func(in *Input) error {
+		mixed := *in.PKI
+		mixed.Material = maps.Clone(mixed.Material)
+		take(&mixed, now)
+		in.PKI, in.EncryptionKeys = &mixed, keys
+		return nil
+	}}}
 }
 
 // factors puts the spec and the bundle as they were into base, and gives a factor for each that is otherwise in now.

@@ -1,6 +1,9 @@
 package provision
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Action says what a change does, in the way terraform prints it.
 type Action rune
@@ -101,6 +104,11 @@ func (c Change) String() string {
 
 // Bookkeeping says that the change is of slipway's own list of what it owns, which follows all others.
 func (c Change) Bookkeeping() bool { return c.Name == ownedFile }
+
+// isServed says whether the change is of a certificate that an endpoint shows already.
+func isServed(c Change) bool {
+	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(endpointTable, func(e endpointRow) bool { return e.cert == c.Name })
+}
 
 // onDisk says whether the change is of a path.
 func (c Change) onDisk() bool { return c.Kind == FileChange || c.Kind == ProgramChange }

@@ -181,6 +181,9 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 			inputs = append(inputs, f.Digest)
 			reads = append(reads, p)
 		}
+		for _, name := range row.issuers {
+			inputs = append(inputs, digest(n.PKI.Material[name].Cert))
+		}
 		u.Inputs = digest([]byte(strings.Join(inputs, "\n")))[:16]
 		text, err := templates.RenderUnit(u)
 		if err != nil {

@@ -56,6 +56,20 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 	return all
 }
 
+// Restarts are the units, without their suffix, that run with other inputs in one state than in another.
+func Restarts(before, after State) []string {
+	var units []string
+	for _, row := range unitTable {
+		for name, h := range after.Hosts {
+			if was, ok := before.Hosts[name].Units[row.name]; ok && was.Inputs != h.Units[row.name].Inputs {
+				units = append(units, strings.TrimSuffix(row.name, ".service"))
+				break
+			}
+		}
+	}
+	return units
+}
+
 // hostsOf lists, in the order of the steps, where a change is carried out.
 func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
 	var hosts []string

@@ -111,8 +111,11 @@ func (n node) podSecurity() ([]byte, error) {
 }
 
 func (n node) encryption() ([]byte, error) {
-	key := base64.StdEncoding.EncodeToString(n.EncryptionKey.Reveal())
-	return templates.Encryption{Name: "key1", Key: key}.Render()
+	var keys []templates.EncryptionKey
+	for _, k := range n.EncryptionKeys {
+		keys = append(keys, templates.EncryptionKey{Name: k.Name, Key: base64.StdEncoding.EncodeToString(k.Key.Reveal())})
+	}
+	return templates.Encryption{Keys: keys}.Render()
 }
 
 func (n node) schedulerConfig() ([]byte, error) {

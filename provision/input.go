@@ -23,10 +23,16 @@ type Input struct {
 	Artifacts map[string]Artifact
 	// PKI is the table of certificates, fulfilled.
 	PKI *certs.PKI
-	// EncryptionKey encrypts Secrets at rest, 32 bytes.
-	EncryptionKey secret.Bytes
+	// EncryptionKeys of Secrets at rest: the first encrypts, all decrypt.
+	EncryptionKeys []EncryptionKey
 	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
 	Facts map[string]Facts
+}
+
+// EncryptionKey is 32 bytes, and the name that etcd has in front of what they encrypt.
+type EncryptionKey struct {
+	Name string
+	Key  secret.Bytes
 }
 
 // Artifact is a program or an image of the bundle, as hosts see it.

@@ -26,6 +26,8 @@ type Runner struct {
 	// Before explains changes; it may be empty.
 	Before            Before
 	Desired, Observed State
+	// Prove says that a rotation is to be proven to be in its stage.
+	Prove bool
 	// Objects in the API that differ.
 	Objects []kube.Change
 	Hosts   map[string]host.Host
@@ -37,6 +39,8 @@ type Runner struct {
 	mu sync.Mutex
 	// beats are when kubelets were last heard of before this run disturbed them, by host.
 	beats map[string]kube.Beat
+	// connections that showed client certificates which this run renews, by host.
+	connections map[string]connections
 }
 
 // doTable says how each verb is carried out.
@@ -51,18 +55,24 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	ApplyManifests: (*Runner).applyManifests,
 	EnsureNode:     (*Runner).ensureNode,
 	Seal:           (*Runner).seal,
+	AwaitServed:    (*Runner).awaitServed,
+	AwaitPresented: (*Runner).awaitPresented,
+	AwaitTokens:    (*Runner).awaitTokens,
+	ProveTrust:     (*Runner).proveTrust,
+	ProveRefusal:   (*Runner).proveRefusal,
+	AwaitRootCA:    (*Runner).awaitRootCA,
 }
 
-// Bind makes of a schedule what plan.Run can run. Every step is bounded by gateTimeout. When the run is cancelled, a
+// Bind makes of a schedule what plan.Run can run. Every step is bounded by its timeout. When the run is cancelled, a
 // step that only waits ends at once; one that changes something has finishTime to come to its end. A step whose
 // connection is lost ends at once.
 func (r *Runner) Bind(steps []Step) plan.Plan {
 	var p plan.Plan
 	for _, s := range steps {
 		p.Steps = append(p.Steps, plan.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+			ctx, cancel := context.WithTimeout(ctx, timeout(s.Verb))
 			defer cancel()
-			if !s.Gate() && s.Verb != EnsureNode { // which is waiting, nearly all of the time
+			if !s.Gate() && s.Verb != EnsureNode && s.Verb != RollWorkloads { // which are waiting, nearly all of the time
 				var done func()
 				ctx, done = finishing(ctx)
 				defer done()
@@ -73,6 +83,20 @@ func (r *Runner) Bind(steps []Step) plan.Plan {
 		}})
 	}
 	return p
+}
+
+// timeout bounds a step.
+func timeout(verb Verb) time.Duration {
+	switch verb {
+	case AwaitPresented:
+		return presentedTimeout
+	case AwaitTokens:
+		return tokensTimeout
+	case RollWorkloads, RewriteSecrets: // as long as budgets and the number of Secrets make it
+		return rollTimeout
+	default:
+		return gateTimeout
+	}
 }
 
 // connected gives a context that ends when waiting is in vain: when the connection to the step's host has ended, or
@@ -145,7 +169,7 @@ func apiConfig(pki *certs.PKI, port int, hosts ...host.Dialer) *rest.Config {
 		return nil, errors.Join(errs...)
 	}
 	admin := pki.Material[certs.SuperAdmin]
-	return kube.Config(dial, loopbackURL(port), pki.Material[certs.KubernetesCA].Cert, admin.Cert, admin.Key)
+	return kube.Config(dial, loopbackURL(port), pki.Bundle(certs.KubernetesCA), admin.Cert, admin.Key)
 }
 
 func (r *Runner) report(host, what string) {
@@ -169,6 +193,9 @@ func (r *Runner) apply(ctx context.Context, s Step) error {
 			r.mu.Unlock()
 		}
 	}
+	if err := r.noteConnections(ctx, s); err != nil {
+		return err
+	}
 	return r.converge(ctx, s, false)
 }
 
@@ -186,7 +213,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", name)
 	}
-	client, done, err := healthClient(dialer, r.Input.PKI.Material[certs.KubernetesCA].Cert)
+	client, done, err := healthClient(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
 	if err != nil {
 		return err
 	}

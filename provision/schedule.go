@@ -16,14 +16,14 @@ func Schedule(s Situation) []Step {
 	for _, c := range s.Changes {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
-	if len(s.Changes) == 0 && s.Unasked == "" {
-		return nil
-	}
-	if s.Alive {
+	switch {
+	case len(s.Changes) == 0 && s.Unasked == "":
+	case s.Alive:
 		p.living()
-	} else {
+	default:
 		p.first()
 	}
+	p.proofs()
 	return p.steps
 }
 
@@ -123,6 +123,42 @@ func (p *planner) living() {
 	p.workers(workers, gate)
 }
 
+// proofs come last: those of a host after its other steps, and then those of the cluster, one after another.
+func (p *planner) proofs() {
+	last := map[string]string{}
+	for _, s := range p.steps {
+		last[s.Host] = s.Name
+	}
+	for _, proof := range p.Proofs {
+		if proof.Host != "" && p.selected(proof.Host) && !p.stands(proof.Verb, proof.Host) {
+			p.add(proof.Verb, proof.Host, last[proof.Host])
+		}
+	}
+	ends := p.ends()
+	for _, proof := range p.Proofs {
+		if proof.Host == "" {
+			ends = []string{p.add(proof.Verb, "", ends...)}
+		}
+	}
+}
+
+// ends are the steps that no other depends on.
+func (p *planner) ends() []string {
+	needed := map[string]bool{}
+	for _, s := range p.steps {
+		for _, d := range s.Deps {
+			needed[d] = true
+		}
+	}
+	var ends []string
+	for _, s := range p.steps {
+		if !needed[s.Name] {
+			ends = append(ends, s.Name)
+		}
+	}
+	return ends
+}
+
 // stands says whether there is such a step already.
 func (p *planner) stands(verb Verb, host string) bool {
 	return slices.ContainsFunc(p.steps, func(s Step) bool { return s.Verb == verb && s.Host == host })
@@ -140,6 +176,9 @@ func (p *planner) controlPlane(name, gate string) string {
 	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) {
 		gate = p.add(AwaitUnits, name, gate)
 		gate = p.add(AwaitEtcd, name, gate)
+	}
+	if p.renews(name) {
+		gate = p.add(AwaitServed, name, gate)
 	}
 	gate = cmp.Or(p.ifNeeded(Seal, name, gate), gate)
 	return p.add(EnsureNode, name, gate)
@@ -183,12 +222,18 @@ func (p *planner) worker(name string, deps []string) string {
 	if p.carries(Apply, name) || p.carries(AwaitUnits, name) {
 		deps = []string{p.add(AwaitUnits, name, deps...)}
 	}
+	if p.renews(name) {
+		deps = []string{p.add(AwaitServed, name, deps...)}
+	}
 	return p.add(EnsureNode, name, deps...)
 }
 
 func (p *planner) carries(verb Verb, host string) bool {
 	return len(newStep(verb, host, p.of[host], nil).Changes) > 0
 }
+
+// renews says whether certificates change that are shown to others: the next host is touched once they are in use.
+func (p *planner) renews(host string) bool { return slices.ContainsFunc(p.of[host], isServed) }
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
 

@@ -28,6 +28,8 @@ type Situation struct {
 	Changes []Change
 	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
 	Unasked string
+	// Proofs that are wanted beside.
+	Proofs []Proof
 	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
 	MaxUnavailable map[string]int
 }
@@ -108,6 +110,11 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	}
 	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "")
 	s.Changes = Diff(r.Desired, r.Observed)
+	if r.Prove {
+		if s.Proofs, err = proofs(r.Input, s.Changes); err != nil {
+			return Situation{}, err
+		}
+	}
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))
 	}
@@ -186,7 +193,7 @@ func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
 		}
 	}
 	cert := in.PKI.Material["etcd/healthcheck-client@"+anyone]
-	return etcd.New(endpoints, in.PKI.Material[certs.EtcdCA].Cert, cert.Cert, cert.Key)
+	return etcd.New(endpoints, in.PKI.Bundle(certs.EtcdCA), cert.Cert, cert.Key)
 }
 
 func objectChange(o kube.Change) Change {

@@ -42,6 +42,24 @@ const (
 	EnsureNode Verb = "ensure-node"
 	// Seal records on a control plane that the cluster has been up.
 	Seal Verb = "seal"
+	// AwaitServed waits until the endpoints of a host show the certificates that are in its files.
+	AwaitServed Verb = "await-served"
+	// AwaitPresented waits until the clients on a host show theirs, and AwaitTokens until no pod has a token of another
+	// key than the one in use.
+	AwaitPresented Verb = "await-presented"
+	AwaitTokens    Verb = "await-tokens"
+	// ProveTrust proves that they take clients of the authorities that a rotation brings, and ProveRefusal that they do
+	// not take those of the authorities that it has dropped.
+	ProveTrust   Verb = "prove-trust"
+	ProveRefusal Verb = "prove-refusal"
+	// AwaitRootCA waits until pods are told whom to trust.
+	AwaitRootCA Verb = "await-root-ca"
+	// RollWorkloads replaces pods that may know only the authority or the token of before.
+	RollWorkloads Verb = "roll-workloads"
+	// AwaitEncryption waits until an API server has loaded the keys of Secrets at rest.
+	AwaitEncryption Verb = "await-encryption"
+	// RewriteSecrets has every Secret encrypted anew, and proves that none is left under another key.
+	RewriteSecrets Verb = "rewrite-secrets"
 )
 
 // verbTable gives every verb its title, in the order of a host's steps, and the changes that it carries out.
@@ -63,6 +81,15 @@ var verbTable = []struct {
 	{EnsureNode, "wait for the node", func(c Change) bool {
 		return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange
 	}},
+	{AwaitServed, "wait until its certificates are served", nil},
+	{AwaitPresented, "wait until its clients show new certificates", nil},
+	{ProveTrust, "prove that it trusts the new", nil},
+	{ProveRefusal, "prove that it refuses the old", nil},
+	{AwaitEncryption, "wait for the encryption keys", nil},
+	{AwaitRootCA, "wait until pods are told whom to trust", nil},
+	{RollWorkloads, "roll workloads", nil},
+	{AwaitTokens, "wait until tokens of the old key are gone", nil},
+	{RewriteSecrets, "encrypt every Secret anew", nil},
 }
 
 func carriedByApply(c Change) bool {
@@ -77,7 +104,7 @@ func isLateUnit(c Change) bool {
 // Gate says whether the step changes nothing.
 func (s Step) Gate() bool {
 	switch s.Verb {
-	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI:
+	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitEncryption:
 		return true
 	case EnsureNode:
 		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })

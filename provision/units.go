@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/templates"
 )
@@ -13,6 +14,7 @@ import (
 // Ports, as kubeadm has them; the balancer's is ours.
 const (
 	apiPort      = 6443
+	kubeletPort  = 10250
 	balancerPort = 6444
 	etcdClient   = 2379
 	etcdPeer     = 2380
@@ -21,6 +23,8 @@ const (
 const (
 	kubernetesDir = "/etc/kubernetes"
 	pkiDir        = kubernetesDir + "/pki"
+	caFile        = pkiDir + "/ca.crt"
+	etcdCAFile    = pkiDir + "/etcd/ca.crt"
 	searchPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
@@ -29,9 +33,15 @@ type unitRow struct {
 	name string
 	on   func(node) bool
 	unit func(node) templates.Unit
-	// programs and files are what the service reads at its start and does not reload: a change restarts it.
-	// Certificates, keys and CA bundles are reloaded by all of them.
+	// programs and files are what the service reads at its start and does not reload, or not soon: a change restarts it.
+	// Certificates with their keys are reloaded by all of them, and the authorities of clients by all but etcd. Not
+	// reloaded are etcd's authorities, the keys of service accounts, and what the controller manager publishes; a client
+	// looks at its authority again after 5 min at the earliest (client-go 0.36, ClientsAllowCARotation), flanneld never.
 	programs, files []string
+	// issuers are authorities and keys with which others make what the service holds in memory: connections with a client
+	// certificate, tokens of pods. It is restarted where another takes the place of one, since it would only be looked
+	// for after minutes; not where a certificate is renewed.
+	issuers []string
 	// health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
 	// (Type=simple is active as soon as it has begun).
 	health string
@@ -59,39 +69,45 @@ var unitTable = []unitRow{
 		disturbs: "connections through it to the API break and are made anew; pods go on running",
 	},
 	{
-		name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"},
+		name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"}, files: []string{etcdCAFile},
 		disturbs: "the other members keep the quorum; pods go on running", alone: noAPI,
 	},
 	{
 		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
-		files: []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub"}, health: "https://127.0.0.1:6443/readyz",
+		files:    []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub", pkiDir + "/sa.key", etcdCAFile, caFile},
+		issuers:  []string{certs.KubernetesCA},
+		health:   "https://127.0.0.1:6443/readyz",
 		disturbs: "clients go on with the other API servers; pods go on running", alone: noAPI,
 	},
 	{
 		name: "kube-controller-manager.service", on: node.controlPlane, unit: controllerManagerUnit,
 		programs: []string{"kube-controller-manager"},
-		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key"},
+		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key", caFile},
+		issuers:  []string{certs.KubernetesCA},
 		health:   "https://127.0.0.1:10257/healthz",
 		disturbs: "another control plane takes the lead; pods go on running", alone: "controllers pause for a moment; pods go on running",
 	},
 	{
 		name: "kube-scheduler.service", on: node.controlPlane, unit: schedulerUnit, programs: []string{"kube-scheduler"},
-		files: []string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig"}, health: "https://127.0.0.1:10259/healthz",
+		files: []string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig", caFile}, issuers: []string{certs.KubernetesCA},
+		health:   "https://127.0.0.1:10259/healthz",
 		disturbs: "another control plane takes the lead; pods go on running", alone: "new pods wait for a moment; pods go on running",
 	},
 	{
 		name: kubeletService, on: everywhere, unit: kubeletUnit, programs: []string{"kubelet"},
-		files: []string{kubeletFile, kubernetesDir + "/kubelet.conf"}, health: "http://127.0.0.1:10248/healthz",
+		files: []string{kubeletFile, kubernetesDir + "/kubelet.conf", caFile}, issuers: []string{certs.KubernetesCA, certs.ServiceAccounts},
+		health:   "http://127.0.0.1:10248/healthz",
 		disturbs: "pods go on running",
 	},
 	{
 		name: "kube-proxy.service", on: everywhere, unit: proxyUnit, programs: []string{"kube-proxy"},
-		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf"}, health: "http://127.0.0.1:10256/healthz", late: true,
+		files: []string{proxyFile, kubernetesDir + "/kube-proxy.conf", caFile}, issuers: []string{certs.KubernetesCA},
+		health: "http://127.0.0.1:10256/healthz", late: true,
 		disturbs: "connections go on; changes of Services arrive a moment later",
 	},
 	{
 		name: "flanneld.service", on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
-		files: []string{flannelFile, kubernetesDir + "/flannel.conf"}, late: true,
+		files: []string{flannelFile, kubernetesDir + "/flannel.conf", caFile}, issuers: []string{certs.KubernetesCA}, late: true,
 		disturbs: "connections go on; routes to new nodes arrive a moment later",
 	},
 	{

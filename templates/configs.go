@@ -68,8 +68,11 @@ type PodSecurity struct{ Enforce, Warn, Audit string }
 // Render gives the file's text.
 func (p PodSecurity) Render() ([]byte, error) { return render("admission.yaml", p) }
 
-// Encryption is the API server's EncryptionConfiguration: secretbox, a 32-byte key in base64.
-type Encryption struct{ Name, Key string }
+// Encryption is the API server's EncryptionConfiguration: secretbox. The first key encrypts, all decrypt.
+type Encryption struct{ Keys []EncryptionKey }
+
+// EncryptionKey is 32 bytes in base64, with the name that etcd has in front of what it has encrypted.
+type EncryptionKey struct{ Name, Key string }
 
 // Render gives the file's text, which is secret.
 func (e Encryption) Render() ([]byte, error) { return render("encryption.yaml", e) }
@@ -228,3 +231,6 @@ func normalize(patch map[string]any) map[string]any {
 // ObserveScript reads what a host is; see provision.Observe for what it prints. It asks about the kernel parameters in
 // $SYSCTLS and the modules in $MODULES, separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
+
+// ConnectionsScript lists the connections that units have made, or waits until those in $BEFORE have ended.
+func ConnectionsScript() string { return string(static("connections.sh")) }

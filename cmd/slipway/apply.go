@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,8 +53,7 @@ ends at once. Either way running apply again goes on from there.`,
 			return run.apply(cmd.Context())
 		},
 	}
-	cmd.Flags().IntVar(&run.parallelism, "parallelism", 64, "how many steps may run at a time")
-	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	run.addParallelism(cmd)
 	run.addOnly(cmd)
 	return cmd
 }
@@ -63,6 +63,8 @@ type applyRun struct {
 	work
 	saved *provision.Plan      // nil where it plans itself
 	found *spec.Infrastructure // before anything was done
+	// resume is the command that goes on after an interrupt, where that is another one.
+	resume string
 }
 
 // applySaved carries out a plan that was saved. The spec comes with it.
@@ -85,7 +87,17 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 }
 
 // apply reads as the design tells it: machines, PKI, observe, diff, schedule, run, observe again.
-func (r *applyRun) apply(ctx context.Context) (err error) {
+func (r *applyRun) apply(ctx context.Context) error {
+	return r.locked(ctx, func() error {
+		if err := r.confirmMachines(ctx); err != nil {
+			return err
+		}
+		return r.record(ctx, "apply", "")
+	})
+}
+
+// locked opens the cluster with its state for writing, and finds its machines.
+func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
@@ -96,16 +108,30 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	if r.found, err = r.provider.Find(ctx); err != nil {
 		return err
 	}
-	if err := r.confirmMachines(ctx); err != nil {
-		return err
+	return do()
+}
+
+// allRun refuses where a machine is missing or does not run: what it could not be told now it would be late for.
+func (r *applyRun) allRun(otherwise string) error {
+	if changes := r.machineChanges(r.found); len(changes) > 0 {
+		return fmt.Errorf("machine %s %s, and without it %s: run `slipway apply` first; nothing was changed", changes[0].Name, changes[0].Reason, otherwise)
 	}
-	log, err := r.store.Log(time.Now().UTC().Format("20060102T150405Z") + "-apply.log")
+	return nil
+}
+
+// record converges, with progress, a log and a journal: one run of a command, or one of its stages.
+func (r *applyRun) record(ctx context.Context, command, stage string) error {
+	name := strings.ReplaceAll(command, " ", "-")
+	if stage != "" {
+		name, stage = name+"-"+stage, ": stage "+stage
+	}
+	log, err := r.store.Log(time.Now().UTC().Format("20060102T150405Z") + "-" + name + ".log")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
-	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, "apply")); err != nil {
+	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, command+stage)); err != nil {
 		return err
 	}
 	err = underLock(ctx, r.store, r.converge)
@@ -114,14 +140,14 @@ func (r *applyRun) apply(ctx context.Context) (err error) {
 	}
 	r.progress.Done(err)
 	if ctx.Err() != nil {
-		return r.interrupted(err)
+		return r.interrupted(command, err)
 	}
 	return err
 }
 
 // interrupted says how to go on, and what failed on the way beside being interrupted.
-func (r *applyRun) interrupted(err error) error {
-	why := fmt.Errorf("interrupted; what was done stays, and `slipway apply -f %s` goes on from there", r.file)
+func (r *applyRun) interrupted(command string, err error) error {
+	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s` goes on from there", cmp.Or(r.resume, command), r.file)
 	if r.saved != nil {
 		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
 	}

@@ -77,18 +77,15 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	if err != nil {
 		return nil, err
 	}
-	flat, err := store.GetAll(ctx, pkiPrefix)
+	s, err := loadSecrets(ctx, store)
 	if err = errors.Join(err, store.Close()); err != nil {
 		return nil, err
 	}
-	material, err := certs.Unflatten(flat)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := material[certs.Admin]; !ok {
+	used, other := s.Rotation.View(s.Material)
+	if _, ok := used[certs.Admin]; !ok {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)}
 	}
-	return &certs.PKI{Material: material}, nil
+	return &certs.PKI{Material: used, Rotation: s.Rotation, Other: other}, nil
 }
 
 // mergeKubeconfig adds what mine has to the user's file, replacing entries of the same name, and makes it current.

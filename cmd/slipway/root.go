@@ -52,6 +52,7 @@ func newRoot(a *app) *cobra.Command {
 		newRunsCmd(a),
 		newKubeconfigCmd(a),
 		newSSHCmd(a),
+		newRotateEncryptionKeyCmd(a),
 		newDestroyCmd(a),
 		newStateCmd(a),
 		newBundleCmd(a),

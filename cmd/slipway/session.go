@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,12 +14,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -76,88 +73,6 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 	}
 	infra, err := c.provider.Find(ctx)
 	return c, infra, err
-}
-
-// secrets are what the state store keeps of a cluster.
-type secrets struct {
-	PKI           *certs.PKI
-	EncryptionKey secret.Bytes
-
-	before *certs.PKI     // as it was in the store
-	issued []certs.Change // what is not in the store yet
-	newKey bool           // nor is the encryption key
-}
-
-// Where things are in the state store.
-const (
-	pkiPrefix         = "pki/"
-	encryptionKeyName = "encryption-key"
-)
-
-// findSecrets loads what the store (which may be nil) has, and makes in memory what is missing.
-func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
-	flat, key := map[string]secret.Bytes{}, secret.Bytes(nil)
-	if store != nil {
-		var err error
-		if flat, err = store.GetAll(ctx, pkiPrefix); err != nil {
-			return nil, err
-		}
-		if key, err = store.Get(ctx, encryptionKeyName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	have, err := certs.Unflatten(flat)
-	if err != nil {
-		return nil, err
-	}
-	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
-	policy := certs.Policy{
-		CAValidity: c.Spec.PKI.CADuration(), LeafValidity: c.Spec.PKI.LeafDuration(),
-		KeyAlgorithm: certs.KeyAlgorithm(c.Spec.PKI.KeyAlgorithm),
-	}
-	pki, issued, err := certs.Ensure(ctx, have, requests, policy, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
-	}
-	s := &secrets{PKI: pki, EncryptionKey: key, before: &certs.PKI{Requests: requests, Material: have}, issued: issued}
-	if key == nil && len(have) > 0 { // both are stored in one write
-		return nil, fmt.Errorf("the state of %s has certificates and no key for Secrets at rest (%s): with another key the cluster could not read "+
-			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, encryptionKeyName)
-	}
-	if key == nil {
-		s.EncryptionKey, s.newKey = certs.NewEncryptionKey(), true
-	}
-	return s, nil
-}
-
-// unsaved says whether anything was made that the store does not have.
-func (s *secrets) unsaved() bool { return len(s.issued) > 0 || s.newKey }
-
-// save stores what was made, before anybody uses it, and forgets what belongs to nodes that have left.
-func (s *secrets) save(ctx context.Context, store *state.Store) error {
-	put := map[string]secret.Bytes{}
-	if len(s.issued) > 0 {
-		for name, content := range s.PKI.Material.Flatten() {
-			put[pkiPrefix+name] = content
-		}
-	}
-	if s.newKey {
-		put[encryptionKeyName] = s.EncryptionKey
-	}
-	if len(put) > 0 {
-		if err := store.Put(ctx, put); err != nil {
-			return err
-		}
-	}
-	s.issued, s.newKey = nil, false
-	var gone []string
-	for _, name := range s.PKI.Obsolete {
-		gone = append(gone, pkiPrefix+name+".crt", pkiPrefix+name+".key")
-	}
-	if len(gone) == 0 {
-		return nil
-	}
-	return store.Remove(ctx, gone...)
 }
 
 func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {

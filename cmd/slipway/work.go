@@ -31,15 +31,24 @@ type work struct {
 	*app
 	only        []string
 	parallelism int
+	prove       bool     // that certificates are in use, or that a rotation is in its stage
+	renew       []string // patterns of certificates that are issued anew
 
 	*cluster
 	store    *state.Store // nil where a plan finds none
 	progress *progress
 	infra    *spec.Infrastructure
 	ensured  bool // the provider has done its part
+	stored   *stored
 	secrets  *secrets
 	hosts    map[string]host.Host
 	runner   *provision.Runner
+}
+
+// addParallelism gives a command the flags of how it goes about its steps.
+func (w *work) addParallelism(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&w.parallelism, "parallelism", 64, "how many steps may run at a time")
+	cmd.Flags().DurationVar(&w.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 }
 
 // addOnly gives a command the flag --only.
@@ -124,7 +133,10 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	var err error
-	if w.secrets, err = findSecrets(ctx, w.store, w.spec, w.infra); err != nil {
+	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
+		return nil, nothing, err
+	}
+	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra); err != nil {
 		return nil, nothing, err
 	}
 	for _, d := range w.secrets.PKI.Drift {
@@ -135,12 +147,12 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Report: w.progress.Host,
+		Report: w.progress.Host, Prove: w.prove,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
-			PKI: w.secrets.PKI, EncryptionKey: w.secrets.EncryptionKey,
+			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
 		},
-		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued},
+		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
 	hosts, closeAll, err := dialAll(ctx, w.infra.Machines, w.connectTimeout)
 	if err != nil {
@@ -233,7 +245,7 @@ func (w *work) settle(ctx context.Context) error {
 		}
 	}
 	if p, ok := w.provider.(providers.Publisher); ok {
-		return p.Publish(w.infra, w.secrets.PKI.Material[certs.KubernetesCA].Cert)
+		return p.Publish(w.infra, w.secrets.PKI.Bundle(certs.KubernetesCA))
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func newCluster(t testing.TB, hosts int) *cluster {
 	c.find(t)
 	c.input = provision.Input{
 		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
-		EncryptionKey: certs.NewEncryptionKey(), Facts: map[string]provision.Facts{},
+		Facts: map[string]provision.Facts{},
 	}
 	for _, m := range c.infra.Machines {
 		c.input.Facts[m.Name] = facts(m)
@@ -253,11 +253,13 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 		CAValidity: c.spec.Spec.PKI.CADuration(), LeafValidity: c.spec.Spec.PKI.LeafDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(c.spec.Spec.PKI.KeyAlgorithm),
 	}
+	key := certs.NewEncryptionKey("")
+	c.input.EncryptionKeys = []provision.EncryptionKey{{Name: string(key.Cert), Key: key.Key}}
 	var err error
 	if c.input.PKI, _, err = certs.Ensure(t.Context(), nil, table, policy, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	put := map[string]secret.Bytes{"encryption-key": c.input.EncryptionKey}
+	put := map[string]secret.Bytes{"encryption-key": certs.FormatEncryptionKey(key)}
 	for name, content := range c.input.PKI.Material.Flatten() {
 		put["pki/"+name] = content
 	}

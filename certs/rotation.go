@@ -1,0 +1,252 @@
+package certs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// EncryptionKey is the key of Secrets at rest, as a name in a Rotation. It is no item of the table: it has no certificate.
+const EncryptionKey = "encryption-key"
+
+// nextSuffix is what the name of the new one ends in while a rotation goes on: "ca.next".
+const nextSuffix = ".next"
+
+// Stage is how far a rotation has come: a desired state, to which a cluster converges like to any other.
+type Stage string
+
+// The stages, forward. Not every rotation has all of them.
+const (
+	// Trust: everything trusts old and new; the old is used.
+	Trust Stage = "trust"
+	// Tokens: tokens of service accounts are signed with the new key.
+	Tokens Stage = "tokens"
+	// Rollout: workloads that have read authority or token before have read them again.
+	Rollout Stage = "rollout"
+	// Issue: all is issued by the new authorities, and encrypted with the new key.
+	Issue Stage = "issue"
+	// Drop: the old is trusted no more.
+	Drop Stage = "drop"
+)
+
+// Return is the first stage of a rotation that goes back: the old is used again for everything.
+const Return Stage = "return"
+
+// Rotation replaces authorities and keys that everything in a cluster trusts, while it runs. It is what has to be
+// remembered between the stages; it holds no secret. Nothing in the store is replaced before the rotation is Finished:
+// old and new lie there side by side, and the stage says which of them is used, and which are trusted.
+type Rotation struct {
+	// Names of what is replaced: authorities, ServiceAccounts, EncryptionKey.
+	Names []string `json:"names"`
+	// Stage that the cluster is to be in.
+	Stage Stage `json:"stage"`
+	// Back says that it returns to the old.
+	Back bool `json:"back,omitempty"`
+	// Rolled says that workloads may hold what only the new one has made, so that going back has to roll them, too.
+	Rolled bool      `json:"rolled,omitempty"`
+	Began  time.Time `json:"began"`
+	// Passed are the stages behind it, and when each was proven.
+	Passed []Passed `json:"passed,omitempty"`
+}
+
+// Passed is a stage that was proven.
+type Passed struct {
+	Stage Stage     `json:"stage"`
+	At    time.Time `json:"at"`
+}
+
+// Begin starts a rotation of items, in the stage Trust.
+func Begin(names []string, now time.Time) *Rotation {
+	return &Rotation{Names: names, Stage: Trust, Began: now.UTC().Truncate(time.Second)}
+}
+
+// Has says whether an item is being replaced.
+func (r *Rotation) Has(name string) bool { return r != nil && slices.Contains(r.Names, name) }
+
+// Stages are those of this rotation, in their order.
+func (r *Rotation) Stages() []Stage {
+	workloads := r.Has(KubernetesCA) || r.Has(ServiceAccounts)
+	if r.Back {
+		if workloads && r.Rolled {
+			return []Stage{Return, Rollout, Drop}
+		}
+		return []Stage{Return, Drop}
+	}
+	stages := []Stage{Trust}
+	if r.Has(ServiceAccounts) {
+		stages = append(stages, Tokens)
+	}
+	if workloads {
+		stages = append(stages, Rollout)
+	}
+	return append(stages, Issue, Drop)
+}
+
+// Next is the rotation once its stage was proven, or nil after the last one.
+func (r *Rotation) Next(now time.Time) *Rotation {
+	stages := r.Stages()
+	i := slices.Index(stages, r.Stage)
+	if i < 0 || i == len(stages)-1 {
+		return nil
+	}
+	next := *r
+	next.Passed = append(slices.Clone(r.Passed), Passed{r.Stage, now.UTC().Truncate(time.Second)})
+	next.Stage = stages[i+1]
+	next.Rolled = r.Rolled || !r.Back && next.Stage != Trust
+	return &next
+}
+
+// Previous is the rotation in the stage before, or nil where there was none: before the first stage.
+func (r *Rotation) Previous() *Rotation {
+	if r == nil || len(r.Passed) == 0 && r.Stage != Return {
+		return nil
+	}
+	before := *r
+	if last := len(r.Passed) - 1; r.Stage != Return {
+		before.Stage, before.Passed = r.Passed[last].Stage, r.Passed[:last]
+		return &before
+	}
+	// It turned round in the stage after the last that it had passed.
+	before.Back = false
+	stages, at := before.Stages(), 0
+	if last := len(r.Passed) - 1; last >= 0 {
+		at = slices.Index(stages, r.Passed[last].Stage) + 1
+	}
+	before.Stage = stages[at]
+	return &before
+}
+
+// Since is when a stage was proven; zero where it was not. What began before it may hold what was there before.
+func (r *Rotation) Since(stage Stage) time.Time {
+	for _, p := range slices.Backward(r.Passed) {
+		if p.Stage == stage {
+			return p.At
+		}
+	}
+	return time.Time{}
+}
+
+// Rollback turns the rotation round. That is possible until the old is dropped.
+func (r *Rotation) Rollback() (*Rotation, error) {
+	switch {
+	case r.Back:
+		return nil, errors.New("the rotation goes back already: run `slipway certs rotate-ca` to go on")
+	case r.Stage == Drop:
+		return nil, errors.New("the rotation cannot go back any more, since hosts have begun to drop the old: go on with `slipway certs rotate-ca`; " +
+			"once it has ended, rotate again")
+	}
+	back := *r
+	back.Back, back.Stage = true, Return
+	return &back, nil
+}
+
+// TrustsBoth says whether old and new are trusted.
+func (r *Rotation) TrustsBoth() bool { return r != nil && r.Stage != Drop }
+
+// UsesNew says whether the new item of a name is what is used.
+func (r *Rotation) UsesNew(name string) bool {
+	if !r.Has(name) || r.Back {
+		return false
+	}
+	switch r.Stage {
+	case Trust:
+		return false
+	case Tokens, Rollout:
+		return name == ServiceAccounts
+	default:
+		return true
+	}
+}
+
+// NextName is the name under which the new one of an item is kept until the end.
+func NextName(name string) string { return name + nextSuffix }
+
+// View tells, of all that is stored, what is used at this stage and what is not: the other one of everything that is
+// being replaced. What an ended rotation has left behind is in neither.
+func (r *Rotation) View(stored Material) (used, other Material) {
+	used, other = maps.Clone(stored), Material{}
+	for name := range stored {
+		if strings.HasSuffix(name, nextSuffix) {
+			delete(used, name)
+		}
+	}
+	if r == nil {
+		return used, other
+	}
+	for _, name := range r.Names {
+		next, ok := stored[NextName(name)]
+		if !ok {
+			continue
+		}
+		if bytes.Equal(next.Cert, stored[name].Cert) {
+			continue // it has ended, and was interrupted before the old one's name was free
+		}
+		other[name] = next
+		if r.UsesNew(name) {
+			used[name], other[name] = next, stored[name]
+		}
+	}
+	return used, other
+}
+
+// Finished gives what is stored at last under the names of a rotation that has ended; the names of what is not needed
+// any more are those of NextName.
+func (r *Rotation) Finished(stored Material) Material {
+	kept := Material{}
+	for _, name := range r.Names {
+		if next, ok := stored[NextName(name)]; ok && !r.Back {
+			kept[name] = next
+		}
+	}
+	return kept
+}
+
+// NewItems makes what a rotation needs: a new authority or key pair for each of the names that requests have. Those of
+// own are taken as they are.
+func NewItems(names []string, requests []Request, p Policy, now time.Time) (Material, error) {
+	items := Material{}
+	for _, name := range names {
+		i := slices.IndexFunc(requests, func(q Request) bool { return q.Name == name && q.Kind != Leaf })
+		if i < 0 {
+			continue // the encryption key
+		}
+		q := requests[i]
+		var err error
+		if q.Kind == KeyPair {
+			items[NextName(name)], err = newKeyPair(q, p)
+		} else {
+			items[NextName(name)], err = issue(q, p, nil, now)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+// String says where the rotation is: "rotation of ca, sa: stage tokens, 2 of 5".
+func (r *Rotation) String() string {
+	stages := r.Stages()
+	way := "rotation"
+	if r.Back {
+		way = "rollback of the rotation"
+	}
+	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.Names, ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
+}
+
+// probeValidity is how long a probe's certificate is valid: it is used at once.
+const probeValidity = time.Hour
+
+// NewProbe issues a short-lived client certificate by an authority, to find out who takes it. It gives no rights.
+func NewProbe(ca Item, commonName string, now time.Time) (Item, error) {
+	cert, key, err := load(ca)
+	if err != nil {
+		return Item{}, err
+	}
+	p := Policy{LeafValidity: probeValidity, KeyAlgorithm: ECDSAP256}
+	return issue(Request{Name: "probe", CommonName: commonName, Usages: ClientAuth}, p, &issuer{cert: cert, key: key}, now)
+}

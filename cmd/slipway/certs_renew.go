@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+)
+
+func newCertsRenewCmd(a *app) *cobra.Command {
+	run := &renewRun{applyRun: applyRun{work: work{app: a}, resume: "apply"}}
+	var dryRun, noWait bool
+	cmd := &cobra.Command{
+		Use:   "renew [NAME]...",
+		Short: "Issue certificates anew, and wait until they are in use",
+		Long: `Issue certificates anew, with new keys, by the authorities that there are: all of them, or those that are named. A
+name is one of ` + "`slipway certs status`" + `; without its @node it means all nodes', and * stands for anything.
+
+What is due is renewed by every apply without being asked. Nothing that can reload is restarted: that is everything.
+Control planes follow one another, and the next is touched once the endpoints of the one before show the new
+certificates. In the end renew waits until clients show theirs: they look every 5 minutes (client-go), and until then
+the certificates of before go on being good.`,
+		Example: `  slipway certs renew                      # everything
+  slipway certs renew apiserver            # of every control plane
+  slipway certs renew 'etcd/*'             # what etcd's authority has signed
+  slipway certs renew kubelet@demo-worker-1
+  slipway certs renew --dry-run            # only show the plan`,
+		ValidArgsFunction: run.complete,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			run.renew, run.prove = names, !noWait
+			if len(names) == 0 {
+				run.renew = []string{"*"}
+			}
+			return run.start(cmd.Context(), dryRun)
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing")
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until clients show their new certificates, up to 5 minutes")
+	run.addParallelism(cmd)
+	return cmd
+}
+
+// renewRun is an apply with certificates that are issued although they fit.
+type renewRun struct{ applyRun }
+
+func (r *renewRun) start(ctx context.Context, dryRun bool) error {
+	if dryRun {
+		p := planRun{work: r.work}
+		p.prove = r.prove
+		return p.plan(ctx)
+	}
+	return r.locked(ctx, func() error {
+		if err := r.allRun("certificates cannot be renewed"); err != nil {
+			return err
+		}
+		return r.record(ctx, "certs renew", "")
+	})
+}
+
+// complete offers the names of certificates.
+func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, infra, err := r.find(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, q := range certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs)) {
+		if q.Kind == certs.Leaf {
+			names = append(names, q.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// chosen are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
+func chosen(patterns []string, requests []certs.Request) ([]string, error) {
+	var names []string
+	for _, pattern := range patterns {
+		found := false
+		for _, q := range requests {
+			kind, _, _ := strings.Cut(q.Name, "@")
+			if q.Kind != certs.Leaf || pattern != "*" && !matches(pattern, q.Name) && !matches(pattern, kind) {
+				continue
+			}
+			found = true
+			if !slices.Contains(names, q.Name) {
+				names = append(names, q.Name)
+			}
+		}
+		if found {
+			continue
+		}
+		if slices.ContainsFunc(requests, func(q certs.Request) bool { return q.Name == pattern }) {
+			return nil, fmt.Errorf("%s is an authority or a key, and renewing it means that everybody has to trust another: see `slipway certs rotate-ca --help`", pattern)
+		}
+		return nil, fmt.Errorf("there is no certificate %q: see `slipway certs status` for what there is", pattern)
+	}
+	return names, nil
+}
+
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/spec"
+)
+
+func newCertsRotateCACmd(a *app) *cobra.Command {
+	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "certs rotate-ca"}
+	var words []string
+	for _, p := range plainNames {
+		words = append(words, p.word)
+	}
+	cmd := &cobra.Command{
+		Use:   "rotate-ca [" + strings.Join(words, "|") + "|all]...",
+		Short: "Replace certificate authorities and the key of service accounts while the cluster runs",
+		Long: `Replace certificate authorities and the key of service accounts, in stages, while the cluster runs:
+
+  trust    everything trusts the old and the new, and that is proven at every endpoint
+  tokens   tokens of service accounts are signed with the new key
+  rollout  workloads that may know only what was before are replaced, through their own controllers and within their
+           disruption budgets
+  issue    every certificate is issued by the new authorities, and shown at every endpoint
+  drop     the old is trusted no more, and is proven to be refused at every endpoint
+
+A stage that was interrupted is gone on with when rotate-ca runs again, without arguments. Until the last stage has
+begun --rollback returns to the old, in stages too. An authority of your own that the spec names (spec.pki.authorities)
+is taken as it is; others are made. Kubeconfigs that people have are listed with the stage from which they do not work any more.`,
+		Example: `  slipway certs rotate-ca all
+  slipway certs rotate-ca kubernetes service-account
+  slipway certs rotate-ca all --dry-run              # only show the stages, and what each does
+  slipway certs rotate-ca etcd --pause-after trust   # go on later: slipway certs rotate-ca
+  slipway certs rotate-ca --rollback`,
+		ValidArgs: append(words, "all"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			names, err := itemsOf(args)
+			if err != nil {
+				return err
+			}
+			return run.rotate(cmd.Context(), names)
+		},
+	}
+	cmd.Flags().BoolVar(&run.noRollout, "no-rollout", false, "leave it to you to restart workloads, and wait until that has happened")
+	run.addFlags(cmd)
+	return cmd
+}
+
+func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
+	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "rotate-encryption-key"}
+	cmd := &cobra.Command{
+		Use:   "rotate-encryption-key",
+		Short: "Replace the key of Secrets at rest, and encrypt every Secret anew",
+		Long: `Replace the key with which API servers encrypt Secrets before they reach etcd, in stages:
+
+  trust    every API server has loaded the new key beside the old, and can decrypt with either
+  issue    the new key encrypts; every Secret is written again, and none is left in etcd under another key
+  drop     no API server has the old key any more
+
+Nothing is restarted. Interrupted, it is gone on with when it runs again; until the last stage has begun, --rollback returns
+to the old key. Backups of etcd from before need the key from before: keep it with them.`,
+		Example: `  slipway rotate-encryption-key
+  slipway rotate-encryption-key --pause-after trust
+  slipway rotate-encryption-key --rollback`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run.rotate(cmd.Context(), []string{certs.EncryptionKey})
+		},
+	}
+	run.addFlags(cmd)
+	return cmd
+}
+
+// rotateRun takes a rotation from stage to stage. Every stage is an apply.
+type rotateRun struct {
+	applyRun
+	command                     string
+	pauseAfter                  string
+	rollback, noRollout, dryRun bool
+}
+
+func (r *rotateRun) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&r.pauseAfter, "pause-after", "", "end after this stage; run it again to go on")
+	cmd.Flags().BoolVar(&r.rollback, "rollback", false, "return to the old, as long as nothing was dropped")
+	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
+	cmd.MarkFlagsMutuallyExclusive("rollback", "pause-after")
+	r.addParallelism(cmd)
+}
+
+func (r *rotateRun) rotate(ctx context.Context, names []string) error {
+	r.prove = true
+	return r.locked(ctx, func() error {
+		if err := r.allRun("nothing can be rotated"); err != nil {
+			return err
+		}
+		rotation, err := r.begin(ctx, names)
+		if err != nil || r.dryRun {
+			return err
+		}
+		for rotation != nil {
+			stage := rotation.Stage
+			if err := r.record(ctx, r.command, string(stage)); err != nil {
+				return err
+			}
+			if rotation, err = r.pass(ctx, rotation); err != nil {
+				return err
+			}
+			if rotation != nil && r.pauseAfter == string(stage) {
+				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on with %s; --rollback returns.\n", stage, r.command, rotation.Stage)
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// pass goes on to the next stage, or to the end.
+func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Rotation, error) {
+	next := passed.Next(time.Now())
+	if next == nil {
+		return nil, endRotation(ctx, r.store, passed, r.stored.Material)
+	}
+	return next, saveRotation(ctx, r.store, next, nil)
+}
+
+// begin finds the rotation to go on with, turns it round, or starts one after a question.
+func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation, error) {
+	s, err := loadSecrets(ctx, r.store)
+	if err != nil {
+		return nil, err
+	}
+	under := s.Rotation
+	switch {
+	case len(s.Material) == 0:
+		return nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
+	case under == nil && r.rollback:
+		return nil, errors.New("no rotation is under way that could go back")
+	case under == nil && len(names) == 0:
+		return nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+	case under != nil && len(names) > 0 && !slices.Equal(names, under.Names):
+		return nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
+	}
+	rotation, items, question := under, certs.Material(nil), ""
+	switch {
+	case r.rollback:
+		if rotation, err = under.Rollback(); err != nil {
+			return nil, err
+		}
+		question = "Go back?"
+	case under == nil:
+		rotation = certs.Begin(names, time.Now())
+		if items, err = newItems(r.cluster, s, names, r.found); err != nil {
+			return nil, err
+		}
+		question = "Rotate?"
+	}
+	if r.pauseAfter != "" && !slices.Contains(rotation.Stages(), certs.Stage(r.pauseAfter)) {
+		return nil, fmt.Errorf("--pause-after %s: this rotation has the stages %v", r.pauseAfter, rotation.Stages())
+	}
+	if err := r.overview(ctx, s, rotation, items); err != nil || r.dryRun || question == "" {
+		return rotation, err
+	}
+	if err := r.confirm(ctx, question); err != nil {
+		return nil, err
+	}
+	r.yes = true // every stage belongs to what was agreed to
+	return rotation, saveRotation(ctx, r.store, rotation, items)
+}
+
+// commandOf is the command that goes on with a rotation.
+func commandOf(r *certs.Rotation) string {
+	if r.Has(certs.EncryptionKey) {
+		return "rotate-encryption-key"
+	}
+	return "certs rotate-ca"
+}
+
+// newItems makes what a rotation brings.
+func newItems(c *cluster, s *stored, names []string, infra *spec.Infrastructure) (certs.Material, error) {
+	requests := certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
+	items, err := certs.NewItems(names, requests, policyOf(c.spec), time.Now())
+	if err == nil && slices.Contains(names, certs.EncryptionKey) {
+		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(string(s.Material[certs.EncryptionKey].Cert))
+	}
+	return items, err
+}

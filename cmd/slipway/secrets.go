@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
+)
+
+// Where things are in the state store.
+const (
+	pkiPrefix    = "pki/"
+	rotationName = "rotation.json"
+)
+
+// stored is what the state store keeps of a cluster's secrets.
+type stored struct {
+	// Material has the key of Secrets at rest, too, and the new ones of a rotation.
+	Material certs.Material
+	// Rotation under way, or nil.
+	Rotation *certs.Rotation
+}
+
+// loadSecrets reads what the store (which may be nil) has.
+func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
+	s := &stored{Material: certs.Material{}}
+	if store == nil {
+		return s, nil
+	}
+	flat, err := store.GetAll(ctx, pkiPrefix)
+	if err != nil {
+		return nil, err
+	}
+	if s.Material, err = certs.Unflatten(flat); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{certs.EncryptionKey, certs.NextName(certs.EncryptionKey)} {
+		text, err := store.Get(ctx, name)
+		if err == nil {
+			s.Material[name], err = certs.ParseEncryptionKey(text)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	text, err := store.Get(ctx, rotationName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text.Reveal(), &s.Rotation)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read how far the rotation has come: %w", err)
+	}
+	return s, nil
+}
+
+// flat gives items the names that they have in the store.
+func flat(items certs.Material) map[string]secret.Bytes {
+	rest, all := maps.Clone(items), map[string]secret.Bytes{}
+	for _, name := range []string{certs.EncryptionKey, certs.NextName(certs.EncryptionKey)} {
+		if key, ok := items[name]; ok {
+			all[name] = certs.FormatEncryptionKey(key)
+			delete(rest, name)
+		}
+	}
+	for name, content := range rest.Flatten() {
+		all[pkiPrefix+name] = content
+	}
+	return all
+}
+
+// storedNames are the names under which the store may have items.
+func storedNames(items []string) []string {
+	var names []string
+	for _, name := range items {
+		if name == certs.EncryptionKey || name == certs.NextName(certs.EncryptionKey) {
+			names = append(names, name)
+		} else {
+			names = append(names, pkiPrefix+name+".crt", pkiPrefix+name+".key")
+		}
+	}
+	return names
+}
+
+// secrets are a cluster's, as they are to be: what is stored, and what was made because it is missing.
+type secrets struct {
+	PKI *certs.PKI
+	// EncryptionKeys of Secrets at rest: the first encrypts.
+	EncryptionKeys []provision.EncryptionKey
+
+	before     *certs.PKI // as it was
+	beforeKeys []provision.EncryptionKey
+	issued     []certs.Change // what is not in the store yet
+	made       certs.Material // the same, and the encryption key where there was none
+}
+
+// secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name.
+func secretsOf(ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
+	used, other := s.Rotation.View(s.Material)
+	key, ok := used[certs.EncryptionKey]
+	delete(used, certs.EncryptionKey)
+	if !ok && len(used) > 0 { // all are stored in one write
+		return nil, fmt.Errorf("the state of %s has certificates and no key for Secrets at rest (%s): with another key the cluster could not read "+
+			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
+	}
+	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
+	policy := policyOf(c)
+	var err error
+	if policy.Renew, err = chosen(renew, requests); err != nil {
+		return nil, err
+	}
+	pki, issued, err := certs.Ensure(ctx, used, requests, policy, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
+	}
+	pki.Rotation, pki.Other = s.Rotation, other
+	if s.Rotation == nil { // what an ended one has left behind
+		for name := range s.Material {
+			if _, ok := used[name]; !ok && name != certs.EncryptionKey {
+				pki.Obsolete = append(pki.Obsolete, name)
+			}
+		}
+	}
+	made := certs.Material{}
+	for _, change := range issued {
+		made[change.Name] = pki.Material[change.Name]
+	}
+	if !ok {
+		key = certs.NewEncryptionKey("")
+		made[certs.EncryptionKey] = key
+	}
+	previous := s.Rotation.Previous()
+	was, wasOther := previous.View(s.Material)
+	return &secrets{
+		PKI: pki, EncryptionKeys: encryptionKeys(s.Rotation, key, other), issued: issued, made: made,
+		before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
+		beforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
+	}, nil
+}
+
+// encryptionKeys are the one that encrypts, and another that still has to decrypt.
+func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []provision.EncryptionKey {
+	keys := []provision.EncryptionKey{{Name: string(used.Cert), Key: used.Key}}
+	if o, ok := other[certs.EncryptionKey]; ok && r.TrustsBoth() {
+		keys = append(keys, provision.EncryptionKey{Name: string(o.Cert), Key: o.Key})
+	}
+	return keys
+}
+
+// policyOf is what the spec says of certificates.
+func policyOf(c *spec.Cluster) certs.Policy {
+	return certs.Policy{
+		CAValidity: c.Spec.PKI.CADuration(), LeafValidity: c.Spec.PKI.LeafDuration(),
+		KeyAlgorithm: certs.KeyAlgorithm(c.Spec.PKI.KeyAlgorithm),
+	}
+}
+
+// unsaved says whether anything was made that the store does not have.
+func (s *secrets) unsaved() bool { return len(s.made) > 0 }
+
+// save stores what was made, before anybody uses it, and forgets what nobody needs any more.
+func (s *secrets) save(ctx context.Context, store *state.Store) error {
+	if len(s.made) > 0 {
+		if err := store.Put(ctx, flat(s.made)); err != nil {
+			return err
+		}
+	}
+	s.issued, s.made = nil, nil
+	if len(s.PKI.Obsolete) == 0 {
+		return nil
+	}
+	return store.Remove(ctx, storedNames(s.PKI.Obsolete)...)
+}
+
+// saveRotation records how far a rotation has come, with what it brings.
+func saveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, items certs.Material) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record the rotation: %w", err)
+	}
+	put := flat(items)
+	put[rotationName] = text
+	return store.Put(ctx, put)
+}
+
+// endRotation puts the new in the place of the old, unless it went back, and forgets the other.
+func endRotation(ctx context.Context, store *state.Store, r *certs.Rotation, material certs.Material) error {
+	if kept := r.Finished(material); len(kept) > 0 {
+		if err := store.Put(ctx, flat(kept)); err != nil {
+			return err
+		}
+	}
+	var next []string
+	for _, name := range r.Names {
+		next = append(next, certs.NextName(name))
+	}
+	return store.Remove(ctx, append(storedNames(next), rotationName)...)
+}
+
+// plainNames are the words of the command line for what can be rotated.
+var plainNames = []struct{ word, item string }{
+	{"kubernetes", certs.KubernetesCA},
+	{"etcd", certs.EtcdCA},
+	{"front-proxy", certs.FrontProxyCA},
+	{"service-account", certs.ServiceAccounts},
+}
+
+// itemsOf turns words of the command line into the names of items, in the order of the table.
+func itemsOf(words []string) ([]string, error) {
+	wanted := map[string]bool{}
+	for _, w := range words {
+		wanted[w] = true
+	}
+	all := wanted["all"]
+	delete(wanted, "all")
+	var items, known []string
+	for _, p := range plainNames {
+		known = append(known, p.word)
+		if all || wanted[p.word] {
+			items = append(items, p.item)
+		}
+		delete(wanted, p.word)
+	}
+	for w := range wanted {
+		return nil, fmt.Errorf("there is no authority %q: name %s, or all", w, strings.Join(known, ", "))
+	}
+	return items, nil
+}

@@ -1,0 +1,154 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/templates"
+)
+
+const (
+	// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
+	presentedTimeout = 7 * time.Minute
+	// tokensTimeout is how long tokens of before may live: a kubelet renews them after 48 min of their hour.
+	tokensTimeout = time.Hour
+	// rollTimeout is for what others may hold up: budgets, clients that write.
+	rollTimeout = 24 * time.Hour
+)
+
+// clientTable are the units that show client certificates to others on connections that last, and to which ports.
+// Clients of etcd are not among them: their connections last for as long as the process, and are not looked at again.
+var clientTable = []struct {
+	unit, cert string
+	ports      []int
+}{
+	{"kube-apiserver.service", pkiDir + "/apiserver-kubelet-client.crt", []int{kubeletPort}},
+	{"kube-controller-manager.service", pkiDir + "/controller-manager.crt", []int{apiPort}},
+	{"kube-scheduler.service", pkiDir + "/scheduler.crt", []int{apiPort}},
+	{kubeletService, "/var/lib/kubelet/pki/kubelet-client.crt", []int{balancerPort}},
+	{"kube-proxy.service", pkiDir + "/kube-proxy.crt", []int{balancerPort}},
+	{"flanneld.service", pkiDir + "/flannel.crt", []int{balancerPort}},
+}
+
+// clients are the rows of clientTable whose certificates changes renew, as connections.sh wants to have them.
+func clients(changes []Change) string {
+	var lines []string
+	for _, row := range clientTable {
+		if !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == FileChange && c.Action == Update && c.Name == row.cert }) {
+			continue
+		}
+		var ports []string
+		for _, port := range row.ports {
+			ports = append(ports, fmt.Sprintf("%04X", port))
+		}
+		lines = append(lines, row.unit+" "+strings.Join(ports, `\|`))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// noteConnections remembers the connections of units whose client certificates are about to be renewed.
+func (r *Runner) noteConnections(ctx context.Context, s Step) error {
+	units := clients(s.Changes)
+	if !r.Prove || units == "" {
+		return nil
+	}
+	script := "CLIENTS=" + host.Quote(units) + "\n" + templates.ConnectionsScript()
+	result, err := r.Hosts[s.Host].Run(ctx, host.Cmd{Script: script})
+	if err != nil {
+		return fmt.Errorf("list the connections of %s: %w", s.Host, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connections == nil {
+		r.connections = map[string]connections{}
+	}
+	r.connections[s.Host] = connections{units, strings.TrimSpace(string(result.Stdout))}
+	return nil
+}
+
+// connections of some units, by the inodes of their sockets.
+type connections struct{ units, inodes string }
+
+// awaitPresented waits until no connection is left that showed a client certificate of before: whatever is dialed then
+// is dialed with the certificate that is in its file (client-go asks for it at every handshake, looks every 5 min whether
+// it is another, and then ends the connections that there are).
+func (r *Runner) awaitPresented(ctx context.Context, s Step) error {
+	r.mu.Lock()
+	before := r.connections[s.Host]
+	r.mu.Unlock()
+	if before.inodes == "" {
+		return nil
+	}
+	r.report(s.Host, "waiting for connections with certificates of before to end; clients look every 5 min")
+	script := "CLIENTS=" + host.Quote(before.units) + "\nBEFORE=" + host.Quote(before.inodes) + "\n" + templates.ConnectionsScript()
+	if _, err := r.Hosts[s.Host].Run(ctx, host.Cmd{Script: script}); err != nil {
+		return fmt.Errorf("wait until %s shows its new client certificates: %w", s.Host, err)
+	}
+	return nil
+}
+
+// awaitTokens waits until no pod has a token any more that was signed with another key than the one in use.
+func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
+	want, err := keyID(r.Input.PKI.Material[certs.ServiceAccounts].Cert)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for name, h := range r.Hosts {
+		group.Go(func() error {
+			return waitFor(ctx, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
+				result, err := h.Run(ctx, host.Cmd{Script: tokenHeaders})
+				if err != nil {
+					return err
+				}
+				return signedBy(string(result.Stdout), want)
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// tokenHeaders prints the first part of every token of a pod, which says by which key it is signed and is no secret,
+// after the pod's UID.
+const tokenHeaders = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token; do
+	[ -e "$f" ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
+done; true`
+
+// signedBy says which of the tokens are signed by another key than the one wanted; what is no JWT is not ours.
+func signedBy(headers, want string) error {
+	var others []error
+	for line := range strings.Lines(headers) {
+		path, header, _ := strings.Cut(strings.TrimSpace(line), " ")
+		raw, err := base64.RawURLEncoding.DecodeString(header)
+		var h struct {
+			KeyID string `json:"kid"`
+		}
+		if err == nil && json.Unmarshal(raw, &h) == nil && h.KeyID != "" && h.KeyID != want {
+			pod, _, _ := strings.Cut(path, "/")
+			others = append(others, fmt.Errorf("pod with UID %s", pod))
+		}
+	}
+	return errors.Join(others...)
+}
+
+// keyID names a public key as tokens do (k8s.io/kubernetes/pkg/serviceaccount, keyIDFromPublicKey).
+func keyID(publicKey []byte) (string, error) {
+	block, _ := pem.Decode(publicKey)
+	if block == nil {
+		return "", errors.New("the public key of service accounts is not PEM")
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+}

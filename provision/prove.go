@@ -1,0 +1,176 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+)
+
+// Proof is a step that a stage of a rotation ends with: that the cluster is as the stage wants it, where hosts and API
+// cannot be compared with a desired state.
+type Proof struct {
+	Verb Verb
+	Host string
+}
+
+// proofRow is a proof of some stages.
+type proofRow struct {
+	verb Verb
+	// stages that it proves, and whether also those of a rotation that goes back.
+	stages []certs.Stage
+	back   bool
+	// names: any of these must be what is replaced.
+	names []string
+	// on which hosts it is proven; nil is once, for the cluster.
+	on func(node) bool
+}
+
+// proofTable: those of hosts are proven side by side, then those of the cluster, in this order.
+var proofTable = []proofRow{
+	{ProveTrust, []certs.Stage{certs.Trust}, false, authorities, everywhere},
+	{AwaitServed, []certs.Stage{certs.Issue, certs.Return}, true, authorities, everywhere},
+	{ProveRefusal, []certs.Stage{certs.Drop}, true, authorities, everywhere},
+	{AwaitEncryption, []certs.Stage{certs.Trust, certs.Issue, certs.Return, certs.Drop}, true, []string{certs.EncryptionKey}, node.controlPlane},
+	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
+	{RollWorkloads, []certs.Stage{certs.Rollout}, true, []string{certs.KubernetesCA, certs.ServiceAccounts}, nil},
+	{AwaitTokens, []certs.Stage{certs.Rollout}, true, []string{certs.ServiceAccounts}, nil},
+	{RewriteSecrets, []certs.Stage{certs.Issue, certs.Return}, true, []string{certs.EncryptionKey}, nil},
+}
+
+var authorities = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA}
+
+// proofs are those of the stage that a rotation is in. Without one certificates are renewed, and the proof is that they
+// are shown: that of servers is a gate of every schedule, that of clients takes minutes.
+func proofs(in Input, changes []Change) ([]Proof, error) {
+	r := in.PKI.Rotation
+	if r == nil {
+		return presented(changes), nil
+	}
+	nodes, err := in.nodes()
+	if err != nil {
+		return nil, err
+	}
+	var all []Proof
+	for _, row := range proofTable {
+		if !slices.Contains(row.stages, r.Stage) || r.Back && !row.back || !slices.ContainsFunc(row.names, r.Has) {
+			continue
+		}
+		if row.on == nil {
+			all = append(all, Proof{Verb: row.verb})
+			continue
+		}
+		for _, n := range nodes {
+			if row.on(n) {
+				all = append(all, Proof{row.verb, n.Name})
+			}
+		}
+	}
+	return all, nil
+}
+
+func presented(changes []Change) []Proof {
+	of := map[string][]Change{}
+	for _, c := range changes {
+		of[c.Host] = append(of[c.Host], c)
+	}
+	var all []Proof
+	for _, host := range slices.Sorted(maps.Keys(of)) {
+		if clients(of[host]) != "" {
+			all = append(all, Proof{AwaitPresented, host})
+		}
+	}
+	return all
+}
+
+// eachEndpoint does something with all endpoints of a host, side by side; the first failure ends the others.
+func (r *Runner) eachEndpoint(ctx context.Context, name string, do func(context.Context, host.Dialer, endpointRow, string) error) error {
+	dialer, ok := r.Hosts[name].(host.Dialer)
+	if !ok {
+		return fmt.Errorf("%s: cannot reach its network", name)
+	}
+	nodes, err := r.Input.nodes()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(nodes, func(n node) bool { return n.Name == name })
+	group, ctx := errgroup.WithContext(ctx)
+	for _, e := range endpointTable {
+		if e.on(nodes[i]) {
+			group.Go(func() error { return do(ctx, dialer, e, e.address(nodes[i])) })
+		}
+	}
+	return group.Wait()
+}
+
+// awaitServed waits until every endpoint of a host shows the certificate that is in its file.
+func (r *Runner) awaitServed(ctx context.Context, s Step) error {
+	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
+		if err := awaitServed(ctx, h, address, r.Desired.Hosts[s.Host].Files[e.cert].Content); err != nil {
+			return fmt.Errorf("%s on %s: %w", e.unit, s.Host, err)
+		}
+		return nil
+	})
+}
+
+// proveTrust waits until every endpoint of a host takes clients of the authorities that are to come.
+func (r *Runner) proveTrust(ctx context.Context, s Step) error {
+	return r.probe(ctx, s, true, "does not trust the new authority yet")
+}
+
+// proveRefusal waits until no endpoint of a host takes clients of the authorities that are dropped.
+func (r *Runner) proveRefusal(ctx context.Context, s Step) error {
+	return r.probe(ctx, s, false, "still takes clients of the authority that was dropped")
+}
+
+// probe asks every endpoint of a host as a client of the authority that is not in use. Where its key is elsewhere
+// nobody can tell.
+func (r *Runner) probe(ctx context.Context, s Step, want bool, problem string) error {
+	pki := r.Input.PKI
+	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
+		other, ok := pki.Other[e.client]
+		if !ok || len(other.Key) == 0 {
+			return nil
+		}
+		name := probeName
+		if e.client == certs.FrontProxyCA {
+			name = "front-proxy-client" // --requestheader-allowed-names, if anybody sets it
+		}
+		client, err := certs.NewProbe(other, name, time.Now())
+		if err != nil {
+			return err
+		}
+		roots := pki.Bundle(e.server)
+		return waitFor(ctx, fmt.Sprintf("%s on %s (%s) %s", e.unit, s.Host, address, problem), func(ctx context.Context) error {
+			known, err := admits(ctx, h, e, address, roots, client)
+			if err == nil && known != want {
+				err = errors.New(map[bool]string{true: "it took the client", false: "it refused the client"}[known])
+			}
+			return err
+		})
+	})
+}
+
+// awaitRootCA waits until the controller manager has published in every namespace whom pods are to trust.
+func (r *Runner) awaitRootCA(ctx context.Context, _ Step) error {
+	want := string(r.Input.PKI.Bundle(certs.KubernetesCA))
+	return waitFor(ctx, "the ConfigMaps kube-root-ca.crt are not as they should be", func(ctx context.Context) error {
+		published, err := r.API.RootCAs(ctx)
+		if err != nil {
+			return err
+		}
+		for namespace, text := range published {
+			if text != want {
+				return fmt.Errorf("that of namespace %s has other authorities", namespace)
+			}
+		}
+		return nil
+	})
+}
