@@ -86,7 +86,7 @@ func Read(at Use, text []byte) []Use {
 	case begun > blocks: // pem.Decode skips what is damaged
 		uses = append(uses, at.unread("%d of its %d PEM blocks cannot be read", begun-blocks, begun))
 	case len(uses) == 0:
-		uses = append(uses, at.unread("no certificate in %d bytes", len(text)))
+		uses = append(uses, at.unread("it holds no certificate"))
 	}
 	return uses
 }

@@ -19,19 +19,29 @@ type metric struct {
 type label struct{ name, value string }
 
 var metrics = []metric{
-	{"slipway_certificate_not_after_seconds", "When the certificate ends, in seconds since 1970.", certificateLabels,
-		func(u Use) (string, bool) { return seconds(u.NotAfter) }},
-	{"slipway_certificate_not_before_seconds", "When the certificate begins, in seconds since 1970.", certificateLabels,
-		func(u Use) (string, bool) { return seconds(u.NotBefore) }},
-	{"slipway_certificate_matches_disk", "Whether the certificate that is served is the one in its file.", certificateLabels,
-		func(u Use) (string, bool) { return truth(u.OnDisk) }},
-	{"slipway_certificate_matches_state", "Whether the certificate is the one that the cluster's state has.", certificateLabels,
-		func(u Use) (string, bool) { return truth(u.Wanted) }},
-	{"slipway_certificate_read_error", "Whether a certificate at this place could not be read.", placeLabels,
+	{
+		"slipway_certificate_not_after_seconds", "When the certificate ends, in seconds since 1970.", certificateLabels,
+		func(u Use) (string, bool) { return seconds(u.NotAfter) },
+	},
+	{
+		"slipway_certificate_not_before_seconds", "When the certificate begins, in seconds since 1970.", certificateLabels,
+		func(u Use) (string, bool) { return seconds(u.NotBefore) },
+	},
+	{
+		"slipway_certificate_matches_disk", "Whether the certificate that is served is the one in its file.", certificateLabels,
+		func(u Use) (string, bool) { return truth(u.OnDisk) },
+	},
+	{
+		"slipway_certificate_matches_state", "Whether the certificate is the one that the cluster's state has.", certificateLabels,
+		func(u Use) (string, bool) { return truth(u.Wanted) },
+	},
+	{
+		"slipway_certificate_read_error", "Whether a certificate at this place could not be read.", placeLabels,
 		func(u Use) (string, bool) {
 			failed := u.Error != ""
 			return truth(&failed)
-		}},
+		},
+	},
 }
 
 func seconds(t time.Time) (string, bool) { return fmt.Sprint(t.Unix()), !t.IsZero() }

@@ -151,9 +151,19 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 	if len(names) == 0 {
 		return uses, nil
 	}
+	nodes := map[string]bool{}
+	for _, u := range uses {
+		nodes[u.Host] = true
+	}
 	has := func(u certs.Use, name string) bool {
 		item, _, _ := strings.Cut(u.Name, "@")
 		return u.Host == name || u.Name == name || item == name
+	}
+	// A certificate of that name may be where nothing could be read: that it cannot be seen must be seen.
+	mayHave := func(u certs.Use, name string) bool {
+		_, on, _ := strings.Cut(name, "@")
+		unread := u.Place == certs.UnreadHost || u.Place == certs.UnreadAPI
+		return unread && !nodes[name] && (on == "" || on == u.Host)
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(uses, func(u certs.Use) bool { return has(u, name) }) {
@@ -161,7 +171,7 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 		}
 	}
 	return slices.DeleteFunc(uses, func(u certs.Use) bool {
-		return !slices.ContainsFunc(names, func(name string) bool { return has(u, name) })
+		return !slices.ContainsFunc(names, func(name string) bool { return has(u, name) || mayHave(u, name) })
 	}), nil
 }
 

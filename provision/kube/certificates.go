@@ -1,12 +1,13 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,21 +25,18 @@ type Certificate struct {
 }
 
 // Certificates lists those that objects hold: the authorities of webhooks, aggregated APIs and conversions, and what was
-// issued to CertificateSigningRequests. Where some kinds could not be listed it gives the others, and an error.
+// issued to CertificateSigningRequests. Where some kinds could not be listed it gives the others, and the first error.
 func (c *Client) Certificates(ctx context.Context) ([]Certificate, error) {
 	lists := []func(context.Context) ([]Certificate, error){
 		c.validatingWebhooks, c.mutatingWebhooks, c.signingRequests, c.apiServices, c.conversions,
 	}
-	found := make([][]Certificate, len(lists))
-	var group errgroup.Group // without its context: one that fails does not keep the others from being listed
+	found, errs := make([][]Certificate, len(lists)), make([]error, len(lists))
+	var questions sync.WaitGroup
 	for i, list := range lists {
-		group.Go(func() (err error) {
-			found[i], err = list(ctx)
-			return err
-		})
+		questions.Go(func() { found[i], errs[i] = list(ctx) })
 	}
-	err := group.Wait()
-	return slices.Concat(found...), err
+	questions.Wait()
+	return slices.Concat(found...), cmp.Or(errs...) // where one fails, the others mostly do for the same reason
 }
 
 func (c *Client) validatingWebhooks(ctx context.Context) ([]Certificate, error) {
