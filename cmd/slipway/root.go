@@ -16,7 +16,7 @@ type app struct {
 
 	file    string        // -f: the cluster spec
 	given   *spec.Cluster // the spec, where it does not come from file
-	output  string        // --output: text or json
+	output  string        // --output: text or json; one command knows more
 	yes     bool          // --yes: do not ask
 	verbose bool          // -v
 
@@ -30,14 +30,16 @@ func newRoot(a *app) *cobra.Command {
 		Short:         "Turn one YAML file into a running, highly available Kubernetes cluster",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			return a.checkOutput()
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return a.checkOutput(cmd)
 		},
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.file, "file", "f", "cluster.yaml", "the cluster spec")
 	flags.StringVar(&a.output, "output", "text", "output format: text or json")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return outputsOf(cmd), cobra.ShellCompDirectiveNoFileComp
+	})
 	_ = root.MarkPersistentFlagFilename("file", "yaml", "yml")
 	flags.BoolVar(&a.yes, "yes", false, "do not ask for confirmation")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "print a line a step, also on a terminal")
@@ -52,6 +54,7 @@ func newRoot(a *app) *cobra.Command {
 		newRunsCmd(a),
 		newKubeconfigCmd(a),
 		newSSHCmd(a),
+		newCertsCmd(a),
 		newRotateEncryptionKeyCmd(a),
 		newDestroyCmd(a),
 		newStateCmd(a),

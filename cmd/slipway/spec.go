@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/provision/spec"
 )
@@ -29,12 +33,22 @@ func (a *app) specFile() (string, error) {
 	return filepath.Abs(a.file)
 }
 
-// checkOutput refuses an --output that no command knows.
-func (a *app) checkOutput() error {
-	if a.output != "text" && a.output != "json" {
-		return fmt.Errorf("--output %q is not known: use text or json", a.output)
+// moreOutputs is the annotation of a command that knows further values of --output.
+const moreOutputs = "outputs"
+
+// outputsOf are the values of --output that a command knows.
+func outputsOf(cmd *cobra.Command) []string {
+	return append([]string{"text", "json"}, strings.Fields(cmd.Annotations[moreOutputs])...)
+}
+
+// checkOutput refuses an --output that the command does not know.
+func (a *app) checkOutput(cmd *cobra.Command) error {
+	known := outputsOf(cmd)
+	if slices.Contains(known, a.output) {
+		return nil
 	}
-	return nil
+	last := len(known) - 1
+	return fmt.Errorf("--output %q is not known: use %s or %s", a.output, strings.Join(known[:last], ", "), known[last])
 }
 
 // printJSON writes v for programs to read.

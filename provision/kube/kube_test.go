@@ -47,6 +47,7 @@ func TestAgainstAPIServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
+	t.Run("Certificates", func(t *testing.T) { testCertificates(t, c, server.CA) }) // leaves an API that nobody serves
 	t.Run("Ready", func(t *testing.T) { testReady(t, c, server) }) // stops the server
 }
 

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// prometheusOutput is the value of --output that is this command's alone.
+const prometheusOutput = "prometheus"
+
+// certsStatusOptions are the flags of certs status.
+type certsStatusOptions struct {
+	warn, crit   string
+	warned, crat bool // whether they were given
+}
+
+func newCertsStatusCmd(a *app) *cobra.Command {
+	var o certsStatusOptions
+	cmd := &cobra.Command{
+		Use:   "status [NAME...]",
+		Short: "Show every certificate where it is used, the most urgent first",
+		Long: `Show every certificate of the cluster where it is used: what servers serve, what is in files and kubeconfigs on the
+hosts, what webhooks and other objects of the API trust, and what the state keeps. What is served is compared with its
+file, and both with the state. Everything is read, and nothing is changed; what cannot be read is shown, too. It works
+while the API is down, and when certificates have expired: nothing but SSH has to answer.
+
+A NAME is that of a node, or of a certificate ("apiserver", "apiserver@demo-cp-1"); without one all are shown.
+A certificate that is the same in many places is one line; with -v each place has its own.
+
+Exit codes: without --warn and --crit, 0 whatever the certificates are like. With either, those of a monitoring plugin:
+  0  all is well
+  1  warning: one ends within --warn, or is not what is in its file or in the state
+  2  critical: one ends within --crit, has ended, or is not valid yet
+  3  unknown: one, or a host, or the API could not be read, and the others are well; or the command failed`,
+		Example: `  slipway certs status
+  slipway certs status demo-cp-1
+  slipway certs status --warn 30d --crit 7d         # as a check of Nagios and the like
+  slipway certs status --output json | jq '.certificates[] | select(.level != "ok")'
+  slipway certs status --output prometheus >slipway-certificates.prom`,
+		Annotations: map[string]string{moreOutputs: prometheusOutput},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			c, err := spec.Load(a.file)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return (&cluster{spec: c}).names(), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.warned, o.crat = cmd.Flags().Changed("warn"), cmd.Flags().Changed("crit")
+			worst, err := a.certsStatus(cmd.Context(), args, o)
+			switch {
+			case !o.warned && !o.crat:
+				return err
+			case err != nil:
+				return &exitError{code: int(certs.Unknown), err: err}
+			case worst != certs.OK:
+				return &exitError{code: int(worst)}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.warn, "warn", "30d", "warn of what ends within `TIME` (30d, 1y), and exit with 1 for it")
+	cmd.Flags().StringVar(&o.crit, "crit", "7d", "what ends within `TIME` is critical, and exits with 2")
+	return cmd
+}
+
+// thresholds reads --warn and --crit. Where one was given alone, the other gives way.
+func (o certsStatusOptions) thresholds() (warn, crit time.Duration, err error) {
+	if warn, err = spec.ParseDuration(o.warn); err != nil {
+		return 0, 0, fmt.Errorf("--warn: %w: write years, days or hours, such as 30d", err)
+	}
+	if crit, err = spec.ParseDuration(o.crit); err != nil {
+		return 0, 0, fmt.Errorf("--crit: %w: write years, days or hours, such as 7d", err)
+	}
+	switch {
+	case crit <= warn:
+	case o.warned && o.crat:
+		return 0, 0, fmt.Errorf("--crit %s is longer than --warn %s, which would never be a warning: give a longer --warn", o.crit, o.warn)
+	case o.warned:
+		crit = warn
+	default:
+		warn = crit
+	}
+	return warn, crit, nil
+}
+
+// certsStatus changes nothing and takes no lock. It gives the worst of what it shows.
+func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOptions) (certs.Level, error) {
+	warn, crit, err := o.thresholds()
+	if err != nil {
+		return 0, err
+	}
+	c, err := a.open()
+	if err != nil {
+		return 0, err
+	}
+	uses, err := c.certificates(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if uses, err = filterUses(uses, filter); err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	worst := certs.Judge(uses, warn, crit, now)
+	certs.Sort(uses)
+	return worst, a.printCerts(c.spec.Metadata.Name, uses, worst, now)
+}
+
+// certificates looks at all of them. Machines that do not run are among what could not be read.
+func (c *cluster) certificates(ctx context.Context) ([]certs.Use, error) {
+	pki, err := c.readPKI(ctx)
+	if err != nil {
+		return nil, err
+	}
+	infra, err := c.provider.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pki.Requests = certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
+	hosts, unreachable := dialRunning(ctx, infra)
+	defer func() {
+		for _, h := range hosts {
+			_ = h.Close()
+		}
+	}()
+	for _, m := range infra.Machines {
+		if s := infra.States[m.Name]; s != spec.MachineRunning {
+			unreachable[m.Name] = fmt.Errorf("the machine is %s", s)
+		}
+	}
+	for _, name := range c.missing(infra) {
+		unreachable[name] = fmt.Errorf("there is no machine %s", name)
+	}
+	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	return provision.Inventory(ctx, in, hosts, unreachable), nil
+}
+
+// filterUses keeps what is on a node, or has a name, that is asked for. A name that nothing has is an error.
+func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
+	if len(names) == 0 {
+		return uses, nil
+	}
+	nodes := map[string]bool{}
+	for _, u := range uses {
+		nodes[u.Host] = true
+	}
+	has := func(u certs.Use, name string) bool {
+		item, _, _ := strings.Cut(u.Name, "@")
+		return u.Host == name || u.Name == name || item == name
+	}
+	// A certificate of that name may be where nothing could be read: that it cannot be seen must be seen.
+	mayHave := func(u certs.Use, name string) bool {
+		_, on, _ := strings.Cut(name, "@")
+		unread := u.Place == certs.UnreadHost || u.Place == certs.UnreadAPI
+		return unread && !nodes[name] && (on == "" || on == u.Host)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(uses, func(u certs.Use) bool { return has(u, name) }) {
+			return nil, fmt.Errorf("no node and no certificate is called %q; `slipway certs status` shows the names that there are", name)
+		}
+	}
+	return slices.DeleteFunc(uses, func(u certs.Use) bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return has(u, name) || mayHave(u, name) })
+	}), nil
+}
+
+// certsReport is the JSON form of certs status. It is stable.
+type certsReport struct {
+	Cluster string `json:"cluster"`
+	// Level is the worst of all.
+	Level        certs.Level `json:"level"`
+	Certificates []certs.Use `json:"certificates"`
+}
+
+func (a *app) printCerts(cluster string, uses []certs.Use, worst certs.Level, now time.Time) error {
+	switch a.output {
+	case "json":
+		return a.printJSON(certsReport{cluster, worst, uses})
+	case prometheusOutput:
+		return certs.WriteMetrics(a.stdout, uses)
+	}
+	v := certsView{out: a.stdout, now: now, all: a.verbose, color: isTerminal(a.stdout) && os.Getenv("NO_COLOR") == ""}
+	return v.print(cluster, uses)
+}
