@@ -31,7 +31,12 @@ func healthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), e
 
 // waitFor asks until there is no error. It ends with ctx, and the error says what is not so, and what was seen last.
 func waitFor(ctx context.Context, problem string, ask func(context.Context) error) error {
-	tick := time.NewTicker(healthInterval)
+	return waitEvery(ctx, healthInterval, problem, ask)
+}
+
+// waitEvery is waitFor for what should not be asked so often.
+func waitEvery(ctx context.Context, interval time.Duration, problem string, ask func(context.Context) error) error {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	var last error
 	for {

@@ -108,7 +108,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, h := range r.Hosts {
 		group.Go(func() error {
-			return waitFor(ctx, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
+			return waitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
 				result, err := h.Run(ctx, host.Cmd{Script: tokenHeaders})
 				if err != nil {
 					return err

@@ -28,6 +28,8 @@ type Runner struct {
 	Desired, Observed State
 	// Prove says that a rotation is to be proven to be in its stage.
 	Prove bool
+	// Rolling is how a rotation goes about workloads.
+	Rolling Rolling
 	// Objects in the API that differ.
 	Objects []kube.Change
 	Hosts   map[string]host.Host
@@ -61,6 +63,7 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	ProveTrust:     (*Runner).proveTrust,
 	ProveRefusal:   (*Runner).proveRefusal,
 	AwaitRootCA:    (*Runner).awaitRootCA,
+	RollWorkloads:  (*Runner).rollWorkloads,
 }
 
 // Bind makes of a schedule what plan.Run can run. Every step is bounded by its timeout. When the run is cancelled, a

@@ -41,7 +41,7 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 	some.Changes, some.Selected = nil, hosts
 	for _, name := range hosts {
 		if !slices.ContainsFunc(s.Machines, func(m spec.Machine) bool { return m.Name == name }) {
-			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, names(s.Machines))
+			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, strings.Join(names(s.Machines, machineName), ", "))
 		}
 	}
 	for _, c := range s.Changes {
@@ -64,12 +64,14 @@ func (s Situation) selected(host string) bool {
 	return len(s.Selected) == 0 || slices.Contains(s.Selected, host)
 }
 
-func names(machines []spec.Machine) string {
+func machineName(m spec.Machine) string { return m.Name }
+
+func names[T any](of []T, name func(T) string) []string {
 	var all []string
-	for _, m := range machines {
-		all = append(all, m.Name)
+	for _, one := range of {
+		all = append(all, name(one))
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // Situation observes the hosts, one session each, then asks the API and etcd what they know. It fails where a host

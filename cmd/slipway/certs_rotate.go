@@ -50,7 +50,8 @@ is taken as it is; others are made. Kubeconfigs that people have are listed with
 			return run.rotate(cmd.Context(), names)
 		},
 	}
-	cmd.Flags().BoolVar(&run.noRollout, "no-rollout", false, "leave it to you to restart workloads, and wait until that has happened")
+	cmd.Flags().BoolVar(&run.rolling.Leave, "no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
+	cmd.Flags().BoolVar(&run.rolling.Forsake, "leave-unmanaged", false, "do not wait for pods that nothing would replace, and for jobs: they may lose the API")
 	run.addFlags(cmd)
 	return cmd
 }
@@ -83,9 +84,9 @@ to the old key. Backups of etcd from before need the key from before: keep it wi
 // rotateRun takes a rotation from stage to stage. Every stage is an apply.
 type rotateRun struct {
 	applyRun
-	command                     string
-	pauseAfter                  string
-	rollback, noRollout, dryRun bool
+	command          string
+	pauseAfter       string
+	rollback, dryRun bool
 }
 
 func (r *rotateRun) addFlags(cmd *cobra.Command) {

@@ -31,7 +31,8 @@ type work struct {
 	*app
 	only        []string
 	parallelism int
-	prove       bool     // that certificates are in use, or that a rotation is in its stage
+	prove       bool // that certificates are in use, or that a rotation is in its stage
+	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
 
 	*cluster
@@ -147,7 +148,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Report: w.progress.Host, Prove: w.prove,
+		Report: w.progress.Host, Prove: w.prove, Rolling: w.rolling,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
