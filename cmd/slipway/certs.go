@@ -11,5 +11,6 @@ func newCertsCmd(a *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(newCertsStatusCmd(a))
+	cmd.AddCommand(newCertsTextfileCmd())
 	return cmd
 }

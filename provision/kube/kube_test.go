@@ -48,7 +48,7 @@ func TestAgainstAPIServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
 	t.Run("Certificates", func(t *testing.T) { testCertificates(t, c, server.CA) }) // leaves an API that nobody serves
-	t.Run("Ready", func(t *testing.T) { testReady(t, c, server) }) // stops the server
+	t.Run("Ready", func(t *testing.T) { testReady(t, c, server) })                  // stops the server
 }
 
 const manifests = `# an empty document comes first
