@@ -235,3 +235,25 @@ func TestWriteMetrics(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRead: whatever a host or an object holds, there is an entry for it, and one without an Error has a fingerprint.
+func FuzzRead(f *testing.F) {
+	pki, err := shared()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(pki.Material[KubernetesCA].Cert)
+	f.Add(pki.Material[ServiceAccounts].Cert)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		uses := Read(Use{Place: InFile}, text)
+		for _, u := range uses {
+			if (u.Error == "") != (len(u.SHA256) == 64) {
+				t.Errorf("got %+v", u)
+			}
+		}
+		if len(uses) == 0 {
+			t.Error("no entry")
+		}
+	})
+}

@@ -53,6 +53,10 @@ func (n node) asked() (HostState, error) {
 	for _, row := range unitTable {
 		add(row.on, unitDir+row.name)
 	}
+	for _, row := range timerTable {
+		add(row.on, unitDir+row.program())
+		add(row.on, unitDir+row.timer())
+	}
 	add(node.controlPlane, initializedFile)
 	add(everywhere, ownedFile)
 	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames())}, nil
@@ -192,7 +196,7 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 		files[unitDir+row.name] = n.file(text, false, "unit")
 		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads}
 	}
-	return units, nil
+	return units, n.timers(files, units)
 }
 
 // artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.

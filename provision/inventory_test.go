@@ -24,7 +24,7 @@ import (
 type rooted struct {
 	*host.LocalHost
 	root    string
-	servers map[string]tls.Config // by address
+	servers map[string]*tls.Config // by address
 
 	mu     sync.Mutex
 	stdout bytes.Buffer // of all scripts
@@ -53,7 +53,7 @@ func (r *rooted) DialContext(_ context.Context, _, address string) (net.Conn, er
 	}
 	client, server := net.Pipe()
 	go func() {
-		conn := tls.Server(server, &config)
+		conn := tls.Server(server, config)
 		_ = conn.Handshake() // what comes of it is the client's affair
 		_ = conn.Close()
 	}()
@@ -74,7 +74,7 @@ func (r *rooted) write(t *testing.T, path string, content []byte) {
 // newRooted is a node as apply leaves it, whose servers serve what is in their files.
 func newRooted(t *testing.T, in Input, n certs.Node) *rooted {
 	t.Helper()
-	r := &rooted{LocalHost: host.Local(n.Name), root: t.TempDir(), servers: map[string]tls.Config{}}
+	r := &rooted{LocalHost: host.Local(n.Name), root: t.TempDir(), servers: map[string]*tls.Config{}}
 	for path, f := range desired(t, in).Hosts[n.Name].Files {
 		if slices.ContainsFunc(nodeDirs, func(dir string) bool { return strings.HasPrefix(path, dir) }) {
 			content := f.Content
@@ -111,7 +111,7 @@ func (r *rooted) serve(t *testing.T, pki *certs.PKI, row servedRow, n certs.Node
 		return cert
 	}
 	own, loopback := pair(row.item+"@"+n.Name), pair(certs.SuperAdmin)
-	config := tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if hello.ServerName == loopbackName {
 			return &loopback, nil
 		}

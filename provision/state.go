@@ -61,11 +61,11 @@ type File struct {
 	Why string `json:"-"`
 }
 
-// Unit is a systemd service.
+// Unit is a systemd service or timer.
 type Unit struct {
 	Enabled bool `json:"enabled,omitempty"`
 	Active  bool `json:"active,omitempty"`
-	// Inputs is the digest of what the running process was started with.
+	// Inputs is the digest of what the running process was started with; a timer has none.
 	Inputs string `json:"inputs,omitempty"`
 	// Reads are the paths of the files and programs that Inputs is of, and the unit file; set in desired state only.
 	Reads []string `json:"-"`

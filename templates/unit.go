@@ -3,7 +3,7 @@ package templates
 // Unit is a systemd service (systemd.service(5)).
 type Unit struct {
 	Description string
-	// Type is "notify", "simple" or "oneshot"; a oneshot remains active after it has exited.
+	// Type is "notify", "simple" or "oneshot".
 	Type string
 	// After orders the start and pulls the units in (Wants=), but lets this one live when they stop.
 	After []string
@@ -23,7 +23,8 @@ type Unit struct {
 	// Inputs is the digest of all that the unit reads and cannot reload. It is put into the environment, where
 	// observation reads it back from the running process.
 	Inputs string
-	// Stamp makes a oneshot leave its Inputs in /run/slipway, since no process remains to be asked.
+	// Stamp makes a oneshot remain active after it has exited, and leave its Inputs in /run/slipway, since no process
+	// remains to be asked. A oneshot without one is for a timer.
 	Stamp string
 }
 

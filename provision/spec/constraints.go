@@ -59,6 +59,8 @@ var constraints = map[string]constraint{
 	"PKI.leafValidity": {def: "10y", pattern: duration},
 	"PKI.keyAlgorithm": {enum: []string{"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}, def: "ECDSA-P256"},
 
+	"ExpiryMetrics.directory": {example: "/var/lib/prometheus/node-exporter", pattern: `^/`},
+
 	"State.directory":  {example: "state"},
 	"S3State.bucket":   {example: "example-slipway", pattern: `^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`},
 	"S3State.prefix":   {example: "clusters/demo"},

@@ -213,6 +213,8 @@ type PKI struct {
 	LeafValidity string `json:"leafValidity,omitempty"`
 	// Algorithm of all keys.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
+	// When certificates end, for monitoring.
+	ExpiryMetrics ExpiryMetrics `json:"expiryMetrics,omitempty"`
 }
 
 // PodSecurity are the cluster-wide defaults of Pod Security admission.

@@ -23,6 +23,7 @@ func validate(d *document, c *Cluster) {
 	validatePlugin(d, c.Spec.Network)
 	validateEndpoint(d, c.Spec.ControlPlane)
 	validatePKI(d, c.Spec.PKI)
+	validateExpiryMetrics(d, c.Spec.PKI.ExpiryMetrics)
 	validateComponents(d, c)
 	validateState(d, c.Spec.State)
 	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)

@@ -34,7 +34,9 @@ echo '[owned]'
 cat $state/owned 2>/dev/null
 
 echo '[units]'
-units=$(tr '\0' '\n' <"$list" | sed -n 's|^/etc/systemd/system/\(.*\.service\)$|\1|p')
+# A service that has a timer is the timer's affair.
+named() { tr '\0' '\n' <"$list" | sed -n "s|^/etc/systemd/system/\(.*\)\.$1\$|\1$2|p"; }
+units=$(named service .service | grep -vxF -e "$(named timer .service)"; named timer .timer)
 [ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,Job,NeedDaemonReload,StateChangeTimestamp $units
 
 echo '[inputs]'

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/host"
+)
+
+// textfileName is what the node exporter's textfile collector finds.
+const textfileName = "slipway-certificates.prom"
+
+// newCertsTextfileCmd is what the timer on every node runs (spec.pki.expiryMetrics). It is hidden: people have certs status.
+func newCertsTextfileCmd() *cobra.Command {
+	var dir, address string
+	var node certs.Node
+	cmd := &cobra.Command{
+		Use:    "textfile",
+		Short:  "Write when this node's certificates end, for the node exporter",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if node.Address, err = netip.ParseAddr(address); err != nil {
+				return fmt.Errorf("--address: %w", err)
+			}
+			return writeTextfile(cmd.Context(), dir, host.Local(node.Name), node)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&dir, "directory", "", "write "+textfileName+" in this directory (required)")
+	flags.StringVar(&node.Name, "node", "", "the name of this node (required)")
+	flags.StringVar(&address, "address", "", "the address of this node (required)")
+	flags.BoolVar(&node.ControlPlane, "control-plane", false, "this node is a control plane")
+	for _, name := range []string{"directory", "node", "address"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+// writeTextfile replaces the file as a whole: who reads it sees the old one or the new one.
+func writeTextfile(ctx context.Context, dir string, h host.Host, node certs.Node) (err error) {
+	uses := provision.LocalInventory(ctx, h, node)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the directory of metrics: %w", err)
+	}
+	file, err := os.CreateTemp(dir, "."+textfileName+".*.new") // the collector passes over what does not end in .prom
+	if err != nil {
+		return fmt.Errorf("write metrics: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	if err := errors.Join(certs.WriteMetrics(file, uses), file.Chmod(0o644), file.Close()); err != nil {
+		return fmt.Errorf("write metrics: %w", err)
+	}
+	return os.Rename(file.Name(), filepath.Join(dir, textfileName))
+}
