@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
@@ -19,72 +18,79 @@ import (
 // endpointRow is a place where a component of the stack answers TLS.
 type endpointRow struct {
 	unit string
-	on   func(node) bool
-	port int
-	// loopback says that it listens there and nowhere else.
-	loopback bool
-	// cert is the file of what it serves, and server the authority of that.
+	// controlPlane says that only those have it, loopback that it listens on 127.0.0.1 and not on the node's address.
+	controlPlane, loopback bool
+	port                   int
+	// serverName asks for another certificate than the usual (SNI).
+	serverName string
+	// cert is the file of what it serves, "" for what the process made itself, and server the authority of that.
 	cert, server string
-	// client is the authority of the clients that it takes, and path what a client may ask that has no rights: the
-	// answer to one that is not known is 401, or no handshake.
+	// client is an authority of the clients that it takes, "" where that is not asked here, and path what a client may
+	// ask that has no rights: the answer to one that is not known is 401, or no handshake.
 	client, path string
 	// header goes with the question, for an authority whose clients speak for others.
 	header http.Header
 }
 
+const (
+	kubeletPort           = 10250
+	controllerManagerPort = 10257
+	schedulerPort         = 10259
+)
+
+// loopbackName is under which an API server reaches itself (k8s.io/apiserver/pkg/server, LoopbackClientServerNameOverride).
+const loopbackName = "apiserver-loopback-client"
+
 // endpointTable is every place where certificates are shown to others, and where those of others are checked.
 var endpointTable = []endpointRow{
-	{unit: "kube-apiserver.service", on: node.controlPlane, port: apiPort, cert: pkiDir + "/apiserver.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/api"},
 	{
-		unit: "kube-apiserver.service", on: node.controlPlane, port: apiPort, cert: pkiDir + "/apiserver.crt", server: certs.KubernetesCA,
+		unit: "kube-apiserver.service", controlPlane: true, port: apiPort,
+		cert: pkiDir + "/apiserver.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/api",
+	},
+	{
+		unit: "kube-apiserver.service", controlPlane: true, port: apiPort, server: certs.KubernetesCA,
 		client: certs.FrontProxyCA, path: "/api", header: http.Header{"X-Remote-User": {probeName}},
 	},
-	{unit: "etcd.service", on: node.controlPlane, port: etcdClient, cert: pkiDir + "/etcd/server.crt", server: certs.EtcdCA, client: certs.EtcdCA, path: "/version"},
-	{unit: "etcd.service", on: node.controlPlane, port: etcdPeer, cert: pkiDir + "/etcd/peer.crt", server: certs.EtcdCA, client: certs.EtcdCA, path: "/version"},
+	{unit: "kube-apiserver.service", controlPlane: true, port: apiPort, serverName: loopbackName},
 	{
-		unit: "kube-controller-manager.service", on: node.controlPlane, port: 10257, loopback: true,
+		unit: "etcd.service", controlPlane: true, port: etcdClient,
+		cert: pkiDir + "/etcd/server.crt", server: certs.EtcdCA, client: certs.EtcdCA, path: "/version",
+	},
+	{
+		unit: "etcd.service", controlPlane: true, port: etcdPeer,
+		cert: pkiDir + "/etcd/peer.crt", server: certs.EtcdCA, client: certs.EtcdCA, path: "/version",
+	},
+	{
+		unit: "kube-controller-manager.service", controlPlane: true, loopback: true, port: controllerManagerPort,
 		cert: pkiDir + "/controller-manager-server.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/metrics",
 	},
 	{
-		unit: "kube-scheduler.service", on: node.controlPlane, port: 10259, loopback: true,
+		unit: "kube-scheduler.service", controlPlane: true, loopback: true, port: schedulerPort,
 		cert: pkiDir + "/scheduler-server.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/metrics",
 	},
-	{unit: kubeletService, on: everywhere, port: kubeletPort, cert: "/var/lib/kubelet/pki/kubelet.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/metrics"},
+	{
+		unit: kubeletService, port: kubeletPort,
+		cert: "/var/lib/kubelet/pki/kubelet.crt", server: certs.KubernetesCA, client: certs.KubernetesCA, path: "/metrics",
+	},
 }
 
 // probeName is the user that a probe's certificate is for. Nobody has given it any rights.
 const probeName = "slipway:probe"
 
+// on says whether a node has the endpoint.
+func (e endpointRow) on(n certs.Node) bool { return n.ControlPlane || !e.controlPlane }
+
 // address of an endpoint on a node.
-func (e endpointRow) address(n node) string {
+func (e endpointRow) address(n certs.Node) string {
+	address := n.Address
 	if e.loopback {
-		return net.JoinHostPort("127.0.0.1", strconv.Itoa(e.port))
+		address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return netip.AddrPortFrom(n.machine.Address, uint16(e.port)).String() //nolint:gosec // a port of the table
+	return netip.AddrPortFrom(address, uint16(e.port)).String() //nolint:gosec // G115: a port of the table
 }
 
-// served gives what an endpoint shows to whoever asks. A server that goes on to want the client's certificate has shown
-// its own before.
-func served(ctx context.Context, h host.Dialer, address, serverName string) (*x509.Certificate, error) {
-	conn, err := h.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	var shown *x509.Certificate
-	client := tls.Client(conn, &tls.Config{
-		ServerName: serverName, MinVersion: tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // the question is what it shows, not whether that can be trusted
-		VerifyConnection: func(state tls.ConnectionState) error {
-			shown = state.PeerCertificates[0]
-			return nil
-		},
-	})
-	if err := client.HandshakeContext(ctx); err != nil && shown == nil {
-		return nil, fmt.Errorf("%s: %w", address, err)
-	}
-	return shown, nil
-}
+// shows says whether the endpoint has a certificate of its own to show; the others ask more of one that has.
+func (e endpointRow) shows() bool { return e.cert != "" || e.serverName != "" }
 
 // awaitServed waits until an endpoint shows the first certificate of a file's content.
 func awaitServed(ctx context.Context, h host.Dialer, address string, content []byte) error {
@@ -95,7 +101,7 @@ func awaitServed(ctx context.Context, h host.Dialer, address string, content []b
 	return waitFor(ctx, address+" does not serve its certificate", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, healthAttempt)
 		defer cancel()
-		shown, err := served(ctx, h, address, "")
+		shown, err := peerCertificate(ctx, h, address, "")
 		if err == nil && sha256.Sum256(shown.Raw) != sha256.Sum256(want[0].Raw) {
 			err = fmt.Errorf("it serves serial %x, and the file has %x", shown.SerialNumber, want[0].SerialNumber)
 		}

@@ -7,38 +7,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
 )
-
-// servedRow is a server on a host that shows a certificate.
-type servedRow struct {
-	item         string // whose file it serves; empty for what the process made itself
-	controlPlane bool   // only there
-	loopback     bool   // it listens on 127.0.0.1, else on the node's address
-	port         int
-	serverName   string // asks for another certificate than the usual (SNI)
-}
-
-// loopbackName is under which an API server reaches itself (k8s.io/apiserver/pkg/server, LoopbackClientServerNameOverride).
-const loopbackName = "apiserver-loopback-client"
-
-var servedTable = []servedRow{
-	{item: "apiserver", controlPlane: true, port: apiPort},
-	{controlPlane: true, port: apiPort, serverName: loopbackName},
-	{item: "kubelet", port: 10250},
-	{item: "etcd/server", controlPlane: true, port: etcdClient},
-	{item: "etcd/peer", controlPlane: true, port: etcdPeer},
-	{item: "controller-manager-server", controlPlane: true, loopback: true, port: 10257},
-	{item: "scheduler-server", controlPlane: true, loopback: true, port: 10259},
-}
 
 // hostInventory looks at one host.
 type hostInventory struct {
@@ -80,11 +56,11 @@ func newHostInventory(h host.Host, n certs.Node, files []certs.File, known known
 func (l *hostInventory) look(ctx context.Context) []certs.Use {
 	var files, kubeconfigs []certs.Use
 	var err error
-	served := make([]certs.Use, len(servedTable))
+	served := make([]certs.Use, len(endpointTable))
 	var wait sync.WaitGroup
 	wait.Go(func() { files, kubeconfigs, err = l.read(ctx) })
-	for i, row := range servedTable {
-		if l.node.ControlPlane || !row.controlPlane {
+	for i, row := range endpointTable {
+		if row.on(l.node) && row.shows() {
 			wait.Go(func() { served[i] = l.served(ctx, row) })
 		}
 	}
@@ -105,15 +81,10 @@ func (l *hostInventory) look(ctx context.Context) []certs.Use {
 }
 
 // served asks one server for its certificate.
-func (l *hostInventory) served(ctx context.Context, row servedRow) certs.Use {
-	address := net.JoinHostPort(l.node.Address.String(), strconv.Itoa(row.port))
-	if row.loopback {
-		address = net.JoinHostPort("127.0.0.1", strconv.Itoa(row.port))
-	}
-	u := certs.Use{Host: l.node.Name, Place: certs.Served, Location: address}
-	if row.item != "" {
-		u.Name = row.item + "@" + l.node.Name
-	} else {
+func (l *hostInventory) served(ctx context.Context, row endpointRow) certs.Use {
+	address := row.address(l.node)
+	u := certs.Use{Host: l.node.Name, Place: certs.Served, Location: address, Name: l.items[row.cert]}
+	if row.cert == "" {
 		u.Place, u.Location = certs.InMemory, address+" as "+row.serverName
 	}
 	dialer, ok := l.host.(host.Dialer)

@@ -84,8 +84,8 @@ func newRooted(t *testing.T, in Input, n certs.Node) *rooted {
 			r.write(t, path, content)
 		}
 	}
-	for _, row := range servedTable {
-		if n.ControlPlane || !row.controlPlane {
+	for _, row := range endpointTable {
+		if row.on(n) && row.cert != "" {
 			r.serve(t, in.PKI, row, n)
 		}
 	}
@@ -93,31 +93,30 @@ func newRooted(t *testing.T, in Input, n certs.Node) *rooted {
 }
 
 // serve gives a row its server; that of the API server makes another certificate for itself.
-func (r *rooted) serve(t *testing.T, pki *certs.PKI, row servedRow, n certs.Node) {
+func (r *rooted) serve(t *testing.T, pki *certs.PKI, row endpointRow, n certs.Node) {
 	t.Helper()
-	if row.item == "" {
-		return
-	}
-	address := net.JoinHostPort(n.Address.String(), fmt.Sprint(row.port))
-	if row.loopback {
-		address = net.JoinHostPort("127.0.0.1", fmt.Sprint(row.port))
-	}
-	pair := func(name string) tls.Certificate {
-		item := pki.Material[name]
+	address := row.address(n)
+	pair := func(item certs.Item) tls.Certificate {
 		cert, err := tls.X509KeyPair(item.Cert, item.Key.Reveal())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cert
 	}
-	own, loopback := pair(row.item+"@"+n.Name), pair(certs.SuperAdmin)
+	var item certs.Item
+	for _, q := range pki.Requests {
+		if q.Path+".crt" == row.cert && q.Node == n.Name {
+			item = pki.Material[q.Name]
+		}
+	}
+	own, loopback := pair(item), pair(pki.Material[certs.SuperAdmin])
 	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if hello.ServerName == loopbackName {
 			return &loopback, nil
 		}
 		return &own, nil
 	}}
-	if strings.HasPrefix(row.item, "etcd/") {
+	if row.server == certs.EtcdCA {
 		config.ClientAuth, config.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12 // which refuses within the handshake
 	}
 	r.servers[address] = config

@@ -28,18 +28,20 @@ const (
 	rollTimeout = 24 * time.Hour
 )
 
-// clientTable are the units that show client certificates to others on connections that last, and to which ports.
+// clientTable are the units that show client certificates to others on connections that last, and to which port.
 // Clients of etcd are not among them: their connections last for as long as the process, and are not looked at again.
 var clientTable = []struct {
 	unit, cert string
-	ports      []int
+	port       int
+	// mixed says that the unit has other connections to there, which show tokens and last: those of controllers.
+	mixed bool
 }{
-	{"kube-apiserver.service", pkiDir + "/apiserver-kubelet-client.crt", []int{kubeletPort}},
-	{"kube-controller-manager.service", pkiDir + "/controller-manager.crt", []int{apiPort}},
-	{"kube-scheduler.service", pkiDir + "/scheduler.crt", []int{apiPort}},
-	{kubeletService, "/var/lib/kubelet/pki/kubelet-client.crt", []int{balancerPort}},
-	{"kube-proxy.service", pkiDir + "/kube-proxy.crt", []int{balancerPort}},
-	{"flanneld.service", pkiDir + "/flannel.crt", []int{balancerPort}},
+	{"kube-apiserver.service", pkiDir + "/apiserver-kubelet-client.crt", kubeletPort, false},
+	{"kube-controller-manager.service", pkiDir + "/controller-manager.crt", apiPort, true},
+	{"kube-scheduler.service", pkiDir + "/scheduler.crt", apiPort, false},
+	{kubeletService, "/var/lib/kubelet/pki/kubelet-client.crt", balancerPort, false},
+	{"kube-proxy.service", pkiDir + "/kube-proxy.crt", balancerPort, false},
+	{"flanneld.service", pkiDir + "/flannel.crt", balancerPort, false},
 }
 
 // clients are the rows of clientTable whose certificates changes renew, as connections.sh wants to have them.
@@ -49,11 +51,11 @@ func clients(changes []Change) string {
 		if !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == FileChange && c.Action == Update && c.Name == row.cert }) {
 			continue
 		}
-		var ports []string
-		for _, port := range row.ports {
-			ports = append(ports, fmt.Sprintf("%04X", port))
+		which := "all"
+		if row.mixed {
+			which = "some"
 		}
-		lines = append(lines, row.unit+" "+strings.Join(ports, `\|`))
+		lines = append(lines, fmt.Sprintf("%s %04X %s", row.unit, row.port, which))
 	}
 	return strings.Join(lines, "\n")
 }

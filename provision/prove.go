@@ -12,6 +12,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/spec"
 )
 
 // Proof is a step that a stage of a rotation ends with: that the cluster is as the stage wants it, where hosts and API
@@ -96,15 +97,12 @@ func (r *Runner) eachEndpoint(ctx context.Context, name string, do func(context.
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", name)
 	}
-	nodes, err := r.Input.nodes()
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(nodes, func(n node) bool { return n.Name == name })
+	i := slices.IndexFunc(r.Input.Machines, func(m spec.Machine) bool { return m.Name == name })
+	n := certsNode(r.Input.Machines[i])
 	group, ctx := errgroup.WithContext(ctx)
 	for _, e := range endpointTable {
-		if e.on(nodes[i]) {
-			group.Go(func() error { return do(ctx, dialer, e, e.address(nodes[i])) })
+		if e.on(n) {
+			group.Go(func() error { return do(ctx, dialer, e, e.address(n)) })
 		}
 	}
 	return group.Wait()
@@ -113,6 +111,9 @@ func (r *Runner) eachEndpoint(ctx context.Context, name string, do func(context.
 // awaitServed waits until every endpoint of a host shows the certificate that is in its file.
 func (r *Runner) awaitServed(ctx context.Context, s Step) error {
 	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
+		if e.cert == "" {
+			return nil
+		}
 		if err := awaitServed(ctx, h, address, r.Desired.Hosts[s.Host].Files[e.cert].Content); err != nil {
 			return fmt.Errorf("%s on %s: %w", e.unit, s.Host, err)
 		}

@@ -14,7 +14,6 @@ import (
 // Ports, as kubeadm has them; the balancer's is ours.
 const (
 	apiPort      = 6443
-	kubeletPort  = 10250
 	balancerPort = 6444
 	etcdClient   = 2379
 	etcdPeer     = 2380

@@ -10,6 +10,6 @@ func newCertsCmd(a *app) *cobra.Command {
 		Short: "See to the cluster's certificates",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newCertsStatusCmd(a), newCertsRenewCmd(a), newCertsRotateCACmd(a), newCertsTextfileCmd(a))
+	cmd.AddCommand(newCertsStatusCmd(a), newCertsRenewCmd(a), newCertsRotateCACmd(a), newCertsTextfileCmd())
 	return cmd
 }
