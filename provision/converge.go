@@ -104,6 +104,11 @@ func convergeScript(changes []Change, first bool) string {
 			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
 			"systemctl "+block+"start "+strings.Join(start, " ")+" || "+stillTrying(start))
 	}
+	for _, row := range unitTable {
+		if !first && slices.Contains(restart, row.name) && slices.Contains(restart, row.needs) {
+			script = append(script, "systemctl stop "+row.name)
+		}
+	}
 	if len(restart) > 0 {
 		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -127,7 +128,8 @@ func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, r
 	if err != nil {
 		return false, err
 	}
-	request.Header = e.header.Clone()
+	request.Header = http.Header{}
+	maps.Copy(request.Header, e.header)
 	response, err := transport.RoundTrip(request)
 	var alert *net.OpError
 	switch {

@@ -41,6 +41,9 @@ type unitRow struct {
 	// certificate, tokens of pods. It is restarted where another takes the place of one, since it would only be looked
 	// for after minutes; not where a certificate is renewed.
 	issuers []string
+	// needs is another unit that has to be there while this one stops: it is stopped before both are restarted.
+	// (systemd stops units in the reverse of their order, but not those that it restarts.)
+	needs string
 	// health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
 	// (Type=simple is active as soon as it has begun).
 	health string
@@ -75,6 +78,7 @@ var unitTable = []unitRow{
 		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
 		files:    []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub", pkiDir + "/sa.key", etcdCAFile, caFile},
 		issuers:  []string{certs.KubernetesCA},
+		needs:    "etcd.service", // or it waits for what it has asked until systemd kills it
 		health:   "https://127.0.0.1:6443/readyz",
 		disturbs: "clients go on with the other API servers; pods go on running", alone: noAPI,
 	},
