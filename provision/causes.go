@@ -59,6 +59,8 @@ type Before struct {
 	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
 	PKI    *certs.PKI
 	Issued []certs.Change
+	// EncryptionKeys are those that API servers were given last; nil where that is not known.
+	EncryptionKeys []EncryptionKey
 }
 
 // Causes are reasons for what is wanted to be so, by Change.key.
@@ -83,7 +85,7 @@ const maxFactors = 24
 // changed since before: a field of the spec, a certificate, the bundle. No table of dependencies has to be kept true.
 func (r *Runner) Causes() Causes {
 	base := r.Input
-	factors := r.Before.certificates(&base)
+	factors := append(r.Before.certificates(&base), r.Before.encryption(&base)...)
 	if a := r.Before.Applied; a != nil {
 		more, err := a.factors(r.Input, &base)
 		if err != nil {
@@ -213,6 +215,20 @@ func (b Before) certificates(base *Input) []factor {
 		}})
 	}
 	return factors
+}
+
+// encryption puts the keys for Secrets at rest as they were into base, and gives a factor if they have changed.
+func (b Before) encryption(base *Input) []factor {
+	now := base.EncryptionKeys
+	same := func(x, y EncryptionKey) bool { return x.Name == y.Name && bytes.Equal(x.Key, y.Key) }
+	if b.EncryptionKeys == nil || slices.EqualFunc(b.EncryptionKeys, now, same) {
+		return nil
+	}
+	base.EncryptionKeys = b.EncryptionKeys
+	return []factor{{"the keys for Secrets at rest changed", func(in *Input) error {
+		in.EncryptionKeys = now
+		return nil
+	}}}
 }
 
 // factors puts the spec and the bundle as they were into base, and gives a factor for each that is otherwise in now.

@@ -113,7 +113,9 @@ func TestInputsFollowWhatUnitsRead(t *testing.T) {
 			a.SHA256 = "other"
 			in.Artifacts["etcd"] = a
 		}, []string{"etcd.service"}},
-		{"the encryption key, which is reloaded", func(in *Input) { in.EncryptionKey = []byte("another key, of 32 bytes as well") }, nil},
+		{"the encryption key, which is reloaded", func(in *Input) {
+			in.EncryptionKeys = []EncryptionKey{{"key2", []byte("another key, of 32 bytes as well")}}
+		}, nil},
 		{"a label of a node, which is the API's", func(in *Input) { in.Cluster.Spec.NodePools[0].Labels = map[string]string{"a": "b"} }, nil},
 	}
 	for _, tt := range tests {

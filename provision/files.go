@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"encoding/base64"
 	"io/fs"
 	"net/netip"
 
@@ -111,8 +110,7 @@ func (n node) podSecurity() ([]byte, error) {
 }
 
 func (n node) encryption() ([]byte, error) {
-	key := base64.StdEncoding.EncodeToString(n.EncryptionKey.Reveal())
-	return templates.Encryption{Name: "key1", Key: key}.Render()
+	return EncryptionConfig(n.EncryptionKeys)
 }
 
 func (n node) schedulerConfig() ([]byte, error) {

@@ -42,7 +42,7 @@ func input(t *testing.T) Input {
 	}
 	in := Input{
 		Cluster: cluster, Endpoint: "127.0.0.1:16443", Artifacts: map[string]Artifact{},
-		EncryptionKey: secret.Bytes("0123456789abcdef0123456789abcdef"), Facts: map[string]Facts{},
+		EncryptionKeys: []EncryptionKey{{"key1", secret.Bytes("0123456789abcdef0123456789abcdef")}}, Facts: map[string]Facts{},
 	}
 	for i, n := range cluster.Nodes() {
 		address := netip.AddrFrom4([4]byte{10, 89, 0, byte(11 + i)})

@@ -23,7 +23,7 @@ func savedPlan(t *testing.T, in Input) (*Plan, State) {
 	if text, err = json.Marshal(p); err != nil {
 		t.Fatal(err)
 	}
-	for name, key := range map[string]string{"private key": "PRIVATE KEY", "encryption key": string(in.EncryptionKey.Reveal())} {
+	for name, key := range map[string]string{"private key": "PRIVATE KEY", "encryption key": string(in.EncryptionKeys[0].Key.Reveal())} {
 		if strings.Contains(string(text), key) {
 			t.Errorf("the saved plan holds a %s", name)
 		}

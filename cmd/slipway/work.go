@@ -138,7 +138,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Report: w.progress.Host,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
-			PKI: w.secrets.PKI, EncryptionKey: w.secrets.EncryptionKey,
+			PKI: w.secrets.PKI, EncryptionKeys: []provision.EncryptionKey{{Name: "key1", Key: w.secrets.EncryptionKey}},
 		},
 		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued},
 	}

@@ -98,7 +98,7 @@ func newCluster(t testing.TB, hosts int) *cluster {
 	c.find(t)
 	c.input = provision.Input{
 		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
-		EncryptionKey: certs.NewEncryptionKey(), Facts: map[string]provision.Facts{},
+		EncryptionKeys: []provision.EncryptionKey{{Name: "key1", Key: certs.NewEncryptionKey()}}, Facts: map[string]provision.Facts{},
 	}
 	for _, m := range c.infra.Machines {
 		c.input.Facts[m.Name] = facts(m)
@@ -257,7 +257,7 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 	if c.input.PKI, _, err = certs.Ensure(t.Context(), nil, table, policy, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	put := map[string]secret.Bytes{"encryption-key": c.input.EncryptionKey}
+	put := map[string]secret.Bytes{"encryption-key": c.input.EncryptionKeys[0].Key}
 	for name, content := range c.input.PKI.Material.Flatten() {
 		put["pki/"+name] = content
 	}
