@@ -59,7 +59,7 @@ type Before struct {
 	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
 	PKI    *certs.PKI
 	Issued []certs.Change
-	// EncryptionKeys as they were before the stage of a rotation.
+	// EncryptionKeys are those that API servers were given last; nil where that is not known.
 	EncryptionKeys []EncryptionKey
 }
 
@@ -85,7 +85,7 @@ const maxFactors = 24
 // changed since before: a field of the spec, a certificate, the bundle. No table of dependencies has to be kept true.
 func (r *Runner) Causes() Causes {
 	base := r.Input
-	factors := r.Before.certificates(&base)
+	factors := append(r.Before.certificates(&base), r.Before.encryption(&base)...)
 	if a := r.Before.Applied; a != nil {
 		more, err := a.factors(r.Input, &base)
 		if err != nil {
@@ -192,7 +192,7 @@ func (b Before) certificates(base *Input) []factor {
 	now := base.PKI
 	old := *now
 	old.Material = maps.Clone(now.Material)
-	factors := b.rotation(base, &old)
+	factors := b.rotation(now, &old)
 	groups := map[string][]string{}
 	for _, c := range b.Issued {
 		if item, ok := b.PKI.Material[c.Name]; ok {
@@ -218,8 +218,7 @@ func (b Before) certificates(base *Input) []factor {
 }
 
 // rotation puts authorities as they were in the stage before into old.
-func (b Before) rotation(base *Input, old *certs.PKI) []factor {
-	now, keys := base.PKI, base.EncryptionKeys
+func (b Before) rotation(now, old *certs.PKI) []factor {
 	r := now.Rotation
 	if r == nil {
 		return nil
@@ -233,12 +232,25 @@ func (b Before) rotation(base *Input, old *certs.PKI) []factor {
 		}
 	}
 	take(old, b.PKI)
-	base.EncryptionKeys = b.EncryptionKeys
 	return []factor{{r.String(), func(in *Input) error {
 		mixed := *in.PKI
 		mixed.Material = maps.Clone(mixed.Material)
 		take(&mixed, now)
-		in.PKI, in.EncryptionKeys = &mixed, keys
+		in.PKI = &mixed
+		return nil
+	}}}
+}
+
+// encryption puts the keys for Secrets at rest as they were into base, and gives a factor if they have changed.
+func (b Before) encryption(base *Input) []factor {
+	now := base.EncryptionKeys
+	same := func(x, y EncryptionKey) bool { return x.Name == y.Name && bytes.Equal(x.Key, y.Key) }
+	if b.EncryptionKeys == nil || slices.EqualFunc(b.EncryptionKeys, now, same) {
+		return nil
+	}
+	base.EncryptionKeys = b.EncryptionKeys
+	return []factor{{"the keys for Secrets at rest changed", func(in *Input) error {
+		in.EncryptionKeys = now
 		return nil
 	}}}
 }

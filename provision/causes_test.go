@@ -212,3 +212,22 @@ func TestAppliedSpecsAreReadAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestCausesOfEncryptionKeys(t *testing.T) {
+	was := input(t)
+	is := was
+	is.EncryptionKeys = append([]EncryptionKey{{"key2", []byte("another key, of 32 bytes as well")}}, was.EncryptionKeys...)
+	b := before(t, was)
+	b.EncryptionKeys = was.EncryptionKeys
+	reasons := explained(t, was, is, b)
+	const changed = "the keys for Secrets at rest changed"
+	if got := reasons["demo-cp-1 file "+encryptionFile]; got != changed || len(reasons) != 3 {
+		t.Errorf("reasons are %v", reasons)
+	}
+	b.EncryptionKeys = is.EncryptionKeys // they were given to API servers before, and something else is the matter
+	for at, got := range explained(t, was, is, b) {
+		if strings.Contains(got, changed) {
+			t.Errorf("%s: %s", at, got)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"encoding/base64"
 	"io/fs"
 	"net/netip"
 
@@ -111,11 +110,7 @@ func (n node) podSecurity() ([]byte, error) {
 }
 
 func (n node) encryption() ([]byte, error) {
-	var keys []templates.EncryptionKey
-	for _, k := range n.EncryptionKeys {
-		keys = append(keys, templates.EncryptionKey{Name: k.Name, Key: base64.StdEncoding.EncodeToString(k.Key.Reveal())})
-	}
-	return templates.Encryption{Keys: keys}.Render()
+	return EncryptionConfig(n.EncryptionKeys)
 }
 
 func (n node) schedulerConfig() ([]byte, error) {

@@ -23,16 +23,10 @@ type Input struct {
 	Artifacts map[string]Artifact
 	// PKI is the table of certificates, fulfilled.
 	PKI *certs.PKI
-	// EncryptionKeys of Secrets at rest: the first encrypts, all decrypt.
+	// EncryptionKeys are for Secrets at rest: the first encrypts, all decrypt.
 	EncryptionKeys []EncryptionKey
 	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
 	Facts map[string]Facts
-}
-
-// EncryptionKey is 32 bytes, and the name that etcd has in front of what they encrypt.
-type EncryptionKey struct {
-	Name string
-	Key  secret.Bytes
 }
 
 // Artifact is a program or an image of the bundle, as hosts see it.
@@ -51,6 +45,14 @@ func (a Artifact) Path() string {
 		return path.Join(programDir, a.Component, a.Version, "images", path.Base(a.Mounted))
 	}
 	return path.Join(programDir, a.Component, a.Version, "bin", a.Name)
+}
+
+// EncryptionKey is a key for Secrets at rest.
+type EncryptionKey struct {
+	// Name goes with all that the key encrypts; two keys of a cluster never have the same.
+	Name string
+	// Key is 32 bytes.
+	Key secret.Bytes
 }
 
 // node is one node's view of the input: what the tables in files.go and units.go are functions of.

@@ -39,7 +39,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
 		if err := blocked(stale); err != nil {
 			return err
 		}
-		report := func(w kube.Workload, what string) { r.report("", w.String()+": "+what) }
+		report := func(w kube.Workload, what string) { r.report("cluster", w.String()+": "+what) }
 		if err := r.API.RolloutAll(ctx, stale, since, rollAtOnce, report); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
 			return nil
 		}
 		if text := "waiting for you to replace " + strings.Join(names(left, kube.Workload.String), ", "); text != said {
-			r.report("", text)
+			r.report("cluster", text)
 			said = text
 		}
 		return fmt.Errorf("%s", strings.Join(names(left, kube.Workload.String), ", "))

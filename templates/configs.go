@@ -2,6 +2,7 @@ package templates
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -68,14 +69,27 @@ type PodSecurity struct{ Enforce, Warn, Audit string }
 // Render gives the file's text.
 func (p PodSecurity) Render() ([]byte, error) { return render("admission.yaml", p) }
 
-// Encryption is the API server's EncryptionConfiguration: secretbox. The first key encrypts, all decrypt.
-type Encryption struct{ Keys []EncryptionKey }
-
-// EncryptionKey is 32 bytes in base64, with the name that etcd has in front of what it has encrypted.
+// EncryptionKey is a key for secretbox, 32 bytes in base64. Its name is stored with all that it encrypts.
 type EncryptionKey struct{ Name, Key string }
 
-// Render gives the file's text, which is secret.
-func (e Encryption) Render() ([]byte, error) { return render("encryption.yaml", e) }
+// Encryption is the API server's EncryptionConfiguration: the first key encrypts, all decrypt.
+type Encryption struct{ Keys []EncryptionKey }
+
+// Render gives the file's text, which is secret. The error is for no keys, and for two of the same name: the API server
+// would then decrypt with the wrong one.
+func (e Encryption) Render() ([]byte, error) {
+	if len(e.Keys) == 0 {
+		return nil, errors.New("render encryption.yaml: there is no key")
+	}
+	names := map[string]bool{}
+	for _, k := range e.Keys {
+		if k.Name == "" || names[k.Name] {
+			return nil, fmt.Errorf("render encryption.yaml: %d keys need a name each, and %q is not one key's", len(e.Keys), k.Name)
+		}
+		names[k.Name] = true
+	}
+	return render("encryption.yaml", e)
+}
 
 // Flannel is flannel's net-conf.json.
 type Flannel struct {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/tools/clientcmd"
@@ -14,39 +15,138 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
 )
 
 func newKubeconfigCmd(a *app) *cobra.Command {
-	var merge bool
+	run := &kubeconfigRun{app: a}
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
-		Short: "Print the admin kubeconfig, or merge it into ~/.kube/config",
+		Short: "Print a kubeconfig, of the admin or for a person, or merge it into ~/.kube/config",
 		Long: `Print a kubeconfig of the cluster's administrator (kubeadm:cluster-admins), certificate and key inside.
-Whoever has it may do everything in the cluster.`,
+Whoever has it may do everything in the cluster.
+
+With --user it is one for a person, who may do what roles are bound to the name and the groups. The key is made here, the
+cluster signs the certificate, and both are in the kubeconfig and nowhere else. The state keeps a record of what was given
+to whom, without keys: see ` + "`slipway kubeconfig list`" + `. While a run has the state locked, this waits for it.
+
+A certificate cannot be taken back: it ends with its validity, or with the cluster's CA. What can be taken away are rights,
+by removing the bindings of the name and of the groups. So group system:masters, which has its rights built in, is refused.`,
 		Example: `  slipway kubeconfig > demo.conf          # keep it: umask 077
-  slipway kubeconfig --merge              # into $KUBECONFIG or ~/.kube/config, and make it current`,
+  slipway kubeconfig --merge              # into $KUBECONFIG or ~/.kube/config, and make it current
+  slipway kubeconfig --user ana --group dev --validity 90d --out ana.conf   # only its owner can read the file
+  kubectl create rolebinding dev --clusterrole=edit --group=dev --namespace=shop
+  slipway kubeconfig list`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.kubeconfig(cmd.Context(), merge) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			run.personal = cmd.Flags().Changed("user")
+			return run.run(cmd.Context())
+		},
 	}
-	cmd.Flags().BoolVar(&merge, "merge", false, "merge into $KUBECONFIG or ~/.kube/config instead of printing")
+	flags := cmd.Flags()
+	flags.BoolVar(&run.merge, "merge", false, "merge into $KUBECONFIG or ~/.kube/config instead of printing")
+	flags.StringVar(&run.out, "out", "", "write to `FILE`, which only its owner can read, instead of printing")
+	flags.StringVar(&run.user, "user", "", "a kubeconfig for this person instead of the admin's")
+	flags.StringArrayVar(&run.groups, "group", nil, "a group of the person's; may be given several times")
+	flags.StringVar(&run.validity, "validity", "", "how long the person's certificate is valid, such as 1y, 90d, 12h or 30m (default 1y)")
+	_ = cmd.MarkFlagFilename("out")
+	cmd.AddCommand(newKubeconfigListCmd(a))
 	return cmd
 }
 
-func (a *app) kubeconfig(ctx context.Context, merge bool) error {
-	c, infra, err := a.find(ctx)
+// kubeconfigRun is one run of kubeconfig.
+type kubeconfigRun struct {
+	*app
+	merge    bool
+	out      string
+	personal bool // --user was given
+	user     string
+	groups   []string
+	validity string
+
+	valid time.Duration // validity, parsed; 0 is the default
+	into  *privateFile  // nil without --out
+}
+
+// check finds what is wrong with the flags, before anything is touched.
+func (r *kubeconfigRun) check() error {
+	var errs []error
+	if r.merge && r.out != "" {
+		errs = append(errs, errors.New("--merge and --out are two places: give one of them"))
+	}
+	if !r.personal && (len(r.groups) > 0 || r.validity != "") {
+		errs = append(errs, errors.New("--group and --validity are of a person's kubeconfig: say whose with --user"))
+	}
+	if r.personal {
+		errs = append(errs, provision.CheckUser(r.user, r.groups))
+	}
+	if r.validity != "" {
+		var err error
+		if r.valid, err = parseValidity(r.validity); err != nil {
+			errs = append(errs, fmt.Errorf("--validity: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseValidity reads what the spec has for validities, and hours, minutes and seconds as Go writes them.
+func parseValidity(text string) (time.Duration, error) {
+	d, err := spec.ParseDuration(text)
+	if err == nil && d > 0 {
+		return d, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d, nil
+	}
+	return 0, fmt.Errorf("%q is not a duration such as 1y, 90d, 12h or 30m", text)
+}
+
+func (r *kubeconfigRun) run(ctx context.Context) (err error) {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.out != "" {
+		if r.into, err = newPrivateFile(r.out); err != nil {
+			return err
+		}
+		defer r.into.Discard()
+	}
+	c, infra, err := r.find(ctx)
 	if err != nil {
 		return err
 	}
-	pki, err := c.readPKI(ctx)
+	return r.give(ctx, c, infra)
+}
+
+// give makes what was asked for, and hands it over.
+func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infrastructure) error {
+	kept, err := c.readStored(ctx)
 	if err != nil {
 		return err
 	}
-	text, err := provision.AdminKubeconfig(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra), pki)
+	if r.personal {
+		return r.issue(ctx, c, infra, kept.pki())
+	}
+	text, err := provision.AdminKubeconfig(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra), kept.pki())
 	if err != nil {
 		return err
 	}
-	if !merge {
-		_, err = a.stdout.Write(text.Reveal())
+	r.recordAdmin(ctx, c, kept)
+	return r.deliver(text)
+}
+
+// deliver prints, writes or merges a kubeconfig.
+func (r *kubeconfigRun) deliver(text secret.Bytes) error {
+	if r.into != nil {
+		if err := r.into.Commit(text.Reveal()); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(r.stderr, "The kubeconfig is in %s.\n", r.out)
+		return err
+	}
+	if !r.merge {
+		_, err := r.stdout.Write(text.Reveal())
 		return err
 	}
 	mine, err := clientcmd.Load(text.Reveal())
@@ -57,7 +157,7 @@ func (a *app) kubeconfig(ctx context.Context, merge bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stderr, "Context %s is current in %s.\n", mine.CurrentContext, path)
+	_, err = fmt.Fprintf(r.stderr, "Context %s is current in %s.\n", mine.CurrentContext, path)
 	return err
 }
 
@@ -69,6 +169,15 @@ func (e *notAppliedError) Error() string { return e.text }
 // readPKI loads the certificates without the lock: reading does not wait for a run. Where there are none yet, the error
 // is a *notAppliedError.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
+	kept, err := c.readStored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return kept.pki(), nil
+}
+
+// readStored is readPKI with all else that is kept.
+func (c *cluster) readStored(ctx context.Context) (*stored, error) {
 	store, err := c.readStore(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
@@ -77,19 +186,19 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := loadSecrets(ctx, store)
+	kept, err := loadSecrets(ctx, store)
 	if err = errors.Join(err, store.Close()); err != nil {
 		return nil, err
 	}
-	used, other := s.Rotation.View(s.Material)
-	if _, ok := used[certs.Admin]; !ok {
+	if _, ok := kept.Material[certs.Admin]; !ok {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)}
 	}
-	return &certs.PKI{Material: used, Rotation: s.Rotation, Other: other}, nil
+	return kept, nil
 }
 
 // mergeKubeconfig adds what mine has to the user's file, replacing entries of the same name, and makes it current.
-// The file is replaced as a whole, and only its owner can read it.
+// Users get the names of their contexts, so that one of the same name in another cluster stays. The file is replaced as a
+// whole, and only its owner can read it.
 func mergeKubeconfig(mine *clientcmdapi.Config) (string, error) {
 	access := clientcmd.NewDefaultPathOptions()
 	config, err := access.GetStartingConfig()
@@ -99,11 +208,9 @@ func mergeKubeconfig(mine *clientcmdapi.Config) (string, error) {
 	for name, cluster := range mine.Clusters {
 		config.Clusters[name] = cluster
 	}
-	for name, user := range mine.AuthInfos {
-		config.AuthInfos[name] = user
-	}
 	for name, context := range mine.Contexts {
-		config.Contexts[name] = context
+		config.AuthInfos[name] = mine.AuthInfos[context.AuthInfo]
+		config.Contexts[name] = &clientcmdapi.Context{Cluster: context.Cluster, AuthInfo: name}
 	}
 	config.CurrentContext = mine.CurrentContext
 	path := access.GetDefaultFilename()

@@ -29,6 +29,14 @@ type stored struct {
 	Material certs.Material
 	// Rotation under way, or nil.
 	Rotation *certs.Rotation
+	// Users is the record of kubeconfigs, as it is kept; nil where there is none.
+	Users secret.Bytes
+}
+
+// pki is what is in use, without what may have to be issued.
+func (s *stored) pki() *certs.PKI {
+	used, other := s.Rotation.View(s.Material)
+	return &certs.PKI{Material: used, Rotation: s.Rotation, Other: other}
 }
 
 // loadSecrets reads what the store (which may be nil) has.
@@ -52,6 +60,9 @@ func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+	}
+	if s.Users, err = store.Get(ctx, usersName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	text, err := store.Get(ctx, rotationName)
 	if errors.Is(err, fs.ErrNotExist) {

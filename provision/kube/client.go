@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -27,6 +28,7 @@ const FieldManager = "slipway"
 type Client struct {
 	typed   *kubernetes.Clientset
 	dynamic *dynamic.DynamicClient
+	meta    metadata.Interface
 	rest    rest.Interface
 }
 
@@ -61,7 +63,11 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the API client: %w", err)
 	}
-	return &Client{typed: typed, dynamic: objects, rest: typed.RESTClient()}, nil
+	meta, err := metadata.NewForConfigAndClient(config, transport)
+	if err != nil {
+		return nil, fmt.Errorf("set up the API client: %w", err)
+	}
+	return &Client{typed: typed, dynamic: objects, meta: meta, rest: typed.RESTClient()}, nil
 }
 
 // Typed gives the whole typed client, for what has no method here.

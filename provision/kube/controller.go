@@ -50,6 +50,9 @@ func (k *controller) rolled() bool {
 }
 
 func (k *controller) progress() string {
+	if !k.observed {
+		return "its controller has not seen the restart yet"
+	}
 	return fmt.Sprintf("%d of %d pods are new, %d available", min(k.updated, k.replicas), k.replicas, k.available)
 }
 

@@ -13,20 +13,20 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/pager"
 )
 
 // Workloads lists what reads the cluster's CA or a service account's token, by namespace, kind and name, with the
-// budgets that cover it and the way in which it would be rolled. Lists come in pages; of Secrets, only those that are
-// tokens are asked for, and only their names are kept.
+// budgets that cover it and the way in which it would be rolled. Lists come in pages; of Secrets, only the names of those
+// that are tokens are asked for.
 func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
-	g := gathered{controllers: map[key]*controller{}, tokens: map[key]bool{}}
+	g := gathered{controllers: map[key]*controller{}, tokens: map[types.NamespacedName]bool{}}
 	core := c.typed.CoreV1().RESTClient()
 	tokens := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)).String()}
-	err := list(ctx, core, "secrets", "", tokens, func() runtime.Object { return &corev1.SecretList{} },
-		func(s *corev1.Secret) { g.tokens[key{"Secret", s.Namespace, s.Name}] = true })
+	err := c.names(ctx, "secrets", tokens, func(s types.NamespacedName) { g.tokens[s] = true })
 	if err == nil {
 		err = list(ctx, core, "pods", "", metav1.ListOptions{}, func() runtime.Object { return &corev1.PodList{} }, g.pod)
 	}
@@ -92,7 +92,7 @@ func coveringOf(b *policyv1.PodDisruptionBudget) covering {
 
 // gathered is what workloads are made of.
 type gathered struct {
-	tokens      map[key]bool
+	tokens      map[types.NamespacedName]bool
 	pods        []gatheredPod
 	controllers map[key]*controller
 	budgets     []covering
@@ -110,7 +110,9 @@ func (g *gathered) pod(pod *corev1.Pod) {
 		return
 	}
 	p := gatheredPod{Pod: podOf(pod), at: key{"Pod", pod.Namespace, pod.Name}, owner: ownerOf(pod), labels: pod.Labels}
-	p.reads = readsTrust(&pod.Spec, func(secret string) bool { return g.tokens[key{"Secret", pod.Namespace, secret}] })
+	p.reads = readsTrust(&pod.Spec, func(secret string) bool {
+		return g.tokens[types.NamespacedName{Namespace: pod.Namespace, Name: secret}]
+	})
 	g.pods = append(g.pods, p)
 }
 

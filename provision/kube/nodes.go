@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,11 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
-	"k8s.io/client-go/util/retry"
 )
 
 // Node is a node, as it is or as it should be.
@@ -114,15 +111,9 @@ func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report 
 	return nil
 }
 
-// patchNode tries again for a while when no API server answered, or one said to come back later: while a cluster starts,
-// servers come and go. That somebody was faster is no error.
+// patchNode takes it for no error that somebody was faster.
 func (c *Client) patchNode(ctx context.Context, name string, patch []byte) error {
-	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 7}
-	transient := func(err error) bool {
-		return ctx.Err() == nil && (apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsServiceUnavailable(err) ||
-			apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
-	}
-	err := retry.OnError(backoff, transient, func() error {
+	err := retryTransient(ctx, func() error {
 		_, err := c.typed.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 		return err
 	})

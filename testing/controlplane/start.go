@@ -62,9 +62,15 @@ func StartMembers(t testing.TB, members []Member) []*Process {
 // system:masters.
 func StartAPIServer(t testing.TB) *Process {
 	t.Helper()
-	etcd := StartEtcd(t, 1)[0]
+	return StartAPIServerOn(t, StartEtcd(t, 1)[0], nil)
+}
+
+// StartAPIServerOn starts an API server on an etcd that runs, with an EncryptionConfiguration unless that is nil.
+func StartAPIServerOn(t testing.TB, etcd *Process, encryption []byte) *Process {
+	t.Helper()
 	return APIServer{
 		Address: freeAddresses(t, 1)[0], Serving: etcd.Identity, Admin: etcd.Identity, Etcd: etcd.Identity, EtcdURL: etcd.URL(),
+		Encryption: encryption,
 	}.Start(t)
 }
 
@@ -77,6 +83,8 @@ type APIServer struct {
 	// Etcd is what it shows to etcd, at EtcdURL.
 	Etcd    Identity
 	EtcdURL string
+	// Encryption is an EncryptionConfiguration; nil for Secrets in plain.
+	Encryption []byte
 }
 
 // Start starts it, and waits until it is ready. The process has the identity of its administrator.
@@ -88,12 +96,18 @@ func (a APIServer) Start(t testing.TB) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return run(t, a.Admin, a.Address, "/readyz", program,
-		"--etcd-servers="+a.EtcdURL, "--etcd-cafile="+etcd.caFile, "--etcd-certfile="+etcd.certFile, "--etcd-keyfile="+etcd.keyFile,
-		"--bind-address="+host, "--secure-port="+port, "--tls-cert-file="+serving.certFile, "--tls-private-key-file="+serving.keyFile,
-		"--client-ca-file="+serving.caFile, "--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+serving.keyFile,
-		"--service-account-signing-key-file="+serving.keyFile, "--disable-admission-plugins=ServiceAccount")
+	args := []string{
+		"--etcd-servers=" + a.EtcdURL, "--etcd-cafile=" + etcd.caFile, "--etcd-certfile=" + etcd.certFile, "--etcd-keyfile=" + etcd.keyFile,
+		"--bind-address=" + host, "--secure-port=" + port, "--tls-cert-file=" + serving.certFile, "--tls-private-key-file=" + serving.keyFile,
+		"--client-ca-file=" + serving.caFile, "--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + serving.keyFile,
+		"--service-account-signing-key-file=" + serving.keyFile, "--disable-admission-plugins=ServiceAccount",
+	}
+	if a.Encryption != nil {
+		args = append(args, "--encryption-provider-config-automatic-reload",
+			"--encryption-provider-config="+writeTemp(t, t.TempDir(), "encryption.yaml", a.Encryption))
+	}
+	return run(t, a.Admin, a.Address, "/readyz", program, args...)
 }
 
 func writeTemp(t testing.TB, dir, name string, content []byte) string {

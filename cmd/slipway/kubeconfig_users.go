@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
+)
+
+// usersName is where the state store keeps the record of kubeconfigs that were given away.
+const usersName = "users.json"
+
+// issue makes a person's kubeconfig. It is recorded before anybody can see the key: what is not recorded is of no use.
+func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infrastructure, pki *certs.PKI) (err error) {
+	authorities := pki.Bundle(certs.KubernetesCA)
+	validity, err := provision.UserValidity(r.valid, authorities, time.Now())
+	if err != nil {
+		return err
+	}
+	controlPlanes := *infra
+	controlPlanes.Machines = slices.DeleteFunc(slices.Clone(infra.Machines), func(m spec.Machine) bool { return m.Role != spec.ControlPlane })
+	hosts, unreachable := dialRunning(ctx, &controlPlanes)
+	defer func() {
+		for _, h := range hosts {
+			_ = h.Close()
+		}
+	}()
+	in := provision.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	if err := reachable(&controlPlanes, unreachable); err != nil {
+		return err
+	}
+	store, err := r.waitForStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var item certs.Item
+	var user provision.User
+	err = underLock(ctx, store, func(ctx context.Context) error {
+		request := provision.UserRequest{Name: r.user, Groups: r.groups, Validity: validity, By: operator()}
+		if item, user, err = provision.IssueUser(ctx, in, hosts, request); err != nil {
+			return err
+		}
+		return recordUser(ctx, store, user)
+	})
+	if err != nil {
+		return fmt.Errorf("kubeconfig of %s: %w", r.user, err)
+	}
+	access := certs.Access{Cluster: c.spec.Metadata.Name, User: r.user, Server: "https://" + in.Endpoint}
+	text, err := certs.KubeconfigEmbedded(access, authorities, item)
+	if err != nil {
+		return err
+	}
+	if user.Shorter(validity) {
+		_, _ = fmt.Fprintf(r.stderr, "The cluster's signer gives less than the %s that was asked for.\n", inDays(validity))
+	}
+	_, _ = fmt.Fprintf(r.stderr, "The certificate of %s is valid until %s (%s). It may do what roles are bound to its name and groups.\n",
+		r.user, user.NotAfter.Local().Format(time.DateTime), inDays(time.Until(user.NotAfter)))
+	return r.deliver(text)
+}
+
+// reachable says what is wrong where none of the control planes can be spoken to.
+func reachable(controlPlanes *spec.Infrastructure, unreachable map[string]error) error {
+	errs := []error{errors.New("no control plane can be reached, and nothing was issued")}
+	for _, m := range controlPlanes.Machines {
+		switch state := controlPlanes.States[m.Name]; {
+		case unreachable[m.Name] != nil:
+			errs = append(errs, unreachable[m.Name])
+		case state != spec.MachineRunning:
+			errs = append(errs, fmt.Errorf("machine %s is %s", m.Name, state))
+		default:
+			return nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lockInterval is how often a lock is tried that somebody else has.
+const lockInterval = time.Second
+
+// waitForStore opens the state for writing. Where a run has it, it waits: nothing has been done yet.
+func (r *kubeconfigRun) waitForStore(ctx context.Context, c *cluster) (*state.Store, error) {
+	for said := false; ; said = true {
+		store, err := c.openStore(ctx)
+		var locked *state.LockedError
+		if !errors.As(err, &locked) {
+			return store, err
+		}
+		if !said {
+			_, _ = fmt.Fprintf(r.stderr, "Waiting, for what is given away has to be recorded: %v.\n", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("interrupted; nothing was issued: %w", err)
+		case <-time.After(lockInterval):
+		}
+	}
+}
+
+// recordUser adds to the record, unless it is there.
+func recordUser(ctx context.Context, store *state.Store, u provision.User) error {
+	text, err := store.Get(ctx, usersName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	users, err := provision.ReadUsers(text.Reveal())
+	if err != nil || users.Has(u) {
+		return err
+	}
+	encoded, err := users.Add(u, time.Now()).Encode()
+	if err != nil {
+		return err
+	}
+	return store.Put(ctx, map[string]secret.Bytes{usersName: encoded})
+}
+
+// recordAdmin records once that a certificate of the admin was given away. It does not keep anybody from getting it: who
+// can read the state has it.
+func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *stored) {
+	record := func() error {
+		pki := kept.pki()
+		u, err := provision.NewUser(pki.Material[certs.Admin].Cert, pki.Bundle(certs.KubernetesCA), operator(), time.Now())
+		if err != nil {
+			return err
+		}
+		if users, err := provision.ReadUsers(kept.Users.Reveal()); err != nil || users.Has(u) {
+			return err
+		}
+		store, err := c.openStore(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(recordUser(ctx, store, u), store.Close())
+	}
+	if err := record(); err != nil {
+		_, _ = fmt.Fprintf(r.stderr, "Warning: it is not recorded that the admin's kubeconfig was given away: %v\n", err)
+	}
+}
+
+func newKubeconfigListCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the kubeconfigs that were given away, and how long they are valid",
+		Long: `List the kubeconfigs that were printed, written or merged, the oldest first: whose, with which groups, until when, and by
+whom. "not trusted" is one whose CA the cluster has replaced. Those that expired a year ago are forgotten. Nothing is locked,
+and no machine is asked.`,
+		Example: `  slipway kubeconfig list
+  slipway kubeconfig list --output json | jq '.[] | select(.state == "valid" and .daysLeft < 30)'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listKubeconfigs(cmd.Context()) },
+	}
+}
+
+// listedUser is a kubeconfig in a list. Its JSON is documented in docs/certificates.md.
+type listedUser struct {
+	provision.User
+	State    provision.UserState `json:"state"`
+	DaysLeft int                 `json:"daysLeft"`
+}
+
+func (a *app) listKubeconfigs(ctx context.Context) error {
+	loaded, err := a.loadSpec()
+	if err != nil {
+		return err
+	}
+	where, dir, err := a.stateOf(loaded)
+	if err != nil {
+		return err
+	}
+	kept, err := (&cluster{spec: loaded, state: where, dir: dir}).readStored(ctx)
+	if err != nil {
+		return err
+	}
+	users, err := provision.ReadUsers(kept.Users.Reveal())
+	if err != nil {
+		return err
+	}
+	now, listed := time.Now(), []listedUser{}
+	for _, u := range users {
+		state := u.State(kept.pki().Bundle(certs.KubernetesCA), now)
+		listed = append(listed, listedUser{u, state, max(0, int(u.NotAfter.Sub(now).Hours()/24))})
+	}
+	switch {
+	case a.output == "json":
+		return a.printJSON(listed)
+	case len(listed) == 0:
+		_, err = fmt.Fprintf(a.stdout, "No kubeconfig of cluster %s is recorded.\n", loaded.Metadata.Name)
+		return err
+	}
+	return printUsers(a.stdout, listed)
+}
+
+func printUsers(out io.Writer, users []listedUser) error {
+	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "USER\tGROUPS\tISSUED\tEXPIRES\tDAYS LEFT\tSTATE\tBY")
+	for _, u := range users {
+		groups := "-"
+		if len(u.Groups) > 0 {
+			groups = strings.Join(u.Groups, ",")
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", u.Name, groups, u.Issued.Local().Format(time.DateOnly),
+			u.NotAfter.Local().Format(time.DateOnly), u.DaysLeft, u.State, u.By)
+	}
+	return table.Flush()
+}
+
+// inDays says how long something is, as people do.
+func inDays(d time.Duration) string {
+	if d < 48*time.Hour {
+		return d.Round(time.Minute).String()
+	}
+	return plural(int(d.Hours()/24), "day")
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// privateFile is a file that only its owner can read, and that is there whole or not at all.
+type privateFile struct {
+	path string
+	temp *os.File // beside it
+}
+
+// newPrivateFile sees that path can be written, and changes nothing there yet.
+func newPrivateFile(path string) (*privateFile, error) {
+	info, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("write the kubeconfig: %s is there, and is no regular file; without --out it is printed", path)
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	return &privateFile{path, temp}, nil
+}
+
+// Commit puts content in the file's place.
+func (f *privateFile) Commit(content []byte) error {
+	_, err := f.temp.Write(content)
+	if err = errors.Join(err, f.temp.Sync(), f.temp.Close()); err == nil {
+		err = os.Rename(f.temp.Name(), f.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	return nil
+}
+
+// Discard ends it; after Commit it does nothing.
+func (f *privateFile) Discard() {
+	_ = f.temp.Close()
+	_ = os.Remove(f.temp.Name())
+}

@@ -1,0 +1,135 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/etcd"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/testing/controlplane"
+)
+
+func TestEncryptionConfig(t *testing.T) {
+	key := func(name string) EncryptionKey { return EncryptionKey{name, bytes.Repeat([]byte("k"), 32)} }
+	text, err := EncryptionConfig([]EncryptionKey{key("key2"), key("key1")})
+	if err != nil || strings.Index(string(text), "name: key2") > strings.Index(string(text), "name: key1") || strings.Count(string(text), "secret: a2tr") != 2 {
+		t.Errorf("%v:\n%s", err, text)
+	}
+	for name, keys := range map[string][]EncryptionKey{"none": nil, "no name": {key("")}, "the same twice": {key("a"), key("b"), key("a")}} {
+		if _, err := EncryptionConfig(keys); err == nil || strings.Contains(err.Error(), "kkk") || strings.Contains(err.Error(), "a2tr") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// loopback is a control plane whose ports are all the one process's.
+type loopback struct{ *controlplane.Process }
+
+func (l loopback) DialContext(ctx context.Context, network, _ string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, l.Address)
+}
+
+// TestEncryptionKeysRotate goes from plain Secrets over one key to another, with an API server for each.
+func TestEncryptionKeysRotate(t *testing.T) {
+	store := controlplane.StartEtcd(t, 1)[0]
+	members, err := etcd.New([]etcd.Endpoint{{Address: store.Address}}, store.CA, store.Cert, secret.Bytes(store.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	first := EncryptionKey{"key1", certs.NewEncryptionKey("").Key}
+	second := EncryptionKey{"key2", certs.NewEncryptionKey("").Key}
+	plain := etcd.Plain
+	const secrets = 20
+	const more = "k8s:enc:secretbox:v1:"
+	var last []byte
+	for _, stage := range []struct {
+		keys            []EncryptionKey
+		before, rewrite map[string]int
+	}{
+		{nil, map[string]int{plain: secrets}, map[string]int{plain: secrets}},
+		{[]EncryptionKey{first}, map[string]int{plain: secrets}, map[string]int{more + "key1:": secrets}},
+		{[]EncryptionKey{first, second}, map[string]int{more + "key1:": secrets}, map[string]int{more + "key1:": secrets}},
+		{[]EncryptionKey{second, first}, map[string]int{more + "key1:": secrets}, map[string]int{more + "key2:": secrets}},
+		{[]EncryptionKey{second}, map[string]int{more + "key2:": secrets}, map[string]int{more + "key2:": secrets}},
+	} {
+		var config []byte
+		if stage.keys != nil {
+			if config, err = EncryptionConfig(stage.keys); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server := controlplane.StartAPIServerOn(t, store, config)
+		pki := &certs.PKI{Material: certs.Material{
+			certs.KubernetesCA: {Cert: server.CA}, certs.SuperAdmin: {Cert: server.Cert, Key: server.Key},
+		}}
+		api, err := kube.New(apiConfig(pki, apiPort, loopback{server}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stage.keys == nil {
+			makeSecrets(t, api, secrets)
+			if err := encryptionLoaded(ctx, []byte("x"), pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "works by no encryption") {
+				t.Errorf("without a configuration: error %v", err)
+			}
+		} else {
+			if err := encryptionLoaded(ctx, config, pki, loopback{server}); err != nil {
+				t.Error(err)
+			}
+			if err := encryptionLoaded(ctx, last, pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "still; wanted is sha256:") {
+				t.Errorf("of the configuration before: error %v", err)
+			}
+		}
+		last = config
+		check := func(when string, want map[string]int) {
+			t.Helper()
+			got, err := members.EncryptionPrefixes(ctx)
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%d keys, %s: %v %s", len(stage.keys), when, err, diff)
+			}
+		}
+		check("before", stage.before)
+		if n, err := api.RewriteSecrets(ctx, func(string) {}); n != secrets || err != nil {
+			t.Errorf("wrote %d, %v", n, err)
+		}
+		check("after", stage.rewrite)
+		checkSecrets(t, api, secrets)
+		server.Stop()
+	}
+}
+
+func makeSecrets(t *testing.T, api *kube.Client, n int) {
+	t.Helper()
+	for i := range n {
+		immutable := i%2 == 0 // which does not keep them from being encrypted anew
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i)}, Data: map[string][]byte{"n": {byte(i)}}, Immutable: &immutable}
+		if _, err := api.Typed().CoreV1().Secrets("default").Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func checkSecrets(t *testing.T, api *kube.Client, n int) {
+	t.Helper()
+	list, err := api.Typed().CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != n {
+		t.Fatalf("%d Secrets, %v", len(list.Items), err)
+	}
+	for _, s := range list.Items {
+		if fmt.Sprintf("s%d", s.Data["n"][0]) != s.Name {
+			t.Errorf("%s has %v", s.Name, s.Data)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package kube
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/pager"
+	"k8s.io/client-go/util/retry"
+)
+
+// rewrites is how many Secrets are written at a time.
+const rewrites = 16
+
+// RewriteSecrets has the API server write every Secret again, as it is, and by that encrypt it with its first key. All API
+// servers must know that key as their first by then. It gives the number of Secrets that were asked for; report is told
+// now and then how far it is.
+//
+// A patch that changes nothing does it: contents never leave the API server, and where a Secret is encrypted with the
+// first key already, nothing is written. So it may be interrupted and called again. What somebody else writes or removes
+// meanwhile is no error.
+func (c *Client) RewriteSecrets(ctx context.Context, report func(what string)) (n int, err error) {
+	var secrets []types.NamespacedName
+	err = c.names(ctx, "secrets", metav1.ListOptions{}, func(name types.NamespacedName) { secrets = append(secrets, name) })
+	if err != nil {
+		return 0, err
+	}
+	var done atomic.Int64
+	var group *errgroup.Group
+	group, ctx = errgroup.WithContext(ctx)
+	group.SetLimit(rewrites)
+	for _, s := range secrets {
+		group.Go(func() error {
+			if err := c.rewriteSecret(ctx, s); err != nil {
+				return fmt.Errorf("write Secret %s again: %w", s, err)
+			}
+			if now := done.Add(1); now%1000 == 0 {
+				report(fmt.Sprintf("%d of %d Secrets are written again", now, len(secrets)))
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	return int(done.Load()), err
+}
+
+func (c *Client) rewriteSecret(ctx context.Context, s types.NamespacedName) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := retryTransient(ctx, func() error {
+		_, err := c.meta.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(s.Namespace).
+			Patch(ctx, s.Name, types.MergePatchType, []byte("{}"), metav1.PatchOptions{FieldManager: FieldManager})
+		return err
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the API server tries again itself: others write all the time
+		return nil
+	}
+	return err
+}
+
+// names calls do for each object of a core resource, page by page. Nothing but metadata is sent.
+func (c *Client) names(ctx context.Context, resource string, options metav1.ListOptions, do func(types.NamespacedName)) error {
+	page := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return c.meta.Resource(corev1.SchemeGroupVersion.WithResource(resource)).List(ctx, o)
+	})
+	err := page.EachListItem(ctx, options, func(o runtime.Object) error {
+		m := o.(*metav1.PartialObjectMetadata)
+		do(types.NamespacedName{Namespace: m.Namespace, Name: m.Name})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", resource, err)
+	}
+	return nil
+}
+
+// retryTransient tries again for a while when no API server answered, or one said to come back later: while a cluster
+// starts, and while its API servers restart, servers come and go.
+func retryTransient(ctx context.Context, do func() error) error {
+	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 7}
+	transient := func(err error) bool {
+		return ctx.Err() == nil && (apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsServiceUnavailable(err) ||
+			apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
+	}
+	return retry.OnError(backoff, transient, do)
+}
+
+// encryptionMetric has, as a label, the digest of the file that an API server encrypts by
+// (k8s.io/apiserver/pkg/server/options/encryptionconfig/metrics).
+var encryptionMetric = regexp.MustCompile(`^apiserver_encryption_config_controller_last_config_info\{(?:.*,)?hash="([^"]*)"`)
+
+// EncryptionConfigs gives the digests ("sha256:" and hexadecimal) of the EncryptionConfigurations that the one API server
+// works by which this client reaches: none, or one.
+func (c *Client) EncryptionConfigs(ctx context.Context) (digests []string, err error) {
+	metrics, err := c.rest.Get().AbsPath("/metrics").Stream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for metrics: %w", err)
+	}
+	defer func() { _ = metrics.Close() }()
+	lines := bufio.NewScanner(metrics)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if m := encryptionMetric.FindSubmatch(lines.Bytes()); m != nil {
+			digests = append(digests, string(m[1]))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	return digests, nil
+}
