@@ -12,9 +12,10 @@ import (
 
 // Item is one entry of the table, made.
 type Item struct {
-	// Cert is the certificate, PEM; of a KeyPair the public key.
+	// Cert is the certificate, PEM; of a KeyPair the public key. After an authority may come its parents, each the
+	// issuer of the one before.
 	Cert []byte
-	// Key is the private key, PEM.
+	// Key is the private key, PEM; empty for an authority whose key is kept elsewhere.
 	Key secret.Bytes
 }
 
@@ -59,12 +60,17 @@ func Unflatten(flat map[string]secret.Bytes) (Material, error) {
 
 // PKI is the table, fulfilled.
 type PKI struct {
-	// Requests in the order of the table; Material has an item for each, and no other.
+	// Requests in the order of the table; Material has an item for each, but for those that Pending lists, and beside
+	// these only what waits to be signed.
 	Requests []Request
 	Material Material
 	// Drift names the authorities that were kept although they differ from what is asked, or that end soon.
 	// They are replaced by a rotation, never by Ensure.
 	Drift []Change
+	// Limited names the authorities that the user brings and that end before a leaf issued now would.
+	Limited []Change
+	// Pending are the leaves that an authority elsewhere has to sign, in the order of the table.
+	Pending []Pending
 	// Obsolete names what Ensure was given and nobody asks for any more, sorted.
 	Obsolete []string
 }
@@ -88,11 +94,11 @@ func (p *PKI) FilesOf(nodes []Node) map[string][]File {
 	for _, q := range p.Requests {
 		of[q.Node] = append(of[q.Node], q)
 	}
-	all := make(map[string][]File, len(nodes))
+	all, authorities := make(map[string][]File, len(nodes)), p.shown()
 	for _, n := range nodes {
 		var files []File
 		for _, q := range slices.Concat(of[""], of[n.Name]) {
-			files = append(files, p.files(q, n)...)
+			files = append(files, p.files(q, n, authorities)...)
 		}
 		slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 		all[n.Name] = files
@@ -101,17 +107,25 @@ func (p *PKI) FilesOf(nodes []Node) map[string][]File {
 }
 
 // files are those of one item that belong on a node.
-func (p *PKI) files(q Request, n Node) []File {
+func (p *PKI) files(q Request, n Node, of map[string]shown) []File {
 	var files []File
 	item, ext := p.Material[q.Name], certExt
-	if q.Kind == KeyPair {
+	switch q.Kind {
+	case KeyPair:
 		ext = ".pub"
+	case Authority:
+		item.Cert = of[q.Name].bundle
+	case Leaf:
+		item.Cert = of[q.CA].presents(item.Cert)
 	}
 	if q.belongs(q.CertOn, n) {
 		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
 	}
-	if q.belongs(q.KeyOn, n) {
+	if q.belongs(q.KeyOn, n) && len(item.Key) > 0 {
 		files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})
+	}
+	if q.Name == KubernetesCA && n.ControlPlane {
+		files = append(files, p.forControllerManager()...)
 	}
 	return files
 }
