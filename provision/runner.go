@@ -145,7 +145,7 @@ func apiConfig(pki *certs.PKI, port int, hosts ...host.Dialer) *rest.Config {
 		return nil, errors.Join(errs...)
 	}
 	admin := pki.Material[certs.SuperAdmin]
-	return kube.Config(dial, loopbackURL(port), pki.Material[certs.KubernetesCA].Cert, admin.Cert, admin.Key)
+	return kube.Config(dial, loopbackURL(port), pki.Bundle(certs.KubernetesCA), admin.Cert, admin.Key)
 }
 
 func (r *Runner) report(host, what string) {
@@ -186,7 +186,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", name)
 	}
-	client, done, err := healthClient(dialer, r.Input.PKI.Material[certs.KubernetesCA].Cert)
+	client, done, err := healthClient(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
 	if err != nil {
 		return err
 	}

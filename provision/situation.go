@@ -186,7 +186,7 @@ func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
 		}
 	}
 	cert := in.PKI.Material["etcd/healthcheck-client@"+anyone]
-	return etcd.New(endpoints, in.PKI.Material[certs.EtcdCA].Cert, cert.Cert, cert.Key)
+	return etcd.New(endpoints, in.PKI.Bundle(certs.EtcdCA), cert.Cert, cert.Key)
 }
 
 func objectChange(o kube.Change) Change {

@@ -233,7 +233,7 @@ func (w *work) settle(ctx context.Context) error {
 		}
 	}
 	if p, ok := w.provider.(providers.Publisher); ok {
-		return p.Publish(w.infra, w.secrets.PKI.Material[certs.KubernetesCA].Cert)
+		return p.Publish(w.infra, w.secrets.PKI.Bundle(certs.KubernetesCA))
 	}
 	return nil
 }
