@@ -75,6 +75,10 @@ func (e *ensurer) await(q Request, c Change, pki *PKI) {
 // SigningRequest is what the authority of a pending leaf is asked for.
 type SigningRequest struct {
 	Request Request
+	// Reason is why a certificate is wanted: Change.Detail.
+	Reason string
+	// KeyUsages and ExtendedKeyUsages are by OpenSSL's names (x509v3_config).
+	KeyUsages, ExtendedKeyUsages []string
 	// CSR is the request in PKCS#10, PEM: subject, names and usages are all in it. It holds no secret.
 	CSR []byte
 	// New says that its key was made just now, and has to be stored before the request is given out.
@@ -84,14 +88,17 @@ type SigningRequest struct {
 // SigningRequests gives the request of every pending leaf, in the order of the table. Those that there are stay for as
 // long as they ask for what is wanted; the others are made, with a new key, and put into p.Material.
 func (p *PKI) SigningRequests(ctx context.Context, policy Policy) ([]SigningRequest, error) {
-	all := make([]SigningRequest, len(p.Pending))
-	items := make([]Item, len(p.Pending))
+	all, items, requests := make([]SigningRequest, len(p.Pending)), make([]Item, len(p.Pending)), map[string]Request{}
+	for _, q := range p.Requests {
+		requests[q.Name] = q
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, pending := range p.Pending {
-		q := p.request(pending.Name)
+		q := requests[pending.Name]
 		items[i] = p.Material[q.Name+pendingExt]
-		all[i] = SigningRequest{Request: q, CSR: items[i].Cert}
+		all[i] = SigningRequest{Request: q, Reason: pending.Detail, CSR: items[i].Cert}
+		all[i].KeyUsages, all[i].ExtendedKeyUsages = usageNames(q, policy)
 		if fits(items[i], q, policy) {
 			continue
 		}
@@ -113,9 +120,17 @@ func (p *PKI) SigningRequests(ctx context.Context, policy Policy) ([]SigningRequ
 	return all, nil
 }
 
-func (p *PKI) request(name string) Request {
-	i := slices.IndexFunc(p.Requests, func(q Request) bool { return q.Name == name })
-	return p.Requests[i]
+func usageNames(q Request, p Policy) (key, extended []string) {
+	key = []string{"digitalSignature"}
+	if cfsslKey[p.keyOf(q)].algo == "rsa" {
+		key = append(key, "keyEncipherment")
+	}
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			extended = append(extended, u.openssl)
+		}
+	}
+	return key, extended
 }
 
 // newPending makes a key and a request that says all that the certificate has to have.
@@ -159,14 +174,23 @@ func fits(item Item, q Request, p Policy) bool {
 		slices.Equal(addresses(names), q.IPs)
 }
 
-// The extensions of RFC 5280 that a signing request names, and the purposes in one of them.
+// The extensions of RFC 5280 that a signing request names.
 var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidServerAuth       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}
-	oidClientAuth       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
 )
+
+// purposes are the extended key usages by their names elsewhere.
+var purposes = []struct {
+	ours           Usage
+	x509           x509.ExtKeyUsage
+	oid            asn1.ObjectIdentifier
+	openssl, cfssl string
+}{
+	{ClientAuth, x509.ExtKeyUsageClientAuth, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}, "clientAuth", "client auth"},
+	{ServerAuth, x509.ExtKeyUsageServerAuth, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}, "serverAuth", "server auth"},
+}
 
 // usageExtensions ask for what keyUsages has certificates get that are issued here.
 func usageExtensions(q Request, p Policy) []pkix.Extension {
@@ -174,17 +198,16 @@ func usageExtensions(q Request, p Policy) []pkix.Extension {
 	if cfsslKey[p.keyOf(q)].algo == "rsa" {
 		usage = asn1.BitString{Bytes: []byte{0xa0}, BitLength: 3} // and keyEncipherment
 	}
-	var purposes []asn1.ObjectIdentifier
-	if q.Usages&ClientAuth != 0 {
-		purposes = append(purposes, oidClientAuth)
-	}
-	if q.Usages&ServerAuth != 0 {
-		purposes = append(purposes, oidServerAuth)
+	var extended []asn1.ObjectIdentifier
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			extended = append(extended, u.oid)
+		}
 	}
 	return []pkix.Extension{
 		{Id: oidBasicConstraints, Critical: true, Value: mustMarshal(struct{}{})},
 		{Id: oidKeyUsage, Critical: true, Value: mustMarshal(usage)},
-		{Id: oidExtKeyUsage, Value: mustMarshal(purposes)},
+		{Id: oidExtKeyUsage, Value: mustMarshal(extended)},
 	}
 }
 

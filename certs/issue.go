@@ -144,11 +144,10 @@ func keyUsages(q Request, k KeyAlgorithm) []string {
 	if cfsslKey[k].algo == "rsa" {
 		usages = append(usages, "key encipherment")
 	}
-	if q.Usages&ClientAuth != 0 {
-		usages = append(usages, "client auth")
-	}
-	if q.Usages&ServerAuth != 0 {
-		usages = append(usages, "server auth")
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			usages = append(usages, u.cfssl)
+		}
 	}
 	return usages
 }

@@ -165,35 +165,25 @@ func (c *ownCheck) checkUsages(cert *x509.Certificate, requests []Request) {
 	}
 }
 
-// purposes are the extended key usages by their names elsewhere.
-var purposes = []struct {
-	ours    Usage
-	x509    x509.ExtKeyUsage
-	openssl string
-	cfssl   string
-}{
-	{ClientAuth, x509.ExtKeyUsageClientAuth, "clientAuth", "client auth"},
-	{ServerAuth, x509.ExtKeyUsageServerAuth, "serverAuth", "server auth"},
-}
-
 // compare refuses authorities that lead to each other: whoever trusts the one would trust the other's certificates,
 // and a client of etcd could be an administrator of the cluster.
 func (c *ownCheck) compare(others map[string][]*x509.Certificate) {
 	const remedy = "give each of kubernetes, etcd and frontProxy an authority of its own; they may have the same parent"
 	for _, name := range slices.Sorted(maps.Keys(others)) {
-		other := others[name]
-		among := func(chain []*x509.Certificate, cert *x509.Certificate) bool {
-			return slices.ContainsFunc(chain, func(a *x509.Certificate) bool { return equalKeys(a.PublicKey, cert.PublicKey) })
-		}
-		switch {
+		switch other := others[name]; {
 		case equalKeys(other[0].PublicKey, c.chain[0].PublicKey):
 			c.fault(remedy, "is the same authority as that of %s: a certificate of the one would be good for the other", name)
-		case among(c.chain[1:], other[0]):
+		case below(c.chain, other[0]):
 			c.fault(remedy, "is below the authority of %s, which would be trusted for both", name)
-		case among(other[1:], c.chain[0]):
+		case below(other, c.chain[0]):
 			c.fault(remedy, "is above the authority of %s, and would be trusted for both", name)
 		}
 	}
+}
+
+// below tells whether an authority has signed any of a chain.
+func below(chain []*x509.Certificate, authority *x509.Certificate) bool {
+	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return c.CheckSignatureFrom(authority) == nil })
 }
 
 // sameAuthority tells whether an item is of this authority, perhaps with a new certificate: what it has signed is good

@@ -34,12 +34,12 @@ type cluster struct {
 	slipway  provision.Artifact // this very program, as hosts see it
 }
 
-// open reads the spec and finds what belongs to it; nothing is asked of any machine yet.
-func (a *app) open() (*cluster, error) {
+// open reads the spec, has it checked, and finds what belongs to it; nothing is asked of any machine yet.
+func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	c := a.given
 	if c == nil {
 		var err error
-		if c, err = a.loadSpec(); err != nil {
+		if c, err = a.loadSpec(checks...); err != nil {
 			return nil, err
 		}
 	}
@@ -85,6 +85,7 @@ type secrets struct {
 
 	before *certs.PKI     // as it was in the store
 	issued []certs.Change // what is not in the store yet
+	asked  bool           // nor are signing requests, or what came back for them
 	newKey bool           // nor is the encryption key
 }
 
@@ -94,8 +95,21 @@ const (
 	encryptionKeyName = "encryption-key"
 )
 
-// findSecrets loads what the store (which may be nil) has, and makes in memory what is missing.
-func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
+// certPolicy is what the spec says of certificates, with the authorities that it names.
+func certPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
+	return certs.Policy{
+		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), RenewalWindow: p.RenewalDuration(),
+		KeyAlgorithm: certs.KeyAlgorithm(p.KeyAlgorithm), CAKeyAlgorithm: certs.KeyAlgorithm(p.CAKeyAlgorithm),
+		Subject: certs.Subject(p.Subject), Own: own,
+	}
+}
+
+// findSecrets loads what the store (which may be nil) has, and makes in memory what is missing; own are the authorities
+// that the spec names. Where certificates have to be signed elsewhere first, the error is a *certs.PendingError, and the
+// secrets are given all the same.
+func findSecrets(
+	ctx context.Context, store *state.Store, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
+) (*secrets, error) {
 	flat, key := map[string]secret.Bytes{}, secret.Bytes(nil)
 	if store != nil {
 		var err error
@@ -111,12 +125,8 @@ func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra
 		return nil, err
 	}
 	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
-	policy := certs.Policy{
-		CAValidity: c.Spec.PKI.CADuration(), LeafValidity: c.Spec.PKI.LeafDuration(),
-		KeyAlgorithm: certs.KeyAlgorithm(c.Spec.PKI.KeyAlgorithm),
-	}
-	pki, issued, err := certs.Ensure(ctx, have, requests, policy, time.Now())
-	if err != nil {
+	pki, issued, err := certs.Ensure(ctx, have, requests, certPolicy(c.Spec.PKI, own), time.Now())
+	if err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
 	}
 	s := &secrets{PKI: pki, EncryptionKey: key, before: &certs.PKI{Requests: requests, Material: have}, issued: issued}
@@ -127,7 +137,7 @@ func findSecrets(ctx context.Context, store *state.Store, c *spec.Cluster, infra
 	if key == nil {
 		s.EncryptionKey, s.newKey = certs.NewEncryptionKey(), true
 	}
-	return s, nil
+	return s, err
 }
 
 // unsaved says whether anything was made that the store does not have.
@@ -136,7 +146,7 @@ func (s *secrets) unsaved() bool { return len(s.issued) > 0 || s.newKey }
 // save stores what was made, before anybody uses it, and forgets what belongs to nodes that have left.
 func (s *secrets) save(ctx context.Context, store *state.Store) error {
 	put := map[string]secret.Bytes{}
-	if len(s.issued) > 0 {
+	if len(s.issued) > 0 || s.asked {
 		for name, content := range s.PKI.Material.Flatten() {
 			put[pkiPrefix+name] = content
 		}
@@ -149,7 +159,7 @@ func (s *secrets) save(ctx context.Context, store *state.Store) error {
 			return err
 		}
 	}
-	s.issued, s.newKey = nil, false
+	s.issued, s.asked, s.newKey = nil, false, false
 	var gone []string
 	for _, name := range s.PKI.Obsolete {
 		gone = append(gone, pkiPrefix+name+".crt", pkiPrefix+name+".key")
