@@ -172,11 +172,11 @@ func (c *ownCheck) compare(others map[string][]*x509.Certificate) {
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		switch other := others[name]; {
 		case equalKeys(other[0].PublicKey, c.chain[0].PublicKey):
-			c.fault(remedy, "is the same authority as that of %s: a certificate of the one would be good for the other", name)
+			c.fault(remedy, "is the same authority as that of %q: a certificate of the one would be good for the other", name)
 		case below(c.chain, other[0]):
-			c.fault(remedy, "is below the authority of %s, which would be trusted for both", name)
+			c.fault(remedy, "is below the authority %q, which would be trusted for both", name)
 		case below(other, c.chain[0]):
-			c.fault(remedy, "is above the authority of %s, and would be trusted for both", name)
+			c.fault(remedy, "is above the authority %q, and would be trusted for both", name)
 		}
 	}
 }

@@ -125,10 +125,13 @@ func TestCheckOwn(t *testing.T) {
 				return authority(t, "Own", mid, nil).item(t, mid, top)
 			}(), false, "path length 1, and does not permit the 2 authorities below it", "pathlen",
 		},
-		"a chain out of order":      {low.item(t, root, middle), false, "out of order", "each the issuer"},
-		"the root first":            {Item{Cert: slices.Concat(encode(root.cert), encode(middle.cert)), Key: root.keyPEM(t)}, false, "a root, before other certificates", "the root last"},
-		"a stranger in the chain":   {middle.item(t, other), false, "not signed by the certificate after it", "its own parents"},
-		"an expired parent":         {func() Item { p := authority(t, "Old", nil, func(c *x509.Certificate) { c.NotAfter = day0.Add(-day) }); return authority(t, "Own", p, nil).item(t, p) }(), false, `"CN=Old,O=Example" has expired`, "another authority"},
+		"a chain out of order":    {low.item(t, root, middle), false, "out of order", "each the issuer"},
+		"the root first":          {Item{Cert: slices.Concat(encode(root.cert), encode(middle.cert)), Key: root.keyPEM(t)}, false, "a root, before other certificates", "the root last"},
+		"a stranger in the chain": {middle.item(t, other), false, "not signed by the certificate after it", "its own parents"},
+		"an expired parent": {func() Item {
+			p := authority(t, "Old", nil, func(c *x509.Certificate) { c.NotAfter = day0.Add(-day) })
+			return authority(t, "Own", p, nil).item(t, p)
+		}(), false, `"CN=Old,O=Example" has expired`, "another authority"},
 		"a parent of another curve": {Item{Cert: weak(t)}, false, "not supported: ECDSA-P224", "P-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -179,10 +182,10 @@ func TestCheckOwnAmong(t *testing.T) {
 		says             string
 	}{
 		"siblings":            {a.item(t, root), b.item(t, root), ""},
-		"one twice":           {a.item(t), a.item(t, root), "is the same authority as that of ca"},
-		"etcd above":          {a.item(t, root), root.item(t), "is above the authority of ca"},
-		"etcd above, unshown": {a.item(t), root.item(t), "is above the authority of ca"},
-		"etcd below":          {root.item(t), a.item(t), "is below the authority of ca"},
+		"one twice":           {a.item(t), a.item(t, root), "is the same authority as that of \"ca\""},
+		"etcd above":          {a.item(t, root), root.item(t), "is above the authority \"ca\""},
+		"etcd above, unshown": {a.item(t), root.item(t), "is above the authority \"ca\""},
+		"etcd below":          {root.item(t), a.item(t), "is below the authority \"ca\""},
 	} {
 		faults := CheckOwn(map[string]Item{KubernetesCA: test.kubernetes, EtcdCA: test.etcd}, Table(demo()), day0)
 		if test.says == "" && len(faults) == 0 {
