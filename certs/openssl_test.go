@@ -189,11 +189,11 @@ func TestOpenSSLSigns(t *testing.T) {
 		t.Errorf("the requests are not the same: %v, obsolete %v", err, again.Obsolete)
 	}
 
-	names, err := again.Import(signed[1:], p, now.Add(2*time.Second))
+	names, err := again.Import(signed[1:], p, now.Add(time.Minute))
 	if err != nil || len(names) != len(signed)-1 || len(again.Pending) != 1 {
 		t.Fatalf("%d names, %d pending, %v", len(names), len(again.Pending), err)
 	}
-	if names, err := again.Import(signed[:1], p, now.Add(2*time.Second)); err != nil || len(names) != 1 {
+	if names, err := again.Import(signed[:1], p, now.Add(time.Minute)); err != nil || len(names) != 1 {
 		t.Fatalf("%v, %v", names, err)
 	}
 	done, changes := ensure(t, again.Material, in, p, now.Add(time.Hour))
@@ -245,7 +245,7 @@ func TestImportRefuses(t *testing.T) {
 		return Signed{item, read(t, ca, "leaf.crt")}
 	}
 	copied := []string{"-copy_extensions", "copyall", "-days", "90"}
-	later := now.Add(2 * time.Second)
+	later := now.Add(time.Minute)
 	signed := []Signed{
 		sign(dir, Admin, copied...),
 		sign(other, SuperAdmin, copied...),

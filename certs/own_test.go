@@ -284,6 +284,30 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// TestRootIsNoAdministrator: who holds the company's root cannot make clients of the cluster with it.
+func TestRootIsNoAdministrator(t *testing.T) {
+	root := authority(t, "Root", nil, nil)
+	own := authority(t, "Own", root, nil)
+	p := policy
+	p.Own = map[string]Item{KubernetesCA: own.item(t, root)}
+	pki, _ := ensure(t, nil, demo(), p, day0)
+	client := authority(t, "mallory", root, func(c *x509.Certificate) {
+		c.IsCA, c.MaxPathLen, c.KeyUsage = false, 0, x509.KeyUsageDigitalSignature
+		c.Subject.Organization, c.ExtKeyUsage = []string{"system:masters"}, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	})
+	for text, want := range map[string]bool{string(pki.Bundle(KubernetesCA)): false, string(pki.Chain(KubernetesCA)): true} {
+		trusted, presented := x509.NewCertPool(), x509.NewCertPool()
+		trusted.AppendCertsFromPEM([]byte(text))
+		presented.AddCert(root.cert)
+		_, err := client.cert.Verify(x509.VerifyOptions{
+			Roots: trusted, Intermediates: presented, CurrentTime: day0, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		if (err == nil) != want {
+			t.Errorf("trusting %d bytes, accepted: %v", len(text), err == nil)
+		}
+	}
+}
+
 func TestLostOwnKey(t *testing.T) {
 	have := Material{}
 	for name, item := range base(t).Material {

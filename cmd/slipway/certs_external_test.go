@@ -202,3 +202,20 @@ func TestPendingStops(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNotes has what plan and apply say beside changes.
+func TestNotes(t *testing.T) {
+	change := certs.Change{Name: "ca", Reason: certs.Expiring, Detail: "expires in 9 days"}
+	s := &secrets{PKI: &certs.PKI{
+		Drift: []certs.Change{change}, Limited: []certs.Change{{Name: "ca", Detail: "its certificates end with it, on 2027-01-01"}},
+		Pending: []certs.Pending{{Change: certs.Change{Name: "admin", Detail: "expires in 9 days"}, Usable: true}},
+	}}
+	want := []string{
+		"a certificate authority was kept as it is: ca: expires in 9 days",
+		"warning: authority ca ends before leafValidity: its certificates end with it, on 2027-01-01",
+		"warning: certificate admin expires in 9 days, and has to be signed elsewhere: `slipway certs csr`",
+	}
+	if got := s.notes(); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

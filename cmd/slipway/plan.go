@@ -79,6 +79,11 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if shown == io.Discard && r.secrets != nil {
+		for _, note := range r.secrets.notes() {
+			_, _ = fmt.Fprintln(r.stderr, note)
+		}
+	}
 	return r.show(plan, diffs)
 }
 

@@ -140,6 +140,21 @@ func findSecrets(
 	return s, err
 }
 
+// notes are what somebody should know of certificates that are as good as they can be now.
+func (s *secrets) notes() []string {
+	var notes []string
+	for _, d := range s.PKI.Drift {
+		notes = append(notes, "a certificate authority was kept as it is: "+d.String())
+	}
+	for _, l := range s.PKI.Limited {
+		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
+	}
+	for _, p := range s.PKI.Pending {
+		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed elsewhere: `slipway certs csr`")
+	}
+	return notes
+}
+
 // unsaved says whether anything was made that the store does not have.
 func (s *secrets) unsaved() bool { return len(s.issued) > 0 || s.newKey }
 

@@ -127,14 +127,8 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.secrets, err = findSecrets(ctx, w.store, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, err
 	}
-	for _, d := range w.secrets.PKI.Drift {
-		w.progress.Note("a certificate authority was kept as it is: " + d.String())
-	}
-	for _, l := range w.secrets.PKI.Limited {
-		w.progress.Note("warning: authority " + l.Name + " ends before leafValidity: " + l.Detail)
-	}
-	for _, p := range w.secrets.PKI.Pending {
-		w.progress.Note("warning: certificate " + p.Name + " " + p.Detail + ", and has to be signed elsewhere: `slipway certs csr`")
+	for _, note := range w.secrets.notes() {
+		w.progress.Note(note)
 	}
 	applied, err := w.applied(ctx)
 	if err != nil {
