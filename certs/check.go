@@ -1,9 +1,8 @@
 package certs
 
 import (
-	"crypto"
 	"crypto/x509"
-	"encoding/pem"
+	"crypto/x509/pkix"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,7 +13,7 @@ import (
 // Reason says in a word or two why an item was issued, or why an authority is not what was asked for.
 type Reason string
 
-// The reasons. An item that differs in several ways has the first of these.
+// The reasons. An item that differs in several ways has one of them.
 const (
 	Missing          Reason = "missing"
 	SignedByAnother  Reason = "signed by another CA"
@@ -23,8 +22,10 @@ const (
 	UsagesChanged    Reason = "usages changed"
 	AlgorithmChanged Reason = "key algorithm changed"
 	ValidityChanged  Reason = "validity changed"
+	AuthorityChanged Reason = "authority changed"
+	Renewed          Reason = "the spec gives it anew"
 	Expiring         Reason = "expires soon"
-	Renewed          Reason = "renewal was asked for"
+	Asked            Reason = "renewal was asked for"
 )
 
 // Change is an item with the reason for which it was issued. It holds no secret.
@@ -50,27 +51,30 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 		}
 		return &Change{q.Name, Missing, string(Missing)}, nil
 	}
-	if q.Kind == KeyPair {
+	switch q.Kind {
+	case KeyPair:
 		return nil, checkKeyPair(item)
+	case Authority:
+		return e.checkAuthority(q, item, pki)
 	}
 	cert, _, err := load(item)
 	if err != nil {
 		return nil, err
 	}
-	if e.now.Before(cert.NotBefore) {
-		return nil, fmt.Errorf("%w (it begins %s)", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
-	}
-	if q.Kind == Authority {
-		drift, err := e.checkAuthority(q, cert)
-		if drift != nil {
-			pki.Drift = append(pki.Drift, *drift)
-		}
+	if err := e.begun(cert); err != nil {
 		return nil, err
 	}
 	if slices.Contains(e.policy.Renew, q.Name) {
-		return &Change{q.Name, Renewed, string(Renewed)}, nil
+		return &Change{q.Name, Asked, string(Asked)}, nil
 	}
-	return e.leafDiffers(q, cert, e.issuers[q.CA].cert), nil
+	return e.leafDiffers(q, cert, e.issuers[q.CA]), nil
+}
+
+func (e *ensurer) begun(cert *x509.Certificate) error {
+	if e.now.Before(cert.NotBefore) {
+		return fmt.Errorf("%w (it begins %s)", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // dependedOn tells whether material exists that a new authority or key pair would invalidate. Nothing in Material
@@ -89,33 +93,64 @@ func (e *ensurer) dependedOn(q Request) bool {
 	}
 }
 
-// checkAuthority refuses what cannot sign, and reports what differs from the request.
-func (e *ensurer) checkAuthority(q Request, cert *x509.Certificate) (*Change, error) {
-	switch window := renewalWindow(cert.NotAfter.Sub(cert.NotBefore)); {
-	case !cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage&x509.KeyUsageCertSign == 0:
+// checkAuthority refuses what cannot sign, and reports what differs from the request and from what the user gives. Of
+// the very authority that the user gives, only the certificate or the key may have come anew: that is taken over.
+func (e *ensurer) checkAuthority(q Request, item Item, pki *PKI) (*Change, error) {
+	own, given := e.own[q.Name]
+	by, err := loadAuthority(item, given)
+	if err != nil {
+		return nil, err
+	}
+	if given && sameAuthority(by.cert, own) && !equalItems(item, own) {
+		return &Change{q.Name, Renewed, string(Renewed)}, nil
+	}
+	if err := e.begun(by.cert); err != nil {
+		return nil, err
+	}
+	switch {
+	case !maySign(by.cert):
 		return nil, ErrNotAuthority
-	case e.now.After(cert.NotAfter):
-		return nil, fmt.Errorf("%w (on %s)", ErrExpired, cert.NotAfter.Format(time.DateOnly))
-	case e.now.Add(window).After(cert.NotAfter):
-		return &Change{q.Name, Expiring, e.expires(cert)}, nil
-	case cert.Subject.CommonName != q.CommonName:
-		return differs(q, SubjectChanged, "CN is %q, wanted %q", cert.Subject.CommonName, q.CommonName), nil
-	case algorithmOf(cert.PublicKey) != e.policy.KeyAlgorithm:
-		return differs(q, AlgorithmChanged, "is %s, wanted %s", algorithmOf(cert.PublicKey), e.policy.KeyAlgorithm), nil
+	case e.now.After(by.cert.NotAfter):
+		return nil, fmt.Errorf("%w (on %s)", ErrExpired, by.cert.NotAfter.Format(time.DateOnly))
+	}
+	if drift := e.authorityDiffers(q, by.cert); drift != nil {
+		pki.Drift = append(pki.Drift, *drift)
 	}
 	return nil, nil
 }
 
-// leafDiffers compares a leaf with what is asked of it.
-func (e *ensurer) leafDiffers(q Request, cert, ca *x509.Certificate) *Change {
-	names, ips := slices.Sorted(slices.Values(cert.DNSNames)), addresses(cert)
-	switch usages := usagesOf(q, cert); {
-	case cert.CheckSignatureFrom(ca) != nil:
-		return &Change{q.Name, SignedByAnother, string(SignedByAnother)}
+// maySign tells whether a certificate is an authority's. One without key usages is restricted by none.
+func maySign(cert *x509.Certificate) bool {
+	return cert.IsCA && cert.BasicConstraintsValid && (cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0)
+}
+
+func (e *ensurer) authorityDiffers(q Request, cert *x509.Certificate) *Change {
+	own, given := e.own[q.Name]
+	switch k := e.policy.keyOf(q); {
+	case given && !sameAuthority(cert, own):
+		return differs(q, AuthorityChanged, "is %q, and the spec names another; `slipway certs rotate-ca` changes over", cert.Subject)
+	case e.now.Add(renewalWindow(cert.NotAfter.Sub(cert.NotBefore))).After(cert.NotAfter):
+		return &Change{q.Name, Expiring, e.expires(cert)}
+	case given:
+		return nil
 	case cert.Subject.CommonName != q.CommonName:
 		return differs(q, SubjectChanged, "CN is %q, wanted %q", cert.Subject.CommonName, q.CommonName)
-	case !slices.Equal(cert.Subject.Organization, q.Organizations):
-		return differs(q, SubjectChanged, "O is %q, wanted %q", cert.Subject.Organization, q.Organizations)
+	case e.policy.Subject.differs(cert.Subject) != "":
+		return differs(q, SubjectChanged, "%s", e.policy.Subject.differs(cert.Subject))
+	case algorithmOf(cert.PublicKey) != k:
+		return differs(q, AlgorithmChanged, "is %s, wanted %s", algorithmOf(cert.PublicKey), k)
+	}
+	return nil
+}
+
+// leafDiffers compares a leaf with what is asked of it.
+func (e *ensurer) leafDiffers(q Request, cert *x509.Certificate, by *issuer) *Change {
+	names, ips := slices.Sorted(slices.Values(cert.DNSNames)), addresses(cert)
+	switch subject, usages := e.policy.subjectDiffers(q, cert.Subject), usagesOf(q, cert, by.key == nil); {
+	case cert.CheckSignatureFrom(by.cert) != nil:
+		return &Change{q.Name, SignedByAnother, string(SignedByAnother)}
+	case subject != "":
+		return differs(q, SubjectChanged, "%s", subject)
 	case !slices.Equal(names, q.DNSNames) || !slices.Equal(ips, q.IPs):
 		return differs(q, SANsChanged, "%s", delta(append(names, texts(ips)...), append(slices.Clone(q.DNSNames), texts(q.IPs)...)))
 	case usages != "":
@@ -123,20 +158,38 @@ func (e *ensurer) leafDiffers(q Request, cert, ca *x509.Certificate) *Change {
 	case algorithmOf(cert.PublicKey) != e.policy.KeyAlgorithm:
 		return differs(q, AlgorithmChanged, "is %s, wanted %s", algorithmOf(cert.PublicKey), e.policy.KeyAlgorithm)
 	}
-	return e.endDiffers(q, cert, ca)
+	return e.endDiffers(q, cert, by)
+}
+
+// subjectDiffers says how the subject of a leaf, or of a request for one, is not what q and the policy want.
+func (p Policy) subjectDiffers(q Request, name pkix.Name) string {
+	switch {
+	case name.CommonName != q.CommonName:
+		return fmt.Sprintf("CN is %q, wanted %q", name.CommonName, q.CommonName)
+	case !slices.Equal(name.Organization, q.Organizations):
+		return fmt.Sprintf("O is %q, wanted %q", name.Organization, q.Organizations)
+	}
+	return p.Subject.differs(name)
 }
 
 // endDiffers looks at a leaf's validity. The end that the policy gives is computed from the certificate's own
-// beginning, so that a leaf fits for as long as it lives, and changes when the policy does.
-func (e *ensurer) endDiffers(q Request, cert, ca *x509.Certificate) *Change {
-	want := leafEnd(cert.NotBefore, e.policy, ca)
-	if !cert.NotAfter.Equal(want) {
-		return differs(q, ValidityChanged, "ends %s, wanted %s", cert.NotAfter.Format(time.DateOnly), want.Format(time.DateOnly))
+// beginning, so that a leaf fits for as long as it lives, and changes when the policy does. Who signs elsewhere decides
+// about that alone.
+func (e *ensurer) endDiffers(q Request, cert *x509.Certificate, by *issuer) *Change {
+	latest := by.end
+	if by.key != nil {
+		if want := leafEnd(cert.NotBefore, e.policy, by); !cert.NotAfter.Equal(want) {
+			layout := time.DateOnly
+			if cert.NotAfter.Format(layout) == want.Format(layout) {
+				layout = time.RFC3339
+			}
+			return differs(q, ValidityChanged, "ends %s, wanted %s", cert.NotAfter.Format(layout), want.Format(layout))
+		}
+		latest = leafEnd(leafBegin(e.now, e.policy, by), e.policy, by)
 	}
-	window := renewalWindow(cert.NotAfter.Sub(cert.NotBefore))
 	// Close to the end of its authority a new leaf would end no later: only a rotation helps, and PKI.Drift says so.
-	later := leafEnd(e.now.Add(-backdate), e.policy, ca).After(cert.NotAfter)
-	if e.now.Add(window).After(cert.NotAfter) && later {
+	due := e.now.Add(e.policy.window(cert.NotAfter.Sub(cert.NotBefore))).After(cert.NotAfter)
+	if due && latest.After(cert.NotAfter) {
 		return &Change{q.Name, Expiring, e.expires(cert)}
 	}
 	return nil
@@ -147,6 +200,8 @@ func (e *ensurer) expires(cert *x509.Certificate) string {
 	switch {
 	case left < 0:
 		return "expired on " + cert.NotAfter.Format(time.DateOnly)
+	case left < 2*time.Hour:
+		return fmt.Sprintf("expires in %d minutes", left/time.Minute)
 	case left < 2*day:
 		return fmt.Sprintf("expires in %d hours", left/time.Hour)
 	default:
@@ -158,8 +213,9 @@ func differs(q Request, r Reason, format string, args ...any) *Change {
 	return &Change{Name: q.Name, Reason: r, Detail: string(r) + ": " + fmt.Sprintf(format, args...)}
 }
 
-// usagesOf says how the usages of a certificate differ from the request, "" where they do not.
-func usagesOf(q Request, cert *x509.Certificate) string {
+// usagesOf says how the usages of a certificate differ from the request, "" where they do not. Who signs elsewhere may
+// allow a key more kinds of use, but no other purposes.
+func usagesOf(q Request, cert *x509.Certificate, elsewhere bool) string {
 	var got Usage
 	for _, u := range cert.ExtKeyUsage {
 		switch u {
@@ -178,57 +234,14 @@ func usagesOf(q Request, cert *x509.Certificate) string {
 	switch {
 	case got != q.Usages:
 		return fmt.Sprintf("is for %q, wanted %q", got, q.Usages)
-	case cert.KeyUsage != want:
+	case elsewhere && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return "cannot make digital signatures"
+	case !elsewhere && cert.KeyUsage != want:
 		return fmt.Sprintf("key usage is %#x, wanted %#x", int(cert.KeyUsage), int(want))
 	case cert.IsCA:
 		return "is an authority"
 	}
 	return ""
-}
-
-// load reads an item's certificate and key and checks that they belong together.
-func load(item Item) (*x509.Certificate, crypto.Signer, error) {
-	certs, err := Parse(item.Cert)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(certs) != 1 {
-		return nil, nil, fmt.Errorf("%w: %d certificates where there should be one", ErrMalformed, len(certs))
-	}
-	key, err := parseKey(item.Key.Reveal())
-	if err != nil {
-		return nil, nil, err
-	}
-	if !equalKeys(key.Public(), certs[0].PublicKey) {
-		return nil, nil, ErrKeyMismatch
-	}
-	return certs[0], key, nil
-}
-
-// checkKeyPair is load for items without a certificate.
-func checkKeyPair(item Item) error {
-	block, _ := pem.Decode(item.Cert)
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return fmt.Errorf("%w: the public key is not a PEM block of type PUBLIC KEY", ErrMalformed)
-	}
-	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return fmt.Errorf("%w: public key: %w", ErrMalformed, err)
-	}
-	key, err := parseKey(item.Key.Reveal())
-	if err != nil {
-		return err
-	}
-	if !equalKeys(key.Public(), pub) {
-		return ErrKeyMismatch
-	}
-	return nil
-}
-
-// equalKeys compares public keys; every one of the standard library's has Equal.
-func equalKeys(a, b crypto.PublicKey) bool {
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
 }
 
 func addresses(cert *x509.Certificate) []netip.Addr {

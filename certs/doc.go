@@ -9,6 +9,9 @@
 // verify it; the controller manager and the scheduler get serving certificates instead of inventing them in memory,
 // where they would expire unseen; kube-proxy and flannel are clients with names of their own.
 //
+// Authorities may be the user's own (Policy.Own), below others too, and may keep their keys elsewhere: their leaves are
+// then asked for (SigningRequests) and taken in again (Import). What trusts an authority trusts it alone (PKI.Bundle).
+//
 // Rotation of an authority is not done here: an authority that exists is never replaced. Where it differs from the
 // policy, PKI.Drift says so.
 package certs

@@ -17,14 +17,24 @@ import (
 //
 // Authorities and key pairs are issued only when missing, and only while nothing depends on them. Leaves are
 // reissued, with a new key, when anything that the request or the policy asks for differs, or when they end soon.
-// Material that is damaged is an *ItemError for each such item, joined, and nothing is issued.
+// Material that is damaged is an *ItemError for each such item, joined, and nothing is issued; so is an authority of
+// policy.Own that CheckOwn objects to.
+//
+// Leaves of an authority whose key is elsewhere are not issued but listed in PKI.Pending. If the cluster cannot do
+// without one of them, the error is a *PendingError, and the PKI is given all the same, to ask for the signatures.
 //
 // The caller persists what changed before anything uses it.
 func Ensure(ctx context.Context, have Material, requests []Request, policy Policy, now time.Time) (*PKI, []Change, error) {
 	if err := policy.validate(); err != nil {
 		return nil, nil, err
 	}
-	e := ensurer{have: have, requests: requests, policy: policy, now: now, issuers: map[string]*issuer{}, reasons: map[string]Change{}}
+	if err := faultsError(CheckOwn(policy.Own, requests, now)); err != nil {
+		return nil, nil, err
+	}
+	e := ensurer{
+		have: have, own: normalized(policy.Own), requests: requests, policy: policy, now: now,
+		issuers: map[string]*issuer{}, reasons: map[string]Change{},
+	}
 	pki := &PKI{Requests: requests, Material: make(Material, len(requests))}
 	for _, phase := range []func(Kind) bool{
 		func(k Kind) bool { return k != Leaf },
@@ -46,12 +56,13 @@ func Ensure(ctx context.Context, have Material, requests []Request, policy Polic
 		}
 	}
 	slices.Sort(pki.Obsolete)
-	return pki, changes, nil
+	return pki, changes, pendingError(pki.Pending)
 }
 
 // ensurer is the state of one Ensure.
 type ensurer struct {
 	have     Material
+	own      map[string]Item
 	requests []Request
 	policy   Policy
 	now      time.Time
@@ -71,6 +82,8 @@ func (e *ensurer) run(ctx context.Context, pki *PKI, phase func(Kind) bool) erro
 		switch {
 		case err != nil:
 			errs = append(errs, itemError(q.Name, err))
+		case change != nil && q.Kind == Leaf && e.issuers[q.CA].key == nil:
+			e.await(q, *change, pki)
 		case change != nil:
 			e.reasons[q.Name] = *change
 			due = append(due, q)
@@ -112,6 +125,9 @@ func (e *ensurer) issue(q Request) (Item, error) {
 	if q.Kind == KeyPair {
 		return newKeyPair(q, e.policy)
 	}
+	if own, ok := e.own[q.Name]; ok && q.Kind == Authority {
+		return own, nil
+	}
 	item, err := issue(q, e.policy, e.issuers[q.CA], e.now)
 	if err != nil || q.Kind == Authority {
 		return item, err
@@ -121,8 +137,11 @@ func (e *ensurer) issue(q Request) (Item, error) {
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
 	}
-	if c := e.leafDiffers(q, cert, e.issuers[q.CA].cert); c != nil {
+	if c := e.leafDiffers(q, cert, e.issuers[q.CA]); c != nil {
 		return Item{}, itemError(q.Name, fmt.Errorf("cannot be issued as requested: %s", c.Detail))
+	}
+	if _, ok := e.own[q.CA]; ok {
+		return item, itemError(q.Name, e.accepted(q, cert))
 	}
 	return item, nil
 }
@@ -132,11 +151,15 @@ func (e *ensurer) keepIssuers(pki *PKI, phase func(Kind) bool) error {
 		if q.Kind != Authority || !phase(q.Kind) {
 			continue
 		}
-		cert, key, err := load(pki.Material[q.Name])
+		_, given := e.own[q.Name]
+		by, err := loadAuthority(pki.Material[q.Name], given)
 		if err != nil {
 			return itemError(q.Name, err)
 		}
-		e.issuers[q.Name] = &issuer{cert: cert, key: key}
+		e.issuers[q.Name] = by
+		if given && by.end.Before(e.now.Add(e.policy.LeafValidity)) {
+			pki.Limited = append(pki.Limited, Change{q.Name, ValidityChanged, "its certificates end with it, on " + by.end.Format(time.DateOnly)})
+		}
 	}
 	return nil
 }

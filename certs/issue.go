@@ -1,8 +1,9 @@
 package certs
 
 import (
-	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -13,73 +14,112 @@ import (
 	"github.com/cloudflare/cfssl/log"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/cloudflare/cfssl/signer/local"
+
+	"slipway.dev/slipway/provision/secret"
 )
 
 // cfssl writes what it does to stderr. All that matters of it comes back as errors.
 func init() { log.Level = log.LevelCritical }
 
-// issuer is an authority ready to sign.
-type issuer struct {
-	cert *x509.Certificate
-	key  crypto.Signer
-}
-
 // issue makes a key and a certificate for it. Without a parent the certificate signs itself.
 func issue(q Request, p Policy, parent *issuer, now time.Time) (Item, error) {
-	k := cfsslKey[p.KeyAlgorithm]
-	request := &csr.CertificateRequest{
-		CN:         q.CommonName,
-		Hosts:      append([]string{}, q.DNSNames...),
-		KeyRequest: &csr.KeyRequest{A: k.algo, S: k.size},
-	}
-	for _, o := range q.Organizations {
-		request.Names = append(request.Names, csr.Name{O: o})
-	}
-	for _, ip := range q.IPs {
-		request.Hosts = append(request.Hosts, ip.String())
-	}
-	csrPEM, keyPEM, err := csr.ParseRequest(request)
+	key, keyPEM, err := newKey(p.keyOf(q))
 	if err != nil {
-		return Item{}, itemError(q.Name, fmt.Errorf("make key and request: %w", err))
+		return Item{}, itemError(q.Name, err)
+	}
+	csrPEM, err := csr.Generate(key, signingRequest(q, p))
+	if err != nil {
+		return Item{}, itemError(q.Name, fmt.Errorf("make a signing request: %w", err))
 	}
 	if parent == nil {
-		key, err := parseKey(keyPEM)
-		if err != nil {
-			return Item{}, itemError(q.Name, err)
-		}
 		parent = &issuer{key: key}
 	}
-	notBefore := now.UTC().Truncate(time.Second).Add(-backdate)
-	cert, err := sign(q, p, parent, csrPEM, notBefore)
+	cert, err := sign(q, p, parent, csrPEM, now)
 	if err != nil {
 		return Item{}, itemError(q.Name, fmt.Errorf("sign: %w", err))
 	}
 	return Item{Cert: cert, Key: keyPEM}, nil
 }
 
-// sign turns a certificate request into a certificate.
-func sign(q Request, p Policy, parent *issuer, csrPEM []byte, notBefore time.Time) ([]byte, error) {
+// newKey makes a private key, and its PEM: PKCS#1 for RSA and SEC 1 for ECDSA, as kubeadm has them, PKCS#8 for Ed25519.
+func newKey(k KeyAlgorithm) (crypto.Signer, secret.Bytes, error) {
+	private, err := (&csr.KeyRequest{A: cfsslKey[k].algo, S: cfsslKey[k].size}).Generate()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a private key: %w", err)
+	}
+	var block pem.Block
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		block.Type, block.Bytes = "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)
+	case *ecdsa.PrivateKey:
+		block.Type = "EC PRIVATE KEY"
+		block.Bytes, err = x509.MarshalECPrivateKey(key)
+	default:
+		block.Type = "PRIVATE KEY"
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(key)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode a private key: %w", err)
+	}
+	return private.(crypto.Signer), pem.EncodeToMemory(&block), nil //nolint:forcetypeassert // all of them sign
+}
+
+// signingRequest is what is asked of whoever signs, but for the usages.
+func signingRequest(q Request, p Policy) *csr.CertificateRequest {
+	r := &csr.CertificateRequest{CN: q.CommonName, Hosts: append([]string{}, q.DNSNames...)}
+	for _, o := range q.Organizations {
+		r.Names = append(r.Names, csr.Name{O: o})
+	}
+	for _, v := range p.Subject.OrganizationalUnits {
+		r.Names = append(r.Names, csr.Name{OU: v})
+	}
+	for _, v := range p.Subject.Countries {
+		r.Names = append(r.Names, csr.Name{C: v})
+	}
+	for _, v := range p.Subject.Provinces {
+		r.Names = append(r.Names, csr.Name{ST: v})
+	}
+	for _, v := range p.Subject.Localities {
+		r.Names = append(r.Names, csr.Name{L: v})
+	}
+	r.Hosts = append(r.Hosts, texts(q.IPs)...)
+	return r
+}
+
+// sign turns a signing request into a certificate.
+func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]byte, error) {
 	profile := &config.SigningProfile{
-		Usage:        keyUsages(q, p.KeyAlgorithm),
+		Usage:        keyUsages(q, p.keyOf(q)),
 		Expiry:       p.LeafValidity,
 		CAConstraint: config.CAConstraint{IsCA: q.Kind == Authority, MaxPathLenZero: true},
 	}
-	end := notBefore.Add(p.CAValidity)
+	begin := now.UTC().Add(-backdate(p.CAValidity)).Truncate(time.Second)
+	end := begin.Add(p.CAValidity)
 	if q.Kind == Leaf {
-		end = leafEnd(notBefore, p, parent.cert)
+		begin = leafBegin(now, p, parent)
+		end = leafEnd(begin, p, parent)
 	}
 	s, err := local.NewSigner(parent.key, parent.cert, signer.DefaultSigAlgo(parent.key), &config.Signing{Default: profile})
 	if err != nil {
 		return nil, err
 	}
-	return s.Sign(signer.SignRequest{Request: string(csrPEM), NotBefore: notBefore, NotAfter: end})
+	return s.Sign(signer.SignRequest{Request: string(csrPEM), NotBefore: begin, NotAfter: end})
 }
 
-// leafEnd is when a leaf that begins at notBefore ends: never after its authority.
-func leafEnd(notBefore time.Time, p Policy, ca *x509.Certificate) time.Time {
-	end := notBefore.Add(p.LeafValidity)
-	if end.After(ca.NotAfter) {
-		return ca.NotAfter
+// leafBegin is when a leaf that is issued now begins: a little before, but not before its authority.
+func leafBegin(now time.Time, p Policy, by *issuer) time.Time {
+	begin := now.UTC().Add(-backdate(p.LeafValidity)).Truncate(time.Second)
+	if begin.Before(by.cert.NotBefore) {
+		return by.cert.NotBefore
+	}
+	return begin
+}
+
+// leafEnd is when a leaf that begins at a time ends: never after its authority.
+func leafEnd(begin time.Time, p Policy, by *issuer) time.Time {
+	end := begin.Add(p.LeafValidity)
+	if end.After(by.end) {
+		return by.end
 	}
 	return end
 }
@@ -93,23 +133,17 @@ func keyUsages(q Request, k KeyAlgorithm) []string {
 	if cfsslKey[k].algo == "rsa" {
 		usages = append(usages, "key encipherment")
 	}
-	if q.Usages&ClientAuth != 0 {
-		usages = append(usages, "client auth")
-	}
-	if q.Usages&ServerAuth != 0 {
-		usages = append(usages, "server auth")
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			usages = append(usages, u.cfssl)
+		}
 	}
 	return usages
 }
 
 // newKeyPair makes a key and its public half, in kubeadm's form of sa.key and sa.pub.
 func newKeyPair(q Request, p Policy) (Item, error) {
-	k := cfsslKey[p.KeyAlgorithm]
-	_, keyPEM, err := csr.ParseRequest(&csr.CertificateRequest{CN: q.Name, KeyRequest: &csr.KeyRequest{A: k.algo, S: k.size}})
-	if err != nil {
-		return Item{}, itemError(q.Name, fmt.Errorf("make key: %w", err))
-	}
-	key, err := parseKey(keyPEM)
+	key, keyPEM, err := newKey(p.keyOf(q))
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
 	}
@@ -118,32 +152,4 @@ func newKeyPair(q Request, p Policy) (Item, error) {
 		return Item{}, itemError(q.Name, fmt.Errorf("encode public key: %w", err))
 	}
 	return Item{Cert: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), Key: keyPEM}, nil
-}
-
-// parseKey reads one PEM private key: PKCS#1, SEC 1 or PKCS#8.
-func parseKey(data []byte) (crypto.Signer, error) {
-	block, rest := pem.Decode(data)
-	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("%w: the private key is not one PEM block", ErrMalformed)
-	}
-	var key any
-	var err error
-	switch block.Type {
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	default:
-		return nil, fmt.Errorf("%w: %q is no kind of private key that can be used", ErrMalformed, block.Type)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: private key: %w", ErrMalformed, err)
-	}
-	s, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%w: a private key of type %T cannot sign", ErrMalformed, key)
-	}
-	return s, nil
 }

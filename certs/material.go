@@ -12,9 +12,10 @@ import (
 
 // Item is one entry of the table, made.
 type Item struct {
-	// Cert is the certificate, PEM; of a KeyPair the public key.
+	// Cert is the certificate, PEM; of a KeyPair the public key. After an authority may come its parents, each the
+	// issuer of the one before.
 	Cert []byte
-	// Key is the private key, PEM.
+	// Key is the private key, PEM; empty for an authority whose key is kept elsewhere.
 	Key secret.Bytes
 }
 
@@ -59,27 +60,22 @@ func Unflatten(flat map[string]secret.Bytes) (Material, error) {
 
 // PKI is the table, fulfilled.
 type PKI struct {
-	// Requests in the order of the table; Material has an item for each, and no other.
+	// Requests in the order of the table; Material has an item for each, but for those that Pending lists, and beside
+	// these only what waits to be signed.
 	Requests []Request
 	Material Material
 	// Drift names the authorities that were kept although they differ from what is asked, or that end soon.
 	// They are replaced by a rotation, never by Ensure.
 	Drift []Change
+	// Limited names the authorities that the user brings and that end before a leaf issued now would.
+	Limited []Change
+	// Pending are the leaves that an authority elsewhere has to sign, in the order of the table.
+	Pending []Pending
 	// Obsolete names what Ensure was given and nobody asks for any more, sorted.
 	Obsolete []string
 	// Rotation under way, or nil. Other has the one that is not used now of everything that is being replaced.
 	Rotation *Rotation
 	Other    Material
-}
-
-// Bundle is whom to trust: the authority, and while a rotation wants it, the one that comes or goes. Of a KeyPair it is
-// the public keys. It is PEM, that of the item in use first.
-func (p *PKI) Bundle(name string) []byte {
-	bundle := slices.Clone(p.Material[name].Cert)
-	if other, ok := p.Other[name]; ok && p.Rotation.TrustsBoth() {
-		bundle = append(bundle, other.Cert...)
-	}
-	return bundle
 }
 
 // File is a certificate or key with its place on a machine.
@@ -101,11 +97,11 @@ func (p *PKI) FilesOf(nodes []Node) map[string][]File {
 	for _, q := range p.Requests {
 		of[q.Node] = append(of[q.Node], q)
 	}
-	all := make(map[string][]File, len(nodes))
+	all, authorities := make(map[string][]File, len(nodes)), p.shown()
 	for _, n := range nodes {
 		var files []File
 		for _, q := range slices.Concat(of[""], of[n.Name]) {
-			files = append(files, p.files(q, n)...)
+			files = append(files, p.files(q, n, authorities)...)
 		}
 		slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 		all[n.Name] = files
@@ -114,21 +110,25 @@ func (p *PKI) FilesOf(nodes []Node) map[string][]File {
 }
 
 // files are those of one item that belong on a node.
-func (p *PKI) files(q Request, n Node) []File {
+func (p *PKI) files(q Request, n Node, of map[string]shown) []File {
 	var files []File
 	item, ext := p.Material[q.Name], certExt
-	if q.Kind == KeyPair {
-		ext = ".pub"
+	switch q.Kind {
+	case KeyPair:
+		item.Cert, ext = p.Bundle(q.Name), ".pub"
+	case Authority:
+		item.Cert = of[q.Name].bundle
+	case Leaf:
+		item.Cert = of[q.CA].presents(item.Cert)
 	}
 	if q.belongs(q.CertOn, n) {
-		content := item.Cert
-		if q.Kind != Leaf {
-			content = p.Bundle(q.Name)
-		}
-		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: content})
+		files = append(files, File{Path: q.Path + ext, Mode: 0o644, Content: item.Cert})
 	}
-	if q.belongs(q.KeyOn, n) {
+	if q.belongs(q.KeyOn, n) && len(item.Key) > 0 {
 		files = append(files, File{Path: q.Path + keyExt, Mode: 0o600, Secret: true, Content: item.Key})
+	}
+	if q.Name == KubernetesCA && n.ControlPlane {
+		files = append(files, p.forControllerManager()...)
 	}
 	return files
 }

@@ -140,11 +140,11 @@ func reissued(t *testing.T, pki *PKI, name string, alter func(*Request)) Item {
 	i := slices.IndexFunc(pki.Requests, func(q Request) bool { return q.Name == name })
 	q := pki.Requests[i]
 	alter(&q)
-	cert, key, err := load(pki.Material[q.CA])
+	by, err := loadAuthority(pki.Material[q.CA], false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	item, err := issue(q, policy, &issuer{cert: cert, key: key}, day0)
+	item, err := issue(q, policy, by, day0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,8 +205,8 @@ func (r *Rotation) Finished(stored Material) Material {
 	return kept
 }
 
-// NewItems makes what a rotation needs: a new authority or key pair for each of the names that requests have. Those of
-// own are taken as they are.
+// NewItems makes what a rotation needs: a new authority or key pair for each of the names that requests have. The user's
+// own authorities are taken as they are.
 func NewItems(names []string, requests []Request, p Policy, now time.Time) (Material, error) {
 	items := Material{}
 	for _, name := range names {
@@ -214,16 +214,20 @@ func NewItems(names []string, requests []Request, p Policy, now time.Time) (Mate
 		if i < 0 {
 			continue // the encryption key
 		}
-		q := requests[i]
+		q, own := requests[i], normalized(p.Own)
+		item, given := own[name]
 		var err error
-		if q.Kind == KeyPair {
-			items[NextName(name)], err = newKeyPair(q, p)
-		} else {
-			items[NextName(name)], err = issue(q, p, nil, now)
+		switch {
+		case given:
+		case q.Kind == KeyPair:
+			item, err = newKeyPair(q, p)
+		default:
+			item, err = issue(q, p, nil, now)
 		}
 		if err != nil {
 			return nil, err
 		}
+		items[NextName(name)] = item
 	}
 	return items, nil
 }
@@ -243,10 +247,10 @@ const probeValidity = time.Hour
 
 // NewProbe issues a short-lived client certificate by an authority, to find out who takes it. It gives no rights.
 func NewProbe(ca Item, commonName string, now time.Time) (Item, error) {
-	cert, key, err := load(ca)
+	by, err := loadAuthority(ca, false)
 	if err != nil {
 		return Item{}, err
 	}
 	p := Policy{LeafValidity: probeValidity, KeyAlgorithm: ECDSAP256}
-	return issue(Request{Name: "probe", CommonName: commonName, Usages: ClientAuth}, p, &issuer{cert: cert, key: key}, now)
+	return issue(Request{Name: "probe", CommonName: commonName, Usages: ClientAuth}, p, by, now)
 }

@@ -31,7 +31,11 @@ type Inputs struct {
 	APIServiceIP netip.Addr
 	// EndpointSANs are further names and addresses by which clients reach the API server.
 	EndpointSANs []string
-	Nodes        []Node
+	// EtcdSANs are further names and addresses by which clients reach etcd.
+	EtcdSANs []string
+	// KubeletDomains are those in which nodes have names: a kubelet is reached as <node>.<domain> too.
+	KubeletDomains []string
+	Nodes          []Node
 }
 
 // Node is a member of the cluster.
@@ -125,7 +129,7 @@ func Table(in Inputs) []Request {
 		if n.ControlPlane {
 			requests = append(requests, leaves(n.Name, controlPlane(in, n))...)
 		}
-		requests = append(requests, leaves(n.Name, member(n))...)
+		requests = append(requests, leaves(n.Name, member(in, n))...)
 	}
 	return requests
 }
@@ -140,7 +144,7 @@ func controlPlane(in Inputs, n Node) []row {
 		{name: "apiserver-kubelet-client", ca: KubernetesCA, cn: "kube-apiserver-kubelet-client", org: "kubeadm:cluster-admins", usages: ClientAuth},
 		{name: "apiserver-etcd-client", ca: EtcdCA, cn: "kube-apiserver-etcd-client", usages: ClientAuth},
 		{name: "front-proxy-client", ca: FrontProxyCA, cn: "front-proxy-client", usages: ClientAuth},
-		{name: "etcd/server", ca: EtcdCA, cn: n.Name, usages: both, sans: self},
+		{name: "etcd/server", ca: EtcdCA, cn: n.Name, usages: both, sans: slices.Concat(self, in.EtcdSANs)},
 		{name: "etcd/peer", ca: EtcdCA, cn: n.Name, usages: both, sans: self},
 		{name: "etcd/healthcheck-client", ca: EtcdCA, cn: "kube-etcd-healthcheck-client", usages: ClientAuth},
 		{name: "controller-manager", ca: KubernetesCA, cn: "system:kube-controller-manager", usages: ClientAuth},
@@ -151,11 +155,14 @@ func controlPlane(in Inputs, n Node) []row {
 }
 
 // member lists what every node holds.
-func member(n Node) []row {
-	id := "system:node:" + n.Name
+func member(in Inputs, n Node) []row {
+	id, self := "system:node:"+n.Name, []string{n.Name, n.Address.String()}
+	for _, domain := range in.KubeletDomains {
+		self = append(self, n.Name+"."+domain)
+	}
 	return []row{
 		{name: "kubelet-client", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ClientAuth, path: kubeletDir + "kubelet-client"},
-		{name: "kubelet", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ServerAuth, sans: []string{n.Name, n.Address.String()}, path: kubeletDir + "kubelet"},
+		{name: "kubelet", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ServerAuth, sans: self, path: kubeletDir + "kubelet"},
 		{name: "kube-proxy", ca: KubernetesCA, cn: "system:kube-proxy", usages: ClientAuth},
 		{name: "flannel", ca: KubernetesCA, cn: "system:flannel", usages: ClientAuth},
 	}

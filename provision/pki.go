@@ -59,7 +59,7 @@ func (n node) pki(files map[string]File) error {
 	}
 	for _, row := range embeddedTable {
 		access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: loopbackURL(row.port)}
-		text, err := certs.KubeconfigEmbedded(access, n.PKI.Bundle(certs.KubernetesCA), n.PKI.Material[row.item(n.Name)])
+		text, err := certs.KubeconfigEmbedded(access, n.PKI.Chain(certs.KubernetesCA), n.PKI.Material[row.item(n.Name)])
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) ce
 	}
 	in := certs.Inputs{
 		ClusterName: c.Metadata.Name, DNSDomain: c.Spec.Network.DNSDomain, APIServiceIP: c.Spec.Network.APIServiceIP(),
-		EndpointSANs: sans,
+		EndpointSANs: sans, EtcdSANs: c.Spec.Etcd.CertSANs, KubeletDomains: c.Spec.PKI.KubeletDomains,
 	}
 	for _, m := range machines {
 		in.Nodes = append(in.Nodes, certsNode(m))
@@ -108,7 +108,7 @@ func loopbackURL(port int) string { return fmt.Sprintf("https://127.0.0.1:%d", p
 // AdminKubeconfig is what a person gets: certificate and key inside, for the API at server (a URL).
 func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, error) {
 	access := certs.Access{Cluster: cluster, User: "kubernetes-admin", Server: server}
-	return certs.KubeconfigEmbedded(access, pki.Bundle(certs.KubernetesCA), pki.Material[certs.Admin])
+	return certs.KubeconfigEmbedded(access, pki.Chain(certs.KubernetesCA), pki.Material[certs.Admin])
 }
 
 // clusterInfo is the kubeconfig in kube-public/cluster-info: how to reach and trust the cluster, and no credentials.
@@ -116,7 +116,7 @@ func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, erro
 func clusterInfo(in Input) ([]byte, error) {
 	config := clientcmdapi.NewConfig()
 	config.Clusters[""] = &clientcmdapi.Cluster{
-		Server: "https://" + in.Endpoint, CertificateAuthorityData: in.PKI.Bundle(certs.KubernetesCA),
+		Server: "https://" + in.Endpoint, CertificateAuthorityData: in.PKI.Chain(certs.KubernetesCA),
 	}
 	text, err := runtime.Encode(clientcmdlatest.Codec, config)
 	if err != nil {

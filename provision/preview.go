@@ -95,8 +95,10 @@ func ReadPlan(text []byte) (*Plan, error) {
 	return &p, nil
 }
 
-// Cluster reads the spec that the plan was made for.
-func (b *Basis) Cluster() (*spec.Cluster, error) { return spec.Parse(b.SpecFile, b.Spec) }
+// Cluster reads the spec that the plan was made for, and has it checked.
+func (b *Basis) Cluster(checks ...spec.Check) (*spec.Cluster, error) {
+	return spec.Parse(b.SpecFile, b.Spec, checks...)
+}
 
 // Moved names what is not as it was when the plan was made: on the hosts, in the API, and in what slipway would do
 // about it. None means that carrying out now is exactly what the plan says.

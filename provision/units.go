@@ -85,7 +85,7 @@ var unitTable = []unitRow{
 	{
 		name: "kube-controller-manager.service", on: node.controlPlane, unit: controllerManagerUnit,
 		programs: []string{"kube-controller-manager"},
-		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key", caFile},
+		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key", certs.RootCAFile, caFile},
 		issuers:  []string{certs.KubernetesCA},
 		health:   "https://127.0.0.1:10257/healthz",
 		disturbs: "another control plane takes the lead; pods go on running", alone: "controllers pause for a moment; pods go on running",
@@ -220,18 +220,20 @@ func controllerManagerUnit(n node) templates.Unit {
 		"allocate-node-cidrs": "true", "cluster-cidr": network.PodSubnet, "service-cluster-ip-range": network.ServiceSubnet,
 		"bind-address": "127.0.0.1", "cluster-name": n.Cluster.Metadata.Name,
 		"client-ca-file": pkiDir + "/ca.crt", "requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt",
-		"cluster-signing-cert-file": pkiDir + "/ca.crt", "cluster-signing-key-file": pkiDir + "/ca.key",
-		"cluster-signing-duration": n.Cluster.Spec.PKI.LeafDuration().String(),
-		"controllers":              "*,bootstrapsigner,tokencleaner",
-		"leader-elect":             "true",
+		"controllers":  "*,bootstrapsigner,tokencleaner",
+		"leader-elect": "true",
 		// The default of 20 requests a second makes a new cluster wait 10 s for its pod networks, while some 40
 		// controllers fetch their tokens one after another.
 		"kube-api-qps": "100", "kube-api-burst": "200",
 		"profiling":                        "false",
-		"root-ca-file":                     pkiDir + "/ca.crt",
+		"root-ca-file":                     certs.RootCAFile,
 		"service-account-private-key-file": pkiDir + "/sa.key", "use-service-account-credentials": "true",
 		"tls-cert-file": pkiDir + "/controller-manager-server.crt", "tls-private-key-file": pkiDir + "/controller-manager-server.key",
 		"tls-min-version": "VersionTLS12",
+	}
+	if n.PKI.Signs(certs.KubernetesCA) { // without these, nobody signs CertificateSigningRequests
+		args["cluster-signing-cert-file"], args["cluster-signing-key-file"] = certs.SignerFile, pkiDir+"/ca.key"
+		args["cluster-signing-duration"] = n.Cluster.Spec.PKI.LeafDuration().String()
 	}
 	return templates.Unit{
 		Description: "kube-controller-manager", Type: "simple", After: []string{"kube-apiserver.service"},

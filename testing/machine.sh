@@ -8,12 +8,13 @@
 # Where it may not install or start anything (not root, not Debian) it says what is missing, and fails.
 set -euo pipefail
 
-# One pair a line: a program or file that the package brings, and the package. The first three run machines; the rest
+# One pair a line: a program or file that the package brings, and the package. The first three run machines, openssl is for tests of certificates; the rest
 # build the bundle from source where upstream's releases are not reached.
 needs='
 dockerd docker.io
 iptables iptables
 ssh openssh-client
+openssl openssl
 mmdebstrap mmdebstrap
 gcc gcc
 /usr/include/seccomp.h libseccomp-dev

@@ -1,8 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newCertsCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -10,6 +8,13 @@ func newCertsCmd(a *app) *cobra.Command {
 		Short: "See to the cluster's certificates",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newCertsStatusCmd(a), newCertsRenewCmd(a), newCertsRotateCACmd(a), newCertsTextfileCmd())
+	cmd.AddCommand(
+		newCertsStatusCmd(a),
+		newCertsRenewCmd(a),
+		newCertsRotateCACmd(a),
+		newCertsCSRCmd(a),
+		newCertsImportCmd(a),
+		newCertsTextfileCmd(),
+	)
 	return cmd
 }

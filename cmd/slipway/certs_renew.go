@@ -78,8 +78,8 @@ func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string,
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// chosen are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
-func chosen(patterns []string, requests []certs.Request) ([]string, error) {
+// renewals are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
+func renewals(patterns []string, requests []certs.Request) ([]string, error) {
 	var names []string
 	for _, pattern := range patterns {
 		found := false

@@ -159,7 +159,7 @@ func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation,
 		question = "Go back?"
 	case under == nil:
 		rotation = certs.Begin(names, time.Now())
-		if items, err = newItems(r.cluster, s, names, r.found); err != nil {
+		if items, err = newItems(r.cluster, s, names, r.found, r.own); err != nil {
 			return nil, err
 		}
 		question = "Rotate?"
@@ -186,9 +186,9 @@ func commandOf(r *certs.Rotation) string {
 }
 
 // newItems makes what a rotation brings.
-func newItems(c *cluster, s *stored, names []string, infra *spec.Infrastructure) (certs.Material, error) {
+func newItems(c *cluster, s *stored, names []string, infra *spec.Infrastructure, own map[string]certs.Item) (certs.Material, error) {
 	requests := certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
-	items, err := certs.NewItems(names, requests, policyOf(c.spec), time.Now())
+	items, err := certs.NewItems(names, requests, certPolicy(c.spec.Spec.PKI, own), time.Now())
 	if err == nil && slices.Contains(names, certs.EncryptionKey) {
 		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(string(s.Material[certs.EncryptionKey].Cert))
 	}

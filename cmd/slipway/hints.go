@@ -4,6 +4,7 @@ import (
 	"errors"
 	"syscall"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/state"
 )
@@ -30,6 +31,11 @@ var hintTable = []struct {
 	{
 		isA[*host.LostError],
 		"see that the machine is running, then run `slipway apply` again: it goes on from what is there.",
+	},
+	{
+		isA[*certs.PendingError],
+		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
+			"`slipway certs import DIR`, and run this again. Nothing was installed or changed on machines.",
 	},
 	{
 		isA[*state.KeyError],

@@ -45,7 +45,7 @@ func keptCluster(t *testing.T) (*kubeconfigRun, *cluster, *spec.Infrastructure, 
 		Endpoint: "127.0.0.1:6443", States: map[string]string{"demo-cp-1": "stopped"},
 		Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("10.0.0.1")}},
 	}
-	secrets, err := secretsOf(t.Context(), &stored{}, nil, loaded, infra)
+	secrets, err := secretsOf(t.Context(), &stored{}, nil, loaded, infra, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

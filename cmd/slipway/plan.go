@@ -56,7 +56,7 @@ type planRun struct {
 }
 
 func (r *planRun) plan(ctx context.Context) (err error) {
-	if r.cluster, err = r.open(); err != nil {
+	if r.cluster, err = r.open(r.authorities); err != nil {
 		return err
 	}
 	switch r.store, err = r.readStore(ctx); {
@@ -78,6 +78,11 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	r.progress.Done(err)
 	if err != nil {
 		return err
+	}
+	if shown == io.Discard && r.secrets != nil {
+		for _, note := range r.secrets.notes() {
+			_, _ = fmt.Fprintln(r.stderr, note)
+		}
 	}
 	return r.show(plan, diffs)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -14,11 +15,12 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	file    string        // -f: the cluster spec
-	given   *spec.Cluster // the spec, where it does not come from file
-	output  string        // --output: text or json; one command knows more
-	yes     bool          // --yes: do not ask
-	verbose bool          // -v
+	file    string                // -f: the cluster spec
+	given   *spec.Cluster         // the spec, where it does not come from file
+	own     map[string]certs.Item // the authorities that the spec names, once authorities has read them
+	output  string                // --output: text or json; one command knows more
+	yes     bool                  // --yes: do not ask
+	verbose bool                  // -v
 
 	connectTimeout time.Duration // how long a machine may take to answer SSH; 0 is the default
 }
@@ -52,9 +54,9 @@ func newRoot(a *app) *cobra.Command {
 		newApplyCmd(a),
 		newStatusCmd(a),
 		newRunsCmd(a),
+		newCertsCmd(a),
 		newKubeconfigCmd(a),
 		newSSHCmd(a),
-		newCertsCmd(a),
 		newRotateEncryptionKeyCmd(a),
 		newDestroyCmd(a),
 		newStateCmd(a),

@@ -35,7 +35,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	maps.Copy(s.Material, items)
 	desired := func(at *certs.Rotation) (provision.State, error) {
 		s.Rotation = at
-		secrets, err := secretsOf(ctx, s, nil, r.spec, r.found)
+		secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
 		if err != nil {
 			return provision.State{}, err
 		}

@@ -115,10 +115,15 @@ type secrets struct {
 	beforeKeys []provision.EncryptionKey
 	issued     []certs.Change // what is not in the store yet
 	made       certs.Material // the same, and the encryption key where there was none
+	asked      bool           // nor are signing requests, or what came back for them
 }
 
-// secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name.
-func secretsOf(ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure) (*secrets, error) {
+// secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
+// authorities that the spec names. Where certificates have to be signed elsewhere first, the error is a
+// *certs.PendingError, and the secrets are given all the same.
+func secretsOf(
+	ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
+) (*secrets, error) {
 	used, other := s.Rotation.View(s.Material)
 	key, ok := used[certs.EncryptionKey]
 	delete(used, certs.EncryptionKey)
@@ -127,13 +132,13 @@ func secretsOf(ctx context.Context, s *stored, renew []string, c *spec.Cluster, 
 			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
 	}
 	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
-	policy := policyOf(c)
+	policy := certPolicy(c.Spec.PKI, own)
 	var err error
-	if policy.Renew, err = chosen(renew, requests); err != nil {
+	if policy.Renew, err = renewals(renew, requests); err != nil {
 		return nil, err
 	}
-	pki, issued, err := certs.Ensure(ctx, used, requests, policy, time.Now())
-	if err != nil {
+	pki, issued, pending := certs.Ensure(ctx, used, requests, policy, time.Now())
+	if err := pending; err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
@@ -158,7 +163,7 @@ func secretsOf(ctx context.Context, s *stored, renew []string, c *spec.Cluster, 
 		PKI: pki, EncryptionKeys: encryptionKeys(s.Rotation, key, other), issued: issued, made: made,
 		before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
 		beforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
-	}, nil
+	}, pending
 }
 
 // encryptionKeys are the one that encrypts, and another that still has to decrypt.
@@ -170,12 +175,28 @@ func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []
 	return keys
 }
 
-// policyOf is what the spec says of certificates.
-func policyOf(c *spec.Cluster) certs.Policy {
+// certPolicy is what the spec says of certificates, with the authorities that it names.
+func certPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	return certs.Policy{
-		CAValidity: c.Spec.PKI.CADuration(), LeafValidity: c.Spec.PKI.LeafDuration(),
-		KeyAlgorithm: certs.KeyAlgorithm(c.Spec.PKI.KeyAlgorithm),
+		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), RenewalWindow: p.RenewalDuration(),
+		KeyAlgorithm: certs.KeyAlgorithm(p.KeyAlgorithm), CAKeyAlgorithm: certs.KeyAlgorithm(p.CAKeyAlgorithm),
+		Subject: certs.Subject(p.Subject), Own: own,
 	}
+}
+
+// notes are what somebody should know of certificates that are as good as they can be now.
+func (s *secrets) notes() []string {
+	var notes []string
+	for _, d := range s.PKI.Drift {
+		notes = append(notes, "a certificate authority was kept as it is: "+d.String())
+	}
+	for _, l := range s.PKI.Limited {
+		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
+	}
+	for _, p := range s.PKI.Pending {
+		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed elsewhere: `slipway certs csr`")
+	}
+	return notes
 }
 
 // unsaved says whether anything was made that the store does not have.
@@ -183,12 +204,19 @@ func (s *secrets) unsaved() bool { return len(s.made) > 0 }
 
 // save stores what was made, before anybody uses it, and forgets what nobody needs any more.
 func (s *secrets) save(ctx context.Context, store *state.Store) error {
+	if s.asked {
+		for name, item := range s.PKI.Material {
+			if !s.PKI.Rotation.Has(name) { // what is being replaced stays under its name until the end
+				s.made[name] = item
+			}
+		}
+	}
 	if len(s.made) > 0 {
 		if err := store.Put(ctx, flat(s.made)); err != nil {
 			return err
 		}
 	}
-	s.issued, s.made = nil, nil
+	s.issued, s.made, s.asked = nil, certs.Material{}, false
 	if len(s.PKI.Obsolete) == 0 {
 		return nil
 	}

@@ -31,12 +31,12 @@ type cluster struct {
 	slipway  provision.Artifact // this very program, as hosts see it
 }
 
-// open reads the spec and finds what belongs to it; nothing is asked of any machine yet.
-func (a *app) open() (*cluster, error) {
+// open reads the spec, has it checked, and finds what belongs to it; nothing is asked of any machine yet.
+func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	c := a.given
 	if c == nil {
 		var err error
-		if c, err = a.loadSpec(); err != nil {
+		if c, err = a.loadSpec(checks...); err != nil {
 			return nil, err
 		}
 	}

@@ -14,15 +14,15 @@ import (
 )
 
 // loadSpec reads the spec that --file names; "-" is the standard input.
-func (a *app) loadSpec() (*spec.Cluster, error) {
+func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) {
 	if a.file != "-" {
-		return spec.Load(a.file)
+		return spec.Load(a.file, checks...)
 	}
 	data, err := io.ReadAll(a.stdin)
 	if err != nil {
 		return nil, fmt.Errorf("read the spec from the standard input: %w", err)
 	}
-	return spec.Parse("<stdin>", data)
+	return spec.Parse("<stdin>", data, checks...)
 }
 
 // specFile is where the spec was read, as it has to be known from elsewhere; "-" stays what it is.

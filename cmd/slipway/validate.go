@@ -15,7 +15,8 @@ func newValidateCmd(a *app) *cobra.Command {
 		Short: "Check the spec, without touching anything",
 		Long: `Check the spec, without touching anything.
 
-Every mistake is reported at once, with its place in the file, the field, the line and what to do about it.
+Every mistake is reported at once, with its place in the file, the field, the line and what to do about it. Files of
+your own authorities (spec.pki.authorities) are read and checked too.
 The exit code is 0 when the spec is valid and 3 when it is not.`,
 		Example: `  # Check cluster.yaml
   slipway validate
@@ -29,7 +30,7 @@ The exit code is 0 when the spec is valid and 3 when it is not.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
-			cluster, err := a.loadSpec()
+			cluster, err := a.loadSpec(a.authorities)
 			if a.output == "json" {
 				return a.printDiagnostics(err)
 			}

@@ -137,11 +137,11 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
 		return nil, nothing, err
 	}
-	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra); err != nil {
+	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, err
 	}
-	for _, d := range w.secrets.PKI.Drift {
-		w.progress.Note("a certificate authority was kept as it is: " + d.String())
+	for _, note := range w.secrets.notes() {
+		w.progress.Note(note)
 	}
 	applied, err := w.applied(ctx)
 	if err != nil {

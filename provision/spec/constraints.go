@@ -15,13 +15,14 @@ type constraint struct {
 const (
 	dnsLabel    = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	ipv4CIDR    = `^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$`
-	duration    = `^([0-9]+[ydh])+$`
+	duration    = `^([0-9]+[ydhm])+$`
 	maxNodes    = 5000 // kubernetes.io/docs/setup/best-practices/cluster-large
 	nodeCIDRLen = 24   // every node gets a /24 of the pod subnet, kube-controller-manager's default
 )
 
 var (
 	podSecurityLevels = []string{"privileged", "baseline", "restricted"}
+	keyAlgorithms     = []string{"ECDSA-P256", "ECDSA-P384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"}
 	taintEffects      = []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}
 )
 
@@ -55,9 +56,13 @@ var constraints = map[string]constraint{
 	"Network.proxyMode":      {enum: []string{"nftables", "iptables", "ipvs"}, def: "nftables"},
 	"EndpointSpec.endpoint":  {example: "k8s.example.com:6443"},
 
-	"PKI.caValidity":   {def: "30y", pattern: duration},
-	"PKI.leafValidity": {def: "10y", pattern: duration},
-	"PKI.keyAlgorithm": {enum: []string{"ECDSA-P256", "ECDSA-P384", "RSA-2048", "RSA-3072", "RSA-4096"}, def: "ECDSA-P256"},
+	"PKI.caValidity":     {def: "30y", pattern: duration},
+	"PKI.leafValidity":   {def: "10y", pattern: duration},
+	"PKI.renewalWindow":  {example: "30d", pattern: duration},
+	"PKI.keyAlgorithm":   {enum: keyAlgorithms, def: "ECDSA-P256"},
+	"PKI.caKeyAlgorithm": {enum: keyAlgorithms},
+	"Authority.certFile": {example: "pki/ca.crt"},
+	"Authority.keyFile":  {example: "pki/ca.key"},
 
 	"ExpiryMetrics.directory": {example: "/var/lib/prometheus/node-exporter", pattern: `^/`},
 

@@ -17,9 +17,21 @@ import (
 // maxSize bounds a spec; a cluster of 5000 listed hosts takes a third of it.
 const maxSize = 512 << 10
 
-// Load reads, decodes, completes and validates the spec at path. Mistakes in it are Errors, all at once;
-// a file that is not there gives an error that is fs.ErrNotExist.
-func Load(path string) (*Cluster, error) {
+// Mistake is what a Check finds in a field.
+type Mistake struct {
+	// Field is its path, "spec.pki.authorities.etcd.keyFile".
+	Field string
+	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	Message, Remedy string
+}
+
+// Check finds mistakes that this package cannot know of, such as in files that the spec names. It is called with
+// whatever could be read of a spec, valid or not.
+type Check func(*Cluster) []Mistake
+
+// Load reads, decodes, completes and validates the spec at path. Mistakes in it, those that checks find too, are Errors,
+// all at once; a file that is not there gives an error that is fs.ErrNotExist.
+func Load(path string, checks ...Check) (*Cluster, error) {
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -27,17 +39,22 @@ func Load(path string) (*Cluster, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the spec: %w", err)
 	}
-	return Parse(path, data)
+	return Parse(path, data, checks...)
 }
 
 // Parse is Load for a spec that is in memory; name stands for the file in diagnostics.
-func Parse(name string, data []byte) (*Cluster, error) {
+func Parse(name string, data []byte, checks ...Check) (*Cluster, error) {
 	doc := newDocument(name, data)
 	var c Cluster
 	if root := doc.parse(data); root != nil {
 		newDecoder(doc, root).cluster(root, &c)
 		setDefaults(&c)
 		validate(doc, &c)
+		for _, check := range checks {
+			for _, m := range check(&c) {
+				doc.judge(m.Field, m.Remedy, "%s", m.Message)
+			}
+		}
 	}
 	if len(doc.errs) > 0 {
 		doc.errs.sort()

@@ -295,16 +295,39 @@ func uncomment(yaml, section string) string {
 func TestParseDuration(t *testing.T) {
 	for s, want := range map[string]time.Duration{
 		"30y": 30 * year, "90d": 90 * day, "12h": 12 * time.Hour, "1y30d": year + 30*day, "1y1d1h": year + day + time.Hour,
-		"292y": 292 * year, "0h": 0,
+		"292y": 292 * year, "0h": 0, "6m": 6 * time.Minute, "1h30m": 90 * time.Minute,
 	} {
 		if got, err := ParseDuration(s); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "y", "10", "1y2", "1.5y", "-1y", "6m", "1ä", "300y", "200y200y", "99999999999y", " 1y", "1y "} {
+	for _, s := range []string{"", "y", "10", "1y2", "1.5y", "-1y", "1y6m", "6m1d", "6w", "1ä", "300y", "200y200y", "99999999999y", " 1y", "1y "} {
 		if got, err := ParseDuration(s); err == nil {
 			t.Errorf("%q: %v, want an error", s, got)
 		}
+	}
+}
+
+// TestChecks has a mistake that only the caller knows of reported beside others, at its field.
+func TestChecks(t *testing.T) {
+	data := strings.Replace(minimal, "nodePools:", "pki: {authorities: {etcd: {certFile: e.crt, keyFile: 1}}, leafValidity: 1s}\n  nodePools:", 1)
+	var seen *Cluster
+	_, err := Parse("f", []byte(data), func(c *Cluster) []Mistake {
+		seen = c
+		const etcd = "spec.pki.authorities.etcd"
+		return []Mistake{{etcd + ".certFile", "is missing", "make it"}, {etcd + ".keyFile", "was judged already", ""}, {etcd, "is odd", "none"}}
+	})
+	var errs Errors
+	if !errors.As(err, &errs) || len(errs) != 4 {
+		t.Fatalf("got %v", err)
+	}
+	for i, want := range []string{"spec.pki.authorities.etcd: is odd", "spec.pki.authorities.etcd.certFile: is missing", "keyFile: must be a string", "the unit 's'"} {
+		if !strings.Contains(errs[i].String(), want) {
+			t.Errorf("mistake %d is %v, wanted %q", i, errs[i], want)
+		}
+	}
+	if at := errs[1]; seen.Spec.PKI.Authorities.Etcd.CertFile != "e.crt" || data[strings.Index(data, "e.crt"):][:5] != at.Source[at.Column-1:][:5] {
+		t.Errorf("the mistake is at %d:%d", at.Line, at.Column)
 	}
 }
 

@@ -155,7 +155,7 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 		{"labels: {}", "labels: {a: 1}"},
 		{"spec:\n", "spec:\n  network: {proxyMode: userspace}\n"},
 		{"spec:\n", "spec:\n  pki: {caValidity: 30}\n"},
-		{"spec:\n", "spec:\n  pki: {leafValidity: 6m}\n"},
+		{"spec:\n", "spec:\n  pki: {leafValidity: 6w}\n"},
 		{"spec:\n", "spec:\n  allowCgroupV1: \"yes\"\n"},
 		{"spec:\n", "spec:\n  state: {s3: {}}\n"},
 		{"spec:\n", "spec:\n  state: {s3: {bucket: My_Bucket}}\n"},

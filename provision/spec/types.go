@@ -50,8 +50,8 @@ type ClusterSpec struct {
 	// How clients outside the cluster reach the control plane.
 	ControlPlane EndpointSpec `json:"controlPlane,omitempty"`
 	// The etcd member on each control-plane node.
-	Etcd Component `json:"etcd,omitempty"`
-	// How long certificates live and what their keys are.
+	Etcd Etcd `json:"etcd,omitempty"`
+	// How long certificates live, what is in them and who signs them. See docs/certificates.md.
 	PKI PKI `json:"pki,omitempty"`
 	// The cluster-wide defaults of Pod Security admission. A namespace's own labels win.
 	PodSecurity PodSecurity `json:"podSecurity,omitempty"`
@@ -91,6 +91,14 @@ type APIServer struct {
 type Component struct {
 	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+}
+
+// Etcd is the etcd member on each control-plane node.
+type Etcd struct {
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	// More DNS names and IP addresses for the members' serving certificates.
+	CertSANs []string `json:"certSANs,omitempty"`
 }
 
 // ConfigComponent is a program that also reads a component configuration file. The values of its patch are
@@ -207,14 +215,59 @@ type EndpointSpec struct {
 
 // PKI policy. Durations are "30y", "90d", "12h" or a sum such as "1y30d"; a year is 365 days.
 type PKI struct {
-	// How long certificate authorities are valid, such as 30y, 90d, 12h or a sum (1y30d); at most 100y.
+	// How long certificate authorities are valid, such as 30y, 90d, 12h, 15m (minutes) or a sum (1y30d); at most 100y.
 	CAValidity string `json:"caValidity,omitempty"`
-	// How long all other certificates are valid; not longer than the authorities.
+	// How long all other certificates are valid; not longer than the authorities. It is also how long certificates are
+	// valid that the cluster signs for others (CertificateSigningRequest).
 	LeafValidity string `json:"leafValidity,omitempty"`
-	// Algorithm of all keys.
+	// How long before their end certificates are renewed, at most four fifths of leafValidity. The default is a fifth
+	// of a certificate's life, and at most a year.
+	RenewalWindow string `json:"renewalWindow,omitempty"`
+	// Algorithm of all keys. With Ed25519 the key that signs service-account tokens is ECDSA-P256, since Kubernetes
+	// takes only RSA and ECDSA there.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 	// When certificates end, for monitoring.
 	ExpiryMetrics ExpiryMetrics `json:"expiryMetrics,omitempty"`
+	// Algorithm of the authorities' keys. The default is keyAlgorithm.
+	CAKeyAlgorithm string `json:"caKeyAlgorithm,omitempty"`
+	// More fields of the subject of every certificate, authorities too. CN and O are Kubernetes' own.
+	Subject Subject `json:"subject,omitempty"`
+	// Domains in which nodes have names: <node>.<domain> goes into the serving certificate of each node's kubelet.
+	KubeletDomains []string `json:"kubeletDomains,omitempty"`
+	// Your own authorities, in place of those that slipway makes.
+	Authorities Authorities `json:"authorities,omitempty"`
+}
+
+// Subject has the fields of a distinguished name (RFC 5280) that mean nothing to Kubernetes.
+type Subject struct {
+	// Organizational units (OU).
+	OrganizationalUnits []string `json:"organizationalUnits,omitempty"`
+	// Countries (C), of two letters each.
+	Countries []string `json:"countries,omitempty"`
+	// States or provinces (ST).
+	Provinces []string `json:"provinces,omitempty"`
+	// Cities or other places (L).
+	Localities []string `json:"localities,omitempty"`
+}
+
+// Authorities are the user's own; those that are left out are made.
+type Authorities struct {
+	// Signs the certificates of the API server, of all its clients and of the kubelets. Who holds its key rules the cluster.
+	Kubernetes *Authority `json:"kubernetes,omitempty"`
+	// Signs the certificates of etcd and of its clients.
+	Etcd *Authority `json:"etcd,omitempty"`
+	// Signs the certificate by which API servers show extension API servers who asks.
+	FrontProxy *Authority `json:"frontProxy,omitempty"`
+}
+
+// Authority is one that exists, in files. It may be below others, but must be for this one purpose alone.
+type Authority struct {
+	// File of its certificate in PEM, followed by those of its parents, each the issuer of the one before, if it does
+	// not sign itself. Relative to the spec file; ~/ is your home.
+	CertFile string `json:"certFile"`
+	// File of its private key in PEM, not encrypted. It is copied into the state, and that of the kubernetes authority
+	// to control planes. Without one, certificates are signed elsewhere: see `slipway certs csr`.
+	KeyFile string `json:"keyFile,omitempty"`
 }
 
 // PodSecurity are the cluster-wide defaults of Pod Security admission.

@@ -22,6 +22,7 @@ func validate(d *document, c *Cluster) {
 	validateNetworks(d, c)
 	validatePlugin(d, c.Spec.Network)
 	validateEndpoint(d, c.Spec.ControlPlane)
+	validateSANs(d, "spec.etcd.certSANs", c.Spec.Etcd.CertSANs)
 	validatePKI(d, c.Spec.PKI)
 	validateExpiryMetrics(d, c.Spec.PKI.ExpiryMetrics)
 	validateComponents(d, c)
@@ -167,18 +168,7 @@ func validateEndpoint(d *document, e EndpointSpec) {
 	if e.Endpoint != "" {
 		validateHostPort(d, "spec.controlPlane.endpoint", e.Endpoint)
 	}
-	seen := map[string]int{}
-	for i, san := range e.CertSANs {
-		path := fmt.Sprintf("spec.controlPlane.certSANs[%d]", i)
-		if first, ok := seen[san]; ok && san != "" {
-			d.judge(path, "remove it", "%q is certSANs[%d] already", san, first)
-			continue
-		}
-		seen[san] = i
-		if !isHost(san) && len(validation.IsWildcardDNS1123Subdomain(san)) > 0 {
-			d.judge(path, "write a lower-case DNS name or an IP address alone, without scheme or port", "%q is neither a DNS name nor an IP address", san)
-		}
-	}
+	validateSANs(d, "spec.controlPlane.certSANs", e.CertSANs)
 }
 
 func validateHostPort(d *document, path, value string) {

@@ -34,7 +34,7 @@ func (c *cluster) startControlPlane(t testing.TB) {
 	}
 	identity := func(ca, name string) controlplane.Identity {
 		item := c.input.PKI.Material[name]
-		return controlplane.Identity{CA: c.input.PKI.Material[ca].Cert, Cert: item.Cert, Key: item.Key.Reveal()}
+		return controlplane.Identity{CA: c.input.PKI.Bundle(ca), Cert: item.Cert, Key: item.Key.Reveal()}
 	}
 	at := func(m spec.Machine, port uint16) string { return netip.AddrPortFrom(m.Address, port).String() }
 	members := make([]controlplane.Member, len(machines))

@@ -1,0 +1,221 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/cloudflare/cfssl/csr"
+	"golang.org/x/sync/errgroup"
+)
+
+// pendingExt ends the names of items that wait for their certificate: Key is the private key, and Cert the signing
+// request (PKCS#10, PEM).
+const pendingExt = ".pending"
+
+// Pending is a leaf that an authority elsewhere has to sign.
+type Pending struct {
+	// Change says why, as for a leaf that is issued here.
+	Change
+	// Usable says that there is one, and that it can be used until it ends.
+	Usable bool
+}
+
+// PendingError says that the cluster lacks certificates that an authority elsewhere has to sign.
+type PendingError struct {
+	// Names are those of the requests, in the order of the table.
+	Names []string
+}
+
+func (e *PendingError) Error() string {
+	names := e.Names[:min(len(e.Names), 5)]
+	more := ""
+	if len(names) < len(e.Names) {
+		more = ", ..."
+	}
+	return fmt.Sprintf("%s, whose authority keeps its key elsewhere: %s%s",
+		plural(len(e.Names), "certificate has yet to be signed", "certificates have yet to be signed"), strings.Join(names, ", "), more)
+}
+
+func pendingError(pending []Pending) error {
+	var names []string
+	for _, p := range pending {
+		if !p.Usable {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &PendingError{Names: names}
+}
+
+// await notes a leaf that cannot be issued here, and keeps what there is of it: the one in use, and what waits.
+func (e *ensurer) await(q Request, c Change, pki *PKI) {
+	p := Pending{Change: c}
+	if item, ok := e.have[q.Name]; ok {
+		pki.Material[q.Name] = item
+		if cert, _, err := load(item); err == nil {
+			p.Usable = c.Reason == Expiring && e.now.Before(cert.NotAfter)
+		}
+	}
+	if item, ok := e.have[q.Name+pendingExt]; ok {
+		pki.Material[q.Name+pendingExt] = item
+	}
+	pki.Pending = append(pki.Pending, p)
+}
+
+// SigningRequest is what the authority of a pending leaf is asked for.
+type SigningRequest struct {
+	Request Request
+	// Reason is why a certificate is wanted: Change.Detail.
+	Reason string
+	// KeyUsages and ExtendedKeyUsages are by OpenSSL's names (x509v3_config).
+	KeyUsages, ExtendedKeyUsages []string
+	// CSR is the request in PKCS#10, PEM: subject, names and usages are all in it. It holds no secret.
+	CSR []byte
+	// New says that its key was made just now, and has to be stored before the request is given out.
+	New bool
+}
+
+// SigningRequests gives the request of every pending leaf, in the order of the table. Those that there are stay for as
+// long as they ask for what is wanted; the others are made, with a new key, and put into p.Material.
+func (p *PKI) SigningRequests(ctx context.Context, policy Policy) ([]SigningRequest, error) {
+	all, items, requests := make([]SigningRequest, len(p.Pending)), make([]Item, len(p.Pending)), map[string]Request{}
+	for _, q := range p.Requests {
+		requests[q.Name] = q
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, pending := range p.Pending {
+		q := requests[pending.Name]
+		items[i] = p.Material[q.Name+pendingExt]
+		all[i] = SigningRequest{Request: q, Reason: pending.Detail, CSR: items[i].Cert}
+		all[i].KeyUsages, all[i].ExtendedKeyUsages = usageNames(q, policy)
+		if fits(items[i], q, policy) {
+			continue
+		}
+		group.Go(func() (err error) {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("make signing requests: %w", context.Cause(ctx))
+			}
+			items[i], err = newPending(q, policy)
+			all[i].CSR, all[i].New = items[i].Cert, true
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for i, r := range all {
+		p.Material[r.Request.Name+pendingExt] = items[i]
+	}
+	return all, nil
+}
+
+func usageNames(q Request, p Policy) (key, extended []string) {
+	key = []string{"digitalSignature"}
+	if cfsslKey[p.keyOf(q)].algo == "rsa" {
+		key = append(key, "keyEncipherment")
+	}
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			extended = append(extended, u.openssl)
+		}
+	}
+	return key, extended
+}
+
+// newPending makes a key and a request that says all that the certificate has to have.
+func newPending(q Request, p Policy) (Item, error) {
+	key, keyPEM, err := newKey(p.keyOf(q))
+	if err != nil {
+		return Item{}, itemError(q.Name, err)
+	}
+	request := signingRequest(q, p)
+	request.Extensions = usageExtensions(q, p)
+	text, err := csr.Generate(key, request)
+	if err != nil {
+		return Item{}, itemError(q.Name, fmt.Errorf("make a signing request: %w", err))
+	}
+	return Item{Cert: text, Key: keyPEM}, nil
+}
+
+// fits tells whether a pending item asks for what is wanted now.
+func fits(item Item, q Request, p Policy) bool {
+	block, _ := pem.Decode(item.Cert)
+	if block == nil {
+		return false
+	}
+	asked, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return false
+	}
+	key, err := parseKey(item.Key.Reveal())
+	if err != nil || !equalKeys(key.Public(), asked.PublicKey) || algorithmOf(asked.PublicKey) != p.keyOf(q) {
+		return false
+	}
+	for _, want := range usageExtensions(q, p) {
+		if !slices.ContainsFunc(asked.Extensions, func(have pkix.Extension) bool {
+			return have.Id.Equal(want.Id) && have.Critical == want.Critical && bytes.Equal(have.Value, want.Value)
+		}) {
+			return false
+		}
+	}
+	names := &x509.Certificate{DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses}
+	return p.subjectDiffers(q, asked.Subject) == "" && slices.Equal(slices.Sorted(slices.Values(asked.DNSNames)), q.DNSNames) &&
+		slices.Equal(addresses(names), q.IPs)
+}
+
+// The extensions of RFC 5280 that a signing request names.
+var (
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+)
+
+// purposes are the extended key usages by their names elsewhere.
+var purposes = []struct {
+	ours           Usage
+	x509           x509.ExtKeyUsage
+	oid            asn1.ObjectIdentifier
+	openssl, cfssl string
+}{
+	{ClientAuth, x509.ExtKeyUsageClientAuth, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}, "clientAuth", "client auth"},
+	{ServerAuth, x509.ExtKeyUsageServerAuth, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}, "serverAuth", "server auth"},
+}
+
+// usageExtensions ask for what keyUsages has certificates get that are issued here.
+func usageExtensions(q Request, p Policy) []pkix.Extension {
+	usage := asn1.BitString{Bytes: []byte{0x80}, BitLength: 1} // digitalSignature
+	if cfsslKey[p.keyOf(q)].algo == "rsa" {
+		usage = asn1.BitString{Bytes: []byte{0xa0}, BitLength: 3} // and keyEncipherment
+	}
+	var extended []asn1.ObjectIdentifier
+	for _, u := range purposes {
+		if q.Usages&u.ours != 0 {
+			extended = append(extended, u.oid)
+		}
+	}
+	return []pkix.Extension{
+		{Id: oidBasicConstraints, Critical: true, Value: mustMarshal(struct{}{})},
+		{Id: oidKeyUsage, Critical: true, Value: mustMarshal(usage)},
+		{Id: oidExtKeyUsage, Value: mustMarshal(extended)},
+	}
+}
+
+// mustMarshal encodes what has an encoding.
+func mustMarshal(v any) []byte {
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		panic("certs: " + err.Error())
+	}
+	return der
+}

@@ -1,0 +1,228 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Fault is what keeps an authority that the user brings from being used. It repeats nothing of a key.
+type Fault struct {
+	// Authority is its Request.Name.
+	Authority string
+	// InKey says that Item.Key is at fault, not Item.Cert.
+	InKey bool
+	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	Message, Remedy string
+}
+
+// CheckOwn finds everything that is wrong with the authorities that the user brings (see Policy.Own), by their names:
+// none means that what requests ask of them can be signed, and will be accepted, as far as can be told beforehand.
+func CheckOwn(own map[string]Item, requests []Request, now time.Time) []Fault {
+	var faults []Fault
+	chains := map[string][]*x509.Certificate{}
+	names := slices.Sorted(maps.Keys(own))
+	for _, name := range names {
+		c := ownCheck{name: name, now: now}
+		c.check(own[name], requests)
+		if c.chain != nil {
+			c.compare(chains)
+			chains[name] = c.chain
+		}
+		faults = append(faults, c.faults...)
+	}
+	return faults
+}
+
+// ownCheck is the check of one authority.
+type ownCheck struct {
+	name   string
+	now    time.Time
+	chain  []*x509.Certificate // nil where it cannot be read
+	faults []Fault
+}
+
+func (c *ownCheck) fault(remedy, format string, args ...any) {
+	c.faults = append(c.faults, Fault{Authority: c.name, Message: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+func (c *ownCheck) check(item Item, requests []Request) {
+	chain, err := Parse(item.Cert)
+	switch _, der := x509.ParseCertificate(item.Cert); {
+	case err != nil && der == nil:
+		c.fault("turn it into PEM: openssl x509 -inform DER -in FILE -out FILE.pem", "is a certificate in DER, not in PEM")
+	case err != nil:
+		c.fault("write the authority's certificate in PEM, followed by its parents if it has any", "cannot be read: %v", err)
+	default:
+		c.chain = chain
+		c.checkLinks()
+		for i := range chain {
+			c.checkMember(i, requests)
+		}
+	}
+	if len(item.Key) > 0 {
+		c.checkKey(item)
+	}
+}
+
+// checkKey compares the key with the certificate, if that could be read.
+func (c *ownCheck) checkKey(item Item) {
+	key, err := parseKey(item.Key.Reveal())
+	before := len(c.faults)
+	switch {
+	case errors.Is(err, errEncrypted):
+		c.fault("decrypt it: openssl pkey -in FILE -out DECRYPTED, with umask 077; the state is where it is encrypted again (spec.state.encryption)",
+			"%v", errEncrypted)
+	case err != nil:
+		c.fault("write the authority's private key in PEM, without a passphrase", "cannot be read: %v", err)
+	case c.chain != nil && !equalKeys(key.Public(), c.chain[0].PublicKey):
+		c.fault("name the key of the first certificate in certFile; of a chain, the authority comes first and its root last",
+			"is not the key of the authority %q", c.chain[0].Subject)
+	}
+	for i := range c.faults[before:] {
+		c.faults[before+i].InKey = true
+	}
+}
+
+// checkLinks wants every certificate signed by the one after it.
+func (c *ownCheck) checkLinks() {
+	for i, cert := range c.chain[:len(c.chain)-1] {
+		err := cert.CheckSignatureFrom(c.chain[i+1])
+		if err == nil {
+			continue
+		}
+		later := slices.ContainsFunc(c.chain, func(other *x509.Certificate) bool {
+			return other != cert && cert.CheckSignatureFrom(other) == nil
+		})
+		switch {
+		case selfSigned(cert):
+			c.fault("write the authority first, then its parents, the root last", "has %q, a root, before other certificates", cert.Subject)
+		case later:
+			c.fault("write the authority first, then its parents, each the issuer of the one before", "is out of order: after %q comes %q, which is not its issuer", cert.Subject, c.chain[i+1].Subject)
+		default:
+			c.fault("write only the authority and its own parents", "%q was not signed by the certificate after it, %q: %v", cert.Subject, c.chain[i+1].Subject, err)
+		}
+	}
+}
+
+// checkMember looks at the authority (0) or one of its parents.
+func (c *ownCheck) checkMember(i int, requests []Request) {
+	cert := c.chain[i]
+	const another = "name another authority, or have this one issued anew"
+	switch algorithm := algorithmOf(cert.PublicKey); {
+	case !cert.IsCA || !cert.BasicConstraintsValid:
+		c.fault("name the certificate of an authority, with basicConstraints=critical,CA:TRUE", "%q is not an authority", cert.Subject)
+	case !maySign(cert):
+		c.fault("have it issued with keyUsage=critical,keyCertSign,cRLSign", "%q may not sign certificates: its key usage lacks keyCertSign", cert.Subject)
+	case i > 0 && (cert.MaxPathLen > 0 || cert.MaxPathLenZero) && cert.MaxPathLen < i:
+		c.fault("have it issued with a larger pathlen, or use it itself as the authority", "%q has the path length %d, and does not permit the %s below it", cert.Subject, cert.MaxPathLen, plural(i, "authority", "authorities"))
+	case !strong(algorithm):
+		c.fault("use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519", "%q has a key of an algorithm that is not supported: %s", cert.Subject, algorithm)
+	}
+	if c.now.After(cert.NotAfter) {
+		c.fault(another, "%q has expired on %s", cert.Subject, cert.NotAfter.Format(time.DateOnly))
+	}
+	if c.now.Before(cert.NotBefore) {
+		c.fault("wait, or check the clock of this machine", "%q is not valid yet: it begins %s", cert.Subject, cert.NotBefore.Format(time.RFC3339))
+	}
+	if len(cert.UnhandledCriticalExtensions) > 0 {
+		c.fault(another, "%q has a critical extension that Go, and so Kubernetes, does not know: %v", cert.Subject, cert.UnhandledCriticalExtensions[0])
+	}
+	c.checkUsages(cert, requests)
+	c.checkConstraints(cert, requests)
+}
+
+// strong lists what Go verifies and nobody can forge today.
+func strong(k KeyAlgorithm) bool {
+	var bits int
+	if n, _ := fmt.Sscanf(string(k), "RSA-%d", &bits); n == 1 {
+		return bits >= 2048
+	}
+	return slices.Contains([]KeyAlgorithm{ECDSAP256, ECDSAP384, "ECDSA-P521", Ed25519}, k)
+}
+
+// checkUsages finds purposes that an authority excludes for all that it signs.
+func (c *ownCheck) checkUsages(cert *x509.Certificate, requests []Request) {
+	if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return
+	}
+	var wanted Usage
+	for _, q := range requests {
+		if q.CA == c.name {
+			wanted |= q.Usages
+		}
+	}
+	for _, u := range purposes {
+		if wanted&u.ours != 0 && !slices.Contains(cert.ExtKeyUsage, u.x509) {
+			c.fault("have it issued with extendedKeyUsage=clientAuth,serverAuth, or without that extension",
+				"%q excludes certificates for TLS %ss: its extended key usage lacks %s", cert.Subject, u.ours, u.openssl)
+		}
+	}
+}
+
+// compare refuses authorities that lead to each other: whoever trusts the one would trust the other's certificates,
+// and a client of etcd could be an administrator of the cluster.
+func (c *ownCheck) compare(others map[string][]*x509.Certificate) {
+	const remedy = "give each of kubernetes, etcd and frontProxy an authority of its own; they may have the same parent"
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		switch other := others[name]; {
+		case equalKeys(other[0].PublicKey, c.chain[0].PublicKey):
+			c.fault(remedy, "is the same authority as that of %q: a certificate of the one would be good for the other", name)
+		case below(c.chain, other[0]):
+			c.fault(remedy, "is below the authority %q, which would be trusted for both", name)
+		case below(other, c.chain[0]):
+			c.fault(remedy, "is above the authority %q, and would be trusted for both", name)
+		}
+	}
+}
+
+// below tells whether an authority has signed any of a chain.
+func below(chain []*x509.Certificate, authority *x509.Certificate) bool {
+	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return c.CheckSignatureFrom(authority) == nil })
+}
+
+// sameAuthority tells whether an item is of this authority, perhaps with a new certificate: what it has signed is good
+// under both.
+func sameAuthority(cert *x509.Certificate, item Item) bool {
+	certs, err := Parse(item.Cert)
+	return err == nil && bytes.Equal(cert.RawSubject, certs[0].RawSubject) && equalKeys(cert.PublicKey, certs[0].PublicKey) &&
+		bytes.Equal(cert.SubjectKeyId, certs[0].SubjectKeyId)
+}
+
+func equalItems(a, b Item) bool { return bytes.Equal(a.Cert, b.Cert) && bytes.Equal(a.Key, b.Key) }
+
+// normalized leaves out of items that CheckOwn has passed what is in their files beside certificates and key.
+func normalized(own map[string]Item) map[string]Item {
+	all := make(map[string]Item, len(own))
+	for name, item := range own {
+		if chain, err := Parse(item.Cert); err == nil {
+			item.Cert = encode(chain...)
+		}
+		if block, err := keyBlock(item.Key.Reveal()); err == nil {
+			item.Key = pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})
+		}
+		all[name] = item
+	}
+	return all
+}
+
+// faultsError makes faults an error for those who know no files.
+func faultsError(faults []Fault) error {
+	var errs []error
+	for _, f := range faults {
+		errs = append(errs, itemError(f.Authority, fmt.Errorf("%s: %s", f.Message, f.Remedy)))
+	}
+	return errors.Join(errs...)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

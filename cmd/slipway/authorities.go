@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// authorities is a spec.Check: it reads the user's own authorities into a.own, and what is wrong with them are mistakes
+// of the spec. Commands that may issue certificates open a cluster with it.
+func (a *app) authorities(c *spec.Cluster) []spec.Mistake {
+	const path = "spec.pki.authorities."
+	own := c.Spec.PKI.Authorities
+	fields := map[string]string{}
+	var mistakes []spec.Mistake
+	a.own = map[string]certs.Item{}
+	for _, row := range []struct {
+		name, field string
+		files       *spec.Authority
+	}{
+		{certs.KubernetesCA, path + "kubernetes", own.Kubernetes},
+		{certs.EtcdCA, path + "etcd", own.Etcd},
+		{certs.FrontProxyCA, path + "frontProxy", own.FrontProxy},
+	} {
+		if row.files == nil || row.files.CertFile == "" { // judged already
+			continue
+		}
+		item, bad := a.readAuthority(row.field, *row.files)
+		mistakes = append(mistakes, bad...)
+		if len(bad) == 0 {
+			a.own[row.name], fields[row.name] = item, row.field
+		}
+	}
+	if len(a.own) == 0 {
+		return mistakes
+	}
+	for _, f := range certs.CheckOwn(a.own, expectedRequests(c), time.Now()) {
+		field := fields[f.Authority] + ".certFile"
+		if f.InKey {
+			field = fields[f.Authority] + ".keyFile"
+		}
+		mistakes = append(mistakes, spec.Mistake{Field: field, Message: f.Message, Remedy: f.Remedy})
+	}
+	return mistakes
+}
+
+// expectedRequests are those of a cluster whose machines need not exist: their addresses are not known yet.
+func expectedRequests(c *spec.Cluster) []certs.Request {
+	var machines []spec.Machine
+	for _, n := range c.Nodes() {
+		machines = append(machines, spec.Machine{Name: n.Name, Role: n.Role, Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})})
+	}
+	return certs.Table(provision.CertInputs(c, machines, nil))
+}
+
+// readAuthority reads the files of one authority, which stand in the spec below field.
+func (a *app) readAuthority(field string, files spec.Authority) (certs.Item, []spec.Mistake) {
+	var item certs.Item
+	var mistakes []spec.Mistake
+	read := func(name, file string) []byte {
+		text, err := a.readBesideSpec(file)
+		if err != nil {
+			mistakes = append(mistakes, spec.Mistake{
+				Field: field + name, Message: fmt.Sprintf("cannot be read: %v", err),
+				Remedy: "name a file in PEM that you may read; paths are relative to the spec file",
+			})
+		}
+		return text
+	}
+	item.Cert = read(".certFile", files.CertFile)
+	if files.KeyFile != "" {
+		item.Key = read(".keyFile", files.KeyFile)
+	}
+	return item, mistakes
+}
+
+func (a *app) readBesideSpec(file string) ([]byte, error) {
+	path, err := a.besideSpec(file)
+	if err != nil {
+		return nil, err
+	}
+	return readPEM(path)
+}
+
+// maxPEM bounds a file of certificates or of a key: a bundle of a thousand certificates is shorter.
+const maxPEM = 4 << 20
+
+// readPEM reads a file that has to have something in it.
+func readPEM(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // G304: the user names it
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxPEM:
+		return nil, fmt.Errorf("%s has more than %d MiB", path, maxPEM>>20)
+	case len(text) == 0:
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return text, nil
+}
