@@ -226,7 +226,7 @@ func Judge(uses []Use, warn, crit time.Duration, now time.Time) Level {
 }
 
 func (u *Use) level(warn, crit time.Duration, now time.Time) Level {
-	ends := !u.NotAfter.IsZero()
+	ends := !u.NotAfter.IsZero() && u.Place != InCSR // a person's ends, as it was meant to
 	left := u.NotAfter.Sub(now)
 	switch {
 	case u.Error != "":

@@ -131,6 +131,9 @@ func (r *applyRun) record(ctx context.Context, command, stage string) error {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
+	if stage != "" {
+		r.progress.Note(command + stage)
+	}
 	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, command+stage)); err != nil {
 		return err
 	}

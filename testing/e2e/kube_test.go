@@ -31,6 +31,12 @@ func (c *cluster) kube(t *testing.T) *kube {
 	if err := os.WriteFile(file, []byte(c.ok(t, "kubeconfig", "-f", c.file).stdout), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return newKube(t, file)
+}
+
+// newKube is the view of whoever has a kubeconfig.
+func newKube(t *testing.T, file string) *kube {
+	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +48,18 @@ func (c *cluster) kube(t *testing.T) *kube {
 		t.Fatal(err)
 	}
 	return &kube{Interface: client, config: config, kubeconfig: file, kubectl: findKubectl(t)}
+}
+
+// patient is a client without a timeout, which would end watches, too.
+func (k *kube) patient(t *testing.T) kubernetes.Interface {
+	t.Helper()
+	config := rest.CopyConfig(k.config)
+	config.Timeout = 0
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // findKubectl takes kubectl from the newest bundle in the cache.

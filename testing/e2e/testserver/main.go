@@ -3,6 +3,8 @@
 //
 //	testserver serve ADDRESS
 //	testserver fetch [-dns SERVER:PORT] URL...
+//	testserver echo
+//	testserver api FILE
 package main
 
 import (
@@ -41,13 +43,18 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "serve":
 		return serve(args[1])
+	case len(args) == 1 && args[0] == "echo":
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		return err
+	case len(args) == 2 && args[0] == "api":
+		return useAPI(args[1])
 	case len(args) > 1 && args[0] == "fetch":
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(fetchAll(context.Background(), client(*dns), flags.Args()))
 	}
-	return fmt.Errorf("want serve ADDRESS, or fetch [-dns SERVER:PORT] URL...; got %q", args)
+	return fmt.Errorf("want serve ADDRESS, fetch [-dns SERVER:PORT] URL..., echo, or api FILE; got %q", args)
 }
 
 // serve answers / with the host's name, and /fetch?url=...&url=... with what those URLs gave.

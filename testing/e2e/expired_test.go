@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestExpired lets every certificate of a cluster expire: status says so before, nothing works afterwards, and apply
+// repairs it.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	const life = 2 * time.Minute
+	c := newCluster(t, "e2e-expired", clusterSpec{subnet: "10.88.8.0/24", controlPlanes: 3, extra: "  pki: {leafValidity: 2m}\n"})
+	began := time.Now()
+	c.apply(t)
+	k := c.kube(t)
+	c.waitReady(t, k, 30*time.Second)
+	if _, code := c.certsStatus(t, "--warn", "10m", "--crit", "1m"); code == 0 {
+		t.Error("status does not say that all certificates end within minutes")
+	}
+	eventually(t, life+time.Minute, "the API to be dead of expired certificates", func(ctx context.Context) error {
+		if time.Since(began) < life { // a certificate is backdated, and ends before
+			return errors.New("it is too early")
+		}
+		if _, err := k.Discovery().ServerVersion(); err == nil {
+			return errors.New("the API answers")
+		}
+		return ctx.Err()
+	})
+	uses, code := c.certsStatus(t, "--crit", "7d")
+	if code != 2 {
+		t.Errorf("status exits with %d for expired certificates, want 2", code)
+	}
+	expired := 0
+	for _, u := range uses {
+		if u.DaysLeft < 0 {
+			expired++
+		}
+	}
+	if expired < 20 {
+		t.Errorf("status knows of %d expired certificates", expired)
+	}
+	spec := c.spec
+	spec.extra = ""
+	c.write(t, spec)
+	c.apply(t)
+	c.waitReady(t, c.kube(t), 30*time.Second)
+	c.checkNoChange(t)
+	c.checkCertsStatus(t)
+}
+
+// TestSignedElsewhere makes a cluster whose kubernetes authority has its key elsewhere, as an intermediate under a root of
+// the user's, and whose etcd authority is the user's own. Both are made with openssl.
+func TestSignedElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "e2e-elsewhere", clusterSpec{subnet: "10.88.9.0/24", controlPlanes: 1, extra: `  pki:
+    authorities:
+      kubernetes: {certFile: chain.crt}
+      etcd: {certFile: etcd.crt, keyFile: etcd.key}
+`})
+	dir := filepath.Dir(c.file)
+	openssl := func(args string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", args)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	openssl(`umask 077
+openssl req -x509 -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 3650 -subj /O=Example/CN=Root -keyout root.key -out root.crt \
+  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /O=Example/CN=Kubernetes -keyout away.key -out ca.csr \
+  -addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign
+openssl x509 -req -in ca.csr -CA root.crt -CAkey root.key -CAcreateserial -days 3000 -copy_extensions copyall -out ca.crt
+cat ca.crt root.crt >chain.crt
+openssl req -x509 -new -nodes -newkey rsa:2048 -days 3650 -subj /CN=etcd-elsewhere -keyout etcd.key -out etcd.crt \
+  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign`)
+	c.applyFails(t, "signed", "slipway certs csr")
+	requests := filepath.Join(dir, "requests")
+	c.ok(t, "certs", "csr", "-f", c.file, "--out", requests)
+	openssl(`for f in requests/*.csr; do
+	openssl x509 -req -in $f -copy_extensions copyall -days 730 -CA ca.crt -CAkey away.key -CAcreateserial -out ${f%.csr}.crt 2>&1
+done`)
+	if err := os.Rename(filepath.Join(dir, "away.key"), filepath.Join(t.TempDir(), "away.key")); err != nil {
+		t.Fatal(err)
+	}
+	c.ok(t, "certs", "import", "-f", c.file, requests)
+	c.apply(t)
+	c.waitReady(t, c.kube(t), 30*time.Second)
+	c.checkNoChange(t)
+	node := c.nodes()[0]
+	if files := c.sshOK(t, node, "ls /etc/kubernetes/pki /etc/kubernetes/pki/etcd"); strings.Contains(files, "ca.key") {
+		t.Errorf("the key of an authority is on the machine:\n%s", files)
+	}
+	c.walk(t, func(path, content string) {
+		if strings.HasSuffix(path, "pki/ca.key") && content != "" {
+			t.Errorf("the key of the authority is in %s", path)
+		}
+	})
+	// Who knows the root alone can follow what the API server shows.
+	address := c.machineAddress(t, node) + ":6443"
+	if out := openssl("openssl s_client -connect " + address + " -CAfile root.crt -verify_return_error </dev/null 2>&1"); !strings.Contains(out, "Verify return code: 0 (ok)") {
+		t.Errorf("with the root alone openssl says:\n%s", out)
+	}
+	if _, code := c.certsStatus(t, "--warn", "30d"); code != 0 {
+		t.Errorf("status exits with %d", code)
+	}
+}
