@@ -64,7 +64,7 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 	if err := e.begun(cert); err != nil {
 		return nil, err
 	}
-	if slices.Contains(e.policy.Renew, q.Name) {
+	if slices.Contains(e.policy.Renew, q.Name) && e.issuers[q.CA].key != nil {
 		return &Change{q.Name, Asked, string(Asked)}, nil
 	}
 	return e.leafDiffers(q, cert, e.issuers[q.CA]), nil
@@ -97,7 +97,7 @@ func (e *ensurer) dependedOn(q Request) bool {
 // the very authority that the user gives, only the certificate or the key may have come anew: that is taken over.
 func (e *ensurer) checkAuthority(q Request, item Item, pki *PKI) (*Change, error) {
 	own, given := e.own[q.Name]
-	by, err := loadAuthority(item, given)
+	by, err := loadAuthority(item, given || slices.Contains(e.policy.Replaced, q.Name))
 	if err != nil {
 		return nil, err
 	}

@@ -54,8 +54,10 @@ type Policy struct {
 	RenewalWindow time.Duration
 	// KeyAlgorithm of new keys. Leaves that have another are reissued; authorities are kept (see PKI.Drift).
 	KeyAlgorithm KeyAlgorithm
-	// Renew names leaves that are to be issued again although they fit.
+	// Renew names leaves that are to be issued again although they fit, where the key for that is here.
 	Renew []string
+	// Replaced names authorities that a rotation replaces: their keys may be elsewhere although Own does not name them.
+	Replaced []string
 	// CAKeyAlgorithm of authorities; "" is KeyAlgorithm.
 	CAKeyAlgorithm KeyAlgorithm
 	// Subject is what all subjects have beside the names that the table gives them.

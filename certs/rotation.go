@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -57,6 +58,21 @@ type Rotation struct {
 type Passed struct {
 	Stage Stage     `json:"stage"`
 	At    time.Time `json:"at"`
+}
+
+// ReadRotation reads what was stored. What this version does not know is an error: it could mean that something else is
+// trusted.
+func ReadRotation(text []byte) (*Rotation, error) {
+	var r Rotation
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return nil, fmt.Errorf("read how far the rotation has come: %w", err)
+	}
+	if !slices.Contains(r.Stages(), r.Stage) || len(r.Names) == 0 {
+		return nil, fmt.Errorf("read how far the rotation has come: stage %q of %q is not known; another version of slipway has begun it", r.Stage, r.Names)
+	}
+	return &r, nil
 }
 
 // Begin starts a rotation of items, in the stage Trust.
@@ -120,16 +136,6 @@ func (r *Rotation) Previous() *Rotation {
 	return &before
 }
 
-// Since is when a stage was proven; zero where it was not. What began before it may hold what was there before.
-func (r *Rotation) Since(stage Stage) time.Time {
-	for _, p := range slices.Backward(r.Passed) {
-		if p.Stage == stage {
-			return p.At
-		}
-	}
-	return time.Time{}
-}
-
 // Rollback turns the rotation round. That is possible until the old is dropped.
 func (r *Rotation) Rollback() (*Rotation, error) {
 	switch {
@@ -179,7 +185,7 @@ func (r *Rotation) View(stored Material) (used, other Material) {
 	}
 	for _, name := range r.Names {
 		next, ok := stored[NextName(name)]
-		if !ok {
+		if !ok || len(next.Cert) == 0 { // half forgotten, after its end
 			continue
 		}
 		if bytes.Equal(next.Cert, stored[name].Cert) {

@@ -36,6 +36,16 @@ func (p *PKI) Chain(authority string) []byte {
 	return chain
 }
 
+// Bundles are all that Bundle can give at any stage of the rotation that is under way.
+func (p *PKI) Bundles(name string) [][]byte {
+	used := p.Material[name].first()
+	other, ok := p.Other[name]
+	if !ok {
+		return [][]byte{used}
+	}
+	return [][]byte{used, other.first(), slices.Concat(used, other.first()), slices.Concat(other.first(), used)}
+}
+
 // trusted are the item that is in use, and another that a rotation has everything trust.
 func (p *PKI) trusted(name string) []Item {
 	items := []Item{p.Material[name]}

@@ -221,7 +221,7 @@ func TestCausesOfEncryptionKeys(t *testing.T) {
 	b.EncryptionKeys = was.EncryptionKeys
 	reasons := explained(t, was, is, b)
 	const changed = "the keys for Secrets at rest changed"
-	if got := reasons["demo-cp-1 file "+encryptionFile]; got != changed || len(reasons) != 3 {
+	if got := reasons["demo-cp-1 file "+encryptionFile]; got != changed || len(reasons) != 6 {
 		t.Errorf("reasons are %v", reasons)
 	}
 	b.EncryptionKeys = is.EncryptionKeys // they were given to API servers before, and something else is the matter

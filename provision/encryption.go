@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,27 @@ func EncryptionConfig(keys []EncryptionKey) ([]byte, error) {
 		e.Keys = append(e.Keys, templates.EncryptionKey{Name: k.Name, Key: base64.StdEncoding.EncodeToString(k.Key.Reveal())})
 	}
 	return e.Render()
+}
+
+// keyRing lists keys by their fingerprints, sorted.
+func keyRing(keys ...EncryptionKey) []byte {
+	lines := make([]string, 0, len(keys))
+	for _, k := range keys {
+		lines = append(lines, fmt.Sprintf("%s %x\n", k.Name, sha256.Sum256(k.Key.Reveal())))
+	}
+	slices.Sort(lines)
+	return []byte(strings.Join(lines, ""))
+}
+
+// keyRings are all that hosts can have at any stage of the rotation that is under way.
+func (in *Input) keyRings() [][]byte {
+	used := in.EncryptionKeys[0]
+	o, ok := in.PKI.Other[certs.EncryptionKey]
+	if !ok {
+		return [][]byte{keyRing(used)}
+	}
+	other := EncryptionKey{string(o.Cert), o.Key}
+	return [][]byte{keyRing(used), keyRing(other), keyRing(used, other)}
 }
 
 // encryptionLoaded asks the API server of a control plane whether it works by an EncryptionConfiguration of that content.
@@ -66,26 +88,45 @@ func (r *Runner) awaitEncryption(ctx context.Context, s Step) error {
 	})
 }
 
-// rewriteSecrets has every Secret written again, and wants proof of etcd that none is left under another key.
+// rewriteSecrets has every Secret written again, and wants proof of etcd that none is left under another key. What is
+// written meanwhile may be counted while it changes: then it looks, and writes, once more.
 func (r *Runner) rewriteSecrets(ctx context.Context, _ Step) error {
 	client, err := etcdClientOf(r.Input, r.Hosts)
 	if err != nil {
 		return err
 	}
 	want := "k8s:enc:secretbox:v1:" + r.Input.EncryptionKeys[0].Name + ":"
-	return waitEvery(ctx, encryptionInterval, "Secrets are not all encrypted with the key in use", func(ctx context.Context) error {
-		if _, err := r.API.RewriteSecrets(ctx, func(what string) { r.report("cluster", what) }); err != nil {
+	var left error
+	for range rewriteTries {
+		n, err := r.API.RewriteSecrets(ctx, func(what string) { r.report("cluster", what) })
+		if err != nil {
 			return err
 		}
 		found, err := client.EncryptionPrefixes(ctx)
 		if err != nil {
 			return err
 		}
-		for prefix, n := range found {
-			if prefix != want {
-				return fmt.Errorf("%d are left under %q", n, prefix)
-			}
+		if left = leftUnder(found, want, n); left == nil {
+			return nil
 		}
-		return nil
-	})
+	}
+	return left
+}
+
+// rewriteTries is how often Secrets are written again while others are found.
+const rewriteTries = 5
+
+// leftUnder says which of etcd's Secrets do not begin with the wanted prefix, or that there are fewer than were written:
+// then it was not the right place to look.
+func leftUnder(found map[string]int, want string, written int) error {
+	total := 0
+	for prefix, n := range found {
+		if total += n; prefix != want {
+			return fmt.Errorf("%d Secrets are left in etcd under %q; wanted is %q", n, prefix, want)
+		}
+	}
+	if total < written/2 { // some may have been removed meanwhile
+		return fmt.Errorf("%d Secrets were written, and etcd has %d under /registry/secrets/", written, total)
+	}
+	return nil
 }

@@ -110,7 +110,8 @@ func awaitServed(ctx context.Context, h host.Dialer, address string, content []b
 	})
 }
 
-// admits asks an endpoint as the owner of a client certificate: whether it knows who that is.
+// admits asks an endpoint as the owner of a client certificate: whether it knows who that is. The certificate is shown
+// also where the server does not name its authority among those that it would take: some go on without one, as nobody.
 func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, roots []byte, client certs.Item) (bool, error) {
 	pair, err := tls.X509KeyPair(client.Cert, client.Key.Reveal())
 	if err != nil {
@@ -120,7 +121,10 @@ func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, r
 	pool.AppendCertsFromPEM(roots)
 	transport := &http.Transport{
 		DialContext: h.DialContext, DisableKeepAlives: true,
-		TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			RootCAs: pool, MinVersion: tls.VersionTLS12,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+		},
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthAttempt)
 	defer cancel()
@@ -138,5 +142,14 @@ func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, r
 	case err != nil:
 		return false, err
 	}
-	return response.StatusCode != http.StatusUnauthorized, response.Body.Close()
+	if err := response.Body.Close(); err != nil {
+		return false, err
+	}
+	switch response.StatusCode {
+	case http.StatusOK, http.StatusForbidden: // it knows who asks, and that this is nobody's business
+		return true, nil
+	case http.StatusUnauthorized:
+		return false, nil
+	}
+	return false, fmt.Errorf("%s%s: %s", address, e.path, response.Status)
 }

@@ -14,6 +14,8 @@ const (
 	authenticationFile = kubernetesDir + "/authentication.yaml"
 	admissionFile      = kubernetesDir + "/admission.yaml"
 	encryptionFile     = kubernetesDir + "/encryption.yaml"
+	// encryptionKeysFile tells the keys of Secrets at rest by their fingerprints: not which is first, and no secret.
+	encryptionKeysFile = "/var/lib/slipway/encryption-keys"
 	schedulerFile      = kubernetesDir + "/kube-scheduler.yaml"
 	proxyFile          = kubernetesDir + "/kube-proxy.yaml"
 	balancerFile       = kubernetesDir + "/balancer.json"
@@ -47,6 +49,7 @@ var fileTable = []fileRow{
 	{path: authenticationFile, on: node.controlPlane, render: fixed(templates.Authentication)},
 	{path: admissionFile, on: node.controlPlane, render: node.podSecurity},
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
+	{path: encryptionKeysFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return keyRing(n.EncryptionKeys...), nil }},
 	{path: schedulerFile, on: node.controlPlane, render: node.schedulerConfig},
 	{path: proxyFile, on: everywhere, render: node.proxyConfig},
 	{path: balancerFile, on: everywhere, render: node.balancerConfig},

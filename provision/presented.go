@@ -63,7 +63,7 @@ func clients(changes []Change) string {
 // noteConnections remembers the connections of units whose client certificates are about to be renewed.
 func (r *Runner) noteConnections(ctx context.Context, s Step) error {
 	units := clients(s.Changes)
-	if !r.Prove || units == "" {
+	if r.Prove != ProveClients || units == "" {
 		return nil
 	}
 	script := "CLIENTS=" + host.Quote(units) + "\n" + templates.ConnectionsScript()
@@ -101,13 +101,18 @@ func (r *Runner) awaitPresented(ctx context.Context, s Step) error {
 	return nil
 }
 
-// awaitTokens waits until no pod has a token any more that was signed with another key than the one in use.
+// awaitTokens waits until no pod has a token any more that was signed with another key than the one in use, and no Secret
+// either, unless these are forsaken: they hold tokens without an end, of which the API server takes no other than that in
+// the Secret, so that nobody but their users can change over.
 func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	want, err := keyID(r.Input.PKI.Material[certs.ServiceAccounts].Cert)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	if !r.Rolling.Forsake {
+		group.Go(func() error { return r.awaitTokenSecrets(ctx, want) })
+	}
 	for name, h := range r.Hosts {
 		group.Go(func() error {
 			return waitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
@@ -122,10 +127,36 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	return group.Wait()
 }
 
+// awaitTokenSecrets waits until no Secret has a token of another key.
+func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
+	said := ""
+	return waitEvery(ctx, rollInterval, "Secrets have tokens of the key that is to go", func(ctx context.Context) error {
+		secrets, err := r.API.TokenSecrets(ctx)
+		if err != nil {
+			return err
+		}
+		var others []string
+		for _, s := range secrets {
+			if signedBy(s.Name+" "+s.Header, want) != nil {
+				others = append(others, s.Name)
+			}
+		}
+		if len(others) == 0 {
+			return nil
+		}
+		text := strings.Join(others, ", ")
+		if text != said {
+			r.report("cluster", "waiting for you to have tokens made anew: `kubectl patch secret NAME --type=json -p '[{\"op\":\"remove\",\"path\":\"/data/token\"}]'` for "+text)
+			said = text
+		}
+		return errors.New(text)
+	})
+}
+
 // tokenHeaders prints the first part of every token of a pod, which says by which key it is signed and is no secret,
-// after the pod's UID.
-const tokenHeaders = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token; do
-	[ -e "$f" ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
+// after the pod's UID. A token is what begins like a JWT, whatever its file is called.
+const tokenHeaders = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*; do
+	[ -f "$f" ] && [ "$(head -c 3 "$f" 2>/dev/null)" = eyJ ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
 done; true`
 
 // signedBy says which of the tokens are signed by another key than the one wanted; what is no JWT is not ours.

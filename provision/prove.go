@@ -22,6 +22,16 @@ type Proof struct {
 	Host string
 }
 
+// Proving is what is proven at the end of a run, beside that nothing differs any more.
+type Proving int
+
+// ProveClients: renewed certificates are shown by clients, too. ProveStage: a rotation is in its stage.
+const (
+	ProveNothing Proving = iota
+	ProveClients
+	ProveStage
+)
+
 // proofRow is a proof of some stages.
 type proofRow struct {
 	verb Verb
@@ -48,12 +58,14 @@ var proofTable = []proofRow{
 
 var authorities = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA}
 
-// proofs are those of the stage that a rotation is in. Without one certificates are renewed, and the proof is that they
-// are shown: that of servers is a gate of every schedule, that of clients takes minutes.
-func proofs(in Input, changes []Change) ([]Proof, error) {
+// proofs are what is wanted. That servers show new certificates is a gate of every schedule; that clients do takes minutes.
+func (p Proving) proofs(in Input, changes []Change) ([]Proof, error) {
 	r := in.PKI.Rotation
-	if r == nil {
+	switch {
+	case p == ProveClients:
 		return presented(changes), nil
+	case p == ProveNothing || r == nil:
+		return nil, nil
 	}
 	nodes, err := in.nodes()
 	if err != nil {
@@ -161,11 +173,14 @@ func (r *Runner) probe(ctx context.Context, s Step, want bool, problem string) e
 
 // awaitRootCA waits until the controller manager has published in every namespace whom pods are to trust.
 func (r *Runner) awaitRootCA(ctx context.Context, _ Step) error {
-	want := string(r.Input.PKI.Bundle(certs.KubernetesCA))
+	want := string(r.Input.PKI.Chain(certs.KubernetesCA))
 	return waitFor(ctx, "the ConfigMaps kube-root-ca.crt are not as they should be", func(ctx context.Context) error {
 		published, err := r.API.RootCAs(ctx)
 		if err != nil {
 			return err
+		}
+		if len(published) == 0 {
+			return errors.New("there is none")
 		}
 		for namespace, text := range published {
 			if text != want {

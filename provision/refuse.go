@@ -14,7 +14,7 @@ import (
 // Refuse gives the reasons why a difference must not be carried out, joined in one error; nil is permission.
 // It is a pure function of what was asked, what was wanted before and what was seen on the hosts.
 func Refuse(in Input, before Before, observed State) error {
-	reasons := before.refuse(in, initialized(observed))
+	reasons := before.refuse(in, observed)
 	for _, m := range in.Machines {
 		f := observed.Hosts[m.Name].Facts
 		if !f.Systemd {
@@ -37,17 +37,17 @@ func Refuse(in Input, before Before, observed State) error {
 
 // refuse finds what a cluster that has been up cannot take: new authorities in place of those that everything in it
 // trusts, and other networks than those that are in its certificates, Services and pods.
-func (b Before) refuse(in Input, initialized bool) []string {
-	if !initialized {
+func (b Before) refuse(in Input, observed State) []string {
+	if !initialized(observed) {
 		return nil
 	}
-	var reasons []string
+	reasons := b.foreign(in, observed)
 	kinds := map[string]certs.Kind{}
 	for _, q := range in.PKI.Requests {
 		kinds[q.Name] = q.Kind
 	}
 	for _, c := range b.Issued {
-		if kinds[c.Name] != certs.Leaf {
+		if kinds[c.Name] != certs.Leaf && c.Reason == certs.Missing {
 			reasons = append(reasons, fmt.Sprintf("the cluster has been up, and the state that the spec names has no %q of it: is it the right one? "+
 				"Restore it, or set spec.state to where it is", c.Name))
 		}
@@ -65,6 +65,41 @@ func (b Before) refuse(in Input, initialized bool) []string {
 	} {
 		if f.was != f.is {
 			reasons = append(reasons, fmt.Sprintf("spec.network.%s was %s and is %s: a cluster that has been up cannot change it; put it back", f.field, f.was, f.is))
+		}
+	}
+	return reasons
+}
+
+// foreign finds control planes on which something was put that this state has not got the keys for: it is that of another
+// cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became
+// of it since.
+func (b Before) foreign(in Input, observed State) []string {
+	allowed := map[string][]string{} // digests by path
+	allow := func(path string, contents ...[]byte) {
+		for _, c := range contents {
+			allowed[path] = append(allowed[path], digest(c))
+		}
+	}
+	for _, q := range in.PKI.Requests {
+		switch q.Kind {
+		case certs.Authority:
+			allow(q.Path+".crt", in.PKI.Bundles(q.Name)...)
+			if b.PKI != nil { // the user's own may have come with a new certificate
+				allow(q.Path+".crt", b.PKI.Bundles(q.Name)...)
+			}
+		case certs.KeyPair:
+			allow(q.Path+".pub", in.PKI.Bundles(q.Name)...)
+		}
+	}
+	allow(encryptionKeysFile, in.keyRings()...)
+	var reasons []string
+	for _, m := range in.controlPlanes() {
+		owned := observed.Hosts[m.Name].Owned
+		for _, path := range slices.Sorted(maps.Keys(allowed)) {
+			if last := owned[path]; last != "" && !slices.Contains(allowed[path], last) {
+				reasons = append(reasons, fmt.Sprintf("%s: %s was put there by slipway with another state than the one that the spec names, or with a newer one: "+
+					"its keys are not in this one, and going on would lock everybody out. Restore the newest state, or set spec.state to where it is", m.Name, path))
+			}
 		}
 	}
 	return reasons

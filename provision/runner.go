@@ -26,8 +26,8 @@ type Runner struct {
 	// Before explains changes; it may be empty.
 	Before            Before
 	Desired, Observed State
-	// Prove says that a rotation is to be proven to be in its stage.
-	Prove bool
+	// Prove is what is proven in the end.
+	Prove Proving
 	// Rolling is how a rotation goes about workloads.
 	Rolling Rolling
 	// Objects in the API that differ.

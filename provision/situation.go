@@ -112,10 +112,8 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	}
 	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "")
 	s.Changes = Diff(r.Desired, r.Observed)
-	if r.Prove {
-		if s.Proofs, err = proofs(r.Input, s.Changes); err != nil {
-			return Situation{}, err
-		}
+	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
+		return Situation{}, err
 	}
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))

@@ -33,9 +33,12 @@ the certificates of before go on being good.`,
   slipway certs renew --dry-run            # only show the plan`,
 		ValidArgsFunction: run.complete,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			run.renew, run.prove = names, !noWait
+			run.renew = names
 			if len(names) == 0 {
 				run.renew = []string{"*"}
+			}
+			if !noWait {
+				run.prove = provision.ProveClients
 			}
 			return run.start(cmd.Context(), dryRun)
 		},

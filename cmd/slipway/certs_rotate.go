@@ -98,7 +98,7 @@ func (r *rotateRun) addFlags(cmd *cobra.Command) {
 }
 
 func (r *rotateRun) rotate(ctx context.Context, names []string) error {
-	r.prove = true
+	r.prove = provision.ProveStage
 	return r.locked(ctx, func() error {
 		if err := r.allRun("nothing can be rotated"); err != nil {
 			return err

@@ -69,12 +69,9 @@ func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
 		return s, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text.Reveal(), &s.Rotation)
+		s.Rotation, err = certs.ReadRotation(text.Reveal())
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read how far the rotation has come: %w", err)
-	}
-	return s, nil
+	return s, err
 }
 
 // flat gives items the names that they have in the store.
@@ -133,6 +130,9 @@ func secretsOf(
 	}
 	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
 	policy := certPolicy(c.Spec.PKI, own)
+	if s.Rotation != nil {
+		policy.Replaced = s.Rotation.Names
+	}
 	var err error
 	if policy.Renew, err = renewals(renew, requests); err != nil {
 		return nil, err
@@ -151,7 +151,11 @@ func secretsOf(
 	}
 	made := certs.Material{}
 	for _, change := range issued {
-		made[change.Name] = pki.Material[change.Name]
+		name := change.Name
+		if s.Rotation.UsesNew(name) { // the user's own authority has come with a new certificate
+			name = certs.NextName(name)
+		}
+		made[name] = pki.Material[change.Name]
 	}
 	if !ok {
 		key = certs.NewEncryptionKey("")
@@ -234,18 +238,30 @@ func saveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, it
 	return store.Put(ctx, put)
 }
 
-// endRotation puts the new in the place of the old, unless it went back, and forgets the other.
+// retiredPrefix is where keys of Secrets at rest are kept that are not in use any more: backups of etcd need them.
+const retiredPrefix = "retired/"
+
+// endRotation puts the new in the place of the old, unless it went back, and forgets the other. Killed on the way it has
+// either not ended, or has left behind what the next save forgets.
 func endRotation(ctx context.Context, store *state.Store, r *certs.Rotation, material certs.Material) error {
-	if kept := r.Finished(material); len(kept) > 0 {
-		if err := store.Put(ctx, flat(kept)); err != nil {
+	put := flat(r.Finished(material))
+	if _, other := r.View(material); r.Has(certs.EncryptionKey) && len(other[certs.EncryptionKey].Key) > 0 {
+		key := other[certs.EncryptionKey]
+		put[retiredPrefix+certs.EncryptionKey+"."+string(key.Cert)] = certs.FormatEncryptionKey(key)
+	}
+	if len(put) > 0 {
+		if err := store.Put(ctx, put); err != nil {
 			return err
 		}
+	}
+	if err := store.Remove(ctx, rotationName); err != nil {
+		return err
 	}
 	var next []string
 	for _, name := range r.Names {
 		next = append(next, certs.NextName(name))
 	}
-	return store.Remove(ctx, append(storedNames(next), rotationName)...)
+	return store.Remove(ctx, storedNames(next)...)
 }
 
 // plainNames are the words of the command line for what can be rotated.

@@ -31,7 +31,7 @@ type work struct {
 	*app
 	only        []string
 	parallelism int
-	prove       bool // that certificates are in use, or that a rotation is in its stage
+	prove       provision.Proving
 	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
 
