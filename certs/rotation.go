@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -232,14 +233,31 @@ func NewItems(names []string, requests []Request, p Policy, now time.Time) (Mate
 	return items, nil
 }
 
-// String says where the rotation is: "rotation of ca, sa: stage tokens, 2 of 5".
+// plainNames are people's words for what can be rotated.
+var plainNames = map[string]string{
+	KubernetesCA: "kubernetes", EtcdCA: "etcd", FrontProxyCA: "front-proxy", ServiceAccounts: "service-account",
+}
+
+// PlainName is what people call an item that can be rotated: "kubernetes" for KubernetesCA.
+func PlainName(name string) string { return cmp.Or(plainNames[name], name) }
+
+// PlainNames are what people call what is replaced.
+func (r *Rotation) PlainNames() []string {
+	var words []string
+	for _, name := range r.Names {
+		words = append(words, PlainName(name))
+	}
+	return words
+}
+
+// String says where the rotation is: "rotation of kubernetes, service-account: stage tokens, 2 of 5".
 func (r *Rotation) String() string {
 	stages := r.Stages()
 	way := "rotation"
 	if r.Back {
 		way = "rollback of the rotation"
 	}
-	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.Names, ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
+	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.PlainNames(), ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
 }
 
 // probeValidity is how long a probe's certificate is valid: it is used at once.

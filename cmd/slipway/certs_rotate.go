@@ -18,8 +18,8 @@ import (
 func newCertsRotateCACmd(a *app) *cobra.Command {
 	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "certs rotate-ca"}
 	var words []string
-	for _, p := range plainNames {
-		words = append(words, p.word)
+	for _, item := range rotatable {
+		words = append(words, certs.PlainName(item))
 	}
 	cmd := &cobra.Command{
 		Use:   "rotate-ca [" + strings.Join(words, "|") + "|all]...",
@@ -98,7 +98,7 @@ func (r *rotateRun) addFlags(cmd *cobra.Command) {
 }
 
 func (r *rotateRun) rotate(ctx context.Context, names []string) error {
-	r.prove = true
+	r.prove, r.rotates = true, true
 	return r.locked(ctx, func() error {
 		if err := r.allRun("nothing can be rotated"); err != nil {
 			return err
@@ -183,6 +183,11 @@ func commandOf(r *certs.Rotation) string {
 		return "rotate-encryption-key"
 	}
 	return "certs rotate-ca"
+}
+
+// underWay says of a rotation where it is, since when, and how it goes on.
+func underWay(r *certs.Rotation) string {
+	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), commandOf(r))
 }
 
 // newItems makes what a rotation brings.

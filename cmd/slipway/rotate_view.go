@@ -49,7 +49,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(r.stderr, "Cluster %s: rotation of %s\n\n", r.spec.Metadata.Name, strings.Join(rotation.Names, ", "))
+	_, _ = fmt.Fprintf(r.stderr, "Cluster %s: rotation of %s\n\n", r.spec.Metadata.Name, strings.Join(rotation.PlainNames(), ", "))
 	table := tabwriter.NewWriter(r.stderr, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "STAGE\tWHAT\tRESTARTS")
 	for at := rotation; at != nil; at = at.Next(time.Now()) {

@@ -34,6 +34,7 @@ type work struct {
 	prove       bool // that certificates are in use, or that a rotation is in its stage
 	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
+	rotates     bool     // that it goes on with a rotation itself
 
 	*cluster
 	store    *state.Store // nil where a plan finds none
@@ -140,7 +141,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, err
 	}
-	for _, note := range w.secrets.notes() {
+	for _, note := range w.notes() {
 		w.progress.Note(note)
 	}
 	applied, err := w.applied(ctx)
@@ -167,6 +168,15 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	return plan, closeAll, nil
+}
+
+// notes are those of the secrets, and that a rotation is under way which others would not expect.
+func (w *work) notes() []string {
+	notes := w.secrets.notes()
+	if r := w.secrets.PKI.Rotation; r != nil && !w.rotates {
+		notes = append(notes, underWay(r))
+	}
+	return notes
 }
 
 // observe reads hosts and API and works out what differs.
