@@ -110,7 +110,7 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 		for rotation != nil {
 			stage := rotation.Stage
 			if err := r.record(ctx, r.command, string(stage)); err != nil {
-				return err
+				return r.waiting(stage, err)
 			}
 			if rotation, err = r.pass(ctx, rotation); err != nil {
 				return err
@@ -122,6 +122,14 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 		}
 		return nil
 	})
+}
+
+// waiting says of signatures that have to be made elsewhere which stage needs them, and what goes on with it.
+func (r *rotateRun) waiting(stage certs.Stage, err error) error {
+	if !errors.As(err, new(*certs.PendingError)) {
+		return err
+	}
+	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then: %w", stage, r.command, err)
 }
 
 // pass goes on to the next stage, or to the end.
@@ -158,6 +166,9 @@ func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation,
 		}
 		question = "Go back?"
 	case under == nil:
+		if err := checkReplaced(names, s.Material, r.own); err != nil {
+			return nil, err
+		}
 		rotation = certs.Begin(names, time.Now())
 		if items, err = newItems(r.cluster, s, names, r.found, r.own); err != nil {
 			return nil, err
@@ -188,6 +199,20 @@ func commandOf(r *certs.Rotation) string {
 // underWay says of a rotation where it is, since when, and how it goes on.
 func underWay(r *certs.Rotation) string {
 	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), commandOf(r))
+}
+
+// checkReplaced refuses to put an authority in its own place: where the spec names the one that is in use.
+func checkReplaced(names []string, stored certs.Material, own map[string]certs.Item) error {
+	var errs []error
+	for _, name := range names {
+		item, given := own[name]
+		if given && certs.SameAuthority(stored[name], item) {
+			field := authorityFields[name]
+			errs = append(errs, fmt.Errorf("the spec's own authority %s is the one in use: put the new one's files into %s first; nothing was changed",
+				strings.TrimPrefix(field, authoritiesField), field))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // newItems makes what a rotation brings.

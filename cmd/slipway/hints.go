@@ -35,7 +35,7 @@ var hintTable = []struct {
 	{
 		isA[*certs.PendingError],
 		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
-			"`slipway certs import DIR`, and run this again. Nothing was installed or changed on machines.",
+			"`slipway certs import DIR`, and run this again. What needs them was begun on no machine.",
 	},
 	{
 		isA[*state.KeyError],

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -36,7 +37,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	desired := func(at *certs.Rotation) (provision.State, error) {
 		s.Rotation = at
 		secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
-		if err != nil {
+		if err != nil && !errors.As(err, new(*certs.PendingError)) {
 			return provision.State{}, err
 		}
 		maps.Copy(s.Material, secrets.made) // what a stage issues the next one keeps
