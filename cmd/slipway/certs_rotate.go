@@ -141,51 +141,60 @@ func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Ro
 	return next, saveRotation(ctx, r.store, next, nil)
 }
 
-// begin finds the rotation to go on with, turns it round, or starts one after a question.
+// begin finds the rotation to go on with, turns it round, or starts one: after an overview and a question.
 func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation, error) {
 	s, err := loadSecrets(ctx, r.store)
 	if err != nil {
 		return nil, err
 	}
-	under := s.Rotation
-	switch {
-	case len(s.Material) == 0:
-		return nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
-	case under == nil && r.rollback:
-		return nil, errors.New("no rotation is under way that could go back")
-	case under == nil && len(names) == 0:
-		return nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
-	case under != nil && len(names) > 0 && !slices.Equal(names, under.Names):
-		return nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
-	}
-	rotation, items, question := under, certs.Material(nil), ""
-	switch {
-	case r.rollback:
-		if rotation, err = under.Rollback(); err != nil {
-			return nil, err
-		}
-		question = "Go back?"
-	case under == nil:
-		if err := checkReplaced(names, s.Material, r.own); err != nil {
-			return nil, err
-		}
-		rotation = certs.Begin(names, time.Now())
-		if items, err = newItems(r.cluster, s, names, r.found, r.own); err != nil {
-			return nil, err
-		}
-		question = "Rotate?"
+	rotation, items, err := r.choose(s, names)
+	if err != nil {
+		return nil, err
 	}
 	if r.pauseAfter != "" && !slices.Contains(rotation.Stages(), certs.Stage(r.pauseAfter)) {
 		return nil, fmt.Errorf("--pause-after %s: this rotation has the stages %v", r.pauseAfter, rotation.Stages())
 	}
-	if err := r.overview(ctx, s, rotation, items); err != nil || r.dryRun || question == "" {
+	o, err := r.overview(ctx, s, rotation, items)
+	if err == nil {
+		err = errors.Join(r.show(o), o.refuse())
+	}
+	if err != nil || r.dryRun || rotation == s.Rotation {
 		return rotation, err
+	}
+	question := "Rotate?"
+	if r.rollback {
+		question = "Go back?"
 	}
 	if err := r.confirm(ctx, question); err != nil {
 		return nil, err
 	}
 	r.yes = true // every stage belongs to what was agreed to
 	return rotation, saveRotation(ctx, r.store, rotation, items)
+}
+
+// choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.
+func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Material, error) {
+	under := s.Rotation
+	switch {
+	case len(s.Material) == 0:
+		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
+	case under == nil && r.rollback:
+		return nil, nil, errors.New("no rotation is under way that could go back")
+	case under == nil && len(names) == 0:
+		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+	case under != nil && len(names) > 0 && !slices.Equal(names, under.Names):
+		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
+	case r.rollback:
+		back, err := under.Rollback()
+		return back, nil, err
+	case under != nil:
+		return under, nil, nil
+	}
+	if err := checkReplaced(names, s.Material, r.own); err != nil {
+		return nil, nil, err
+	}
+	items, err := newItems(r.cluster, s, names, r.found, r.own)
+	return certs.Begin(names, time.Now()), items, err
 }
 
 // commandOf is the command that goes on with a rotation.
