@@ -194,6 +194,13 @@ func sameAuthority(cert *x509.Certificate, item Item) bool {
 		bytes.Equal(cert.SubjectKeyId, certs[0].SubjectKeyId)
 }
 
+// SameAuthority tells whether two items are of one authority: of the same subject and key, perhaps with another certificate.
+// To put one in the place of the other is no rotation.
+func SameAuthority(a, b Item) bool {
+	chain, err := Parse(a.Cert)
+	return err == nil && sameAuthority(chain[0], b)
+}
+
 func equalItems(a, b Item) bool { return bytes.Equal(a.Cert, b.Cert) && bytes.Equal(a.Key, b.Key) }
 
 // normalized leaves out of items that CheckOwn has passed what is in their files beside certificates and key.

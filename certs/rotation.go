@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ type Rotation struct {
 	Stage Stage `json:"stage"`
 	// Back says that it returns to the old.
 	Back bool `json:"back,omitempty"`
+	// Expired says that the old ones are past their end: nobody takes what they have issued, and the new ones are used
+	// from the beginning.
+	Expired bool `json:"expired,omitempty"`
 	// Rolled says that workloads may hold what only the new one has made, so that going back has to roll them, too.
 	Rolled bool      `json:"rolled,omitempty"`
 	Began  time.Time `json:"began"`
@@ -80,6 +84,28 @@ func Begin(names []string, now time.Time) *Rotation {
 	return &Rotation{Names: names, Stage: Trust, Began: now.UTC().Truncate(time.Second)}
 }
 
+// Expired lists authorities in m that are past their end, in the order of requests.
+func (m Material) Expired(requests []Request, now time.Time) []string {
+	var names []string
+	for _, q := range requests {
+		if q.Kind != Authority {
+			continue
+		}
+		if chain, err := Parse(m[q.Name].Cert); err == nil && now.After(chain[0].NotAfter) {
+			names = append(names, q.Name)
+		}
+	}
+	return names
+}
+
+// BeginExpired starts a rotation of authorities that have expired, and perhaps of ServiceAccounts with them, in the stage
+// Issue: there is nobody left who could be cut off.
+func BeginExpired(names []string, now time.Time) *Rotation {
+	r := Begin(names, now)
+	r.Stage, r.Expired = Issue, true
+	return r
+}
+
 // Has says whether an item is being replaced.
 func (r *Rotation) Has(name string) bool { return r != nil && slices.Contains(r.Names, name) }
 
@@ -91,6 +117,12 @@ func (r *Rotation) Stages() []Stage {
 			return []Stage{Return, Rollout, Drop}
 		}
 		return []Stage{Return, Drop}
+	}
+	if r.Expired {
+		if workloads {
+			return []Stage{Issue, Rollout, Drop}
+		}
+		return []Stage{Issue, Drop}
 	}
 	stages := []Stage{Trust}
 	if r.Has(ServiceAccounts) {
@@ -141,6 +173,8 @@ func (r *Rotation) Rollback() (*Rotation, error) {
 	switch {
 	case r.Back:
 		return nil, errors.New("the rotation goes back already: run `slipway certs rotate-ca` to go on")
+	case r.Expired:
+		return nil, errors.New("the rotation cannot go back: the old authorities have expired; go on with `slipway certs rotate-ca`")
 	case r.Stage == Drop:
 		return nil, errors.New("the rotation cannot go back any more, since hosts have begun to drop the old: go on with `slipway certs rotate-ca`; " +
 			"once it has ended, rotate again")
@@ -157,6 +191,9 @@ func (r *Rotation) TrustsBoth() bool { return r != nil && r.Stage != Drop }
 func (r *Rotation) UsesNew(name string) bool {
 	if !r.Has(name) || r.Back {
 		return false
+	}
+	if r.Expired {
+		return true
 	}
 	switch r.Stage {
 	case Trust:
@@ -238,14 +275,31 @@ func NewItems(names []string, requests []Request, p Policy, now time.Time) (Mate
 	return items, nil
 }
 
-// String says where the rotation is: "rotation of ca, sa: stage tokens, 2 of 5".
+// plainNames are people's words for what can be rotated.
+var plainNames = map[string]string{
+	KubernetesCA: "kubernetes", EtcdCA: "etcd", FrontProxyCA: "front-proxy", ServiceAccounts: "service-account",
+}
+
+// PlainName is what people call an item that can be rotated: "kubernetes" for KubernetesCA.
+func PlainName(name string) string { return cmp.Or(plainNames[name], name) }
+
+// PlainNames are what people call what is replaced.
+func (r *Rotation) PlainNames() []string {
+	var words []string
+	for _, name := range r.Names {
+		words = append(words, PlainName(name))
+	}
+	return words
+}
+
+// String says where the rotation is: "rotation of kubernetes, service-account: stage tokens, 2 of 5".
 func (r *Rotation) String() string {
 	stages := r.Stages()
 	way := "rotation"
 	if r.Back {
 		way = "rollback of the rotation"
 	}
-	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.Names, ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
+	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.PlainNames(), ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
 }
 
 // probeValidity is how long a probe's certificate is valid: it is used at once.

@@ -319,7 +319,7 @@ func Explain(changes []Change, causes Causes) {
 		if c.Kind == ObjectChange && causes.before != nil && !same {
 			c.Cause = Wanted
 		}
-		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create {
+		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() {
 			continue
 		}
 		switch reasons := causes.reasons[key]; {

@@ -110,6 +110,9 @@ func isServed(c Change) bool {
 	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(endpointTable, func(e endpointRow) bool { return e.cert == c.Name })
 }
 
+// asWanted says that the change restarts a unit which runs with what is wanted: for its age, say.
+func (c Change) asWanted() bool { return c.Kind == UnitChange && c.Action == Restart && c.From == c.To }
+
 // onDisk says whether the change is of a path.
 func (c Change) onDisk() bool { return c.Kind == FileChange || c.Kind == ProgramChange }
 

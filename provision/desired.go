@@ -194,7 +194,7 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 			return nil, err
 		}
 		files[unitDir+row.name] = n.file(text, false, "unit")
-		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads}
+		units[row.name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads, MaxAge: row.maxAge}
 	}
 	return units, n.timers(files, units)
 }

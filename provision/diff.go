@@ -157,6 +157,10 @@ func (d *hostDiff) units(want, have HostState) {
 			c.Action, c.Cause, c.Reason = Restart, Wanted, "runs with what it was started with before"
 		case misread(w, h, want.Files, have.Files) != "":
 			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have.Files)+" had been edited"
+		case w.MaxAge > 0 && h.Running > w.MaxAge:
+			c.Action, c.Cause = Restart, Wanted
+			c.Reason = "has run since " + h.Changed.Local().Format(time.DateOnly) +
+				": the certificate with which it speaks to itself may end a year after its start"
 		case !h.Enabled:
 			c.Reason = "is not enabled"
 		default:
@@ -172,10 +176,13 @@ func (d *hostDiff) units(want, have HostState) {
 	}
 }
 
+// settleTime is how long a kubelet may take to register its node.
+const settleTime = time.Minute
+
 // register restarts a kubelet whose node somebody has deleted: it registers once, when it starts.
 func (d *hostDiff) register(want, have map[string]Unit) {
 	other := slices.ContainsFunc(d.changes, func(c Change) bool { return c.Kind == UnitChange && c.Name == kubeletService })
-	if h := have[kubeletService]; h.Settled && !other {
+	if h := have[kubeletService]; h.Running > settleTime && !other {
 		d.add(Change{
 			Kind: UnitChange, Name: kubeletService, Action: Restart, From: h.Inputs, To: want[kubeletService].Inputs, Cause: Drift,
 			Reason: "runs, and its node was deleted in the API: it registers again when it starts",

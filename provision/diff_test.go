@@ -34,6 +34,9 @@ func TestDiff(t *testing.T) {
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Reads: []string{unitDir + "misread.service", "/edited"}},
 			"disabled.service": {Enabled: true, Active: true, Inputs: "1"},
 			"right.service":    {Enabled: true, Active: true, Inputs: "1"},
+			"worn.service":     {Enabled: true, Active: true, Inputs: "1", MaxAge: time.Hour},
+			"young.service":    {Enabled: true, Active: true, Inputs: "1", MaxAge: time.Hour},
+			"old-and-stale":    {Enabled: true, Active: true, Inputs: "1", MaxAge: time.Hour},
 		},
 		Sysctls: map[string]string{"a": "1", "absent": "1", "right": "1"},
 		Modules: map[string]bool{"gone": true, "right": true, "builtin": true},
@@ -60,7 +63,10 @@ func TestDiff(t *testing.T) {
 			"stale.service":    {Enabled: true, Active: true, Inputs: "0"},
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Changed: noon},
 			"disabled.service": {Active: true, Inputs: "1"},
-			"right.service":    {Enabled: true, Active: true, Inputs: "1", State: "active/running"},
+			"right.service":    {Enabled: true, Active: true, Inputs: "1", State: "active/running", Running: 1000 * time.Hour},
+			"worn.service":     {Enabled: true, Active: true, Inputs: "1", Changed: noon, Running: time.Hour + time.Second},
+			"young.service":    {Enabled: true, Active: true, Inputs: "1", Changed: noon, Running: time.Hour},
+			"old-and-stale":    {Enabled: true, Active: true, Inputs: "0", Changed: noon, Running: 2 * time.Hour},
 			"old.service":      {Enabled: true, Active: true},
 			"theirs.service":   {Enabled: true, Active: true},
 		},
@@ -100,10 +106,12 @@ wanted h: - file /ours (no longer wanted)
 drift h: ~ unit disabled.service (is not enabled)
 drift h: ^ unit misread.service (was started after /edited had been edited)
 wanted h: + unit new.service (not there yet)
+wanted h: ^ unit old-and-stale (runs with what it was started with before)
 wanted h: ^ unit stale.service (runs with what it was started with before)
 wanted h: . unit starting.service (is activating/start)
 drift h: ~ unit stopped.service (is failed/failed since 2026-11-21 12:03:00)
 wanted h: ^ unit unread.service (is activating/auto-restart)
+wanted h: ^ unit worn.service (has run since 2026-11-21: the certificate with which it speaks to itself may end a year after its start)
 wanted h: - unit old.service (no longer wanted)
 drift h: ~ sysctl a (is 0, should be 1)
 drift h: + module gone (is not loaded)
@@ -129,16 +137,16 @@ func TestDiffOfADeletedNode(t *testing.T) {
 		Hosts: map[string]HostState{"h": {Units: map[string]Unit{kubeletService: {Enabled: true, Active: true, Inputs: "1"}}}},
 		Nodes: map[string]kube.Node{"h": {}},
 	}
-	for settled, lines := range map[bool]int{true: 2, false: 1} {
+	for running, lines := range map[time.Duration]int{settleTime + time.Second: 2, settleTime: 1} {
 		have := State{
 			Hosts: map[string]HostState{"h": {
-				Owned: map[string]string{"/x": ""}, Units: map[string]Unit{kubeletService: {Enabled: true, Active: true, Inputs: "1", Settled: settled}},
+				Owned: map[string]string{"/x": ""}, Units: map[string]Unit{kubeletService: {Enabled: true, Active: true, Inputs: "1", Running: running}},
 			}},
 			Nodes: map[string]kube.Node{},
 		}
 		changes := Diff(want, have)
-		if len(changes) != lines || settled && (changes[0].Action != Restart || changes[0].Cause != Drift) {
-			t.Errorf("settled %t: %v", settled, changes)
+		if len(changes) != lines || lines == 2 && (changes[0].Action != Restart || changes[0].Cause != Drift) {
+			t.Errorf("running for %v: %v", running, changes)
 		}
 		p := planner{of: map[string][]Change{"h": changes}}
 		if p.joining("h") {

@@ -227,14 +227,19 @@ func (o *observation) finish() {
 		active, changed := u["ActiveState"] == "active", systemdTime(u["StateChangeTimestamp"])
 		o.state.Units[u["Id"]] = Unit{
 			Enabled: u["UnitFileState"] == "enabled", Active: active, Inputs: inputs, Unread: u["NeedDaemonReload"] == "yes",
-			Settled: active && now.Sub(changed) > settleTime, State: o.words.keep(state), Changed: changed,
+			Running: running(active, changed, now), State: o.words.keep(state), Changed: changed,
 		}
 	}
 	o.state.Facts = o.parseFacts()
 }
 
-// settleTime is how long a kubelet may take to register its node.
-const settleTime = time.Minute
+// running is for how long a unit has been active that changed last at some time; both times are the host's.
+func running(active bool, changed, now time.Time) time.Duration {
+	if !active || changed.IsZero() || now.Before(changed) {
+		return 0
+	}
+	return now.Sub(changed)
+}
 
 // systemdTime reads a time as systemctl prints it in UTC; zero for what is none.
 func systemdTime(text string) time.Time {

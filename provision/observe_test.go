@@ -26,6 +26,7 @@ etcddata=1
 conntrack=1
 resolv=/etc/resolv.conf
 free=1234
+now=1795176181.5
 [files]
 f	600	root:root	1763726580.5		/etc/kubernetes/pki/ca.key
 l	777	root:root	0	/bundles/d1/bin/etcd	/opt/slipway/etcd/v1/bin/etcd
@@ -112,6 +113,7 @@ func TestParseObservation(t *testing.T) {
 	units := map[string]Unit{
 		"etcd.service": {
 			Enabled: true, Active: true, Inputs: "aaaa", State: "active/running", Changed: time.Date(2026, 11, 20, 12, 3, 0, 0, time.UTC),
+			Running: time.Second,
 		},
 		"images.service":  {Active: true, Inputs: "bbbb", State: "active/exited"},
 		"waiting.service": {Enabled: true, State: "activating/queued"},

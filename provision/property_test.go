@@ -102,6 +102,9 @@ func wornHost(want HostState, odd func() bool, r *rand.Rand) HostState {
 			u.Inputs = "others"
 		}
 		u.Enabled = !odd()
+		if odd() {
+			u.Running = 2 * u.MaxAge
+		}
 		have.Units[name] = u
 	}
 	for key := range want.Sysctls {

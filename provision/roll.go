@@ -64,13 +64,23 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
 	})
 }
 
-// blocked names workloads whose budgets never allow what is needed.
+// blocked names workloads whose budgets never allow what is needed. Other workloads are not touched then, either.
 func blocked(workloads []kube.Workload) error {
+	reasons := Blocked(workloads)
+	if len(reasons) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no workload was replaced, and the rotation stays in its stage, since:\n  %s", strings.Join(reasons, "\n  "))
+}
+
+// Blocked gives, sorted, a reason for every workload whose budgets never allow it to be rolled.
+func Blocked(workloads []kube.Workload) []string {
 	var reasons []string
 	for _, w := range workloads {
 		if why := w.Blocked(); why != "" {
 			reasons = append(reasons, w.String()+": "+why)
 		}
 	}
-	return refusal(reasons)
+	slices.Sort(reasons)
+	return reasons
 }

@@ -69,9 +69,12 @@ type Unit struct {
 	Inputs string `json:"inputs,omitempty"`
 	// Reads are the paths of the files and programs that Inputs is of, and the unit file; set in desired state only.
 	Reads []string `json:"-"`
-	// Unread says that systemd has not read its file again; observed only. Settled is a process that has run for a minute.
-	Unread  bool `json:"unread,omitempty"`
-	Settled bool `json:"-"`
+	// Unread says that systemd has not read its file again; observed only.
+	Unread bool `json:"unread,omitempty"`
+	// Running is for how long it has been active, by the host's own clock; 0 where it is not, or that is not known; observed
+	// only. MaxAge is how long it may at the most, 0 for ever; set in desired state only.
+	Running time.Duration `json:"-"`
+	MaxAge  time.Duration `json:"-"`
 	// State is systemd's word for it ("active/running"), Changed when it came to be so; both are observed only.
 	State   string    `json:"state,omitempty"`
 	Changed time.Time `json:"changed,omitzero"`

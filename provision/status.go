@@ -27,6 +27,8 @@ type Status struct {
 	API          string          `json:"api"`
 	Machines     []MachineStatus `json:"machines"`
 	Certificates CertStatus      `json:"certificates"`
+	// Rotation that is under way, or nil.
+	Rotation *certs.Rotation `json:"rotation,omitempty"`
 }
 
 // MachineStatus is one machine, with the node and the etcd member on it.
@@ -89,7 +91,7 @@ func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts 
 	if in.PKI != nil {
 		wait.Go(func() { nodes, s.API = nodeStatus(ctx, in, hosts) })
 		wait.Go(func() { members = etcdStatus(ctx, in, hosts) })
-		s.Certificates = certStatus(in)
+		s.Certificates, s.Rotation = certStatus(in), in.PKI.Rotation
 	} else {
 		s.API = "not installed"
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
@@ -47,6 +48,8 @@ type unitRow struct {
 	// health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
 	// (Type=simple is active as soon as it has begun).
 	health string
+	// maxAge is how long it may run before the next apply restarts it; 0 is for ever.
+	maxAge time.Duration
 	// late services have nothing to do before the API answers. On a first start they begin then, so that they take no
 	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
 	late bool
@@ -54,6 +57,11 @@ type unitRow struct {
 	// plane, if that is something else.
 	disturbs, alone string
 }
+
+// loopbackAge is how long a server may run that makes, when it starts, the certificate with which it speaks to itself, and
+// never another (kubernetes#86552). That is valid for a year before v1.36, and for 1096 days since (k8s.io/apiserver,
+// serving_with_loopback.go); the shorter one counts for all. Whoever applies once in three months never meets its end.
+const loopbackAge = 274 * 24 * time.Hour
 
 func everywhere(node) bool { return true }
 
@@ -80,6 +88,7 @@ var unitTable = []unitRow{
 		issuers:  []string{certs.KubernetesCA},
 		needs:    "etcd.service", // or it waits for what it has asked until systemd kills it
 		health:   "https://127.0.0.1:6443/readyz",
+		maxAge:   loopbackAge,
 		disturbs: "clients go on with the other API servers; pods go on running", alone: noAPI,
 	},
 	{
@@ -88,12 +97,14 @@ var unitTable = []unitRow{
 		files:    []string{kubernetesDir + "/controller-manager.kubeconfig", pkiDir + "/sa.key", certs.RootCAFile, caFile},
 		issuers:  []string{certs.KubernetesCA},
 		health:   "https://127.0.0.1:10257/healthz",
+		maxAge:   loopbackAge,
 		disturbs: "another control plane takes the lead; pods go on running", alone: "controllers pause for a moment; pods go on running",
 	},
 	{
 		name: "kube-scheduler.service", on: node.controlPlane, unit: schedulerUnit, programs: []string{"kube-scheduler"},
 		files: []string{schedulerFile, kubernetesDir + "/scheduler.kubeconfig", caFile}, issuers: []string{certs.KubernetesCA},
 		health:   "https://127.0.0.1:10259/healthz",
+		maxAge:   loopbackAge,
 		disturbs: "another control plane takes the lead; pods go on running", alone: "new pods wait for a moment; pods go on running",
 	},
 	{

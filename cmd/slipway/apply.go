@@ -63,6 +63,8 @@ type applyRun struct {
 	work
 	saved *provision.Plan      // nil where it plans itself
 	found *spec.Infrastructure // before anything was done
+	// proven is when a stage of a rotation was, by the cluster's clock.
+	proven time.Time
 	// resume is the command that goes on after an interrupt, where that is another one.
 	resume string
 }
@@ -228,6 +230,9 @@ func (r *applyRun) nothing(ctx context.Context, todo *provision.Plan) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	if err := r.stamp(ctx); err != nil {
+		return err
+	}
 	if n := len(todo.LeftOut); n > 0 {
 		r.progress.Note("No changes. Left out by --only: " + plural(n, "change") + ".")
 		return nil
@@ -263,7 +268,15 @@ func (r *applyRun) verify(ctx context.Context) error {
 		r.progress.Note(fmt.Sprintf("left out by --only: %s", plural(len(left.LeftOut), "change")))
 		return nil
 	}
-	return r.saveApplied(ctx)
+	return errors.Join(r.stamp(ctx), r.saveApplied(ctx))
+}
+
+// stamp asks for the time, where a stage of a rotation has been reached.
+func (r *applyRun) stamp(ctx context.Context) (err error) {
+	if r.prove == provision.ProveStage {
+		r.proven, err = r.runner.API.Now(ctx)
+	}
+	return err
 }
 
 // ask shows what would be done on machines that exist and wants a yes.

@@ -12,38 +12,45 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
+// authoritiesField is where the spec has authorities, and authorityFields are theirs.
+const authoritiesField = "spec.pki.authorities."
+
+var authorityFields = map[string]string{
+	certs.KubernetesCA: authoritiesField + "kubernetes",
+	certs.EtcdCA:       authoritiesField + "etcd",
+	certs.FrontProxyCA: authoritiesField + "frontProxy",
+}
+
 // authorities is a spec.Check: it reads the user's own authorities into a.own, and what is wrong with them are mistakes
 // of the spec. Commands that may issue certificates open a cluster with it.
 func (a *app) authorities(c *spec.Cluster) []spec.Mistake {
-	const path = "spec.pki.authorities."
 	own := c.Spec.PKI.Authorities
-	fields := map[string]string{}
 	var mistakes []spec.Mistake
 	a.own = map[string]certs.Item{}
 	for _, row := range []struct {
-		name, field string
-		files       *spec.Authority
+		name  string
+		files *spec.Authority
 	}{
-		{certs.KubernetesCA, path + "kubernetes", own.Kubernetes},
-		{certs.EtcdCA, path + "etcd", own.Etcd},
-		{certs.FrontProxyCA, path + "frontProxy", own.FrontProxy},
+		{certs.KubernetesCA, own.Kubernetes},
+		{certs.EtcdCA, own.Etcd},
+		{certs.FrontProxyCA, own.FrontProxy},
 	} {
 		if row.files == nil || row.files.CertFile == "" { // judged already
 			continue
 		}
-		item, bad := a.readAuthority(row.field, *row.files)
+		item, bad := a.readAuthority(authorityFields[row.name], *row.files)
 		mistakes = append(mistakes, bad...)
 		if len(bad) == 0 {
-			a.own[row.name], fields[row.name] = item, row.field
+			a.own[row.name] = item
 		}
 	}
 	if len(a.own) == 0 {
 		return mistakes
 	}
 	for _, f := range certs.CheckOwn(a.own, expectedRequests(c), time.Now()) {
-		field := fields[f.Authority] + ".certFile"
+		field := authorityFields[f.Authority] + ".certFile"
 		if f.InKey {
-			field = fields[f.Authority] + ".keyFile"
+			field = authorityFields[f.Authority] + ".keyFile"
 		}
 		mistakes = append(mistakes, spec.Mistake{Field: field, Message: f.Message, Remedy: f.Remedy})
 	}

@@ -211,9 +211,13 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	}
 	var names []string
 	var left int
+	next := "`slipway apply` installs them."
 	err = a.withPending(ctx, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
 		names, err = s.take(signed, policy)
 		left = len(s.PKI.Pending)
+		if r := s.PKI.Rotation; r != nil {
+			next = "`slipway " + commandOf(r) + "` goes on with them."
+		}
 		return err
 	})
 	switch {
@@ -222,7 +226,6 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	case len(names) == 0:
 		return errors.New("there are only certificates of authorities in these files")
 	}
-	next := "`slipway apply` installs them."
 	if left > 0 {
 		next = plural(left, "certificate") + " more to be signed."
 	}

@@ -12,14 +12,13 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
-	"slipway.dev/slipway/provision/spec"
 )
 
 func newCertsRotateCACmd(a *app) *cobra.Command {
 	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "certs rotate-ca"}
 	var words []string
-	for _, p := range plainNames {
-		words = append(words, p.word)
+	for _, item := range rotatable {
+		words = append(words, certs.PlainName(item))
 	}
 	cmd := &cobra.Command{
 		Use:   "rotate-ca [" + strings.Join(words, "|") + "|all]...",
@@ -110,13 +109,13 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 		for rotation != nil {
 			stage := rotation.Stage
 			if err := r.record(ctx, r.command, string(stage)); err != nil {
+				return r.waiting(stage, err)
+			}
+			if r.pauseAfter == string(stage) { // it stays the stage, and what goes on proves it once more
+				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on, with --rollback it returns.\n", stage, r.command)
 				return err
 			}
 			if rotation, err = r.pass(ctx, rotation); err != nil {
-				return err
-			}
-			if rotation != nil && r.pauseAfter == string(stage) {
-				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on with %s; --rollback returns.\n", stage, r.command, rotation.Stage)
 				return err
 			}
 		}
@@ -124,57 +123,102 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 	})
 }
 
-// pass goes on to the next stage, or to the end.
-func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Rotation, error) {
-	next := passed.Next(time.Now())
-	if next == nil {
-		return nil, endRotation(ctx, r.store, passed, r.stored.Material)
+// waiting says of signatures that have to be made elsewhere which stage needs them, and what goes on with it.
+func (r *rotateRun) waiting(stage certs.Stage, err error) error {
+	if !errors.As(err, new(*certs.PendingError)) {
+		return err
 	}
-	return next, saveRotation(ctx, r.store, next, nil)
+	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then: %w", stage, r.command, err)
 }
 
-// begin finds the rotation to go on with, turns it round, or starts one after a question.
+// pass goes on to the next stage, or to the end. The time is the cluster's, with which pods are compared.
+func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Rotation, error) {
+	next := passed.Next(r.proven)
+	return next, underLock(ctx, r.store, func(ctx context.Context) error {
+		if next == nil {
+			return endRotation(ctx, r.store, passed, r.stored.Material)
+		}
+		return saveRotation(ctx, r.store, next, nil)
+	})
+}
+
+// begin finds the rotation to go on with, turns it round, or starts one: after an overview and a question.
 func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation, error) {
 	s, err := loadSecrets(ctx, r.store)
 	if err != nil {
 		return nil, err
 	}
-	under := s.Rotation
-	switch {
-	case len(s.Material) == 0:
-		return nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
-	case under == nil && r.rollback:
-		return nil, errors.New("no rotation is under way that could go back")
-	case under == nil && len(names) == 0:
-		return nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
-	case under != nil && len(names) > 0 && !slices.Equal(names, under.Names):
-		return nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
+	rotation, items, err := r.choose(s, names)
+	if err != nil {
+		return nil, err
 	}
-	rotation, items, question := under, certs.Material(nil), ""
-	switch {
-	case r.rollback:
-		if rotation, err = under.Rollback(); err != nil {
-			return nil, err
-		}
-		question = "Go back?"
-	case under == nil:
-		rotation = certs.Begin(names, time.Now())
-		if items, err = newItems(r.cluster, s, names, r.found, r.own); err != nil {
-			return nil, err
-		}
-		question = "Rotate?"
+	stages := rotation.Stages()
+	if before := stages[:len(stages)-1]; r.pauseAfter != "" && !slices.Contains(before, certs.Stage(r.pauseAfter)) {
+		return nil, fmt.Errorf("--pause-after %s: this rotation can pause after the stages %v", r.pauseAfter, before)
 	}
-	if r.pauseAfter != "" && !slices.Contains(rotation.Stages(), certs.Stage(r.pauseAfter)) {
-		return nil, fmt.Errorf("--pause-after %s: this rotation has the stages %v", r.pauseAfter, rotation.Stages())
+	o, err := r.overview(ctx, s, rotation, items)
+	if err == nil {
+		err = errors.Join(r.show(o), o.refuse())
 	}
-	if err := r.overview(ctx, s, rotation, items); err != nil || r.dryRun || question == "" {
+	if err != nil || r.dryRun || rotation == s.Rotation {
 		return rotation, err
+	}
+	question := "Rotate?"
+	if r.rollback {
+		question = "Go back?"
 	}
 	if err := r.confirm(ctx, question); err != nil {
 		return nil, err
 	}
 	r.yes = true // every stage belongs to what was agreed to
-	return rotation, saveRotation(ctx, r.store, rotation, items)
+	return rotation, underLock(ctx, r.store, func(ctx context.Context) error { return saveRotation(ctx, r.store, rotation, items) })
+}
+
+// choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.
+func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Material, error) {
+	under := s.Rotation
+	switch {
+	case len(s.Material) == 0:
+		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
+	case under == nil && r.rollback:
+		return nil, nil, errors.New("no rotation is under way that could go back")
+	case under == nil && len(names) == 0:
+		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+	case under != nil && (commandOf(under) != r.command || len(names) > 0 && !slices.Equal(names, under.Names)):
+		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
+	case r.rollback:
+		back, err := under.Rollback()
+		return back, nil, err
+	case under != nil:
+		return under, nil, nil
+	}
+	if err := checkReplaced(names, s.Material, r.own); err != nil {
+		return nil, nil, err
+	}
+	items, err := r.newItems(s, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	rotation, err := startOf(names, s.Material.Expired(r.requests(), time.Now()))
+	return rotation, items, err
+}
+
+// startOf begins a rotation. Where authorities have expired, it is of all of these, and of none that has not.
+func startOf(names, expired []string) (*certs.Rotation, error) {
+	if len(expired) == 0 || slices.Equal(names, []string{certs.EncryptionKey}) {
+		return certs.Begin(names, time.Now()), nil
+	}
+	rest := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == certs.ServiceAccounts })
+	if !slices.Equal(rest, expired) {
+		words := strings.Join(certs.Begin(expired, time.Now()).PlainNames(), " ")
+		return nil, fmt.Errorf("authorities have expired, and are replaced by themselves first, at once: `slipway certs rotate-ca %s`", words)
+	}
+	return certs.BeginExpired(names, time.Now()), nil
+}
+
+// requests are the rows of the table.
+func (r *rotateRun) requests() []certs.Request {
+	return certs.Table(provision.CertInputs(r.spec, r.found.Machines, r.found.ExtraSANs))
 }
 
 // commandOf is the command that goes on with a rotation.
@@ -185,10 +229,28 @@ func commandOf(r *certs.Rotation) string {
 	return "certs rotate-ca"
 }
 
+// underWay says of a rotation where it is, since when, and how it goes on.
+func underWay(r *certs.Rotation) string {
+	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), commandOf(r))
+}
+
+// checkReplaced refuses to put an authority in its own place: where the spec names the one that is in use.
+func checkReplaced(names []string, stored certs.Material, own map[string]certs.Item) error {
+	var errs []error
+	for _, name := range names {
+		item, given := own[name]
+		if given && certs.SameAuthority(stored[name], item) {
+			field := authorityFields[name]
+			errs = append(errs, fmt.Errorf("the spec's own authority %s is the one in use: put the new one's files into %s first; nothing was changed",
+				strings.TrimPrefix(field, authoritiesField), field))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // newItems makes what a rotation brings.
-func newItems(c *cluster, s *stored, names []string, infra *spec.Infrastructure, own map[string]certs.Item) (certs.Material, error) {
-	requests := certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
-	items, err := certs.NewItems(names, requests, certPolicy(c.spec.Spec.PKI, own), time.Now())
+func (r *rotateRun) newItems(s *stored, names []string) (certs.Material, error) {
+	items, err := certs.NewItems(names, r.requests(), certPolicy(r.spec.Spec.PKI, r.own), time.Now())
 	if err == nil && slices.Contains(names, certs.EncryptionKey) {
 		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(string(s.Material[certs.EncryptionKey].Cert))
 	}

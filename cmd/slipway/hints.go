@@ -35,7 +35,11 @@ var hintTable = []struct {
 	{
 		isA[*certs.PendingError],
 		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
-			"`slipway certs import DIR`, and run this again. Nothing was installed or changed on machines.",
+			"`slipway certs import DIR`, and run this again. What needs them was begun on no machine.",
+	},
+	{
+		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
+		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy.",
 	},
 	{
 		isA[*state.KeyError],

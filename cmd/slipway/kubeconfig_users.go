@@ -47,6 +47,12 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	kept, err := loadSecrets(ctx, store) // anew: a run that was waited for may have changed them
+	if err != nil {
+		return err
+	}
+	in.PKI = kept.pki()
+	authorities = in.PKI.Chain(certs.KubernetesCA)
 	var item certs.Item
 	var user provision.User
 	err = underLock(ctx, store, func(ctx context.Context) error {

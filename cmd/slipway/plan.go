@@ -80,7 +80,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 		return err
 	}
 	if shown == io.Discard && r.secrets != nil {
-		for _, note := range r.secrets.notes() {
+		for _, note := range r.notes() {
 			_, _ = fmt.Fprintln(r.stderr, note)
 		}
 	}

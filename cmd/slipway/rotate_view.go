@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"maps"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 )
 
 // stageWords say what a stage does, to people.
@@ -23,47 +20,115 @@ var stageWords = map[certs.Stage]string{
 	certs.Return:  "the old one is used again",
 }
 
-// overview says what a rotation is going to do, stage by stage. What a stage restarts is predicted as a plan predicts
-// it: by the desired states before and after.
-func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rotation, items certs.Material) error {
-	r.progress = newProgress(io.Discard, false, io.Discard, nil)
-	artifacts, err := r.ensureBundle(ctx)
-	if err != nil {
-		return err
+// show prints an overview: as a value for programs that only want to know, else for people.
+func (r *rotateRun) show(o *rotationOverview) error {
+	if r.dryRun && r.output == "json" {
+		return r.printJSON(o)
 	}
-	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation}
-	maps.Copy(s.Material, items)
-	desired := func(at *certs.Rotation) (provision.State, error) {
-		s.Rotation = at
-		secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
-		if err != nil {
-			return provision.State{}, err
-		}
-		maps.Copy(s.Material, secrets.made) // what a stage issues the next one keeps
-		return provision.Desired(provision.Input{
-			Cluster: r.spec, Machines: r.found.Machines, Endpoint: endpoint(r.spec, r.found), Artifacts: artifacts,
-			PKI: secrets.PKI, EncryptionKeys: secrets.EncryptionKeys,
-		})
+	return o.print(r.stderr)
+}
+
+// print writes the overview for people: stages, workloads, kubeconfigs.
+func (o *rotationOverview) print(out io.Writer) error {
+	v := rotationView{out: out}
+	way := "rotation"
+	if o.Back {
+		way = "rollback of the rotation"
 	}
-	before, err := desired(s.Rotation)
-	if err != nil {
-		return err
+	v.printf("Cluster %s: %s of %s\n\n", o.Cluster, way, strings.Join(o.Names, ", "))
+	v.stages(o)
+	if o.rolls {
+		v.workloads(o.Workloads)
 	}
-	_, _ = fmt.Fprintf(r.stderr, "Cluster %s: rotation of %s\n\n", r.spec.Metadata.Name, strings.Join(rotation.Names, ", "))
-	table := tabwriter.NewWriter(r.stderr, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "STAGE\tWHAT\tRESTARTS")
-	for at := rotation; at != nil; at = at.Next(time.Now()) {
-		after, err := desired(at)
-		if err != nil {
-			return err
-		}
+	if o.users {
+		v.kubeconfigs(o)
+	}
+	return v.err
+}
+
+// rotationView prints the parts of an overview.
+type rotationView struct {
+	out io.Writer
+	err error // the first of printing
+}
+
+func (v *rotationView) printf(format string, args ...any) {
+	if v.err == nil {
+		_, v.err = fmt.Fprintf(v.out, format, args...)
+	}
+}
+
+// table prints rows whose columns are apart by tabs, and an empty line.
+func (v *rotationView) table(rows []string) {
+	table := tabwriter.NewWriter(v.out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		_, _ = fmt.Fprintln(table, row)
+	}
+	if err := table.Flush(); err != nil && v.err == nil {
+		v.err = err
+	}
+	v.printf("\n")
+}
+
+func (v *rotationView) stages(o *rotationOverview) {
+	rows := []string{"STAGE\tWHAT\tRESTARTS"}
+	for _, s := range o.Stages {
 		restarts := "nothing"
-		if units := provision.Restarts(before, after); len(units) > 0 {
-			restarts = strings.Join(units, ", ")
+		if len(s.Restarts) > 0 {
+			restarts = strings.Join(s.Restarts, ", ")
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", at.Stage, stageWords[at.Stage], restarts)
-		before = after
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", s.Stage, s.What, restarts))
 	}
-	_, _ = fmt.Fprintln(table)
-	return table.Flush()
+	v.table(rows)
+	for _, s := range o.Stages {
+		if s.Signatures > 0 {
+			v.printf("To be signed elsewhere, before stage %s can go on: %s.\n\n", s.Stage, plural(s.Signatures, "certificate"))
+		}
+	}
+	if o.OtherChanges > 0 {
+		v.printf("Not the rotation's: %s, for `slipway apply` to carry out first; see `slipway plan`.\n\n", plural(o.OtherChanges, "change"))
+	}
+}
+
+func (v *rotationView) workloads(workloads []rolledWorkload) {
+	if len(workloads) == 0 {
+		v.printf("Stage rollout finds no workload that it would replace.\n\n")
+		return
+	}
+	v.printf("Workloads in stage rollout, which read the authority or a token:\n\n")
+	rows := []string{"WORKLOAD\tPODS\tHOW"}
+	for _, w := range workloads {
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", w.Workload, len(w.Pods), w.How))
+	}
+	v.table(rows)
+}
+
+func (v *rotationView) kubeconfigs(o *rotationOverview) {
+	if len(o.Kubeconfigs) == 0 {
+		v.printf("No kubeconfig is recorded that would stop working.\n\n")
+		return
+	}
+	lasting := certs.Issue
+	if o.Back {
+		lasting = certs.Return
+	}
+	v.printf("These kubeconfigs stop working. Those that `slipway kubeconfig` makes after stage %s last; --pause-after leaves time for it:\n\n", lasting)
+	rows := []string{"USER\tGROUPS\tISSUED\tEXPIRES\tSTOPS WORKING"}
+	for _, l := range o.Kubeconfigs {
+		groups := "-"
+		if len(l.Groups) > 0 {
+			groups = strings.Join(l.Groups, ",")
+		}
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Name, groups, l.Issued.Local().Format(time.DateOnly), l.NotAfter.Local().Format(time.DateOnly), l.when()))
+	}
+	v.table(rows)
+}
+
+// when says from which stages on a kubeconfig is of no use, and why.
+func (l lostKubeconfig) when() string {
+	refused := fmt.Sprintf("stage %s: its certificate is refused", l.RefusedFrom)
+	if l.DistrustsFrom == "" {
+		return refused
+	}
+	return fmt.Sprintf("stage %s: it does not trust the servers; %s", l.DistrustsFrom, refused)
 }

@@ -264,13 +264,8 @@ func endRotation(ctx context.Context, store *state.Store, r *certs.Rotation, mat
 	return store.Remove(ctx, storedNames(next)...)
 }
 
-// plainNames are the words of the command line for what can be rotated.
-var plainNames = []struct{ word, item string }{
-	{"kubernetes", certs.KubernetesCA},
-	{"etcd", certs.EtcdCA},
-	{"front-proxy", certs.FrontProxyCA},
-	{"service-account", certs.ServiceAccounts},
-}
+// rotatable is what `slipway certs rotate-ca` can be told to rotate, by certs.PlainName, in the order of the table.
+var rotatable = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}
 
 // itemsOf turns words of the command line into the names of items, in the order of the table.
 func itemsOf(words []string) ([]string, error) {
@@ -281,12 +276,13 @@ func itemsOf(words []string) ([]string, error) {
 	all := wanted["all"]
 	delete(wanted, "all")
 	var items, known []string
-	for _, p := range plainNames {
-		known = append(known, p.word)
-		if all || wanted[p.word] {
-			items = append(items, p.item)
+	for _, item := range rotatable {
+		word := certs.PlainName(item)
+		known = append(known, word)
+		if all || wanted[word] {
+			items = append(items, item)
 		}
-		delete(wanted, p.word)
+		delete(wanted, word)
 	}
 	for w := range wanted {
 		return nil, fmt.Errorf("there is no authority %q: name %s, or all", w, strings.Join(known, ", "))

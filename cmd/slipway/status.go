@@ -20,7 +20,7 @@ import (
 func newStatusCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show machines, nodes, units, etcd and the nearest expiry of a certificate",
+		Short: "Show machines, nodes, units, etcd, the nearest expiry of a certificate and a rotation",
 		Example: `  slipway status
   slipway status --output json | jq '.machines[] | select(.node.ready | not)'`,
 		Args: cobra.NoArgs,
@@ -118,6 +118,9 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 	if c := s.Certificates; c.Nearest != "" {
 		_, _ = fmt.Fprintf(out, "%d certificates; the first to end is %s, on %s (%d days)\n",
 			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
+	}
+	if s.Rotation != nil {
+		notes = append(notes, underWay(s.Rotation))
 	}
 	for _, n := range notes {
 		_, _ = fmt.Fprintln(out, n)

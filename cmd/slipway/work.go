@@ -140,7 +140,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, err
 	}
-	for _, note := range w.secrets.notes() {
+	for _, note := range w.notes() {
 		w.progress.Note(note)
 	}
 	applied, err := w.applied(ctx)
@@ -167,6 +167,15 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	return plan, closeAll, nil
+}
+
+// notes are those of the secrets, and that a rotation is under way which others would not expect.
+func (w *work) notes() []string {
+	notes := w.secrets.notes()
+	if r := w.secrets.PKI.Rotation; r != nil && w.prove != provision.ProveStage {
+		notes = append(notes, underWay(r))
+	}
+	return notes
 }
 
 // observe reads hosts and API and works out what differs.

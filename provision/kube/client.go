@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -72,6 +74,16 @@ func New(config *rest.Config) (*Client, error) {
 
 // Typed gives the whole typed client, for what has no method here.
 func (c *Client) Typed() kubernetes.Interface { return c.typed }
+
+// Now is the time of an API server's clock: that of an object which it is asked to make, and not to keep.
+func (c *Client) Now(ctx context.Context) (time.Time, error) {
+	made, err := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem).Create(ctx,
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "slipway-clock-"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask the API server for its time: %w", err)
+	}
+	return made.CreationTimestamp.UTC(), nil
+}
 
 // readyAttempt is how long an API server may take to answer whether it is ready.
 const readyAttempt = 2 * time.Second

@@ -8,17 +8,13 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// rootCAName is the ConfigMap in every namespace that tells pods whom to trust (kube-controller-manager's
-// root-ca-certificate-publisher).
-const rootCAName = "kube-root-ca.crt"
-
 // RootCAs gives what the ConfigMaps kube-root-ca.crt hold, by namespace.
 func (c *Client) RootCAs(ctx context.Context) (map[string]string, error) {
 	list, err := c.typed.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("metadata.name", rootCAName).String(),
+		FieldSelector: fields.OneTermEqualSelector("metadata.name", rootCA).String(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the ConfigMaps %s: %w", rootCAName, err)
+		return nil, fmt.Errorf("list the ConfigMaps %s: %w", rootCA, err)
 	}
 	published := map[string]string{}
 	for _, m := range list.Items {

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// TestReplacedByItself: an authority of the spec that is in use already, perhaps with another certificate, replaces nothing.
+func TestReplacedByItself(t *testing.T) {
+	_, _, own, dir := elsewhere(t)
+	names := []string{certs.KubernetesCA, certs.EtcdCA, certs.ServiceAccounts}
+	in := certs.Material{certs.EtcdCA: own[certs.EtcdCA]}
+	openssl(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "4000", "-subj", "/CN=Etcd", "-out", "again.crt")
+	for _, file := range []string{"etcd.crt", "again.crt"} {
+		text, err := os.ReadFile(filepath.Join(dir, file)) // #nosec G304 -- made above
+		if err != nil {
+			t.Fatal(err)
+		}
+		const want = "the spec's own authority etcd is the one in use: put the new one's files into spec.pki.authorities.etcd first; nothing was changed"
+		if err := checkReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	_, _, other, _ := elsewhere(t)
+	for _, own := range []map[string]certs.Item{nil, other} {
+		if err := checkReplaced(names, in, own); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+	}
+}
+
+// TestRotationSignedElsewhere has a rotation wait for the signatures of an authority whose key is elsewhere, and go on
+// with them.
+func TestRotationSignedElsewhere(t *testing.T) {
+	c, infra, own, dir := elsewhere(t)
+	store, err := c.openStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil) // slipway's own authority is in use
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{certs.EtcdCA}
+	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{own: own}, cluster: c}, found: infra}}).newItems(&stored{Material: first.made}, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotation := certs.Begin(names, time.Now())
+	err = errors.Join(first.save(t.Context(), store), saveRotation(t.Context(), store, rotation, items))
+	secretsNow := func() error {
+		s, err := loadSecrets(t.Context(), store)
+		if err == nil {
+			_, err = secretsOf(t.Context(), s, nil, c.spec, infra, own)
+		}
+		return err
+	}
+	if err := errors.Join(err, secretsNow()); err != nil {
+		t.Fatalf("in stage trust: %v", err)
+	}
+	rotation = rotation.Next(time.Now())
+	if err := saveRotation(t.Context(), store, rotation, nil); err != nil {
+		t.Fatal(err)
+	}
+	run := rotateRun{command: commandOf(rotation)}
+	err = run.waiting(rotation.Stage, secretsNow())
+	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures, and `slipway certs rotate-ca` goes on with it then: 4 certificates have") {
+		t.Fatalf("in stage issue: %v", err)
+	}
+	if all := strings.Join(hints(err), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || strings.Contains(all, "Nothing was installed") {
+		t.Errorf("the hints are %s", all)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	signAll(t, c, infra, own, dir)
+	if store, err = c.openStore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(secretsNow(), store.Close()); err != nil {
+		t.Errorf("with the signatures: %v", err)
+	}
+}
+
+// signAll has OpenSSL sign with etcd's key what waits for it, and takes that in.
+func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[string]certs.Item, dir string) {
+	t.Helper()
+	out := filepath.Join(dir, "requests")
+	var index []indexEntry
+	err := c.withSecrets(t.Context(), infra, own, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
+		index, err = s.ask(ctx, policy, nil)
+		return errors.Join(err, writeIndex(out, index))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range index {
+		openssl(t, out, "x509", "-req", "-in", e.File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key",
+			"-CAcreateserial", "-out", strings.TrimSuffix(e.File, ".csr")+".crt")
+	}
+	signed, err := readSigned([]string{out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.withSecrets(t.Context(), infra, own, func(_ context.Context, s *secrets, policy certs.Policy) error {
+		_, err := s.take(signed, policy)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/kube"
+)
+
+// rotationOverview is what a rotation is going to do, before anything of it is done. Its JSON is documented in
+// docs/certificates.md.
+type rotationOverview struct {
+	Cluster string `json:"cluster"`
+	// Names of what is rotated, as people call it.
+	Names []string `json:"names"`
+	// Back says that it returns to the old.
+	Back   bool            `json:"back"`
+	Stages []stageOverview `json:"stages"`
+	// Workloads that the stage rollout replaces, or leaves. Only of a rotation that begins.
+	Workloads []rolledWorkload `json:"workloads"`
+	// Blocked are reasons why workloads cannot be replaced, as things are: it does not begin.
+	Blocked []string `json:"blocked"`
+	// Kubeconfigs that stop working.
+	Kubeconfigs []lostKubeconfig `json:"kubeconfigs"`
+	// OtherChanges are not the rotation's, which its first stage would carry out, too: it does not begin.
+	OtherChanges int `json:"otherChanges"`
+
+	rolls, users bool // whether it has to do with workloads, and with kubeconfigs
+}
+
+type stageOverview struct {
+	Stage certs.Stage `json:"stage"`
+	What  string      `json:"what"`
+	// Restarts are units, without their suffix.
+	Restarts []string `json:"restarts"`
+	// Signatures are how many certificates have to be signed elsewhere before it.
+	Signatures int `json:"signatures"`
+}
+
+// rolledWorkload is one with what becomes of its pods.
+type rolledWorkload struct {
+	kube.Workload
+	How string `json:"how"`
+}
+
+// lostKubeconfig is one that was handed out.
+type lostKubeconfig struct {
+	provision.User
+	// DistrustsFrom is the stage from which it takes no server for the cluster's, since it knows only the authority of
+	// before; empty where it knows both.
+	DistrustsFrom certs.Stage `json:"distrustsFrom,omitempty"`
+	// RefusedFrom is the stage from which no server takes its certificate.
+	RefusedFrom certs.Stage `json:"refusedFrom"`
+}
+
+func newOverview(cluster string, r *certs.Rotation) *rotationOverview {
+	return &rotationOverview{
+		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, Kubeconfigs: []lostKubeconfig{},
+		users: r.Has(certs.KubernetesCA),
+	}
+}
+
+// overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to go on with one
+// must be possible without.
+func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rotation, items certs.Material) (*rotationOverview, error) {
+	r.progress = newProgress(io.Discard, false, io.Discard, nil)
+	artifacts, err := r.ensureBundle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	begins := s.Rotation == nil
+	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
+	maps.Copy(s.Material, items)
+	o := newOverview(r.spec.Metadata.Name, rotation)
+	if o.users {
+		users, err := provision.ReadUsers(s.Users.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		o.Kubeconfigs = lostKubeconfigs(users, rotation, s.Material, time.Now())
+	}
+	if begins && !rotation.Expired { // with those nobody answers
+		if err := r.survey(ctx, o, rotation, artifacts); err != nil {
+			return nil, err
+		}
+	}
+	o.Stages, err = r.stages(ctx, s, rotation, artifacts)
+	return o, err
+}
+
+// survey asks the cluster about what a rotation meets there. It changes nothing.
+func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, rotation *certs.Rotation, artifacts map[string]provision.Artifact) error {
+	r.infra = r.found
+	todo, closeAll, err := r.look(ctx, artifacts)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	if todo.Unasked != "" {
+		return fmt.Errorf("the API does not answer (%s), and a rotation begins only with a cluster that does: run `slipway apply` first; nothing was changed", todo.Unasked)
+	}
+	o.OtherChanges = otherChanges(todo)
+	if o.rolls = slices.Contains(rotation.Stages(), certs.Rollout); !o.rolls {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, workloadsTimeout)
+	defer cancel()
+	workloads, err := r.runner.API.Workloads(ctx)
+	if err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	o.roll(workloads, r.rolling)
+	return nil
+}
+
+// workloadsTimeout bounds the listing of all that is in a cluster.
+const workloadsTimeout = 2 * time.Minute
+
+// otherChanges counts what a plan that knows of no rotation would do.
+func otherChanges(todo *provision.Plan) int {
+	n := 0
+	for _, c := range todo.Changes {
+		if !c.Bookkeeping() {
+			n++
+		}
+	}
+	return n
+}
+
+// roll says what becomes of workloads.
+func (o *rotationOverview) roll(workloads []kube.Workload, how provision.Rolling) {
+	for _, w := range workloads {
+		text := w.Describe()
+		switch {
+		case w.Way == kube.Unmanaged && how.Forsake:
+			text = "not waited for: " + w.Why
+		case how.Leave && w.Way != kube.Unmanaged:
+			text = "left to you (--no-rollout)"
+		}
+		o.Workloads = append(o.Workloads, rolledWorkload{w, text})
+	}
+	if !how.Leave {
+		o.Blocked = append(o.Blocked, provision.Blocked(workloads)...)
+	}
+}
+
+// lostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
+func lostKubeconfigs(users provision.Users, r *certs.Rotation, stored certs.Material, now time.Time) []lostKubeconfig {
+	dropped, kept := stored[certs.KubernetesCA].Cert, stored[certs.NextName(certs.KubernetesCA)].Cert
+	if r.Back {
+		dropped, kept = kept, dropped
+	}
+	lost := []lostKubeconfig{}
+	for _, u := range users {
+		if u.State(dropped, now) != provision.UserValid {
+			continue
+		}
+		l := lostKubeconfig{User: u, RefusedFrom: certs.Drop}
+		if !r.Back && u.Issued.Before(r.Began) && !shareCertificate(dropped, kept) {
+			l.DistrustsFrom = certs.Issue
+		}
+		lost = append(lost, l)
+	}
+	return lost
+}
+
+// shareCertificate says whether two authorities have a certificate in common, the root above them: who knows that trusts
+// servers of both.
+func shareCertificate(a, b []byte) bool {
+	these, err := certs.Parse(a)
+	those, err2 := certs.Parse(b)
+	return errors.Join(err, err2) == nil && slices.ContainsFunc(these, func(c *x509.Certificate) bool { return slices.ContainsFunc(those, c.Equal) })
+}
+
+// stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
+func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]provision.Artifact) ([]stageOverview, error) {
+	var before provision.State // of authorities that have expired nothing can be issued: nothing is predicted
+	if !rotation.Expired {
+		var err error
+		if before, _, err = r.desiredAt(ctx, s, artifacts); err != nil {
+			return nil, err
+		}
+	}
+	var all []stageOverview
+	for at := rotation; at != nil; at = at.Next(time.Now()) {
+		s.Rotation = at
+		after, unsigned, err := r.desiredAt(ctx, s, artifacts)
+		if err != nil {
+			return nil, err
+		}
+		restarts := append([]string{}, provision.Restarts(before, after)...)
+		all = append(all, stageOverview{at.Stage, stageWords[at.Stage], restarts, unsigned})
+		before = after
+	}
+	return all, nil
+}
+
+// desiredAt is the desired state of the stage that s is in, and how many certificates it lacks that are signed elsewhere.
+// What the stage issues s keeps, for the next one.
+func (r *rotateRun) desiredAt(ctx context.Context, s *stored, artifacts map[string]provision.Artifact) (provision.State, int, error) {
+	secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
+	unsigned := 0
+	if pending := new(certs.PendingError); errors.As(err, &pending) {
+		unsigned = len(pending.Names)
+	} else if err != nil {
+		return provision.State{}, 0, err
+	}
+	maps.Copy(s.Material, secrets.made)
+	state, err := provision.Desired(provision.Input{
+		Cluster: r.spec, Machines: r.found.Machines, Endpoint: endpoint(r.spec, r.found), Artifacts: artifacts,
+		PKI: secrets.PKI, EncryptionKeys: secrets.EncryptionKeys,
+	})
+	return state, unsigned, err
+}
+
+// refuse says why a rotation does not begin.
+func (o *rotationOverview) refuse() error {
+	if o.OtherChanges > 0 {
+		return fmt.Errorf("the cluster is not as its spec asks (%s), and a rotation would carry that out, too: run `slipway apply` first; nothing was changed",
+			plural(o.OtherChanges, "change"))
+	}
+	if len(o.Blocked) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the stage rollout could never end; nothing was changed, since:\n  %s\n"+
+		"or leave workloads to yourself with --no-rollout", strings.Join(o.Blocked, "\n  "))
+}

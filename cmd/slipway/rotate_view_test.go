@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// goldenText compares what was printed with a file.
+func goldenText(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file) // #nosec G304 -- a golden file of this package
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); run with -update if that is right:\n%s", file, diff)
+	}
+}
+
+// sampleOverview is of a rotation of all that workloads read, in a cluster where other changes wait.
+func sampleOverview(how provision.Rolling) *rotationOverview {
+	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
+	rotation := certs.Begin([]string{certs.KubernetesCA, certs.ServiceAccounts}, began)
+	o := newOverview("demo", rotation)
+	for at := rotation; at != nil; at = at.Next(began) {
+		s := stageOverview{Stage: at.Stage, What: stageWords[at.Stage], Restarts: []string{}}
+		switch at.Stage {
+		case certs.Trust:
+			s.Restarts = []string{"kube-apiserver", "kubelet"}
+		case certs.Issue:
+			s.Signatures = 12
+		}
+		o.Stages = append(o.Stages, s)
+	}
+	o.OtherChanges = otherChanges(provision.NewPlan("demo", provision.Situation{
+		Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}, Alive: true, Initialized: true,
+		Changes: []provision.Change{
+			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/etc/crictl.yaml", Action: provision.Update, Cause: provision.Drift},
+			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/var/lib/slipway/owned", Action: provision.Update, Cause: provision.Wanted},
+		},
+	}))
+	o.rolls = true
+	o.roll([]kube.Workload{
+		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Way: kube.Restart},
+		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
+		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Way: kube.Unmanaged, Why: "nothing would replace it"},
+	}, how)
+	ana := provision.User{Name: "ana", Groups: []string{"dev", "ops"}, Issued: began.Add(-time.Hour), NotAfter: began.AddDate(0, 3, 0)}
+	ben := provision.User{Name: "ben", Issued: began.Add(time.Hour), NotAfter: began.AddDate(1, 0, 0)}
+	o.Kubeconfigs = []lostKubeconfig{{ana, certs.Issue, certs.Drop}, {ben, "", certs.Drop}}
+	return o
+}
+
+func TestRotationOverview(t *testing.T) {
+	back, err := demoRotation(t).Rollback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rollback := newOverview("demo", back)
+	rollback.Stages = []stageOverview{{Stage: certs.Return, What: stageWords[certs.Return]}, {Stage: certs.Drop, What: stageWords[certs.Drop]}}
+	for name, o := range map[string]*rotationOverview{
+		"rotate": sampleOverview(provision.Rolling{}), "rotate-leave": sampleOverview(provision.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
+	} {
+		var out strings.Builder
+		if err := o.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		goldenText(t, name, out.String())
+	}
+}
+
+// TestRotationBlocked: a budget that never allows it is found before anything is changed, unless workloads are the user's.
+func TestRotationBlocked(t *testing.T) {
+	o := sampleOverview(provision.Rolling{})
+	if err := o.refuse(); err == nil || !strings.Contains(err.Error(), "run `slipway apply` first") {
+		t.Errorf("with other changes: %v", err)
+	}
+	o.OtherChanges = 0
+	err := o.refuse()
+	if err == nil || !strings.Contains(err.Error(), "nothing was changed, since:\n  StatefulSet shop/db: budget shop/db never allows") {
+		t.Errorf("got %v", err)
+	}
+	o = sampleOverview(provision.Rolling{Leave: true})
+	o.OtherChanges = 0
+	if err := o.refuse(); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// TestRotationOverviewJSON: --dry-run --output json prints the value, and nothing else.
+func TestRotationOverviewJSON(t *testing.T) {
+	var out, text bytes.Buffer
+	r := rotateRun{applyRun: applyRun{work: work{app: &app{stdout: &out, stderr: &text, output: "json"}}}, dryRun: true}
+	if err := r.show(sampleOverview(provision.Rolling{})); err != nil || text.Len() > 0 {
+		t.Fatalf("%v, %s", err, &text)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	first := func(list string) map[string]any { return got[list].([]any)[0].(map[string]any) }
+	if first("stages")["stage"] != "trust" || first("workloads")["how"] != "rollout restart" || first("workloads")["kind"] != "Deployment" ||
+		first("kubeconfigs")["name"] != "ana" || first("kubeconfigs")["distrustsFrom"] != "issue" || got["otherChanges"] != 1.0 || len(got["blocked"].([]any)) != 1 {
+		t.Errorf("got %s", &out)
+	}
+}
+
+// TestLostKubeconfigs: what was made before a rotation knows one authority, what was made during it knows both, and a
+// certificate goes with the authority that has signed it.
+func TestLostKubeconfigs(t *testing.T) {
+	c, infra, _, _ := elsewhere(t)
+	now := time.Now().Truncate(time.Second)
+	s, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{certs.KubernetesCA}
+	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{}, cluster: c}, found: infra}}).newItems(&stored{Material: s.made}, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after := s.made[certs.KubernetesCA], items[certs.NextName(certs.KubernetesCA)]
+	user := func(name string, by certs.Item, issued time.Time) provision.User {
+		t.Helper()
+		cert, err := certs.NewProbe(by, name, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := provision.NewUser(cert.Cert, by.Cert, "test", issued)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	users := provision.Users{
+		user("early", before, now.Add(-time.Hour)), user("during", before, now.Add(time.Minute)), user("late", after, now.Add(time.Minute)),
+		{Name: "expired", NotAfter: now.Add(-time.Hour)},
+		{Name: "orphaned", CA: "another", NotAfter: now.Add(time.Hour)},
+	}
+	stored := certs.Material{certs.KubernetesCA: before, certs.NextName(certs.KubernetesCA): after}
+	forward := certs.Begin(names, now)
+	back, err := forward.Rollback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := certs.Material{
+		certs.KubernetesCA:                 {Cert: append(bytes.Clone(before.Cert), s.made[certs.EtcdCA].Cert...)},
+		certs.NextName(certs.KubernetesCA): {Cert: append(bytes.Clone(after.Cert), s.made[certs.EtcdCA].Cert...)},
+	}
+	for _, tt := range []struct {
+		name     string
+		rotation *certs.Rotation
+		stored   certs.Material
+		want     string
+	}{
+		{"forward", forward, stored, "early issue drop, during  drop"},
+		{"back", back, stored, "late  drop"},
+		{"below the same root", forward, root, "early  drop, during  drop"},
+	} {
+		var got []string
+		for _, l := range lostKubeconfigs(users, tt.rotation, tt.stored, now) {
+			got = append(got, strings.Join([]string{l.Name, string(l.DistrustsFrom), string(l.RefusedFrom)}, " "))
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
