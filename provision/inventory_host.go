@@ -228,7 +228,7 @@ func (l *hostInventory) embedded(at certs.Use, file, field string, text []byte) 
 		switch {
 		case file != path.Join(kubernetesDir, row.name):
 		case field == "certificate-authority-data":
-			at.Name, wanted = certs.KubernetesCA, l.wanted[pkiDir+"/ca.crt"]
+			at.Name, wanted = certs.KubernetesCA, l.wanted[certs.RootCAFile]
 		default:
 			at.Name = row.item(l.node.Name)
 			if item, ok := l.known.pki.Material[at.Name]; ok {

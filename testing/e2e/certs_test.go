@@ -49,7 +49,7 @@ type used struct {
 	OnDisk   *bool     `json:"onDisk"`
 	Wanted   *bool     `json:"wanted"`
 	Error    string    `json:"error"`
-	Detail   string    `json:"detail"`
+	Detail   []string  `json:"detail"`
 	Level    string    `json:"level"`
 }
 

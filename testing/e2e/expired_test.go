@@ -3,12 +3,16 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestExpired lets every certificate of a cluster expire: status says so before, nothing works afterwards, and apply
@@ -112,4 +116,57 @@ done`)
 		t.Errorf("with the root alone openssl says:\n%s", out)
 	}
 	c.wellCerts(t)
+}
+
+// TestEncryptionKey rotates the key of Secrets at rest, killed on the way and gone back once; what etcd holds is read on
+// the machine.
+func TestEncryptionKey(t *testing.T) {
+	t.Parallel() // API servers look at their file once a minute: it is waiting, all of the time
+	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.10.0/24", controlPlanes: 1})
+	c.apply(t)
+	k := c.kube(t)
+	for i := range 20 {
+		create(t, "a Secret", func(ctx context.Context) error {
+			_, err := k.CoreV1().Secrets("default").Create(ctx, &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s-%d", i)}, StringData: map[string]string{"word": "xyzzy"},
+			}, metav1.CreateOptions{})
+			return err
+		})
+	}
+	c.wantKey(t, "key1")
+	started := c.startTimes(t)
+	rotate := []string{"rotate-encryption-key", "-f", c.file, "--yes"}
+	if r := c.untilEnd(t, "stage issue", "encrypt every Secret anew ... done", rotate...); r.code == 0 {
+		t.Errorf("it was not killed: %v", r)
+	}
+	c.wantKey(t, "key2")
+	c.ok(t, append(rotate, "--pause-after", "issue")...)
+	c.checkNoChange(t) // an apply goes to no other stage
+	c.ok(t, rotate...)
+	c.wantKey(t, "key2")
+	if now := c.startTimes(t); now != started {
+		t.Errorf("units were restarted; before:\n%s\nafter:\n%s", started, now)
+	}
+	for i := range 20 {
+		s, err := k.CoreV1().Secrets("default").Get(t.Context(), fmt.Sprintf("s-%d", i), metav1.GetOptions{})
+		if err != nil || string(s.Data["word"]) != "xyzzy" {
+			t.Errorf("Secret %d: %v, %v", i, s, err)
+		}
+	}
+	c.checkNoChange(t)
+}
+
+// wantKey wants all Secrets in etcd to be encrypted with a key, and their contents not to be there.
+func (c *cluster) wantKey(t *testing.T, name string) {
+	t.Helper()
+	pki := "/etc/kubernetes/pki/etcd/"
+	values := c.sshOK(t, c.nodes()[0], "etcdctl --endpoints https://127.0.0.1:2379 --cacert "+pki+"ca.crt --cert "+pki+"healthcheck-client.crt --key "+pki+
+		"healthcheck-client.key get /registry/secrets/ --prefix --print-value-only")
+	if strings.Contains(values, "xyzzy") {
+		t.Error("etcd has contents of Secrets in plain")
+	}
+	all, ours := strings.Count(values, "k8s:enc:secretbox:v1:"), strings.Count(values, "k8s:enc:secretbox:v1:"+name+":")
+	if all < 20 || ours != all {
+		t.Errorf("%d of %d Secrets are encrypted with %s", ours, all, name)
+	}
 }
