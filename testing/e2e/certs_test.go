@@ -356,8 +356,11 @@ func (c *cluster) untilEnd(t *testing.T, begin, word string, args ...string) res
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the exit code is looked at
+		close(ended)
+	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	select {
