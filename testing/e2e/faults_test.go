@@ -11,6 +11,7 @@ import (
 
 // TestKilled kills the first apply with SIGKILL at three points, and wants the next one to end in a healthy cluster.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	points := []struct {
 		name, what string
 		reached    func(c *cluster) func(ctx context.Context) error
