@@ -51,7 +51,7 @@ type Rotation struct {
 	// Expired says that the old ones are past their end: nobody takes what they have issued, and the new ones are used
 	// from the beginning.
 	Expired bool `json:"expired,omitempty"`
-	// Rolled says that workloads may hold what only the new one has made, so that going back has to roll them, too.
+	// Rolled says that the new one has been used: workloads may know only that, and going back has to roll them, too.
 	Rolled bool      `json:"rolled,omitempty"`
 	Began  time.Time `json:"began"`
 	// Passed are the stages behind it, and when each was proven.

@@ -143,13 +143,20 @@ func (r *Runner) proveRefusal(ctx context.Context, s Step) error {
 	return r.probe(ctx, s, false, "still takes clients of the authority that was dropped")
 }
 
-// probe asks every endpoint of a host as a client of the authority that is not in use. Where its key is elsewhere
-// nobody can tell.
+// probe asks every endpoint of a host as a client of the authority that is not in use. Where its key is elsewhere that
+// cannot be, and is said.
 func (r *Runner) probe(ctx context.Context, s Step, want bool, problem string) error {
 	pki := r.Input.PKI
+	if pki.Rotation.Expired {
+		return nil // it can issue nothing any more that anybody would take
+	}
 	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
 		other, ok := pki.Other[e.client]
-		if !ok || len(other.Key) == 0 {
+		if !ok {
+			return nil
+		}
+		if len(other.Key) == 0 {
+			r.report(s.Host, fmt.Sprintf("%s: not proven, since the key of the authority is elsewhere", e.unit))
 			return nil
 		}
 		name := probeName
