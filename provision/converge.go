@@ -25,7 +25,7 @@ const (
 //
 // On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
 func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, first bool) error {
-	deletes := slices.Concat(named(changes, FileChange, Delete), named(changes, ProgramChange, Delete))
+	deletes := deleted(changes)
 	var files []host.File
 	for _, c := range changes {
 		if c.onDisk() && c.Action != Delete && c.Name != ownedFile {
@@ -74,7 +74,7 @@ func convergeScript(changes []Change, first bool) string {
 	}
 	// Units' files go before systemd looks; the rest only when nothing runs with it any more.
 	gone, late := []string{}, []string{}
-	for _, p := range slices.Concat(named(changes, FileChange, Delete), named(changes, ProgramChange, Delete)) {
+	for _, p := range deleted(changes) {
 		if strings.HasPrefix(p, unitDir) {
 			gone = append(gone, "rm -f -- "+host.Quote(p))
 		} else {
@@ -173,6 +173,11 @@ func named(changes []Change, kind Kind, action Action) []string {
 		}
 	}
 	return names
+}
+
+// deleted are the paths that go.
+func deleted(changes []Change) []string {
+	return slices.Concat(named(changes, FileChange, Delete), named(changes, ProgramChange, Delete))
 }
 
 func touches(changes []Change, prefix string) bool {

@@ -2,31 +2,17 @@ package provision
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/templates"
 )
 
-const (
-	// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
-	presentedTimeout = 7 * time.Minute
-	// tokensTimeout is how long tokens of before may live: a kubelet renews them after 48 min of their hour.
-	tokensTimeout = time.Hour
-	// rollTimeout is for what others may hold up: budgets, clients that write.
-	rollTimeout = 24 * time.Hour
-)
+// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
+const presentedTimeout = 7 * time.Minute
 
 // clientTable are the units that show client certificates to others on connections that last, and to which port.
 // Clients of etcd are not among them: their connections last for as long as the process, and are not looked at again.
@@ -101,87 +87,3 @@ func (r *Runner) awaitPresented(ctx context.Context, s Step) error {
 	return nil
 }
 
-// awaitTokens waits until no pod has a token any more that was signed with another key than the one in use, and no Secret
-// either, unless these are forsaken: they hold tokens without an end, of which the API server takes no other than that in
-// the Secret, so that nobody but their users can change over.
-func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
-	want, err := keyID(r.Input.PKI.Material[certs.ServiceAccounts].Cert)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	if !r.Rolling.Forsake {
-		group.Go(func() error { return r.awaitTokenSecrets(ctx, want) })
-	}
-	for name, h := range r.Hosts {
-		group.Go(func() error {
-			return waitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
-				result, err := h.Run(ctx, host.Cmd{Script: headersScript})
-				if err != nil {
-					return err
-				}
-				return signedBy(string(result.Stdout), want)
-			})
-		})
-	}
-	return group.Wait()
-}
-
-// awaitTokenSecrets waits until no Secret has a token of another key.
-func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
-	said := ""
-	return waitEvery(ctx, rollInterval, "Secrets have tokens of the key that is to go", func(ctx context.Context) error {
-		secrets, err := r.API.TokenSecrets(ctx)
-		if err != nil {
-			return err
-		}
-		var others []string
-		for _, s := range secrets {
-			if signedBy(s.Name+" "+s.Header, want) != nil {
-				others = append(others, s.Name)
-			}
-		}
-		if len(others) == 0 {
-			return nil
-		}
-		text := strings.Join(others, ", ")
-		if text != said {
-			r.report("cluster", "waiting for you to have tokens made anew: `kubectl patch secret NAME --type=json -p '[{\"op\":\"remove\",\"path\":\"/data/token\"}]'` for "+text)
-			said = text
-		}
-		return errors.New(text)
-	})
-}
-
-// headersScript prints the first part of every token of a pod, which says by which key it is signed and is no secret,
-// after the pod's UID. A token is what begins like a JWT, whatever its file is called.
-const headersScript = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*; do
-	[ -f "$f" ] && [ "$(head -c 3 "$f" 2>/dev/null)" = eyJ ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
-done; true`
-
-// signedBy says which of the tokens are signed by another key than the one wanted; what is no JWT is not ours.
-func signedBy(headers, want string) error {
-	var others []error
-	for line := range strings.Lines(headers) {
-		path, header, _ := strings.Cut(strings.TrimSpace(line), " ")
-		raw, err := base64.RawURLEncoding.DecodeString(header)
-		var h struct {
-			KeyID string `json:"kid"`
-		}
-		if err == nil && json.Unmarshal(raw, &h) == nil && h.KeyID != "" && h.KeyID != want {
-			pod, _, _ := strings.Cut(path, "/")
-			others = append(others, fmt.Errorf("pod with UID %s", pod))
-		}
-	}
-	return errors.Join(others...)
-}
-
-// keyID names a public key as tokens do (k8s.io/kubernetes/pkg/serviceaccount, keyIDFromPublicKey).
-func keyID(publicKey []byte) (string, error) {
-	block, _ := pem.Decode(publicKey)
-	if block == nil {
-		return "", errors.New("the public key of service accounts is not PEM")
-	}
-	sum := sha256.Sum256(block.Bytes)
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
-}

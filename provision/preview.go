@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (p *Plan) wishes(changes []Change) map[string]string {
 		if c.Kind == ObjectChange {
 			to = short(c.From) + " → " + to
 		}
-		all[fmt.Sprintf("%s: %s %s", orCluster(c.Host), c.Kind, c.Name)] = strings.TrimSpace(actionNames[c.Action] + " " + to)
+		all[fmt.Sprintf("%s: %s %s", cmp.Or(c.Host, "cluster"), c.Kind, c.Name)] = strings.TrimSpace(actionNames[c.Action] + " " + to)
 	}
 	return all
 }
@@ -184,17 +185,10 @@ func differences(then, now map[string]string, say func(key, was, is string) stri
 	var lines []string
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if was, is := then[key], now[key]; was != is {
-			lines = append(lines, say(key, orNothing(was), orNothing(is)))
+			lines = append(lines, say(key, cmp.Or(was, "nothing"), cmp.Or(is, "nothing")))
 		}
 	}
 	return lines
-}
-
-func orNothing(text string) string {
-	if text == "" {
-		return "nothing"
-	}
-	return text
 }
 
 // short is a digest as people compare them.

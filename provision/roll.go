@@ -15,6 +15,8 @@ const (
 	rollAtOnce = 8
 	// rollInterval is how often is asked whether others have done their part.
 	rollInterval = 2 * time.Second
+	// rollTimeout is for what others may hold up: budgets, clients that write.
+	rollTimeout = 24 * time.Hour
 )
 
 // Rolling is how workloads are rolled.

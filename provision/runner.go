@@ -229,7 +229,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
 		}
 		ask := func(ctx context.Context) error { return healthy(ctx, client, row.health) }
 		if err := waitFor(ctx, row.name+" on "+name+" is not healthy", ask); err != nil {
-			return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, row.name))
+			return r.explain(ctx, err, name, row.name)
 		}
 	}
 	return nil
@@ -237,11 +237,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
 
 func (r *Runner) awaitAPI(ctx context.Context, _ Step) error {
 	err := waitFor(ctx, "the API is not ready", r.API.Ready)
-	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
-		return err
-	}
-	first := r.Input.controlPlanes()[0].Name
-	return fmt.Errorf("%w\n%s", err, r.journal(ctx, first, "etcd", "kube-apiserver"))
+	return r.explain(ctx, err, r.Input.controlPlanes()[0].Name, "etcd", "kube-apiserver")
 }
 
 func (r *Runner) applyManifests(ctx context.Context, _ Step) error {
@@ -255,32 +251,36 @@ func (r *Runner) applyManifests(ctx context.Context, _ Step) error {
 // ensureNode believes what the API says of a node only once a kubelet that was restarted has been heard of again: until
 // its controller has lost patience, the API calls a node Ready whose kubelet is dead.
 func (r *Runner) ensureNode(ctx context.Context, s Step) error {
-	r.mu.Lock()
-	before, disturbed := r.beats[s.Host]
-	r.mu.Unlock()
-	var err error
-	if disturbed {
-		err = waitFor(ctx, "the kubelet of "+s.Host+" has not been heard of since its restart", func(ctx context.Context) error {
-			now, err := r.API.Beat(ctx, s.Host)
-			if err == nil && !now.After(before) {
-				err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
-			}
-			return err
-		})
+	err := r.awaitBeat(ctx, s.Host)
+	if err == nil {
+		err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
 	}
-	if err != nil {
-		return r.explain(ctx, s.Host, err)
-	}
-	err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
-	return r.explain(ctx, s.Host, err)
+	return r.explain(ctx, err, s.Host, "kubelet", "containerd")
 }
 
-// explain adds what the node's services last said.
-func (r *Runner) explain(ctx context.Context, name string, err error) error {
+// awaitBeat waits until a kubelet that this run has restarted has been heard of again.
+func (r *Runner) awaitBeat(ctx context.Context, name string) error {
+	r.mu.Lock()
+	before, disturbed := r.beats[name]
+	r.mu.Unlock()
+	if !disturbed {
+		return nil
+	}
+	return waitFor(ctx, "the kubelet of "+name+" has not been heard of since its restart", func(ctx context.Context) error {
+		now, err := r.API.Beat(ctx, name)
+		if err == nil && !now.After(before) {
+			err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
+		}
+		return err
+	})
+}
+
+// explain adds what units of a host last said to an error, unless it is that of an interrupt.
+func (r *Runner) explain(ctx context.Context, err error, name string, units ...string) error {
 	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
 	}
-	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, "kubelet", "containerd"))
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, units...))
 }
 
 // proveSpare asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
@@ -320,10 +320,7 @@ func (r *Runner) awaitEtcd(ctx context.Context, s Step) error {
 		}
 		return errors.New("it is not a member")
 	})
-	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
-		return err
-	}
-	return fmt.Errorf("%w\n%s", err, r.journal(ctx, s.Host, "etcd"))
+	return r.explain(ctx, err, s.Host, "etcd")
 }
 
 func (r *Runner) seal(ctx context.Context, s Step) error {

@@ -43,7 +43,7 @@ func (p *planner) add(verb Verb, host string, deps ...string) string {
 
 // ifNeeded is add for a step that has no use unless it carries something out; it gives "" where there is none.
 func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
-	if len(newStep(verb, host, p.of[host], nil).Changes) == 0 {
+	if !p.carries(verb, host) {
 		return ""
 	}
 	return p.add(verb, host, deps...)

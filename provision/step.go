@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -120,7 +121,7 @@ func newStep(verb Verb, host string, changes []Change, deps []string) Step {
 		if row.verb != verb {
 			continue
 		}
-		s.Name = strings.Join([]string{orCluster(host), row.title}, ": ")
+		s.Name = strings.Join([]string{cmp.Or(host, "cluster"), row.title}, ": ")
 		for _, c := range changes {
 			if row.carries != nil && row.carries(c) {
 				s.Changes = append(s.Changes, c)
@@ -128,11 +129,4 @@ func newStep(verb Verb, host string, changes []Change, deps []string) Step {
 		}
 	}
 	return s
-}
-
-func orCluster(host string) string {
-	if host == "" {
-		return "cluster"
-	}
-	return host
 }
