@@ -86,4 +86,3 @@ func (r *Runner) awaitPresented(ctx context.Context, s Step) error {
 	}
 	return nil
 }
-
