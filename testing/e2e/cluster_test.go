@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,15 @@ type clusterSpec struct {
 	kubernetes             string // YAML under spec.kubernetes
 	workerLabels           string // "key: value"
 	extra                  string // YAML under spec
+}
+
+// port is that of the API: clusters that are made at the same time could choose the same one. Slipway chooses for the first.
+func (s clusterSpec) port() string {
+	address := netip.MustParsePrefix(s.subnet).Addr().As4()
+	if address[2] == 1 {
+		return ""
+	}
+	return fmt.Sprintf("      apiPort: %d\n", 16500+int(address[2]))
 }
 
 // newCluster writes a spec, and removes what became of it when the test ends.
@@ -67,11 +77,11 @@ spec:
 %s  provider:
     local:
       subnet: %s
-  nodePools:
+%s  nodePools:
   - name: cp
     role: control-plane
     replicas: %d
-`, c.name, kubernetesVersion, spec.kubernetes, spec.subnet, spec.controlPlanes)
+`, c.name, kubernetesVersion, spec.kubernetes, spec.subnet, spec.port(), spec.controlPlanes)
 	if spec.workers > 0 {
 		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n    labels: {%s}\n", spec.workers, spec.workerLabels)
 	}

@@ -19,8 +19,8 @@ import (
 // repairs it.
 func TestExpired(t *testing.T) {
 	t.Parallel()
-	const life = 2 * time.Minute
-	c := newCluster(t, "e2e-expired", clusterSpec{subnet: "10.88.8.0/24", controlPlanes: 3, extra: "  pki: {leafValidity: 2m}\n"})
+	const life = 3 * time.Minute
+	c := newCluster(t, "e2e-expired", clusterSpec{subnet: "10.88.8.0/24", controlPlanes: 3, extra: "  pki: {leafValidity: 3m}\n"})
 	began := time.Now()
 	c.apply(t)
 	k := c.kube(t)
