@@ -122,7 +122,7 @@ done`)
 // the machine.
 func TestEncryptionKey(t *testing.T) {
 	t.Parallel() // API servers look at their file once a minute: it is waiting, all of the time
-	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.10.0/24", controlPlanes: 1})
+	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.30.0/24", controlPlanes: 1})
 	c.apply(t)
 	k := c.kube(t)
 	for i := range 20 {
