@@ -156,14 +156,20 @@ func (c *cluster) checkTable(t *testing.T) {
 	t.Helper()
 	for _, node := range c.nodes() {
 		address := c.machineAddress(t, node)
-		for _, r := range c.rows(node, address) {
+		rows := c.rows(node, address)
+		var paths []string
+		for _, r := range rows {
+			paths = append(paths, r.path)
+		}
+		files := []byte(c.sshOK(t, node, "cat "+strings.Join(paths, " "))) // in the order of rows
+		for _, r := range rows {
+			where := node + r.path
 			var cert *x509.Certificate
-			where := fmt.Sprintf("%s%s", node, r.path)
 			if r.port != 0 {
 				where = fmt.Sprintf("%s:%d", node, r.port)
 				cert = served(t, net.JoinHostPort(address, fmt.Sprint(r.port)))
 			} else {
-				cert = parsePEM(t, c.sshOK(t, node, "cat "+r.path))
+				cert, files = nextPEM(t, files)
 			}
 			for _, problem := range r.compare(cert) {
 				t.Errorf("%s: %s", where, problem)
@@ -191,9 +197,9 @@ func served(t *testing.T, address string) *x509.Certificate {
 	return shown
 }
 
-func parsePEM(t *testing.T, text string) *x509.Certificate {
+func nextPEM(t *testing.T, text []byte) (cert *x509.Certificate, rest []byte) {
 	t.Helper()
-	block, _ := pem.Decode([]byte(text))
+	block, rest := pem.Decode(text)
 	if block == nil {
 		t.Fatalf("no PEM: %q", text)
 	}
@@ -201,7 +207,7 @@ func parsePEM(t *testing.T, text string) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cert
+	return cert, rest
 }
 
 func (r row) compare(cert *x509.Certificate) []string {
@@ -308,6 +314,9 @@ func (c *cluster) serials(t *testing.T) map[string]string {
 	return all
 }
 
+// long says that there is time for what takes minutes of waiting.
+func long() bool { return os.Getenv("SLIPWAY_E2E_LONG") != "" }
+
 // checkRenew renews everything, three times, under load, with connections held open: no request fails, all serials are
 // new and shown, and nothing is restarted.
 func (c *cluster) checkRenew(t *testing.T, k *kube) {
@@ -316,7 +325,7 @@ func (c *cluster) checkRenew(t *testing.T, k *kube) {
 	h := c.hold(t, k, c.waitPods(t, k, "held", 1)[0])
 	users := c.useAPI(t, k, c.nodes()[len(c.nodes())-1])
 	args := []string{"certs", "renew", "-f", c.file, "--yes", "-v"}
-	if os.Getenv("SLIPWAY_E2E_LONG") == "" {
+	if !long() {
 		args = append(args, "--no-wait") // up to 5 minutes, each time
 	}
 	started := c.startTimes(t)
