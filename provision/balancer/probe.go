@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,9 +94,9 @@ func (p *pool) learn(b *backend, found health, why error) time.Duration {
 func probe(ctx context.Context, transport *http.Transport, address string) (health, error) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	accepted := false
+	var accepted atomic.Bool // the transport goes on dialing when the request has ended
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
-		ConnectDone: func(_, _ string, err error) { accepted = err == nil },
+		ConnectDone: func(_, _ string, err error) { accepted.Store(err == nil) },
 	})
 	request, err := http.NewRequestWithContext(traced, http.MethodGet, "https://"+address+"/readyz", nil)
 	if err != nil {
@@ -103,12 +104,12 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return judge(limited, accepted, err)
+		return judge(limited, accepted.Load(), err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 8<<10)) // read to its end, so that the connection is kept
 	if err != nil {
-		return judge(limited, accepted, err)
+		return judge(limited, accepted.Load(), err)
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
