@@ -49,8 +49,8 @@ func TestEncryptionKeysRotate(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	first := EncryptionKey{"key1", certs.NewEncryptionKey("").Key}
-	second := EncryptionKey{"key2", certs.NewEncryptionKey("").Key}
+	first := EncryptionKey{"key1", certs.NewEncryptionKey().Key}
+	second := EncryptionKey{"key2", certs.NewEncryptionKey().Key}
 	plain := etcd.Plain
 	const secrets = 20
 	const more = "k8s:enc:secretbox:v1:"

@@ -54,7 +54,7 @@ func beginning(t *testing.T, in Input, names []string) certs.Material {
 		t.Fatal(err)
 	}
 	maps.Copy(stored, next)
-	first := certs.NewEncryptionKey("")
+	first := certs.NewEncryptionKey()
 	stored[certs.EncryptionKey], stored[certs.NextName(certs.EncryptionKey)] = first, certs.NewEncryptionKey(string(first.Cert))
 	return stored
 }
