@@ -18,16 +18,18 @@ const encryptionKeySize = 32
 const firstEncryptionKey = "key1"
 
 // NewEncryptionKey makes the 32 random bytes with which an API server encrypts secrets at rest, and names them: Cert of
-// the item is the name, which etcd has in front of whatever the key has encrypted, Key the bytes. The name of the one
-// before, "" where there is none, tells which names are taken.
-func NewEncryptionKey(before string) Item {
+// the item is the name, which etcd has in front of whatever the key has encrypted, Key the bytes. The name is none of
+// those that are taken: by keys in use, and by those that backups of etcd may still need.
+func NewEncryptionKey(taken ...string) Item {
 	key := make(secret.Bytes, encryptionKeySize)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
-	name := firstEncryptionKey
-	if n, err := strconv.Atoi(strings.TrimPrefix(before, "key")); err == nil {
-		name = "key" + strconv.Itoa(n+1)
+	last := 0
+	for _, name := range taken {
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, "key")); err == nil {
+			last = max(last, n)
+		}
 	}
-	return Item{Cert: []byte(name), Key: key}
+	return Item{Cert: []byte("key" + strconv.Itoa(last+1)), Key: key}
 }
 
 // FormatEncryptionKey writes a key for the store: "key2:" and the bytes in base64.

@@ -151,12 +151,15 @@ func (e *ensurer) keepIssuers(pki *PKI, phase func(Kind) bool) error {
 		if q.Kind != Authority || !phase(q.Kind) {
 			continue
 		}
-		_, given := e.own[q.Name]
+		own, given := e.own[q.Name]
 		by, err := loadAuthority(pki.Material[q.Name], given)
 		if err != nil {
 			return itemError(q.Name, err)
 		}
 		e.issuers[q.Name] = by
+		if given && sameAuthority(by.cert, own) {
+			pki.Own = append(pki.Own, q.Name)
+		}
 		if given && by.end.Before(e.now.Add(e.policy.LeafValidity)) {
 			pki.Limited = append(pki.Limited, Change{q.Name, ValidityChanged, "its certificates end with it, on " + by.end.Format(time.DateOnly)})
 		}

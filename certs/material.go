@@ -69,6 +69,8 @@ type PKI struct {
 	Drift []Change
 	// Limited names the authorities that the user brings and that end before a leaf issued now would.
 	Limited []Change
+	// Own names the user's own authorities that are in use: the same ones may have had another certificate before.
+	Own []string
 	// Pending are the leaves that an authority elsewhere has to sign, in the order of the table.
 	Pending []Pending
 	// Obsolete names what Ensure was given and nobody asks for any more, sorted.

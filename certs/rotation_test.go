@@ -196,7 +196,7 @@ func TestRotationInterruptedAtItsVeryEnd(t *testing.T) {
 }
 
 func TestEncryptionKeysAreNamedAndStored(t *testing.T) {
-	first := NewEncryptionKey("")
+	first := NewEncryptionKey()
 	second := NewEncryptionKey(string(first.Cert))
 	if string(first.Cert) != "key1" || string(second.Cert) != "key2" || len(second.Key) != encryptionKeySize || string(first.Key) == string(second.Key) {
 		t.Errorf("%s, %s", first.Cert, second.Cert)

@@ -49,8 +49,8 @@ func TestEncryptionKeysRotate(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	first := EncryptionKey{"key1", certs.NewEncryptionKey("").Key}
-	second := EncryptionKey{"key2", certs.NewEncryptionKey("").Key}
+	first := EncryptionKey{"key1", certs.NewEncryptionKey().Key}
+	second := EncryptionKey{"key2", certs.NewEncryptionKey().Key}
 	plain := etcd.Plain
 	const secrets = 20
 	const more = "k8s:enc:secretbox:v1:"
@@ -131,5 +131,44 @@ func checkSecrets(t *testing.T, api *kube.Client, n int) {
 		if fmt.Sprintf("s%d", s.Data["n"][0]) != s.Name {
 			t.Errorf("%s has %v", s.Name, s.Data)
 		}
+	}
+}
+
+func TestLeftUnderFindsSecretsOfOtherKeys(t *testing.T) {
+	const want = "k8s:enc:secretbox:v1:key2:"
+	for _, tt := range []struct {
+		name    string
+		found   map[string]int
+		written int
+		problem string
+	}{
+		{"all", map[string]int{want: 20}, 20, ""},
+		{"none, and none were written", nil, 0, ""},
+		{"some were removed meanwhile", map[string]int{want: 10}, 20, ""},
+		{"one is left", map[string]int{want: 19, "k8s:enc:secretbox:v1:key1:": 1}, 20, `1 Secrets are left in etcd under "k8s:enc:secretbox:v1:key1:"`},
+		{"one in plain", map[string]int{want: 19, etcd.Plain: 1}, 20, "1 Secrets are left in etcd under"},
+		{"it was not the right place", map[string]int{want: 9}, 20, "20 Secrets were written, and etcd has 9"},
+		{"nothing is there", nil, 20, "20 Secrets were written, and etcd has 0"},
+	} {
+		got := ""
+		if err := leftUnder(tt.found, want, tt.written); err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tt.problem) || (got == "") != (tt.problem == "") {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.problem)
+		}
+	}
+}
+
+// The fingerprints tell keys and their names apart, not their order, and nothing of the keys themselves.
+func TestKeyRingTellsWhichKeysThereAre(t *testing.T) {
+	a, b := EncryptionKey{"key1", bytes.Repeat([]byte("a"), 32)}, EncryptionKey{"key2", bytes.Repeat([]byte("b"), 32)}
+	// of printf '%032d' 0 | tr 0 a | sha256sum, and b
+	const want = "key1 3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547\nkey2 bdb339768bc5e4fecbe55a442056919b2b325907d49bcbf3bf8de13781996a83\n"
+	if got := string(keyRing(a, b)); got != want || string(keyRing(b, a)) != want {
+		t.Errorf("got %q", got)
+	}
+	if string(keyRing(EncryptionKey{"key1", b.Key})) == string(keyRing(a)) || string(keyRing(EncryptionKey{"key3", a.Key})) == string(keyRing(a)) {
+		t.Error("other keys have the same ring")
 	}
 }

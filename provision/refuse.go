@@ -41,7 +41,7 @@ func (b Before) refuse(in Input, observed State) []string {
 	if !initialized(observed) {
 		return nil
 	}
-	reasons := b.foreign(in, observed)
+	reasons := foreign(in, observed)
 	kinds := map[string]certs.Kind{}
 	for _, q := range in.PKI.Requests {
 		kinds[q.Name] = q.Kind
@@ -73,7 +73,7 @@ func (b Before) refuse(in Input, observed State) []string {
 // foreign finds control planes on which something was put that this state has not got the keys for: it is that of another
 // cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became
 // of it since.
-func (b Before) foreign(in Input, observed State) []string {
+func foreign(in Input, observed State) []string {
 	allowed := map[string][]string{} // digests by path
 	allow := func(path string, contents ...[]byte) {
 		for _, c := range contents {
@@ -83,9 +83,8 @@ func (b Before) foreign(in Input, observed State) []string {
 	for _, q := range in.PKI.Requests {
 		switch q.Kind {
 		case certs.Authority:
-			allow(q.Path+".crt", in.PKI.Bundles(q.Name)...)
-			if b.PKI != nil { // the user's own may have come with a new certificate
-				allow(q.Path+".crt", b.PKI.Bundles(q.Name)...)
+			if !slices.Contains(in.PKI.Own, q.Name) { // of these the hosts may have any certificate that they ever had
+				allow(q.Path+".crt", in.PKI.Bundles(q.Name)...)
 			}
 		case certs.KeyPair:
 			allow(q.Path+".pub", in.PKI.Bundles(q.Name)...)

@@ -252,7 +252,7 @@ func checkReplaced(names []string, stored certs.Material, own map[string]certs.I
 func (r *rotateRun) newItems(s *stored, names []string) (certs.Material, error) {
 	items, err := certs.NewItems(names, r.requests(), certPolicy(r.spec.Spec.PKI, r.own), time.Now())
 	if err == nil && slices.Contains(names, certs.EncryptionKey) {
-		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(string(s.Material[certs.EncryptionKey].Cert))
+		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(append(s.Retired, string(s.Material[certs.EncryptionKey].Cert))...)
 	}
 	return items, err
 }

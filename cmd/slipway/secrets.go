@@ -29,6 +29,8 @@ type stored struct {
 	Material certs.Material
 	// Rotation under way, or nil.
 	Rotation *certs.Rotation
+	// Retired names the keys of Secrets at rest that were in use once.
+	Retired []string
 	// Users is the record of kubeconfigs, as it is kept; nil where there is none.
 	Users secret.Bytes
 }
@@ -60,6 +62,13 @@ func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+	}
+	retired, err := store.List(ctx, retiredPrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range retired {
+		s.Retired = append(s.Retired, strings.TrimPrefix(name, retiredPrefix+certs.EncryptionKey+"."))
 	}
 	if s.Users, err = store.Get(ctx, usersName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -158,7 +167,7 @@ func secretsOf(
 		made[name] = pki.Material[change.Name]
 	}
 	if !ok {
-		key = certs.NewEncryptionKey("")
+		key = certs.NewEncryptionKey()
 		made[certs.EncryptionKey] = key
 	}
 	previous := s.Rotation.Previous()

@@ -253,7 +253,7 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 		CAValidity: c.spec.Spec.PKI.CADuration(), LeafValidity: c.spec.Spec.PKI.LeafDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(c.spec.Spec.PKI.KeyAlgorithm),
 	}
-	key := certs.NewEncryptionKey("")
+	key := certs.NewEncryptionKey()
 	c.input.EncryptionKeys = []provision.EncryptionKey{{Name: string(key.Cert), Key: key.Key}}
 	var err error
 	if c.input.PKI, _, err = certs.Ensure(t.Context(), nil, table, policy, time.Now()); err != nil {

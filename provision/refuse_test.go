@@ -1,0 +1,228 @@
+package provision
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/secret"
+)
+
+var testPolicy = certs.Policy{CAValidity: 24 * time.Hour * 365 * 30, LeafValidity: 24 * time.Hour * 365 * 10, KeyAlgorithm: certs.ECDSAP256}
+
+// everyName is all that can be rotated, with the file that hosts have of it.
+var everyName = map[string]string{
+	certs.KubernetesCA: pkiDir + "/ca.crt", certs.EtcdCA: pkiDir + "/etcd/ca.crt", certs.FrontProxyCA: pkiDir + "/front-proxy-ca.crt",
+	certs.ServiceAccounts: pkiDir + "/sa.pub", certs.EncryptionKey: encryptionKeysFile,
+}
+
+// inStage is the input at a stage of a rotation, nil for none, and how it is stored.
+func inStage(t *testing.T, in Input, stored certs.Material, r *certs.Rotation) Input {
+	t.Helper()
+	used, other := r.View(stored)
+	key, rest := used[certs.EncryptionKey], maps.Clone(used)
+	delete(rest, certs.EncryptionKey)
+	pki, _, err := certs.Ensure(t.Context(), rest, in.PKI.Requests, testPolicy, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pki.Rotation, pki.Other = r, other
+	in.PKI, in.EncryptionKeys = pki, []EncryptionKey{{string(key.Cert), key.Key}}
+	if o, ok := other[certs.EncryptionKey]; ok && r.TrustsBoth() {
+		in.EncryptionKeys = append(in.EncryptionKeys, EncryptionKey{string(o.Cert), o.Key})
+	}
+	return in
+}
+
+// beginning is all that is stored when a rotation of names begins.
+func beginning(t *testing.T, in Input, names []string) certs.Material {
+	t.Helper()
+	stored := maps.Clone(in.PKI.Material)
+	next, err := certs.NewItems(names, in.PKI.Requests, testPolicy, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(stored, next)
+	first := certs.NewEncryptionKey()
+	stored[certs.EncryptionKey], stored[certs.NextName(certs.EncryptionKey)] = first, certs.NewEncryptionKey(string(first.Cert))
+	return stored
+}
+
+// ways are all that a rotation of names can go: to its end, or back from each stage.
+func ways(t *testing.T, names []string) [][]*certs.Rotation {
+	t.Helper()
+	var all [][]*certs.Rotation
+	var forward []*certs.Rotation
+	for r := certs.Begin(names, time.Now()); r != nil; r = r.Next(time.Now()) {
+		forward = append(forward, r)
+		if r.Stage == certs.Drop {
+			break
+		}
+		back, err := r.Rollback()
+		if err != nil {
+			t.Fatal(err)
+		}
+		way := slices.Clone(forward)
+		for ; back != nil; back = back.Next(time.Now()) {
+			way = append(way, back)
+		}
+		all = append(all, way)
+	}
+	return append(all, forward)
+}
+
+// recorded is what slipway has recorded on a host that is as an input wants it.
+func recorded(t *testing.T, in Input, host string) map[string]string {
+	t.Helper()
+	owned := map[string]string{}
+	for path, f := range desired(t, in).Hosts[host].Files {
+		owned[path] = f.Digest
+	}
+	return owned
+}
+
+// refused is the error of Refuse, where control planes have records. Nothing else is wrong with the hosts.
+func refused(in Input, owned ...map[string]string) error {
+	observed := State{Hosts: map[string]HostState{}}
+	for _, m := range in.Machines {
+		observed.Hosts[m.Name] = HostState{Facts: Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true}}
+	}
+	for i, m := range in.controlPlanes() {
+		h := observed.Hosts[m.Name]
+		h.Owned = owned[i%len(owned)]
+		observed.Hosts[m.Name] = h
+	}
+	return Refuse(in, Before{}, observed)
+}
+
+// A run may be killed between any two hosts of any stage, and gone on with or back from: its own records are not foreign.
+func TestNoStageOfARotationIsRefused(t *testing.T) {
+	first := input(t)
+	names := slices.Sorted(maps.Keys(everyName))
+	stored := beginning(t, first, names)
+	const cp = "demo-cp-1"
+	for _, way := range ways(t, names) {
+		last := way[len(way)-1]
+		end := maps.Clone(stored)
+		maps.Copy(end, last.Finished(stored))
+		for _, name := range names {
+			delete(end, certs.NextName(name))
+		}
+		at := []Input{inStage(t, first, stored, nil)}
+		for _, r := range way {
+			at = append(at, inStage(t, first, stored, r))
+		}
+		at = append(at, inStage(t, first, end, nil))
+		var records []map[string]string
+		for _, in := range at {
+			records = append(records, recorded(t, in, cp))
+		}
+		for i := 1; i < len(at); i++ {
+			for _, hosts := range [][]int{{i}, {i - 1}, {i, i - 1}, {i - 1, i, i}} {
+				var owned []map[string]string
+				for _, stage := range hosts {
+					owned = append(owned, records[stage])
+				}
+				if err := refused(at[i], owned...); err != nil {
+					t.Errorf("back %t, state at %d of %d (%v), hosts at %v: %v", last.Back, i, len(at)-1, at[i].PKI.Rotation, hosts, err)
+				}
+			}
+			if r := at[i].PKI.Rotation; r != nil && r.Stage == certs.Return && i > 1 { // it turned round before all hosts were there
+				if err := refused(at[i], records[i-2], records[i-1], records[i]); err != nil {
+					t.Errorf("turned round at %d: %v", i, err)
+				}
+			}
+		}
+	}
+}
+
+// A state from before a rotation has no keys for what the cluster has since.
+func TestAStateOlderThanTheClusterIsRefused(t *testing.T) {
+	first := input(t)
+	for name, path := range everyName {
+		stored := beginning(t, first, []string{name})
+		old := inStage(t, first, stored, nil)
+		now := recorded(t, old, "demo-cp-1")
+		if err := refused(old, now, nil, map[string]string{}, map[string]string{path: ""}); err != nil {
+			t.Errorf("%s: refused, although nothing was rotated: %v", name, err)
+		}
+		for r := certs.Begin([]string{name}, time.Now()); r != nil; r = r.Next(time.Now()) {
+			want := fmt.Sprintf("demo-cp-2: %s was put there by slipway with another state", path)
+			owned := recorded(t, inStage(t, first, stored, r), "demo-cp-2")
+			if err := refused(old, now, owned, now); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") != 1 {
+				t.Errorf("%s, a host at %s: %v, want one reason: %s", name, r.Stage, err, want)
+			}
+		}
+	}
+}
+
+// sameKey makes certificates of one authority: of the same subject and key.
+func sameKey(t *testing.T, name string, n int) []certs.Item {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []certs.Item
+	for i := range n {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(30, 0, i),
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, certs.Item{
+			Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+			Key:  secret.Bytes(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})),
+		})
+	}
+	return items
+}
+
+// The state has the new certificate of the user's own authority before any host does, and a run may be killed in between.
+func TestAnOwnAuthorityWithANewCertificateIsNotRefused(t *testing.T) {
+	in := input(t)
+	with := func(have certs.Material, own certs.Item) Input {
+		t.Helper()
+		policy, in := testPolicy, in
+		policy.Own = map[string]certs.Item{certs.EtcdCA: own}
+		pki, _, err := certs.Ensure(t.Context(), have, in.PKI.Requests, policy, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.PKI = pki
+		return in
+	}
+	theirs, others := sameKey(t, "Theirs", 2), sameKey(t, "Others", 1)
+	before := with(nil, theirs[0])
+	after := with(before.PKI.Material, theirs[1])
+	if string(after.PKI.Material[certs.EtcdCA].Cert) != string(theirs[1].Cert) {
+		t.Fatal("the new certificate was not taken over")
+	}
+	if err := refused(after, recorded(t, before, "demo-cp-1")); err != nil {
+		t.Error(err)
+	}
+	// An older state goes on with the authority that it has, whatever the spec names: the hosts must not lose theirs.
+	older := with(with(nil, others[0]).PKI.Material, theirs[0])
+	owned := map[string]string{everyName[certs.EtcdCA]: digest(theirs[0].Cert)}
+	if err := refused(older, owned); err == nil || !strings.Contains(err.Error(), "etcd/ca.crt was put there") {
+		t.Errorf("of an older state: %v", err)
+	}
+}
