@@ -1,4 +1,4 @@
-// Package certs declares, issues, loads and checks a cluster's certificates, from one table.
+// Package certs declares, issues, loads, checks, renews and rotates a cluster's certificates, from one table.
 //
 // Table says what there should be; Ensure compares that with the Material at hand and issues, with cfssl, what is
 // missing or no longer fits, giving a reason for each. Everything is bytes in, bytes out: where material is kept
@@ -12,6 +12,6 @@
 // Authorities may be the user's own (Policy.Own), below others too, and may keep their keys elsewhere: their leaves are
 // then asked for (SigningRequests) and taken in again (Import). What trusts an authority trusts it alone (PKI.Bundle).
 //
-// Rotation of an authority is not done here: an authority that exists is never replaced. Where it differs from the
-// policy, PKI.Drift says so.
+// Ensure never replaces an authority that exists; where it differs from the policy, PKI.Drift says so. A Rotation does,
+// in stages: it says which of two is used and which are trusted, and Ensure issues accordingly.
 package certs
