@@ -152,7 +152,7 @@ func (e *ensurer) keepIssuers(pki *PKI, phase func(Kind) bool) error {
 			continue
 		}
 		own, given := e.own[q.Name]
-		by, err := loadAuthority(pki.Material[q.Name], given)
+		by, err := loadAuthority(pki.Material[q.Name], given || slices.Contains(e.policy.Replaced, q.Name))
 		if err != nil {
 			return itemError(q.Name, err)
 		}

@@ -76,6 +76,11 @@ func ReadRotation(text []byte) (*Rotation, error) {
 	if !slices.Contains(r.Stages(), r.Stage) || len(r.Names) == 0 {
 		return nil, fmt.Errorf("read how far the rotation has come: stage %q of %q is not known; another version of slipway has begun it", r.Stage, r.Names)
 	}
+	for _, name := range r.Names {
+		if _, ok := plainNames[name]; !ok && name != EncryptionKey {
+			return nil, fmt.Errorf("read how far the rotation has come: %q is not known; another version of slipway has begun to replace it", name)
+		}
+	}
 	return &r, nil
 }
 

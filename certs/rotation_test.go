@@ -2,7 +2,11 @@ package certs
 
 import (
 	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -211,6 +215,118 @@ func TestEncryptionKeysAreNamedAndStored(t *testing.T) {
 	for _, bad := range []string{"", "key2", "key2:AAAA", "key2:!"} {
 		if _, err := ParseEncryptionKey([]byte(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestReadRotationTakesOnlyWhatItKnows(t *testing.T) {
+	now := day0
+	for _, path := range paths([]string{KubernetesCA, EtcdCA, FrontProxyCA, ServiceAccounts, EncryptionKey}, now) {
+		for _, r := range path {
+			text, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ReadRotation(text); err != nil || !reflect.DeepEqual(got, r) {
+				t.Errorf("%s came back as %+v, %v", text, got, err)
+			}
+		}
+	}
+	const began = `,"began":"2026-01-01T00:00:00Z"`
+	for name, text := range map[string]string{
+		"nothing":                 "",
+		"an unknown field":        `{"names":["ca"],"stage":"trust","pace":"slow"` + began + `}`,
+		"an unknown stage":        `{"names":["ca"],"stage":"twice"` + began + `}`,
+		"no stage":                `{"names":["ca"]` + began + `}`,
+		"a stage of another":      `{"names":["etcd/ca"],"stage":"tokens"` + began + `}`,
+		"a stage of the way back": `{"names":["ca"],"stage":"return"` + began + `}`,
+		"a stage of the way on":   `{"names":["ca"],"stage":"issue","back":true` + began + `}`,
+		"trust of what expired":   `{"names":["ca"],"stage":"trust","expired":true` + began + `}`,
+		"no names":                `{"names":[],"stage":"trust"` + began + `}`,
+		"an unknown name":         `{"names":["ca","webhook-ca"],"stage":"trust"` + began + `}`,
+	} {
+		if r, err := ReadRotation([]byte(text)); err == nil || r != nil {
+			t.Errorf("%s: %+v was taken", name, r)
+		}
+	}
+}
+
+// Who has expired is replaced at once: the new is used from the first stage, and there is no way back.
+func TestExpiredAuthoritiesAreReplacedAtOnce(t *testing.T) {
+	first := at(t, nil, nil, day0)
+	requests := Table(demo())
+	ends, err := Parse(first.Material[EtcdCA].Cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := ends[0].NotAfter
+	if got := first.Material.Expired(requests, last); len(got) != 0 {
+		t.Errorf("%v have expired at their end", got)
+	}
+	now := last.Add(time.Second)
+	names := first.Material.Expired(requests, now)
+	if !slices.Equal(names, []string{KubernetesCA, EtcdCA, FrontProxyCA}) {
+		t.Fatalf("expired are %v", names)
+	}
+	if _, _, err := Ensure(t.Context(), first.Material, requests, policy, now); !errors.Is(err, ErrExpired) {
+		t.Errorf("without a rotation: %v", err)
+	}
+	next, err := NewItems(append(names, ServiceAccounts), requests, policy, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := maps.Clone(first.Material)
+	maps.Copy(stored, next)
+	var stages []Stage
+	for r := BeginExpired(append(names, ServiceAccounts), now); r != nil; r = r.Next(now) {
+		stages = append(stages, r.Stage)
+		if _, err := r.Rollback(); err == nil {
+			t.Errorf("%v went back", r)
+		}
+		pki := at(t, stored, r, now)
+		for _, name := range r.Names {
+			if string(pki.Material[name].Cert) != string(next[NextName(name)].Cert) || string(pki.Other[name].Cert) != string(first.Material[name].Cert) {
+				t.Errorf("%v: %s in use is not the new one", r, name)
+			}
+			if both := len(pki.Bundle(name)) > len(next[NextName(name)].Cert); both != (r.Stage != Drop) {
+				t.Errorf("%v: old and new of %s are trusted: %t", r, name, both)
+			}
+		}
+		// Whether the old is refused in the end is asked with a certificate that it has signed, expired or not.
+		if _, err := NewProbe(pki.Other[EtcdCA], "probe", now); err != nil {
+			t.Errorf("%v: cannot be probed: %v", r, err)
+		}
+	}
+	if !slices.Equal(stages, []Stage{Issue, Rollout, Drop}) {
+		t.Errorf("the stages are %v", stages)
+	}
+	if got := BeginExpired([]string{EtcdCA}, now).Stages(); !slices.Equal(got, []Stage{Issue, Drop}) {
+		t.Errorf("of etcd's the stages are %v", got)
+	}
+}
+
+// An authority whose key was never here can be replaced by one of slipway's, which the spec does not name.
+func TestAnAuthorityWithoutItsKeyIsReplaced(t *testing.T) {
+	first := at(t, nil, nil, day0)
+	stored := maps.Clone(first.Material)
+	stored[EtcdCA] = Item{Cert: first.Material[EtcdCA].Cert}
+	names := []string{EtcdCA}
+	next, err := NewItems(names, Table(demo()), policy, day0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(stored, next)
+	p := policy
+	p.Replaced = names
+	for r := Begin(names, day0); r != nil; r = r.Next(day0) {
+		used, other := r.View(stored)
+		pki, _, err := Ensure(t.Context(), used, Table(demo()), p, day0)
+		if err != nil || len(pki.Pending) > 0 {
+			t.Errorf("%v: %v", r, err)
+			continue
+		}
+		if r.Stage == Drop && len(other[EtcdCA].Key) > 0 {
+			t.Error("the other one has a key")
 		}
 	}
 }

@@ -103,7 +103,7 @@ func TestClientsAreThoseWhoseCertificatesAreRenewed(t *testing.T) {
 }
 
 // dialed are connections of this process to a port of its own.
-func dialed(t *testing.T, n int) (port int, conns []net.Conn) {
+func dialed(t *testing.T, n int) (port int, conns, others []net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -120,9 +120,9 @@ func dialed(t *testing.T, n int) (port int, conns []net.Conn) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _, _ = conn.Close(), other.Close() })
-		conns = append(conns, conn)
+		conns, others = append(conns, conn), append(others, other)
 	}
-	return listener.Addr().(*net.TCPAddr).Port, conns
+	return listener.Addr().(*net.TCPAddr).Port, conns, others
 }
 
 // connectionsScript is the script, with a systemctl for which unit.service is this process, and no other unit runs.
@@ -140,8 +140,8 @@ func connectionsScript(t *testing.T, ctx context.Context, vars ...string) *exec.
 }
 
 func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
-	port, conns := dialed(t, 3)
-	otherPort, _ := dialed(t, 1)
+	port, conns, others := dialed(t, 3)
+	otherPort, _, _ := dialed(t, 1)
 	list := func(clients string) []string {
 		t.Helper()
 		out, err := connectionsScript(t, t.Context(), "CLIENTS="+clients).Output()
@@ -188,7 +188,7 @@ func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = next.Close() }()
-	time.AfterFunc(700*time.Millisecond, func() { _, _ = conns[0].Close(), conns[2].Close() })
+	time.AfterFunc(700*time.Millisecond, func() { _, _ = conns[0].Close(), others[2].Close() })
 	if !ends("all", enough) {
 		t.Error("all have ended, and it waits")
 	}

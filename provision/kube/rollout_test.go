@@ -33,6 +33,8 @@ func TestRolloutAgainstAPIServer(t *testing.T) {
 		"All":          testRolloutAll,
 		"Rewrite":      testRewriteSecrets,
 		"SignClient":   testSignClient,
+		"TokenSecrets": testTokenSecrets,
+		"Now":          testNow,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
