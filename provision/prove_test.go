@@ -6,7 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -102,7 +102,7 @@ func (c component) start(t *testing.T, item certs.Item) string {
 	}
 	server := httptest.NewUnstartedServer(c)
 	server.TLS = config
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refusals are what is wanted
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refusals are what is wanted
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
