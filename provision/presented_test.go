@@ -126,7 +126,7 @@ func dialed(t *testing.T, n int) (port int, conns, others []net.Conn) {
 }
 
 // connectionsScript is the script, with a systemctl for which unit.service is this process, and no other unit runs.
-func connectionsScript(t *testing.T, ctx context.Context, vars ...string) *exec.Cmd {
+func connectionsScript(ctx context.Context, t *testing.T, vars ...string) *exec.Cmd {
 	t.Helper()
 	dir := t.TempDir()
 	systemctl := fmt.Sprintf("#!/bin/sh\n[ \"$*\" = 'show --property=MainPID --value unit.service' ] && echo %d || echo 0\n", os.Getpid())
@@ -144,7 +144,7 @@ func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
 	otherPort, _, _ := dialed(t, 1)
 	list := func(clients string) []string {
 		t.Helper()
-		out, err := connectionsScript(t, t.Context(), "CLIENTS="+clients).Output()
+		out, err := connectionsScript(t.Context(), t, "CLIENTS="+clients).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		defer cancel()
-		cmd := connectionsScript(t, ctx, "CLIENTS="+text(which), "BEFORE="+before)
+		cmd := connectionsScript(ctx, t, "CLIENTS="+text(which), "BEFORE="+before)
 		var out bytes.Buffer
 		cmd.Stdout = &out
 		err := cmd.Run()
