@@ -35,7 +35,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	for name, h := range r.Hosts {
 		group.Go(func() error {
 			return waitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
-				result, err := h.Run(ctx, host.Cmd{Script: headersScript})
+				result, err := h.Run(ctx, host.Cmd{Script: jwtHeaders})
 				if err != nil {
 					return err
 				}
@@ -72,9 +72,9 @@ func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
 	})
 }
 
-// headersScript prints the first part of every token of a pod, which says by which key it is signed and is no secret,
+// jwtHeaders prints the first part of every token of a pod, which says by which key it is signed and is no secret,
 // after the pod's UID. A token is what begins like a JWT, whatever its file is called.
-const headersScript = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*; do
+const jwtHeaders = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*; do
 	[ -f "$f" ] && [ "$(head -c 3 "$f" 2>/dev/null)" = eyJ ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
 done; true`
 

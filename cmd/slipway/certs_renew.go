@@ -88,7 +88,7 @@ func renewals(patterns []string, requests []certs.Request) ([]string, error) {
 		found := false
 		for _, q := range requests {
 			kind, _, _ := strings.Cut(q.Name, "@")
-			if q.Kind != certs.Leaf || pattern != "*" && !matches(pattern, q.Name) && !matches(pattern, kind) {
+			if q.Kind != certs.Leaf || !matches(pattern, q.Name) && !matches(pattern, kind) {
 				continue
 			}
 			found = true
@@ -107,7 +107,9 @@ func renewals(patterns []string, requests []certs.Request) ([]string, error) {
 	return names, nil
 }
 
+// matches is path.Match, but for slashes, which are like any other character.
 func matches(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
+	plain := strings.NewReplacer("/", ":")
+	ok, err := path.Match(plain.Replace(pattern), plain.Replace(name))
 	return ok && err == nil
 }

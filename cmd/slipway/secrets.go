@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -293,8 +294,8 @@ func itemsOf(words []string) ([]string, error) {
 		}
 		delete(wanted, word)
 	}
-	for w := range wanted {
-		return nil, fmt.Errorf("there is no authority %q: name %s, or all", w, strings.Join(known, ", "))
+	if unknown := slices.Sorted(maps.Keys(wanted)); len(unknown) > 0 {
+		return nil, fmt.Errorf("there is no authority %q: name %s, or all", unknown, strings.Join(known, ", "))
 	}
 	return items, nil
 }

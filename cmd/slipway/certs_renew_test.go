@@ -1,0 +1,78 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/certs"
+)
+
+func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
+	for words, want := range map[string]string{
+		"":                           "",
+		"all":                        "ca etcd/ca front-proxy-ca sa",
+		"etcd all":                   "ca etcd/ca front-proxy-ca sa",
+		"service-account kubernetes": "ca sa",
+		"etcd etcd":                  "etcd/ca",
+		"front-proxy":                "front-proxy-ca",
+	} {
+		if got, err := itemsOf(strings.Fields(words)); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: got %v, %v, want %s", words, got, err, want)
+		}
+	}
+	for _, words := range []string{"zzz all ca", "ca kubernetes zzz"} {
+		const want = `there is no authority ["ca" "zzz"]: name kubernetes, etcd, front-proxy, service-account, or all`
+		if got, err := itemsOf(strings.Fields(words)); err == nil || err.Error() != want || got != nil {
+			t.Errorf("%q: got %v, %v", words, got, err)
+		}
+	}
+}
+
+func TestRenewalsAreTheLeavesThatPatternsName(t *testing.T) {
+	address := netip.MustParseAddr("192.0.2.1")
+	requests := certs.Table(certs.Inputs{ClusterName: "demo", DNSDomain: "cluster.local", APIServiceIP: address, Nodes: []certs.Node{
+		{Name: "cp-1", Address: address, ControlPlane: true}, {Name: "w-1", Address: address},
+	}})
+	var leaves, controlPlane []string
+	for _, q := range requests {
+		if q.Kind == certs.Leaf {
+			leaves = append(leaves, q.Name)
+		}
+		if q.Node == "cp-1" {
+			controlPlane = append(controlPlane, q.Name)
+		}
+	}
+	for _, tt := range []struct {
+		patterns string
+		want     []string
+	}{
+		{"", nil},
+		{"*", leaves},
+		{"* admin", leaves},
+		{"kubelet", []string{"kubelet@cp-1", "kubelet@w-1"}},
+		{"kubelet@w-1", []string{"kubelet@w-1"}},
+		{"kubelet@w-1 kubelet", []string{"kubelet@w-1", "kubelet@cp-1"}},
+		{"etcd/*", []string{"etcd/server@cp-1", "etcd/peer@cp-1", "etcd/healthcheck-client@cp-1"}},
+		{"*@cp-1", controlPlane}, // those with a slash, too
+		{"*server", []string{"apiserver@cp-1", "etcd/server@cp-1", "controller-manager-server@cp-1", "scheduler-server@cp-1"}},
+	} {
+		if got, err := renewals(strings.Fields(tt.patterns), requests); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, %v, want %v", tt.patterns, got, err, tt.want)
+		}
+	}
+	for pattern, want := range map[string]string{
+		"ca":          "ca is an authority or a key",
+		"sa":          "sa is an authority or a key",
+		"etcd/ca":     "etcd/ca is an authority or a key",
+		"kubelet@x":   `there is no certificate "kubelet@x"`,
+		"kubelet[":    `there is no certificate "kubelet["`,
+		"kube":        `there is no certificate "kube"`,
+		"*@elsewhere": `there is no certificate "*@elsewhere"`,
+	} {
+		if got, err := renewals([]string{"admin", pattern}, requests); err == nil || got != nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, %v, want %s", pattern, got, err, want)
+		}
+	}
+}
