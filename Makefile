@@ -34,8 +34,10 @@ test: prepare build ## Run every test: units with the race detector, then the bu
 unit:
 	go test -race ./...
 
+# Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 e2e: build
-	SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 60m -p 1 -parallel 3 -v ./providers/local ./testing/e2e/...
+	SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- \
+	  -count=1 -timeout 60m -p 1 -parallel 3 ./providers/local ./testing/e2e/...
 
 check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
 
