@@ -20,6 +20,10 @@ const (
 	finishTime = 30 * time.Second
 )
 
+// LockFile is what changes to a host hold a lock of (host.Config.Lock): a run that was killed may have left a script there
+// that is still at work.
+const LockFile = "/run/slipway.lock"
+
 // converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
 // reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
 //
@@ -45,7 +49,7 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 		}
 	}
 	if script := convergeScript(changes, first); script != "" {
-		if _, err := h.Run(ctx, host.Cmd{Script: script}); err != nil {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
 			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
 		}
 	}

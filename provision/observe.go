@@ -21,15 +21,17 @@ import (
 
 // Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
 // It looks at the paths of desired and at those that slipway put there before.
+// Who is going to change what is found gives waits: what an earlier run has left at work on a host comes to its end first
+// then, and waits hears of it.
 // Errors are joined: one for each host that could not be read.
-func Observe(ctx context.Context, hosts map[string]host.Host, desired State) (State, error) {
+func Observe(ctx context.Context, hosts map[string]host.Host, desired State, waits func(host, what string)) (State, error) {
 	names := slices.Sorted(maps.Keys(hosts))
 	states, errs := make([]HostState, len(names)), make([]error, len(names))
 	words := newVocabulary()
 	var group errgroup.Group
 	for i, name := range names {
 		group.Go(func() error {
-			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], words)
+			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], waits, words)
 			return nil
 		})
 	}
@@ -61,8 +63,15 @@ func (v *vocabulary) keep(word string) string {
 	return kept
 }
 
-func observeHost(ctx context.Context, h host.Host, desired HostState, words *vocabulary) (HostState, error) {
-	result, err := h.Run(ctx, host.Cmd{Script: observeScript(desired)})
+func observeHost(ctx context.Context, h host.Host, desired HostState, waits func(host, what string), words *vocabulary) (HostState, error) {
+	cmd := host.Cmd{Script: observeScript(desired)}
+	if waits != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, leftoverTimeout)
+		defer cancel()
+		cmd.Alone, cmd.Stderr = true, waiter(func(what string) { waits(h.Name(), what) })
+	}
+	result, err := h.Run(ctx, cmd)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
@@ -71,6 +80,21 @@ func observeHost(ctx context.Context, h host.Host, desired HostState, words *voc
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	return state, nil
+}
+
+// leftoverTimeout bounds the wait for what an earlier run has left at work: a unit that does not come up, mostly.
+const leftoverTimeout = 3 * time.Minute
+
+// waiter hears what a script says while it waits for its turn.
+type waiter func(what string)
+
+func (w waiter) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		if strings.HasPrefix(line, host.Waits) {
+			w(strings.TrimSpace(line))
+		}
+	}
+	return len(p), nil
 }
 
 // observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only

@@ -82,7 +82,11 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if err != nil {
 		return Situation{}, err
 	}
-	if r.Observed, err = Observe(ctx, hosts, asked); err != nil {
+	var waits func(host, what string)
+	if r.Changing {
+		waits = r.report
+	}
+	if r.Observed, err = Observe(ctx, hosts, asked, waits); err != nil {
 		return Situation{}, err
 	}
 	r.Input.Facts = map[string]Facts{}

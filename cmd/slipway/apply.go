@@ -107,6 +107,7 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
+	r.changing = true
 	if r.found, err = r.provider.Find(ctx); err != nil {
 		return err
 	}

@@ -78,6 +78,7 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {
 	return host.Dial(ctx, host.Config{
 		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys, ConnectTimeout: timeout,
+		Lock: provision.LockFile,
 	})
 }
 

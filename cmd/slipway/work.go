@@ -40,6 +40,7 @@ type work struct {
 	progress *progress
 	infra    *spec.Infrastructure
 	ensured  bool // the provider has done its part
+	changing bool // what is found is going to be changed
 	stored   *stored
 	secrets  *secrets
 	hosts    map[string]host.Host
@@ -148,7 +149,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Report: w.progress.Host, Prove: w.prove, Rolling: w.rolling,
+		Changing: w.changing, Report: w.progress.Host, Prove: w.prove, Rolling: w.rolling,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,

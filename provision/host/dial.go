@@ -52,6 +52,8 @@ type Config struct {
 	// KeepAlive is how often the host is asked for a sign of life (default 5s). A host that owes an answer
 	// and has sent nothing for six times as long is given up.
 	KeepAlive time.Duration
+	// Lock is the path of a file on the host that keeps changes apart (Cmd.Alone, Write); "" for none.
+	Lock string
 }
 
 // Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route, silence, or the

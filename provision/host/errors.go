@@ -65,6 +65,21 @@ func (e *WriteError) Is(target error) bool {
 		(strings.Contains(exit.Stderr, noSpace) || strings.Contains(exit.Stderr, ": Wrote only "))
 }
 
+// BusyError is a host on which what an earlier run of slipway has begun did not end in time.
+type BusyError struct {
+	Host string
+	// Process is the number of the process there.
+	Process string
+	// Err is why it was not waited for any longer.
+	Err error
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("%s: an earlier run of slipway still works there: wait for process %s, or end it (kill %s on the host), then run this again: %v", e.Host, e.Process, e.Process, e.Err)
+}
+
+func (e *BusyError) Unwrap() error { return e.Err }
+
 // HostKeyError is a host that proved to be another one than expected, or that nobody vouches for. It is never retried.
 type HostKeyError struct {
 	Host, Address string

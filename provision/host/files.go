@@ -42,7 +42,7 @@ func write(ctx context.Context, m machine, files []File) error {
 		return &WriteError{m.Name(), paths, err}
 	}
 	stage := staging + rand.Text() // of this write alone: others may go on beside it
-	script := writeScript(files, stage)
+	script := writeScript(files, stage, m.lock())
 	r, w := io.Pipe()
 	go func() { _ = w.CloseWithError(archive(w, files, stage)) }()
 	// Closing the reader ends the goroutine where the host did not take all.
@@ -109,9 +109,9 @@ func archive(w io.Writer, files []File, stage string) error {
 }
 
 // writeScript makes directories, unpacks the members into a staging directory beside their targets, and renames them
-// when all are safe. tar, being root, gives each member its mode and root:root, and opens it for its owner alone until
+// when all are safe, which is when they take the lock: nobody knows when the rest of a stream comes. tar, being root, gives each member its mode and root:root, and opens it for its owner alone until
 // then.
-func writeScript(files []File, stage string) string {
+func writeScript(files []File, stage, lock string) string {
 	var regular, dirs []File
 	var order []string // of directories, as files has them: so are they renamed
 	owned, byDir, parents := map[string][]string{}, map[string][]string{}, map[string]bool{}
@@ -154,6 +154,7 @@ func writeScript(files []File, stage string) string {
 		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
 	}
 	each(&b, "sync --", stagedPaths(regular, stage))
+	b.WriteString(holding(lock))
 	for _, dir := range order {
 		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
 	}

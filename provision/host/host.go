@@ -2,7 +2,8 @@
 //
 // It knows nothing of Kubernetes, and never decides what to do; it only does it, once, with a deadline.
 // Dial reaches a machine over SSH and Local is this machine: both pass the suite of testing/hosttest.
-// What a machine needs is sshd, a POSIX sh, coreutils, grep, sed and tar, and sudo for users other than root.
+// What a machine needs is sshd, a POSIX sh, coreutils, grep, sed and tar, and sudo for users other than root;
+// util-linux (flock) where changes are kept apart.
 package host
 
 import (
@@ -26,8 +27,8 @@ type Host interface {
 	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
 	// fsynced, then renamed. Missing parent directories are made (0755); those that exist stay untouched.
 	// Files whose content is already right are rewritten all the same: the caller diffs.
-	// Nothing is renamed before everything has arrived, then directory by directory in the order of files; and the temporary files of a write that failed
-	// are removed. A failure is a *WriteError.
+	// Nothing is renamed before everything has arrived, then directory by directory in the order of files and apart from
+	// other changes (Cmd.Alone); and the temporary files of a write that failed are removed. A failure is a *WriteError.
 	Write(ctx context.Context, files []File) error
 	// Read returns a file's content; errors.Is(err, fs.ErrNotExist) where there is none.
 	Read(ctx context.Context, path string) ([]byte, error)
@@ -57,6 +58,11 @@ type Cmd struct {
 	// Stdout and Stderr, when set, receive output as it comes; Result then holds none of that stream.
 	// An error of the writer ends the script and is Run's error. Neither is written to after Run returned.
 	Stdout, Stderr io.Writer
+	// Alone keeps the script from running beside another such script, or a Write, on the same host, whichever slipway
+	// sent it: what one that was killed or cut off has begun there goes on to its end. The script waits for its turn,
+	// which Stderr says in one line that begins with Waits; when ctx ends meanwhile the error is a *BusyError.
+	// It is nothing to hosts without a lock (Config.Lock).
+	Alone bool
 }
 
 // Result is what a finished script printed, each stream at most 16 MiB: a script that prints more is ended

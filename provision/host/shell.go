@@ -43,6 +43,8 @@ type machine interface {
 	Name() string
 	// sudo says whether root is reached through sudo.
 	sudo() bool
+	// lock is the path of the file that Alone scripts hold a lock of; "" for none.
+	lock() string
 	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
 	do(ctx context.Context, j job) (exit, error)
 }
@@ -74,7 +76,11 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	tag := rand.Text()
-	line, first := command(c.Script, tag, m.sudo())
+	script := c.Script
+	if c.Alone {
+		script = holding(m.lock()) + script
+	}
+	line, first := command(script, tag, m.sudo())
 	in := c.Stdin
 	if first != "" {
 		in = strings.NewReader(first)
@@ -94,6 +100,9 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 		var lost *LostError
 		if errors.As(err, &lost) {
 			return result, err
+		}
+		if process := waiting(whole); process != "" {
+			return result, &BusyError{m.Name(), process, err}
 		}
 		return result, fmt.Errorf("%s: run %q: %w", m.Name(), title, err)
 	}

@@ -137,6 +137,8 @@ func (s *SSH) lost() error {
 
 func (s *SSH) sudo() bool { return s.config.User != "root" }
 
+func (s *SSH) lock() string { return s.config.Lock }
+
 func (s *SSH) do(ctx context.Context, j job) (exit, error) {
 	session, release, err := s.open(ctx, s.slots)
 	if err != nil {

@@ -147,4 +147,35 @@ func TestSingleNode(t *testing.T) {
 	c.waitReady(t, c.kube(t), 10*time.Second)
 	c.checkUnits(t, c.nodes()[0])
 	c.checkNoChange(t)
+	c.checkLeftover(t, c.nodes()[0])
+}
+
+// checkLeftover wants apply, and only what changes something, to wait until what a killed run has left at work on a host
+// has ended, and to say so.
+func (c *cluster) checkLeftover(t *testing.T, node string) {
+	t.Helper()
+	c.sshOK(t, node, `rm -f /tmp/finish
+(exec 9>>/run/slipway.lock; flock 9; sh -c 'echo $$ >/run/slipway.lock; until [ -e /tmp/finish ]; do sleep 0.05; done'; touch /tmp/finished) >/dev/null 2>&1 &
+until ! flock -n /run/slipway.lock true; do sleep 0.05; done`)
+	c.ok(t, "plan", "-f", c.file)
+	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes")
+	said := &watched{seen: make(chan struct{}), begin: node, word: "waits for an earlier run of slipway that still works here: process "}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-said.seen:
+	case err := <-ended:
+		t.Fatalf("apply did not wait: %v\n%s", err, said.text.String())
+	case <-time.After(time.Minute):
+		t.Fatal("apply says nothing")
+	}
+	c.sshOK(t, node, "[ ! -e /tmp/finished ]; touch /tmp/finish")
+	if err := <-ended; err != nil {
+		t.Errorf("apply: %v\n%s", err, said.text.String())
+	}
+	c.sshOK(t, node, "[ -e /tmp/finished ]")
 }

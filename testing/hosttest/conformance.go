@@ -172,16 +172,16 @@ func testLongScript(t *testing.T, h host.Host) {
 	}
 }
 
-// lines is a writer that hands each write on.
-type lines chan string
+// Lines is a writer that hands each write on.
+type Lines chan string
 
-func (l lines) Write(p []byte) (int, error) {
+func (l Lines) Write(p []byte) (int, error) {
 	l <- string(p)
 	return len(p), nil
 }
 
 func testStreams(t *testing.T, h host.Host) {
-	stdout := make(lines, 10)
+	stdout := make(Lines, 10)
 	var stderr bytes.Buffer
 	in, out := io.Pipe()
 	type outcome struct {
@@ -279,7 +279,7 @@ func testCancel(t *testing.T, h host.Host) {
 		"trap '' TERM; echo $$; while :; do sleep 0.1; done",
 	} {
 		ctx, cancel := context.WithCancelCause(timeout(t))
-		stdout := make(lines, 10)
+		stdout := make(Lines, 10)
 		done := make(chan error, 1)
 		go func() {
 			_, err := h.Run(ctx, host.Cmd{Script: script, Stdout: stdout})

@@ -235,7 +235,7 @@ func testWriteSecrets(t *testing.T, h host.Host) {
 	dir := scratch(t, h)
 	ctx, stop := context.WithCancel(timeout(t))
 	defer stop()
-	seen := make(lines, 1000)
+	seen := make(Lines, 1000)
 	watcher := make(chan error, 1)
 	go func() {
 		_, err := h.Run(ctx, host.Cmd{
