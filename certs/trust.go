@@ -21,7 +21,7 @@ const (
 func (p *PKI) Bundle(name string) []byte {
 	var bundle []byte
 	for _, item := range p.trusted(name) {
-		bundle = append(bundle, item.first()...)
+		bundle = append(bundle, item.First()...)
 	}
 	return bundle
 }
@@ -38,12 +38,12 @@ func (p *PKI) Chain(authority string) []byte {
 
 // Bundles are all that Bundle can give at any stage of the rotation that is under way.
 func (p *PKI) Bundles(name string) [][]byte {
-	used := p.Material[name].first()
+	used := p.Material[name].First()
 	other, ok := p.Other[name]
 	if !ok {
 		return [][]byte{used}
 	}
-	return [][]byte{used, other.first(), slices.Concat(used, other.first()), slices.Concat(other.first(), used)}
+	return [][]byte{used, other.First(), slices.Concat(used, other.First()), slices.Concat(other.First(), used)}
 }
 
 // trusted are the item that is in use, and another that a rotation has everything trust.
@@ -55,8 +55,8 @@ func (p *PKI) trusted(name string) []Item {
 	return items
 }
 
-// first is the item's own certificate, without parents; of a KeyPair the public key.
-func (i Item) first() []byte {
+// First is the item's own certificate, without parents; of a KeyPair the public key.
+func (i Item) First() []byte {
 	certs, err := Parse(i.Cert)
 	if err != nil {
 		return i.Cert
@@ -71,7 +71,7 @@ func (p *PKI) Signs(authority string) bool { return len(p.Material[authority].Ke
 func (p *PKI) forControllerManager() []File {
 	files := []File{{Path: RootCAFile, Mode: 0o644, Content: p.Chain(KubernetesCA)}}
 	if p.Signs(KubernetesCA) {
-		files = append(files, File{Path: SignerFile, Mode: 0o644, Content: p.Material[KubernetesCA].first()})
+		files = append(files, File{Path: SignerFile, Mode: 0o644, Content: p.Material[KubernetesCA].First()})
 	}
 	return files
 }

@@ -51,12 +51,16 @@ var proofTable = []proofRow{
 	{ProveRefusal, []certs.Stage{certs.Drop}, true, authorities, everywhere},
 	{AwaitEncryption, []certs.Stage{certs.Trust, certs.Issue, certs.Return, certs.Drop}, true, []string{certs.EncryptionKey}, node.controlPlane},
 	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
+	{DropClientCAs, []certs.Stage{certs.Drop}, true, clientCAs, nil},
 	{RollWorkloads, []certs.Stage{certs.Rollout}, true, []string{certs.KubernetesCA, certs.ServiceAccounts}, nil},
 	{AwaitTokens, []certs.Stage{certs.Rollout}, true, []string{certs.ServiceAccounts}, nil},
 	{RewriteSecrets, []certs.Stage{certs.Issue, certs.Return}, true, []string{certs.EncryptionKey}, nil},
 }
 
 var authorities = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA}
+
+// clientCAs are those whose clients API servers take, and of which they tell extension API servers.
+var clientCAs = []string{certs.KubernetesCA, certs.FrontProxyCA}
 
 // proofs are what is wanted. That servers show new certificates is a gate of every schedule; that clients do takes minutes.
 func (p Proving) proofs(in Input, changes []Change) ([]Proof, error) {
@@ -195,5 +199,21 @@ func (r *Runner) awaitRootCA(ctx context.Context, _ Step) error {
 			}
 		}
 		return nil
+	})
+}
+
+// dropClientCAs has extension API servers take no more clients of the authorities that are dropped. All API servers have
+// forgotten them by then, but what they have told others stays.
+func (r *Runner) dropClientCAs(ctx context.Context, _ Step) error {
+	var old [][]byte
+	for _, name := range clientCAs {
+		old = append(old, r.Input.PKI.Other[name].First())
+	}
+	return waitFor(ctx, "extension API servers are told to trust the authority that was dropped", func(ctx context.Context) error {
+		found, err := r.API.DropClientCAs(ctx, old...)
+		if err == nil && found {
+			err = errors.New("it was there when last looked at")
+		}
+		return err
 	})
 }

@@ -55,6 +55,8 @@ const (
 	ProveRefusal Verb = "prove-refusal"
 	// AwaitRootCA waits until pods are told whom to trust.
 	AwaitRootCA Verb = "await-root-ca"
+	// DropClientCAs takes from extension API servers the authorities that a rotation has dropped.
+	DropClientCAs Verb = "drop-client-cas"
 	// RollWorkloads replaces pods that may know only the authority or the token of before.
 	RollWorkloads Verb = "roll-workloads"
 	// AwaitEncryption waits until an API server has loaded the keys of Secrets at rest.
@@ -88,6 +90,7 @@ var verbTable = []struct {
 	{ProveRefusal, "prove that it refuses the old", nil},
 	{AwaitEncryption, "wait for the encryption keys", nil},
 	{AwaitRootCA, "wait until pods are told whom to trust", nil},
+	{DropClientCAs, "take the old from extension API servers", nil},
 	{RollWorkloads, "roll workloads", nil},
 	{AwaitTokens, "wait until tokens of the old key are gone", nil},
 	{RewriteSecrets, "encrypt every Secret anew", nil},

@@ -24,17 +24,18 @@ import (
 func TestRolloutAgainstAPIServer(t *testing.T) {
 	c := newTestClient(t, controlplane.StartAPIServer(t))
 	for name, test := range map[string]func(*testing.T, *Client){
-		"Workloads":    testWorkloads,
-		"Restart":      testRestart,
-		"RestartFails": testRestartFails,
-		"Evict":        testEvict,
-		"EvictNone":    testEvictNone,
-		"Gone":         testRolloutGone,
-		"All":          testRolloutAll,
-		"Rewrite":      testRewriteSecrets,
-		"SignClient":   testSignClient,
-		"TokenSecrets": testTokenSecrets,
-		"Now":          testNow,
+		"Workloads":     testWorkloads,
+		"Restart":       testRestart,
+		"RestartFails":  testRestartFails,
+		"Evict":         testEvict,
+		"EvictNone":     testEvictNone,
+		"Gone":          testRolloutGone,
+		"All":           testRolloutAll,
+		"Rewrite":       testRewriteSecrets,
+		"SignClient":    testSignClient,
+		"TokenSecrets":  testTokenSecrets,
+		"Now":           testNow,
+		"DropClientCAs": testDropClientCAs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -166,6 +167,7 @@ type oldTrust struct {
 	token       string
 	kube        *kube
 	endpoint    string
+	extensions  map[string]string // the ConfigMap extension-apiserver-authentication's authorities
 }
 
 // keepOld keeps the admin's certificate, a client's of etcd and a token.
@@ -193,7 +195,7 @@ func (c *cluster) keepOld(t *testing.T, k *kube) *oldTrust {
 	node := c.controlPlanes()[0]
 	return &oldTrust{
 		admin: client(pair("admin")), etcd: client(pair("etcd/healthcheck-client@" + node)), token: token.Status.Token, kube: k,
-		endpoint: c.machineAddress(t, node),
+		extensions: extensionTrust(t, k), endpoint: c.machineAddress(t, node),
 	}
 }
 
@@ -226,12 +228,36 @@ func (o *oldTrust) stillGood(t *testing.T) {
 	if got := o.codes(t, o.kube); got != [3]int{200, 200, 200} {
 		t.Errorf("what was good before is answered with %v", got)
 	}
+	if diff := cmp.Diff(o.extensions, extensionTrust(t, o.kube)); diff != "" {
+		t.Errorf("extension API servers are told of others:\n%s", diff)
+	}
+}
+
+// extensionTrust is whose clients extension API servers are told to take.
+func extensionTrust(t *testing.T, k *kube) map[string]string {
+	t.Helper()
+	trust, err := k.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(t.Context(), "extension-apiserver-authentication", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, key := range []string{"client-ca-file", "requestheader-client-ca-file"} {
+		if found[key] = trust.Data[key]; found[key] == "" {
+			t.Errorf("extension API servers are told nothing by %s", key)
+		}
+	}
+	return found
 }
 
 func (o *oldTrust) refused(t *testing.T, c *cluster) {
 	t.Helper()
 	if got := o.codes(t, c.kube(t)); got != [3]int{401, 0, 401} {
 		t.Errorf("what was good before the rotation is answered with %v, and should be refused", got)
+	}
+	for key, now := range extensionTrust(t, c.kube(t)) {
+		if strings.Contains(now, o.extensions[key]) {
+			t.Errorf("extension API servers are still told of the old authorities: %s is\n%s", key, now)
+		}
 	}
 	// Who trusts the old authority alone trusts no server any more.
 	roots := x509.NewCertPool()

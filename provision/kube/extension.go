@@ -1,0 +1,68 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// extensionTrust is the ConfigMap in kube-system that tells extension API servers whose clients to take. API servers add
+// their own authorities to it, and remove those alone that have expired
+// (k8s.io/kubernetes/pkg/controlplane/controller/clusterauthenticationtrust).
+const extensionTrust = "extension-apiserver-authentication"
+
+// DropClientCAs takes authorities (PEM) out of what extension API servers trust, and says whether any was there. Called
+// again it says whether one has come back: an API server that trusts it still puts it there.
+// Where nothing would remain, nothing is taken out: the API servers have yet to add those that they trust.
+func (c *Client) DropClientCAs(ctx context.Context, authorities ...[]byte) (found bool, err error) {
+	trusts := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+	trust, err := trusts.Get(ctx, extensionTrust, metav1.GetOptions{})
+	if err != nil {
+		return false, fmt.Errorf("read what extension API servers trust: %w", err)
+	}
+	drop := blocks(slices.Concat(authorities...))
+	changed := false
+	for key, text := range trust.Data {
+		if !strings.HasSuffix(key, "client-ca-file") {
+			continue
+		}
+		all := blocks([]byte(text))
+		left := slices.DeleteFunc(slices.Clone(all), func(der []byte) bool {
+			return slices.ContainsFunc(drop, func(d []byte) bool { return bytes.Equal(d, der) })
+		})
+		found = found || len(left) < len(all)
+		if len(left) > 0 && len(left) < len(all) {
+			trust.Data[key], changed = certificates(left), true
+		}
+	}
+	if !changed {
+		return found, nil
+	}
+	// On condition that nobody has written since: API servers do, each when its own authorities change.
+	if _, err := trusts.Update(ctx, trust, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+		return found, fmt.Errorf("write what extension API servers trust: %w", err)
+	}
+	return found, nil
+}
+
+// blocks are the certificates of a PEM text, in DER.
+func blocks(text []byte) [][]byte {
+	var all [][]byte
+	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
+		all = append(all, b.Bytes)
+	}
+	return all
+}
+
+func certificates(ders [][]byte) string {
+	var text strings.Builder
+	for _, der := range ders {
+		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a strings.Builder does not fail
+	}
+	return text.String()
+}
