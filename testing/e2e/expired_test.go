@@ -2,11 +2,15 @@ package e2e
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +126,11 @@ done`)
 // the machine.
 func TestEncryptionKey(t *testing.T) {
 	t.Parallel() // API servers look at their file once a minute: it is waiting, all of the time
-	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.30.0/24", controlPlanes: 1})
+	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.30.0/24", controlPlanes: 1, extra: `  pki:
+    keyAlgorithm: RSA-2048
+    caKeyAlgorithm: RSA-4096
+    expiryMetrics: {directory: ` + metricsDir + `}
+`})
 	c.apply(t)
 	k := c.kube(t)
 	for i := range 20 {
@@ -154,6 +162,63 @@ func TestEncryptionKey(t *testing.T) {
 		}
 	}
 	c.checkNoChange(t)
+	c.checkTextfile(t, c.nodes()[0])
+	c.checkAlgorithms(t, c.nodes()[0], "RSA-4096", "RSA-2048")
+}
+
+const metricsDir = "/var/lib/prometheus/node-exporter"
+
+// checkTextfile wants the timer to have written when the certificates of a node end: two minutes after it was made, since
+// systemd is a minute accurate.
+func (c *cluster) checkTextfile(t *testing.T, node string) {
+	t.Helper()
+	file := metricsDir + "/slipway-certificates.prom"
+	eventually(t, 3*time.Minute, "the timer wrote "+file, func(context.Context) error {
+		if r := c.ssh(t, node, "test -e "+file); r.code != 0 {
+			return errors.New(r.stderr)
+		}
+		return nil
+	})
+	if mode := c.sshOK(t, node, "stat -c %A:%U "+file); mode != "-rw-r--r--:root\n" {
+		t.Errorf("%s is %s", file, mode)
+	}
+	text := c.sshOK(t, node, "cat "+file)
+	cert, _ := nextPEM(t, []byte(c.sshOK(t, node, "cat /etc/kubernetes/pki/apiserver.crt")))
+	found := false
+	for line := range strings.Lines(text) {
+		labels, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		got, err := strconv.ParseFloat(value, 64)
+		if strings.HasPrefix(labels, "slipway_certificate_not_after_seconds{") && strings.Contains(labels, "/etc/kubernetes/pki/apiserver.crt") && err == nil && int64(got) == cert.NotAfter.Unix() {
+			found = true
+		}
+	}
+	if !found {
+		t.Errorf("%s does not say that the API server's certificate ends at %d:\n%s", file, cert.NotAfter.Unix(), text)
+	}
+}
+
+// checkAlgorithms wants the keys of authorities, and of what they sign, to be as the spec says.
+func (c *cluster) checkAlgorithms(t *testing.T, node, authorities, leaves string) {
+	t.Helper()
+	const pki = "/etc/kubernetes/pki/"
+	for file, want := range map[string]string{
+		pki + "ca.crt": authorities, pki + "etcd/ca.crt": authorities, pki + "front-proxy-ca.crt": authorities,
+		pki + "apiserver.crt": leaves, pki + "etcd/server.crt": leaves, pki + "front-proxy-client.crt": leaves, "/var/lib/kubelet/pki/kubelet-client.crt": leaves,
+	} {
+		cert, _ := nextPEM(t, []byte(c.sshOK(t, node, "cat "+file)))
+		got := ""
+		switch key := cert.PublicKey.(type) {
+		case *rsa.PublicKey:
+			got = fmt.Sprintf("RSA-%d", key.N.BitLen())
+		case *ecdsa.PublicKey:
+			got = "ECDSA-P" + strings.TrimPrefix(key.Params().Name, "P-")
+		case ed25519.PublicKey:
+			got = "Ed25519"
+		}
+		if got != want {
+			t.Errorf("the key of %s is %s, want %s", file, got, want)
+		}
+	}
 }
 
 // wantKey wants all Secrets in etcd to be encrypted with a key, and their contents not to be there.

@@ -75,13 +75,19 @@ func (c *cluster) checkRollback(t *testing.T, old *oldTrust) {
 	old.stillGood(t)
 }
 
-// TestRollback is checkRollback on a single node, where nobody expects the API never to pause.
+// TestRollback is checkRollback on a single control plane, where nobody expects the API never to pause. A worker joins
+// while two authorities are trusted, and is taken back with the others.
 func TestRollback(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, "e2e-rollback", clusterSpec{subnet: "10.88.31.0/24", controlPlanes: 1})
+	spec := clusterSpec{subnet: "10.88.31.0/24", controlPlanes: 1, extra: "  pki: {keyAlgorithm: Ed25519, caKeyAlgorithm: ECDSA-P384}\n"}
+	c := newCluster(t, "e2e-rollback", spec)
 	c.apply(t)
 	old := c.keepOld(t, c.kube(t))
+	c.checkAlgorithms(t, c.nodes()[0], "ECDSA-P384", "Ed25519")
 	c.ok(t, "certs", "rotate-ca", "all", "-f", c.file, "--yes", "--pause-after", "trust")
+	spec.workers = 1
+	c.write(t, spec)
+	c.apply(t)
 	c.killRotation(t, "tokens", "apply changes ... done")
 	if r := c.run(t, nil, "certs", "rotate-ca", "etcd", "-f", c.file, "--yes"); r.code != 1 {
 		t.Errorf("two rotations at once: %v", r)
@@ -90,6 +96,7 @@ func TestRollback(t *testing.T) {
 	old.stillGood(t)
 	c.checkNoChange(t)
 	c.wellCerts(t)
+	c.waitReady(t, c.kube(t), 30*time.Second)
 }
 
 // killRotation goes on with a rotation, and kills it once it has printed something in a stage.
