@@ -21,8 +21,8 @@ import (
 
 // Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
 // It looks at the paths of desired and at those that slipway put there before.
-// Who is going to change what is found gives waits: what an earlier run has left at work on a host comes to its end first
-// then, and waits hears of it.
+// Who is going to change what is found gives waits: what an earlier run has left at work on a host is waited for then, or
+// ended, and waits hears of it.
 // Errors are joined: one for each host that could not be read.
 func Observe(ctx context.Context, hosts map[string]host.Host, desired State, waits func(host, what string)) (State, error) {
 	names := slices.Sorted(maps.Keys(hosts))
@@ -66,9 +66,6 @@ func (v *vocabulary) keep(word string) string {
 func observeHost(ctx context.Context, h host.Host, desired HostState, waits func(host, what string), words *vocabulary) (HostState, error) {
 	cmd := host.Cmd{Script: observeScript(desired)}
 	if waits != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, leftoverTimeout)
-		defer cancel()
 		cmd.Alone, cmd.Stderr = true, waiter(func(what string) { waits(h.Name(), what) })
 	}
 	result, err := h.Run(ctx, cmd)
@@ -82,16 +79,13 @@ func observeHost(ctx context.Context, h host.Host, desired HostState, waits func
 	return state, nil
 }
 
-// leftoverTimeout bounds the wait for what an earlier run has left at work: a unit that does not come up, mostly.
-const leftoverTimeout = 3 * time.Minute
-
 // waiter hears what a script says while it waits for its turn.
 type waiter func(what string)
 
 func (w waiter) Write(p []byte) (int, error) {
 	for line := range strings.Lines(string(p)) {
-		if strings.HasPrefix(line, host.Waits) {
-			w(strings.TrimSpace(line))
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, host.Waits) || line == host.Turn {
+			w(line)
 		}
 	}
 	return len(p), nil

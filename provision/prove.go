@@ -202,15 +202,12 @@ func (r *Runner) awaitRootCA(ctx context.Context, _ Step) error {
 	})
 }
 
-// dropClientCAs has extension API servers take no more clients of the authorities that are dropped. All API servers have
-// forgotten them by then, but what they have told others stays.
+// dropClientCAs has extension API servers take no more clients of the authorities that are dropped. API servers no longer
+// add them by then, but what they once added stays.
 func (r *Runner) dropClientCAs(ctx context.Context, _ Step) error {
-	var old [][]byte
-	for _, name := range clientCAs {
-		old = append(old, r.Input.PKI.Other[name].First())
-	}
+	other := r.Input.PKI.Other
 	return waitFor(ctx, "extension API servers are told to trust the authority that was dropped", func(ctx context.Context) error {
-		found, err := r.API.DropClientCAs(ctx, old...)
+		found, err := r.API.DropClientCAs(ctx, other[certs.KubernetesCA].First(), other[certs.FrontProxyCA].First())
 		if err == nil && found {
 			err = errors.New("it was there when last looked at")
 		}

@@ -35,7 +35,7 @@ type Runner struct {
 	Hosts   map[string]host.Host
 	// API of the cluster, through any API server that is ready.
 	API *kube.Client
-	// Changing says that what is observed is going to be changed: what an earlier run has left at work ends first.
+	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
 	Changing bool
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)

@@ -107,7 +107,6 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
-	r.changing = true
 	if r.found, err = r.provider.Find(ctx); err != nil {
 		return err
 	}
@@ -193,6 +192,7 @@ func (r *applyRun) converge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.changing = true
 	todo, closeAll, err := r.look(ctx, artifacts)
 	if err != nil {
 		return err

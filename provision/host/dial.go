@@ -54,6 +54,8 @@ type Config struct {
 	KeepAlive time.Duration
 	// Lock is the path of a file on the host that keeps changes apart (Cmd.Alone, Write); "" for none.
 	Lock string
+	// Patience is how long what another run has left at work there may take to its end, before it is ended (default 1m).
+	Patience time.Duration
 }
 
 // Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route, silence, or the

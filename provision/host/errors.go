@@ -65,20 +65,20 @@ func (e *WriteError) Is(target error) bool {
 		(strings.Contains(exit.Stderr, noSpace) || strings.Contains(exit.Stderr, ": Wrote only "))
 }
 
-// BusyError is a host on which what an earlier run of slipway has begun did not end in time.
+// BusyError is a host on which somebody holds the lock, and neither ended in time nor could be ended.
 type BusyError struct {
 	Host string
-	// Process is the number of the process there.
-	Process string
-	// Err is why it was not waited for any longer.
-	Err error
+	// Lock is the path of the lock's file, Process the number of the process there that has it, where it is known.
+	Lock, Process string
 }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("%s: an earlier run of slipway still works there: wait for process %s, or end it (kill %s on the host), then run this again: %v", e.Host, e.Process, e.Process, e.Err)
+	who := "process " + e.Process
+	if e.Process == "" {
+		who = "some process"
+	}
+	return fmt.Sprintf("%s: %s holds %s, which keeps changes to the host apart, and does not end: end it there, then run this again", e.Host, who, e.Lock)
 }
-
-func (e *BusyError) Unwrap() error { return e.Err }
 
 // HostKeyError is a host that proved to be another one than expected, or that nobody vouches for. It is never retried.
 type HostKeyError struct {

@@ -109,9 +109,9 @@ func archive(w io.Writer, files []File, stage string) error {
 }
 
 // writeScript makes directories, unpacks the members into a staging directory beside their targets, and renames them
-// when all are safe, which is when they take the lock: nobody knows when the rest of a stream comes. tar, being root, gives each member its mode and root:root, and opens it for its owner alone until
-// then.
-func writeScript(files []File, stage, lock string) string {
+// when all are safe. The lock is taken once they have arrived: nobody knows when the rest of a stream comes. tar, being
+// root, gives each member its mode and root:root, and opens it for its owner alone until then.
+func writeScript(files []File, stage string, lock lock) string {
 	var regular, dirs []File
 	var order []string // of directories, as files has them: so are they renamed
 	owned, byDir, parents := map[string][]string{}, map[string][]string{}, map[string]bool{}
@@ -149,12 +149,11 @@ func writeScript(files []File, stage, lock string) string {
 	b.WriteString("}\ntrap clean EXIT\ntrap 'exit 129' HUP\ntrap 'exit 130' INT\ntrap 'exit 143' TERM\n")
 	b.WriteString("umask 077\n")
 	each(&b, "mkdir -m 0700 --", stages)
-	b.WriteString("tar -xpPf - --numeric-owner\n")
+	b.WriteString("tar -xpPf - --numeric-owner\n" + lock.holding())
 	for _, owner := range sortedKeys(owned) {
 		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
 	}
 	each(&b, "sync --", stagedPaths(regular, stage))
-	b.WriteString(holding(lock))
 	for _, dir := range order {
 		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
 	}

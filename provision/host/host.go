@@ -27,8 +27,9 @@ type Host interface {
 	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
 	// fsynced, then renamed. Missing parent directories are made (0755); those that exist stay untouched.
 	// Files whose content is already right are rewritten all the same: the caller diffs.
-	// Nothing is renamed before everything has arrived, then directory by directory in the order of files and apart from
-	// other changes (Cmd.Alone); and the temporary files of a write that failed are removed. A failure is a *WriteError.
+	// Nothing is renamed before everything has arrived, then directory by directory in the order of files; and the
+	// temporary files of a write that failed are removed. From when all has arrived it keeps apart from other changes
+	// (Cmd.Alone). A failure is a *WriteError.
 	Write(ctx context.Context, files []File) error
 	// Read returns a file's content; errors.Is(err, fs.ErrNotExist) where there is none.
 	Read(ctx context.Context, path string) ([]byte, error)
@@ -59,9 +60,9 @@ type Cmd struct {
 	// An error of the writer ends the script and is Run's error. Neither is written to after Run returned.
 	Stdout, Stderr io.Writer
 	// Alone keeps the script from running beside another such script, or a Write, on the same host, whichever slipway
-	// sent it: what one that was killed or cut off has begun there goes on to its end. The script waits for its turn,
-	// which Stderr says in one line that begins with Waits; when ctx ends meanwhile the error is a *BusyError.
-	// It is nothing to hosts without a lock (Config.Lock).
+	// sent it: what one that was killed or cut off has begun there goes on. It waits for its turn and says so on Stderr, in
+	// a line that begins with Waits, and then in the line Turn. What has not ended by then (Config.Patience) it ends; where
+	// that fails the error is a *BusyError. It is nothing to hosts without a lock (Config.Lock).
 	Alone bool
 }
 

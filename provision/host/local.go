@@ -52,7 +52,7 @@ func (l *LocalHost) DialContext(ctx context.Context, network, address string) (n
 
 func (l *LocalHost) sudo() bool { return false }
 
-func (l *LocalHost) lock() string { return "" }
+func (l *LocalHost) lock() lock { return lock{} }
 
 func (l *LocalHost) do(ctx context.Context, j job) (exit, error) {
 	if ctx.Err() != nil {

@@ -43,8 +43,8 @@ type machine interface {
 	Name() string
 	// sudo says whether root is reached through sudo.
 	sudo() bool
-	// lock is the path of the file that Alone scripts hold a lock of; "" for none.
-	lock() string
+	// lock is what Alone scripts hold.
+	lock() lock
 	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
 	do(ctx context.Context, j job) (exit, error)
 }
@@ -78,7 +78,7 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 	tag := rand.Text()
 	script := c.Script
 	if c.Alone {
-		script = holding(m.lock()) + script
+		script = m.lock().holding() + script
 	}
 	line, first := command(script, tag, m.sudo())
 	in := c.Stdin
@@ -101,10 +101,10 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 		if errors.As(err, &lost) {
 			return result, err
 		}
-		if process := waiting(whole); process != "" {
-			return result, &BusyError{m.Name(), process, err}
-		}
 		return result, fmt.Errorf("%s: run %q: %w", m.Name(), title, err)
+	}
+	if process, ok := m.lock().holder(whole); ok && ended.code == busyCode {
+		return result, &BusyError{m.Name(), m.lock().path, process}
 	}
 	if ended.code != 0 || ended.signal != "" {
 		return result, &ExitError{Host: m.Name(), Script: title, Code: ended.code, Signal: ended.signal, Stderr: string(whole)}

@@ -137,7 +137,7 @@ func (s *SSH) lost() error {
 
 func (s *SSH) sudo() bool { return s.config.User != "root" }
 
-func (s *SSH) lock() string { return s.config.Lock }
+func (s *SSH) lock() lock { return lock{s.config.Lock, s.config.Patience} }
 
 func (s *SSH) do(ctx context.Context, j job) (exit, error) {
 	session, release, err := s.open(ctx, s.slots)

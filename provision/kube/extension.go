@@ -16,24 +16,21 @@ import (
 // (k8s.io/kubernetes/pkg/controlplane/controller/clusterauthenticationtrust).
 const extensionTrust = "extension-apiserver-authentication"
 
-// DropClientCAs takes authorities (PEM) out of what extension API servers trust, and says whether any was there. Called
-// again it says whether one has come back: an API server that trusts it still puts it there.
-// Where nothing would remain, nothing is taken out: the API servers have yet to add those that they trust.
-func (c *Client) DropClientCAs(ctx context.Context, authorities ...[]byte) (found bool, err error) {
+// DropClientCAs takes two authorities (PEM; none where empty), that of clients and that of front proxies, out of what
+// extension API servers trust, and says whether any was there. Called again it says whether one has come back: an API
+// server that trusts it still puts it there. Where nothing would remain, nothing is taken out: the API servers have yet to
+// add those that they trust.
+func (c *Client) DropClientCAs(ctx context.Context, client, frontProxy []byte) (found bool, err error) {
 	trusts := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	trust, err := trusts.Get(ctx, extensionTrust, metav1.GetOptions{})
 	if err != nil {
 		return false, fmt.Errorf("read what extension API servers trust: %w", err)
 	}
-	drop := blocks(slices.Concat(authorities...))
 	changed := false
-	for key, text := range trust.Data {
-		if !strings.HasSuffix(key, "client-ca-file") {
-			continue
-		}
-		all := blocks([]byte(text))
+	for key, drop := range map[string][]byte{"client-ca-file": client, "requestheader-client-ca-file": frontProxy} {
+		all := blocks([]byte(trust.Data[key]))
 		left := slices.DeleteFunc(slices.Clone(all), func(der []byte) bool {
-			return slices.ContainsFunc(drop, func(d []byte) bool { return bytes.Equal(d, der) })
+			return slices.ContainsFunc(blocks(drop), func(d []byte) bool { return bytes.Equal(d, der) })
 		})
 		found = found || len(left) < len(all)
 		if len(left) > 0 && len(left) < len(all) {

@@ -150,8 +150,8 @@ func TestSingleNode(t *testing.T) {
 	c.checkLeftover(t, c.nodes()[0])
 }
 
-// checkLeftover wants apply, and only what changes something, to wait until what a killed run has left at work on a host
-// has ended, and to say so.
+// checkLeftover wants apply, and no command that only reads, to wait until what a killed run has left at work on a host has
+// ended, and to say so.
 func (c *cluster) checkLeftover(t *testing.T, node string) {
 	t.Helper()
 	c.sshOK(t, node, `rm -f /tmp/finish
@@ -159,7 +159,7 @@ func (c *cluster) checkLeftover(t *testing.T, node string) {
 until ! flock -n /run/slipway.lock true; do sleep 0.05; done`)
 	c.ok(t, "plan", "-f", c.file)
 	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes")
-	said := &watched{seen: make(chan struct{}), begin: node, word: "waits for an earlier run of slipway that still works here: process "}
+	said := &watched{seen: make(chan struct{}), begin: node, word: "waits for what an earlier run has left at work: process "}
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,13 @@ until ! flock -n /run/slipway.lock true; do sleep 0.05; done`)
 	case <-time.After(time.Minute):
 		t.Fatal("apply says nothing")
 	}
-	c.sshOK(t, node, "[ ! -e /tmp/finished ]; touch /tmp/finish")
+	time.Sleep(time.Second) // an apply that has nothing to do takes half of that
+	select {
+	case err := <-ended:
+		t.Fatalf("apply did not wait: %v\n%s", err, said.text.String())
+	default:
+	}
+	c.sshOK(t, node, "touch /tmp/finish")
 	if err := <-ended; err != nil {
 		t.Errorf("apply: %v\n%s", err, said.text.String())
 	}
