@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,5 +97,28 @@ func TestProbeIntervals(t *testing.T) {
 	time.Sleep(2 * time.Second) // what is measured is time
 	if n := b.probes.Load() - before; n < 1 || n > 3 {
 		t.Errorf("%d probes in 2 s while ready, want about 2", n)
+	}
+}
+
+// TestExpiredServer has a server whose certificate ends while the probe is connected.
+func TestExpiredServer(t *testing.T) {
+	ca := newTestCA(t)
+	b := newTestBackend(t, ca, "a")
+	end := time.Now().Add(2 * time.Second).Truncate(time.Second) // a certificate tells whole seconds
+	b.cert = ca.until(t, end)
+	b.start(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	transport := newTransport(roots)
+	defer transport.CloseIdleConnections()
+	if found, err := probe(t.Context(), transport, b.address); found != ready {
+		t.Fatalf("before its end: %v, %v", found, err)
+	}
+	time.Sleep(time.Until(end) + time.Millisecond)
+	for _, when := range []string{"on the connection that is open", "on a new one"} {
+		found, err := probe(t.Context(), transport, b.address)
+		if found != unjudged || err == nil || !strings.Contains(err.Error(), "expired") {
+			t.Errorf("%s: %v, %v", when, found, err)
+		}
 	}
 }

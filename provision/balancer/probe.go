@@ -111,6 +111,11 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 	if err != nil {
 		return judge(limited, accepted.Load(), err)
 	}
+	// The connection lasts longer than a certificate may; new clients look at that.
+	if err := expired(response.TLS); err != nil {
+		transport.CloseIdleConnections() // the server may have another one by now
+		return unjudged, err
+	}
 	switch response.StatusCode {
 	case http.StatusOK:
 		return ready, nil
@@ -118,6 +123,18 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 		return unjudged, fmt.Errorf("GET /readyz: %s", response.Status)
 	}
 	return notReady, fmt.Errorf("GET /readyz: %s: %s", response.Status, failedChecks(string(body)))
+}
+
+// expired says what a new connection would fail with since the server's certificates were verified.
+func expired(shown *tls.ConnectionState) error {
+	for _, cert := range shown.VerifiedChains[0] {
+		if time.Now().After(cert.NotAfter) {
+			return &tls.CertificateVerificationError{
+				UnverifiedCertificates: shown.PeerCertificates, Err: x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired},
+			}
+		}
+	}
+	return nil
 }
 
 func judge(limited context.Context, accepted bool, err error) (health, error) {
