@@ -16,7 +16,11 @@ import (
 func Refuse(in Input, before Before, observed State) error {
 	reasons := before.refuse(in, observed)
 	for _, m := range in.Machines {
-		f := observed.Hosts[m.Name].Facts
+		h, ok := observed.Hosts[m.Name]
+		if !ok {
+			continue // it could not be reached, and is left alone
+		}
+		f := h.Facts
 		if !f.Systemd {
 			reasons = append(reasons, m.Name+": systemd does not run there, and slipway's components are its units")
 		}

@@ -332,13 +332,17 @@ func (r *Runner) seal(ctx context.Context, s Step) error {
 
 // journal gives the last words of units, for an error's text. What cannot be read is said in its place.
 func (r *Runner) journal(ctx context.Context, name string, units ...string) string {
+	h, ok := r.Hosts[name]
+	if !ok {
+		return "its journal was not read: " + name + " cannot be reached"
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
 	defer cancel()
 	var script strings.Builder
 	for _, u := range units {
 		_, _ = fmt.Fprintf(&script, "echo \"%s on %s: $(systemctl is-active %s)\"; journalctl -q --no-pager -n 5 -o cat -u %s;", u, name, u, u)
 	}
-	result, err := r.Hosts[name].Run(ctx, host.Cmd{Script: script.String()})
+	result, err := h.Run(ctx, host.Cmd{Script: script.String()})
 	if err != nil && len(result.Stdout) == 0 {
 		return "its journal could not be read: " + err.Error()
 	}

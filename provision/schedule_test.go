@@ -200,4 +200,12 @@ func TestOnly(t *testing.T) {
 	if _, _, err := s.Only([]string{"cp-1", "cp-2", "cp-3"}); err != nil {
 		t.Errorf("a first start without workers: %v", err)
 	}
+	s.Initialized, s.Unobserved = true, []string{"w-2", "cp-3"}
+	some, leftOut, err = s.Only([]string{"cp-1", "cp-2"})
+	if err != nil || len(some.Changes) != 1 || len(leftOut) != 2 { // w-1 and the object: nobody knows what w-2 needs
+		t.Errorf("one that is down, with most control planes: %v, left out are %v, error %v", some.Changes, leftOut, err)
+	}
+	if _, _, err := s.Only([]string{"cp-1", "w-1"}); err == nil || !strings.Contains(err.Error(), "leaves out cp-2, cp-3") {
+		t.Errorf("one that is down, with few control planes: %v", err)
+	}
 }

@@ -23,7 +23,8 @@ type Situation struct {
 	// Initialized says that it has been up: pods may run on its workers, whatever became of its control planes.
 	Alive, Initialized bool
 	// Selected are the hosts that it is restricted to (--only); empty is all of them, and what is the cluster's.
-	Selected []string
+	// Unobserved could not be reached, and are not among them.
+	Selected, Unobserved []string
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
 	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
@@ -34,8 +35,9 @@ type Situation struct {
 	MaxUnavailable map[string]int
 }
 
-// Only leaves the changes of some hosts, and gives those that are left out. It is an error where the schedule could
-// not hold then: a cluster that is not up needs all its control planes.
+// Only leaves the changes of some hosts, and gives those that are left out, as far as the others were observed. It is an
+// error where the schedule could not hold then: a cluster that comes up for the first time needs all its control planes,
+// and one that is down most of them.
 func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
 	some = s
 	some.Changes, some.Selected = nil, hosts
@@ -47,14 +49,27 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 	for _, c := range s.Changes {
 		if slices.Contains(hosts, c.Host) {
 			some.Changes = append(some.Changes, c)
-		} else {
+		} else if !slices.Contains(s.Unobserved, c.Host) {
 			leftOut = append(leftOut, c)
 		}
 	}
+	if s.Alive {
+		return some, leftOut, nil
+	}
+	var all, missing []string
 	for _, m := range s.Machines {
-		if m.Role == spec.ControlPlane && !s.Alive && !slices.Contains(hosts, m.Name) {
-			return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", m.Name)
+		if m.Role == spec.ControlPlane {
+			all = append(all, m.Name)
+			if !slices.Contains(hosts, m.Name) {
+				missing = append(missing, m.Name)
+			}
 		}
+	}
+	switch {
+	case len(missing) > 0 && !s.Initialized:
+		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", strings.Join(missing, ", "))
+	case len(missing) >= len(all)-len(missing):
+		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is down, and etcd comes up only with most of its members: name more control planes", strings.Join(missing, ", "))
 	}
 	return some, leftOut, nil
 }
@@ -74,8 +89,8 @@ func names[T any](of []T, name func(T) string) []string {
 	return all
 }
 
-// Situation observes the hosts, one session each, then asks the API and etcd what they know. It fails where a host
-// could not be read and where going on would do harm; it changes nothing but r.
+// Situation observes the hosts, one session each, then asks the API and etcd what they know. hosts may lack machines that
+// cannot be reached: only what is restricted to others (Only) can be carried out then. It fails where a host could not be read and where going on would do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil
 	asked, err := Asked(r.Input)
@@ -102,6 +117,11 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	s := Situation{
 		Machines: r.Input.Machines, Initialized: initialized(r.Observed),
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
+	}
+	for _, m := range r.Input.Machines {
+		if _, ok := r.Observed.Hosts[m.Name]; !ok {
+			s.Unobserved = append(s.Unobserved, m.Name)
+		}
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {
 		return Situation{}, err

@@ -26,7 +26,7 @@ var hintTable = []struct {
 	{
 		isA[*host.UnreachableError],
 		"see that the machine is running and its network is up, then run `slipway apply` again: it goes on from what is there. " +
-			"`slipway status` shows which machines answer.",
+			"`slipway status` shows which machines answer; `slipway apply --only` with the names of all others goes on without it.",
 	},
 	{
 		isA[*host.LostError],

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,9 +81,9 @@ func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH
 	})
 }
 
-// dialAll connects to every machine, side by side. All failures are reported, not just the first; what was opened is
-// closed by the returned function in any case.
-func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration) (map[string]host.Host, func(), error) {
+// dialAll connects to every machine, side by side. All failures are reported, by machine, not just the first; what was
+// opened is closed by the returned function in any case.
+func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration) (map[string]host.Host, func(), map[string]error) {
 	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
 	var group errgroup.Group
 	for i, m := range machines {
@@ -94,10 +93,12 @@ func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration
 		})
 	}
 	_ = group.Wait() // the errors are kept by machine
-	hosts := map[string]host.Host{}
+	hosts, failed := map[string]host.Host{}, map[string]error{}
 	for i, m := range machines {
 		if errs[i] == nil {
 			hosts[m.Name] = conns[i]
+		} else {
+			failed[m.Name] = errs[i]
 		}
 	}
 	closeAll := func() {
@@ -105,7 +106,7 @@ func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration
 			_ = h.Close()
 		}
 	}
-	return hosts, closeAll, errors.Join(errs...)
+	return hosts, closeAll, failed
 }
 
 // missing are the nodes that have no machine yet.

@@ -156,8 +156,8 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		},
 		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
-	hosts, closeAll, err := dialAll(ctx, w.infra.Machines, w.connectTimeout)
-	if err != nil {
+	hosts, closeAll, failed := dialAll(ctx, w.infra.Machines, w.connectTimeout)
+	if err := w.without(ctx, failed); err != nil {
 		closeAll()
 		return nil, nothing, err
 	}
@@ -168,6 +168,19 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	return plan, closeAll, nil
+}
+
+// without goes on without the machines that cannot be reached where --only leaves them out.
+func (w *work) without(ctx context.Context, failed map[string]error) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		if len(w.only) == 0 || slices.Contains(w.only, name) || ctx.Err() != nil {
+			errs = append(errs, failed[name])
+			continue
+		}
+		w.progress.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
+	}
+	return errors.Join(errs...)
 }
 
 // notes are those of the secrets, and that a rotation is under way which others would not expect.
@@ -244,13 +257,15 @@ func (w *work) checkSurplus() error {
 	return nil
 }
 
-// settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the provider's own parts what they need, before anything uses them.
+// settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the
+// provider's own parts what they need, before anything uses them. Where a machine cannot be reached and was left out, the
+// provider, who would wait for it, is not asked: what it has beside machines stays as it is.
 func (w *work) settle(ctx context.Context) error {
 	if err := w.secrets.save(ctx, w.store); err != nil {
 		return err
 	}
 	w.runner.Before.PKI, w.runner.Before.Issued = nil, nil // from here on they are what the cluster has
-	if !w.ensured {
+	if !w.ensured && len(w.hosts) == len(w.infra.Machines) {
 		if _, err := w.provider.Ensure(ctx, w.progress.Host); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 )
 
 // TestExpired lets every certificate of a cluster expire: status says so before, nothing works afterwards, and apply
-// repairs it.
+// repairs it, first without one of its control planes.
 func TestExpired(t *testing.T) {
 	t.Parallel()
 	const life = 3 * time.Minute
@@ -57,10 +58,31 @@ func TestExpired(t *testing.T) {
 	spec := c.spec
 	spec.extra = ""
 	c.write(t, spec)
+	c.repairWithout(t, c.nodes()[2])
 	c.apply(t)
 	c.waitReady(t, c.kube(t), 30*time.Second)
 	c.checkNoChange(t)
 	c.checkCertsStatus(t)
+}
+
+// repairWithout repairs a cluster of which a machine cannot be reached.
+func (c *cluster) repairWithout(t *testing.T, node string) {
+	t.Helper()
+	id := c.machine(t, node)
+	docker(t, "exec", id, "systemctl", "stop", "ssh")
+	defer docker(t, "exec", id, "systemctl", "start", "ssh")
+	r := c.run(t, nil, "apply", "-f", c.file, "--yes", "--connect-timeout", "2s")
+	wantError(t, r, node, "slipway apply --only")
+	others := slices.DeleteFunc(c.nodes(), func(n string) bool { return n == node })
+	r = c.ok(t, "apply", "-f", c.file, "--yes", "--connect-timeout", "2s", "--only", strings.Join(others, ","))
+	if !strings.Contains(r.stderr, "left out by --only, and it cannot be reached: "+node) {
+		t.Errorf("it does not say what is left out: %v", r)
+	}
+	k := c.kube(t)
+	eventually(t, time.Minute, "the API of the others", func(ctx context.Context) error {
+		_, err := k.CoreV1().Nodes().Get(ctx, others[0], metav1.GetOptions{})
+		return err
+	})
 }
 
 // TestSignedElsewhere makes a cluster whose kubernetes authority has its key elsewhere, as an intermediate under a root of
