@@ -52,8 +52,12 @@ type Rotation struct {
 	// from the beginning.
 	Expired bool `json:"expired,omitempty"`
 	// Rolled says that the new one has been used: workloads may know only that, and going back has to roll them, too.
-	Rolled bool      `json:"rolled,omitempty"`
-	Began  time.Time `json:"began"`
+	Rolled bool `json:"rolled,omitempty"`
+	// NoRollout leaves it to people to replace workloads, and LeaveUnmanaged does not wait for what nothing would replace.
+	// Chosen once, they hold until the end, whoever goes on.
+	NoRollout      bool      `json:"noRollout,omitempty"`
+	LeaveUnmanaged bool      `json:"leaveUnmanaged,omitempty"`
+	Began          time.Time `json:"began"`
 	// Passed are the stages behind it, and when each was proven.
 	Passed []Passed `json:"passed,omitempty"`
 }
@@ -139,6 +143,12 @@ func (r *Rotation) Stages() []Stage {
 	return append(stages, Issue, Drop)
 }
 
+// Remaining are the stages from the current one on.
+func (r *Rotation) Remaining() []Stage {
+	stages := r.Stages()
+	return stages[max(0, slices.Index(stages, r.Stage)):]
+}
+
 // Next is the rotation once its stage was proven, or nil after the last one.
 func (r *Rotation) Next(now time.Time) *Rotation {
 	stages := r.Stages()
@@ -177,12 +187,12 @@ func (r *Rotation) Previous() *Rotation {
 func (r *Rotation) Rollback() (*Rotation, error) {
 	switch {
 	case r.Back:
-		return nil, errors.New("the rotation goes back already: run `slipway certs rotate-ca` to go on")
+		return nil, errors.New("the rotation goes back already: run the same without --rollback to go on")
 	case r.Expired:
-		return nil, errors.New("the rotation cannot go back: the old authorities have expired; go on with `slipway certs rotate-ca`")
+		return nil, errors.New("the rotation cannot go back: the old authorities have expired; run the same without --rollback to go on")
 	case r.Stage == Drop:
-		return nil, errors.New("the rotation cannot go back any more, since hosts have begun to drop the old: go on with `slipway certs rotate-ca`; " +
-			"once it has ended, rotate again")
+		return nil, errors.New("the rotation cannot go back any more, since hosts have begun to drop the old: run the same without --rollback " +
+			"to go on; once it has ended, rotate again")
 	}
 	back := *r
 	back.Back, back.Stage = true, Return

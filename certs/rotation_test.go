@@ -330,3 +330,32 @@ func TestAnAuthorityWithoutItsKeyIsReplaced(t *testing.T) {
 		}
 	}
 }
+
+// What was chosen of workloads is remembered through all stages, and one that was stored before says nothing of it.
+func TestRotationRemembersChoices(t *testing.T) {
+	r := Begin([]string{KubernetesCA}, day0)
+	r.NoRollout, r.LeaveUnmanaged = true, true
+	for ; r != nil; r = r.Next(day0) {
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := ReadRotation(text)
+		if err != nil || !read.NoRollout || !read.LeaveUnmanaged {
+			t.Errorf("%s is read as %+v, %v", text, read, err)
+		}
+	}
+	older, err := ReadRotation([]byte(`{"names":["ca"],"stage":"trust","began":"2026-11-21T12:00:00Z"}`))
+	if err != nil || older.NoRollout || older.LeaveUnmanaged {
+		t.Errorf("one of before is read as %+v, %v", older, err)
+	}
+}
+
+func TestRemainingStages(t *testing.T) {
+	r := Begin([]string{ServiceAccounts}, day0)
+	for left := r.Stages(); r != nil; r, left = r.Next(day0), left[1:] {
+		if got := r.Remaining(); !slices.Equal(got, left) {
+			t.Errorf("%v: %v lie ahead, want %v", r, got, left)
+		}
+	}
+}

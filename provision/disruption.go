@@ -53,6 +53,9 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 			}
 		}
 	}
+	if s.Roll != nil {
+		all = append(all, s.Roll.disruptions()...)
+	}
 	return all
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/kube"
 )
 
@@ -15,7 +16,7 @@ const (
 	rollAtOnce = 8
 	// rollInterval is how often is asked whether others have done their part.
 	rollInterval = 2 * time.Second
-	// rollTimeout is for what others may hold up: budgets, clients that write.
+	// rollTimeout is for what others may hold up: budgets, clients that write, people.
 	rollTimeout = 24 * time.Hour
 )
 
@@ -30,8 +31,7 @@ type Rolling struct {
 // rollWorkloads replaces the pods that began before the stage before was proven: their programs may have read authority
 // or token once, at their start. What has no controller is waited for.
 func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
-	passed := r.Input.PKI.Rotation.Passed
-	since := passed[len(passed)-1].At.Add(time.Second) // pods know their age in whole seconds
+	since := staleBefore(r.Input.PKI.Rotation)
 	workloads, err := r.API.Workloads(ctx)
 	if err != nil {
 		return err
@@ -66,6 +66,11 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
 	})
 }
 
+// staleBefore is when a pod has to have begun in stage rollout, so that it cannot have read what was before.
+func staleBefore(r *certs.Rotation) time.Time {
+	return r.Passed[len(r.Passed)-1].At.Add(time.Second) // pods know their age in whole seconds
+}
+
 // blocked names workloads whose budgets never allow what is needed. Other workloads are not touched then, either.
 func blocked(workloads []kube.Workload) error {
 	reasons := Blocked(workloads)
@@ -85,4 +90,86 @@ func Blocked(workloads []kube.Workload) []string {
 	}
 	slices.Sort(reasons)
 	return reasons
+}
+
+// Roll is what stage rollout of a rotation is about to do.
+type Roll struct {
+	Rolling
+	// Workloads that it replaces or waits for, each with the pods that have to go.
+	Workloads []kube.Workload
+	// Unasked says why they are not known.
+	Unasked string
+}
+
+// roll looks what stage rollout would do; nil where no proof wants it.
+func (r *Runner) roll(ctx context.Context, s Situation) *Roll {
+	if !slices.Contains(s.Proofs, Proof{Verb: RollWorkloads}) {
+		return nil
+	}
+	roll := &Roll{Rolling: r.Rolling, Unasked: s.Unasked}
+	if roll.Unasked == "" {
+		var err error
+		if roll.Workloads, err = workloadsLeft(ctx, r.API, r.Input.PKI.Rotation); err != nil {
+			roll.Unasked = err.Error()
+		}
+	}
+	return roll
+}
+
+// disruptions of what runs in the cluster: what is replaced, and what people are waited for to replace.
+func (r *Roll) disruptions() []Disruption {
+	if r.Unasked != "" {
+		return []Disruption{{What: "workloads to replace", Effect: "which is not known, since the API could not be asked (" + r.Unasked + ")"}}
+	}
+	const waits = "the stage waits until you have replaced "
+	var all []Disruption
+	if managed := r.workloads(false); len(managed) > 0 {
+		d := Disruption{
+			What: countPods(managed) + " to replace", How: "through their controllers and within disruption budgets",
+			Effect: "pods start again of " + some(managed),
+		}
+		if r.Leave {
+			d = Disruption{What: countPods(managed) + " left to you (--no-rollout)", Effect: waits + some(managed)}
+		}
+		all = append(all, d)
+	}
+	if unmanaged := r.workloads(true); len(unmanaged) > 0 {
+		d := Disruption{What: countPods(unmanaged) + " that nothing would replace", Effect: waits + some(unmanaged)}
+		if r.Forsake {
+			d.Effect = "not waited for (--leave-unmanaged), and may lose the API: " + some(unmanaged)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// workloads are those that nothing would replace, or all others.
+func (r *Roll) workloads(unmanaged bool) []kube.Workload {
+	return slices.DeleteFunc(slices.Clone(r.Workloads), func(w kube.Workload) bool { return (w.Way == kube.Unmanaged) != unmanaged })
+}
+
+// countPods says how many there are: "2 workloads (5 pods)".
+func countPods(workloads []kube.Workload) string {
+	pods := 0
+	for _, w := range workloads {
+		pods += len(w.Pods)
+	}
+	return fmt.Sprintf("%s (%s)", plural(len(workloads), "workload"), plural(pods, "pod"))
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// some names the first of many workloads.
+func some(workloads []kube.Workload) string {
+	const most = 6
+	which := names(workloads, kube.Workload.String)
+	if len(which) > most {
+		which = append(which[:most], fmt.Sprintf("and %d more", len(which)-most))
+	}
+	return strings.Join(which, ", ")
 }

@@ -98,9 +98,7 @@ func timeout(verb Verb) time.Duration {
 	switch verb {
 	case AwaitPresented:
 		return presentedTimeout
-	case AwaitTokens:
-		return tokensTimeout
-	case RollWorkloads, RewriteSecrets: // as long as budgets and the number of Secrets make it
+	case RollWorkloads, AwaitTokens, RewriteSecrets: // as long as people, budgets and the number of Secrets make it
 		return rollTimeout
 	default:
 		return gateTimeout
@@ -166,6 +164,9 @@ func apiClient(in Input, hosts map[string]host.Host) (*kube.Client, error) {
 // apiConfig reaches a port of the loopback interface of the first of hosts that takes the connection.
 func apiConfig(pki *certs.PKI, port int, hosts ...host.Dialer) *rest.Config {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if len(hosts) == 0 {
+			return nil, errors.New("no control plane can be reached")
+		}
 		var errs []error
 		for _, h := range hosts {
 			conn, err := h.DialContext(ctx, network, address)

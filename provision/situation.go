@@ -31,6 +31,8 @@ type Situation struct {
 	Unasked string
 	// Proofs that are wanted beside.
 	Proofs []Proof
+	// Roll is what the proof RollWorkloads would do; nil where it is not wanted.
+	Roll *Roll
 	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
 	MaxUnavailable map[string]int
 }
@@ -139,6 +141,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
 		return Situation{}, err
 	}
+	s.Roll = r.roll(ctx, s)
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))
 	}

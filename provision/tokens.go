@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,14 +16,15 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
 )
 
-// tokensTimeout is how long tokens of before may live: a kubelet renews them after 48 min of their hour.
+// tokensTimeout is how long pods' tokens of before may live: a kubelet renews them after 48 min of their hour.
 const tokensTimeout = time.Hour
 
 // awaitTokens waits until no pod has a token any more that was signed with another key than the one in use, and no Secret
 // either, unless these are forsaken: they hold tokens without an end, of which the API server takes no other than that in
-// the Secret, so that nobody but their users can change over.
+// the Secret, so that nobody but their users can change over. People get longer for that than kubelets do.
 func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	want, err := keyID(r.Input.PKI.Material[certs.ServiceAccounts].Cert)
 	if err != nil {
@@ -34,6 +36,8 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 	}
 	for name, h := range r.Hosts {
 		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, tokensTimeout)
+			defer cancel()
 			return waitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
 				result, err := h.Run(ctx, host.Cmd{Script: jwtHeaders})
 				if err != nil {
@@ -49,27 +53,42 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 // awaitTokenSecrets waits until no Secret has a token of another key.
 func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
 	said := ""
-	return waitEvery(ctx, rollInterval, "Secrets have tokens of the key that is to go", func(ctx context.Context) error {
+	err := waitEvery(ctx, rollInterval, "Secrets have tokens of the key that is to go", func(ctx context.Context) error {
 		secrets, err := r.API.TokenSecrets(ctx)
 		if err != nil {
 			return err
 		}
-		var others []string
-		for _, s := range secrets {
-			if signedBy(s.Name+" "+s.Header, want) != nil {
-				others = append(others, s.Name)
-			}
-		}
+		others := otherTokens(secrets, want)
 		if len(others) == 0 {
 			return nil
 		}
 		text := strings.Join(others, ", ")
 		if text != said {
-			r.report("cluster", "waiting for you to have tokens made anew: `kubectl patch secret NAME --type=json -p '[{\"op\":\"remove\",\"path\":\"/data/token\"}]'` for "+text)
+			r.report("cluster", "waiting for you to have tokens made anew: `"+RenewToken+"` for "+text)
 			said = text
 		}
 		return errors.New(text)
 	})
+	if errors.Is(err, context.DeadlineExceeded) && said != "" {
+		return fmt.Errorf("nobody has had the tokens of these Secrets made anew (`%s`): %s; go on when that has happened, or with --leave-unmanaged, "+
+			"and they end at stage drop: %w", RenewToken, said, context.DeadlineExceeded)
+	}
+	return err
+}
+
+// RenewToken is the command that has the token of a Secret made anew.
+const RenewToken = `kubectl patch secret NAME --type=json -p '[{"op":"remove","path":"/data/token"}]'` // #nosec G101 -- it has none
+
+// otherTokens names, sorted, the Secrets whose token is of another key than the one wanted.
+func otherTokens(secrets []kube.TokenSecret, want string) []string {
+	var others []string
+	for _, s := range secrets {
+		if signedBy(s.Name+" "+s.Header, want) != nil {
+			others = append(others, s.Name)
+		}
+	}
+	slices.Sort(others)
+	return others
 }
 
 // jwtHeaders prints the first part of every token of a pod, which says by which key it is signed and is no secret,

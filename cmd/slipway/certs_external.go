@@ -30,10 +30,12 @@ authority the spec names without a keyFile. Subject, names and usages are in the
 with the validity that is wanted. The private keys stay in the state. Until something else is wanted, the same requests
 are written again.
 
-Nodes' addresses are in the certificates: machines have to exist. Where they do not, apply makes them first.`,
+Nodes' addresses are in the certificates: machines have to exist. Where they do not, apply makes them first. A NAME is one
+that ` + "`slipway apply`, `slipway plan`" + ` or requests.json names; without one all that wait are written. Keep the key of the
+authority away from this directory: nothing here needs it.`,
 		Example: `  slipway certs csr --out requests
   for f in requests/*.csr; do
-    openssl x509 -req -in $f -copy_extensions copyall -days 730 -CA ca.crt -CAkey ca.key -out ${f%.csr}.crt
+    openssl x509 -req -in $f -copy_extensions copyall -days 730 -CA ca.crt -CAkey ca.key -CAcreateserial -out ${f%.csr}.crt
   done
   slipway certs import requests && slipway apply`,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -51,8 +53,9 @@ func newCertsImportCmd(a *app) *cobra.Command {
 		Short: "Take in certificates that were signed elsewhere",
 		Long: `Take in certificates that were made from the requests of ` + "`slipway certs csr`" + `. Of a directory, every .crt, .pem and .cer
 is read. Each certificate finds its key by itself, whatever the file's name, and is checked: its authority, subject, names,
-usages and validity. If one does not fit, all that is wrong is said, and none is taken in. The next apply installs them.`,
-		Example: `  slipway certs import requests
+usages and validity. If one does not fit, all that is wrong is said, and none is taken in. The next apply installs them; where a rotation waits
+for them, ` + "`slipway certs rotate-ca`" + ` goes on with it.`,
+		Example: `  slipway certs import requests && slipway apply
   slipway certs import apiserver.pem etcd-server.pem`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.importSigned(cmd.Context(), args) },

@@ -199,7 +199,7 @@ func TestPendingStops(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "4 certificates have yet to be signed") {
 		t.Errorf("got %v", err)
 	}
-	if all := strings.Join(hints(err), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {
+	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {
 		t.Errorf("the hints are %s", all)
 	}
 	if _, err := chosen([]indexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `no certificate "b" waits`) {

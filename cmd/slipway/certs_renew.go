@@ -22,15 +22,19 @@ func newCertsRenewCmd(a *app) *cobra.Command {
 		Long: `Issue certificates anew, with new keys, by the authorities that there are: all of them, or those that are named. A
 name is one of ` + "`slipway certs status`" + `; without its @node it means all nodes', and * stands for anything.
 
-What is due is renewed by every apply without being asked. Nothing that can reload is restarted: that is everything.
-Control planes follow one another, and the next is touched once the endpoints of the one before show the new
+What is due is renewed by every apply without being asked. Nothing is restarted: everything takes in new files while it
+runs. Control planes follow one another, and the next is touched once the endpoints of the one before show the new
 certificates. In the end renew waits until clients show theirs: they look every 5 minutes (client-go), and until then
-the certificates of before go on being good.`,
+the certificates of before go on being good. API servers, as clients of etcd, are not waited for: they show the new one
+when they connect, and keep the connections that they have.
+
+Interrupted or failed, what was issued is kept, and ` + "`slipway apply`" + ` goes on: renew again would issue all anew.`,
 		Example: `  slipway certs renew                      # everything
   slipway certs renew apiserver            # of every control plane
   slipway certs renew 'etcd/*'             # what etcd's authority has signed
   slipway certs renew kubelet@demo-worker-1
   slipway certs renew --dry-run            # only show the plan`,
+		Annotations:       map[string]string{resumes: "slipway apply"},
 		ValidArgsFunction: run.complete,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			run.renew = names

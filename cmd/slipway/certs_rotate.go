@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -32,27 +34,48 @@ func newCertsRotateCACmd(a *app) *cobra.Command {
   issue    every certificate is issued by the new authorities, and shown at every endpoint
   drop     the old is trusted no more, and is proven to be refused at every endpoint
 
-A stage that was interrupted is gone on with when rotate-ca runs again, without arguments. Until the last stage has
-begun --rollback returns to the old, in stages too. An authority of your own that the spec names (spec.pki.authorities)
-is taken as it is; others are made. Kubeconfigs that people have are listed with the stage from which they do not work any more.`,
-		Example: `  slipway certs rotate-ca all
+Before it begins, it shows what each stage restarts, the workloads that are replaced, Secrets whose tokens people have to
+have made anew, and kubeconfigs that stop working; nodes that are not in the spec would be cut off, and are refused.
+
+Interrupted, paused or failed, the cluster stays between two stages that get along: ` + "`slipway certs rotate-ca`" + `, without
+arguments, goes on, with --no-rollout and --leave-unmanaged as they were chosen first; given again, they are changed
+(--no-rollout=false). Apply goes to no other stage. Until stage drop has begun --rollback returns to the old, in stages
+too; then run rotate-ca without it to go on. ` + "`slipway status`" + ` tells where a rotation is.
+
+An authority of your own that the spec names (spec.pki.authorities) is taken as it is; others are made. Where its key is
+elsewhere, stage issue waits for ` + "`slipway certs csr`, `slipway certs import`" + ` and rotate-ca again. Authorities that have
+expired are replaced at once, in the stages issue, rollout and drop, and there is no way back.`,
+		Example: `  slipway certs rotate-ca all --dry-run                 # only show the stages, and what each does
+  slipway certs rotate-ca all
   slipway certs rotate-ca kubernetes service-account
-  slipway certs rotate-ca all --dry-run              # only show the stages, and what each does
-  slipway certs rotate-ca etcd --pause-after trust   # go on later: slipway certs rotate-ca
-  slipway certs rotate-ca --rollback`,
+  slipway certs rotate-ca all --pause-after trust       # to look, or to hand out kubeconfigs
+  slipway certs rotate-ca                               # go on
+  slipway certs rotate-ca all --no-rollout              # you restart workloads, in stage rollout
+  slipway certs rotate-ca --rollback                    # return to the old`,
 		ValidArgs: append(words, "all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, err := itemsOf(args)
 			if err != nil {
 				return err
 			}
+			run.noRollout, run.leaveUnmanaged = given(cmd, "no-rollout"), given(cmd, "leave-unmanaged")
 			return run.rotate(cmd.Context(), names)
 		},
 	}
-	cmd.Flags().BoolVar(&run.rolling.Leave, "no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
-	cmd.Flags().BoolVar(&run.rolling.Forsake, "leave-unmanaged", false, "do not wait for pods that nothing would replace, and for jobs: they may lose the API")
+	cmd.Flags().Bool("no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
+	cmd.Flags().Bool("leave-unmanaged", false,
+		"do not wait for pods that nothing would replace, for jobs, and for tokens in Secrets: they may lose the API")
 	run.addFlags(cmd)
 	return cmd
+}
+
+// given is the value of a flag, or nil where it was not given.
+func given(cmd *cobra.Command, name string) *bool {
+	value, err := cmd.Flags().GetBool(name)
+	if err != nil || !cmd.Flags().Changed(name) {
+		return nil
+	}
+	return &value
 }
 
 func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
@@ -66,11 +89,13 @@ func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
   issue    the new key encrypts; every Secret is written again, and none is left in etcd under another key
   drop     no API server has the old key any more
 
-Nothing is restarted. Interrupted, it is gone on with when it runs again; until the last stage has begun, --rollback returns
-to the old key. Backups of etcd from before need the key from before: keep it with them.`,
-		Example: `  slipway rotate-encryption-key
-  slipway rotate-encryption-key --pause-after trust
-  slipway rotate-encryption-key --rollback`,
+Nothing is restarted. Interrupted, paused or failed, it is gone on with when it runs again; until stage drop has begun,
+--rollback returns to the old key; then run it without to go on. Backups of etcd from before need the key from before:
+the state keeps it (retired/), so keep a copy of the state with each.`,
+		Example: `  slipway rotate-encryption-key --dry-run             # only show the stages
+  slipway rotate-encryption-key
+  slipway rotate-encryption-key --pause-after trust   # go on later: slipway rotate-encryption-key
+  slipway rotate-encryption-key --rollback            # return to the old key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run.rotate(cmd.Context(), []string{certs.EncryptionKey})
@@ -86,10 +111,14 @@ type rotateRun struct {
 	command          string
 	pauseAfter       string
 	rollback, dryRun bool
+	// noRollout and leaveUnmanaged were given; where they are nil, what was chosen before holds.
+	noRollout, leaveUnmanaged *bool
+	// agreed says that all stages were agreed to, and unseen that the workloads of stage rollout could not be shown.
+	agreed, unseen bool
 }
 
 func (r *rotateRun) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&r.pauseAfter, "pause-after", "", "end after this stage; run it again to go on")
+	cmd.Flags().StringVar(&r.pauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
 	cmd.Flags().BoolVar(&r.rollback, "rollback", false, "return to the old, as long as nothing was dropped")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "pause-after")
@@ -106,8 +135,9 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 		if err != nil || r.dryRun {
 			return err
 		}
-		for rotation != nil {
+		for yes := r.yes; rotation != nil; {
 			stage := rotation.Stage
+			r.yes = yes || r.agreedTo(stage)
 			if err := r.record(ctx, r.command, string(stage)); err != nil {
 				return r.waiting(stage, err)
 			}
@@ -123,17 +153,25 @@ func (r *rotateRun) rotate(ctx context.Context, names []string) error {
 	})
 }
 
+// agreedTo says whether a stage belongs to what was agreed to in the beginning.
+func (r *rotateRun) agreedTo(stage certs.Stage) bool {
+	return r.agreed && (stage != certs.Rollout || !r.unseen)
+}
+
 // waiting says of signatures that have to be made elsewhere which stage needs them, and what goes on with it.
 func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	if !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
-	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then: %w", stage, r.command, err)
+	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.command, err)
 }
 
 // pass goes on to the next stage, or to the end. The time is the cluster's, with which pods are compared.
 func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Rotation, error) {
 	next := passed.Next(r.proven)
+	if err := r.checkStrays(next); err != nil {
+		return nil, err
+	}
 	return next, underLock(ctx, r.store, func(ctx context.Context) error {
 		if next == nil {
 			return endRotation(ctx, r.store, passed, r.stored.Material)
@@ -152,26 +190,56 @@ func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation,
 	if err != nil {
 		return nil, err
 	}
-	stages := rotation.Stages()
-	if before := stages[:len(stages)-1]; r.pauseAfter != "" && !slices.Contains(before, certs.Stage(r.pauseAfter)) {
-		return nil, fmt.Errorf("--pause-after %s: this rotation can pause after the stages %v", r.pauseAfter, before)
+	if err := r.checkPause(rotation); err != nil {
+		return nil, err
 	}
+	rotation = r.choices(rotation)
 	o, err := r.overview(ctx, s, rotation, items)
 	if err == nil {
 		err = errors.Join(r.show(o), o.refuse())
 	}
-	if err != nil || r.dryRun || rotation == s.Rotation {
+	if err != nil || r.dryRun || reflect.DeepEqual(rotation, s.Rotation) {
 		return rotation, err
 	}
-	question := "Rotate?"
-	if r.rollback {
-		question = "Go back?"
+	if o.begins || r.rollback {
+		question := "Rotate?"
+		if r.rollback {
+			question = "Go back?"
+		}
+		if err := r.confirm(ctx, question); err != nil {
+			return nil, err
+		}
+		r.agreed, r.unseen = true, o.Unasked != ""
 	}
-	if err := r.confirm(ctx, question); err != nil {
-		return nil, err
-	}
-	r.yes = true // every stage belongs to what was agreed to
 	return rotation, underLock(ctx, r.store, func(ctx context.Context) error { return saveRotation(ctx, r.store, rotation, items) })
+}
+
+// checkPause refuses to pause after a stage that does not lie ahead: it would never be reached, and all others would.
+func (r *rotateRun) checkPause(rotation *certs.Rotation) error {
+	left := rotation.Remaining()
+	left = left[:len(left)-1] // after the last there is nothing to go on with
+	if r.pauseAfter == "" || slices.Contains(left, certs.Stage(r.pauseAfter)) {
+		return nil
+	}
+	var words []string
+	for _, stage := range left {
+		words = append(words, string(stage))
+	}
+	return fmt.Errorf("--pause-after %s names no stage that lies ahead (%v); it can pause after: %s; nothing was changed",
+		r.pauseAfter, rotation, cmp.Or(strings.Join(words, ", "), "none"))
+}
+
+// choices gives a rotation the flags that were given, and takes over those that were given before.
+func (r *rotateRun) choices(rotation *certs.Rotation) *certs.Rotation {
+	chosen := *rotation
+	if r.noRollout != nil {
+		chosen.NoRollout = *r.noRollout
+	}
+	if r.leaveUnmanaged != nil {
+		chosen.LeaveUnmanaged = *r.leaveUnmanaged
+	}
+	r.rolling = provision.Rolling{Leave: chosen.NoRollout, Forsake: chosen.LeaveUnmanaged}
+	return &chosen
 }
 
 // choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.

@@ -72,11 +72,16 @@ func TestRotationSignedElsewhere(t *testing.T) {
 	}
 	run := rotateRun{command: commandOf(rotation)}
 	err = run.waiting(rotation.Stage, secretsNow())
-	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures, and `slipway certs rotate-ca` goes on with it then: 4 certificates have") {
+	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures, and `slipway certs rotate-ca` goes on with it then (with --rollback, back without them): 4 certificates have") {
 		t.Fatalf("in stage issue: %v", err)
 	}
-	if all := strings.Join(hints(err), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || strings.Contains(all, "Nothing was installed") {
+	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || strings.Contains(all, "Nothing was installed") {
 		t.Errorf("the hints are %s", all)
+	}
+	// A plain apply cannot keep the cluster in its stage then, and says whom that concerns.
+	plain := work{app: &app{}, stored: &stored{Rotation: rotation}}
+	if err := plain.ofRotation(err); !strings.Contains(err.Error(), "stage issue, 2 of 3; until") || !strings.Contains(err.Error(), "`slipway certs rotate-ca --rollback` goes back") {
+		t.Errorf("apply says %v", err)
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)

@@ -23,10 +23,11 @@ func newCertsTextfileCmd() *cobra.Command {
 	var dir, address string
 	var node certs.Node
 	cmd := &cobra.Command{
-		Use:    "textfile",
-		Short:  "Write when this node's certificates end, for the node exporter",
-		Hidden: true,
-		Args:   cobra.NoArgs,
+		Use:     "textfile",
+		Short:   "Write when this node's certificates end, for the node exporter",
+		Example: `  slipway certs textfile --node demo-cp-1 --address 192.0.2.1 --control-plane --directory /var/lib/prometheus/node-exporter`,
+		Hidden:  true,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if node.Address, err = netip.ParseAddr(address); err != nil {
 				return fmt.Errorf("--address: %w", err)

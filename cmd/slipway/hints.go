@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/state"
 )
 
-// hintTable says what to do about errors that others only report. One row a class of error.
+// hintTable says what to do about errors that others only report. One row a class of error; {command} is what goes on
+// where the command that failed has ended.
 var hintTable = []struct {
 	is   func(error) bool
 	hint string
@@ -25,12 +30,12 @@ var hintTable = []struct {
 	},
 	{
 		isA[*host.UnreachableError],
-		"see that the machine is running and its network is up, then run `slipway apply` again: it goes on from what is there. " +
+		"see that the machine is running and its network is up, then run `{command}`: it goes on from what is there. " +
 			"`slipway status` shows which machines answer; `slipway apply --only` with the names of all others goes on without it.",
 	},
 	{
 		isA[*host.LostError],
-		"see that the machine is running, then run `slipway apply` again: it goes on from what is there.",
+		"see that the machine is running, then run `{command}`: it goes on from what is there.",
 	},
 	{
 		isA[*certs.PendingError],
@@ -58,7 +63,7 @@ var hintTable = []struct {
 	},
 	{
 		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
-		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `slipway apply` again: it goes on from what is there.",
+		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `{command}`: it goes on from what is there.",
 	},
 }
 
@@ -67,12 +72,20 @@ func isA[T error](err error) bool {
 	return errors.As(err, &target)
 }
 
-// hints gives every remedy that an error, with all that it wraps, calls for.
-func hints(err error) []string {
+// resumes is the annotation of a command with which another one goes on.
+const resumes = "resumes"
+
+// resumeOf is the command that goes on where cmd has failed half-way.
+func resumeOf(cmd *cobra.Command) string {
+	return cmp.Or(cmd.Annotations[resumes], cmd.CommandPath())
+}
+
+// hints gives every remedy that an error, with all that it wraps, calls for; command goes on where it has happened.
+func hints(err error, command string) []string {
 	var out []string
 	for _, row := range hintTable {
 		if row.is(err) {
-			out = append(out, row.hint)
+			out = append(out, strings.ReplaceAll(row.hint, "{command}", command))
 		}
 	}
 	return out

@@ -55,11 +55,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	return exitCode(ctx, err, stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	return exitCode(ctx, err, resumeOf(cmd), stderr)
 }
 
-func exitCode(ctx context.Context, err error, stderr io.Writer) int {
+// exitCode prints an error, with what to do about it; command goes on where it has happened.
+func exitCode(ctx context.Context, err error, command string, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
@@ -71,7 +72,7 @@ func exitCode(ctx context.Context, err error, stderr io.Writer) int {
 		return exit.code
 	}
 	_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
-	for _, hint := range hints(err) {
+	for _, hint := range hints(err, command) {
 		_, _ = fmt.Fprintf(stderr, "Hint: %s\n", hint)
 	}
 	var invalid spec.Errors

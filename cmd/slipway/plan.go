@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -67,19 +66,14 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	default:
 		defer func() { err = errors.Join(err, r.store.Close()) }()
 	}
-	// Progress is for people who wait; the plan itself is what is printed.
-	tty := isTerminal(r.stderr) && !r.verbose
-	shown := r.stderr
-	if !tty && !r.verbose {
-		shown = io.Discard
-	}
-	r.progress = newProgress(shown, tty, io.Discard, r.names())
+	var shown bool
+	r.progress, shown = r.patience()
 	plan, diffs, err := r.make(ctx)
 	r.progress.Done(err)
 	if err != nil {
 		return err
 	}
-	if shown == io.Discard && r.secrets != nil {
+	if !shown && r.secrets != nil {
 		for _, note := range r.notes() {
 			_, _ = fmt.Fprintln(r.stderr, note)
 		}

@@ -240,7 +240,7 @@ func counts(changes []provision.Change) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "nothing to change"
+		return "nothing to change on hosts"
 	}
 	return strings.Join(parts, ", ")
 }

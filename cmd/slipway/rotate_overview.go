@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"slipway.dev/slipway/certs"
@@ -25,16 +22,25 @@ type rotationOverview struct {
 	// Back says that it returns to the old.
 	Back   bool            `json:"back"`
 	Stages []stageOverview `json:"stages"`
-	// Workloads that the stage rollout replaces, or leaves. Only of a rotation that begins.
+	// Workloads that the stage rollout, where it lies ahead, replaces or leaves.
 	Workloads []rolledWorkload `json:"workloads"`
 	// Blocked are reasons why workloads cannot be replaced, as things are: it does not begin.
 	Blocked []string `json:"blocked"`
+	// TokenSecrets ("namespace/name") have tokens that the stage rollout waits for people to have made anew.
+	TokenSecrets []string `json:"tokenSecrets"`
+	// Strays are nodes that would be cut off: it does not begin, nor go on to stage issue.
+	Strays []strayNode `json:"strays"`
+	// Unasked says why the API could not be asked for these; of a rotation that begins only where authorities have expired.
+	Unasked string `json:"unasked,omitempty"`
 	// Kubeconfigs that stop working.
 	Kubeconfigs []lostKubeconfig `json:"kubeconfigs"`
 	// OtherChanges are not the rotation's, which its first stage would carry out, too: it does not begin.
 	OtherChanges int `json:"otherChanges"`
 
-	rolls, users bool // whether it has to do with workloads, and with kubeconfigs
+	rolls, users bool // whether it has still to do with workloads, and whether with kubeconfigs
+	begins       bool
+	forsakes     bool // does not wait for what nothing would replace
+	file         string
 }
 
 type stageOverview struct {
@@ -64,23 +70,26 @@ type lostKubeconfig struct {
 
 func newOverview(cluster string, r *certs.Rotation) *rotationOverview {
 	return &rotationOverview{
-		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, Kubeconfigs: []lostKubeconfig{},
-		users: r.Has(certs.KubernetesCA),
+		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, TokenSecrets: []string{},
+		Strays: []strayNode{}, Kubeconfigs: []lostKubeconfig{},
+		rolls: slices.Contains(r.Remaining(), certs.Rollout), users: r.Has(certs.KubernetesCA), forsakes: r.LeaveUnmanaged,
 	}
 }
 
 // overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to go on with one
 // must be possible without.
-func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rotation, items certs.Material) (*rotationOverview, error) {
-	r.progress = newProgress(io.Discard, false, io.Discard, nil)
+func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rotation, items certs.Material) (o *rotationOverview, err error) {
+	r.progress, _ = r.patience()
+	defer func() { r.progress.Done(err) }()
+	r.progress.Phase("bundle")
 	artifacts, err := r.ensureBundle(ctx)
 	if err != nil {
 		return nil, err
 	}
-	begins := s.Rotation == nil
+	o = newOverview(r.spec.Metadata.Name, rotation)
+	o.begins, o.file = s.Rotation == nil, r.file
 	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
 	maps.Copy(s.Material, items)
-	o := newOverview(r.spec.Metadata.Name, rotation)
 	if o.users {
 		users, err := provision.ReadUsers(s.Users.Reveal())
 		if err != nil {
@@ -88,69 +97,11 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 		}
 		o.Kubeconfigs = lostKubeconfigs(users, rotation, s.Material, time.Now())
 	}
-	if begins && !rotation.Expired { // with those nobody answers
-		if err := r.survey(ctx, o, rotation, artifacts); err != nil {
-			return nil, err
-		}
+	if err := r.survey(ctx, o, s, rotation, artifacts); err != nil {
+		return nil, err
 	}
 	o.Stages, err = r.stages(ctx, s, rotation, artifacts)
 	return o, err
-}
-
-// survey asks the cluster about what a rotation meets there. It changes nothing.
-func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, rotation *certs.Rotation, artifacts map[string]provision.Artifact) error {
-	r.infra = r.found
-	todo, closeAll, err := r.look(ctx, artifacts)
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	if todo.Unasked != "" {
-		return fmt.Errorf("the API does not answer (%s), and a rotation begins only with a cluster that does: run `slipway apply` first; nothing was changed", todo.Unasked)
-	}
-	o.OtherChanges = otherChanges(todo)
-	if o.rolls = slices.Contains(rotation.Stages(), certs.Rollout); !o.rolls {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, workloadsTimeout)
-	defer cancel()
-	workloads, err := r.runner.API.Workloads(ctx)
-	if err != nil {
-		return fmt.Errorf("%w; nothing was changed", err)
-	}
-	o.roll(workloads, r.rolling)
-	return nil
-}
-
-// workloadsTimeout bounds the listing of all that is in a cluster.
-const workloadsTimeout = 2 * time.Minute
-
-// otherChanges counts what a plan that knows of no rotation would do.
-func otherChanges(todo *provision.Plan) int {
-	n := 0
-	for _, c := range todo.Changes {
-		if !c.Bookkeeping() {
-			n++
-		}
-	}
-	return n
-}
-
-// roll says what becomes of workloads.
-func (o *rotationOverview) roll(workloads []kube.Workload, how provision.Rolling) {
-	for _, w := range workloads {
-		text := w.Describe()
-		switch {
-		case w.Way == kube.Unmanaged && how.Forsake:
-			text = "not waited for: " + w.Why
-		case how.Leave && w.Way != kube.Unmanaged:
-			text = "left to you (--no-rollout)"
-		}
-		o.Workloads = append(o.Workloads, rolledWorkload{w, text})
-	}
-	if !how.Leave {
-		o.Blocked = append(o.Blocked, provision.Blocked(workloads)...)
-	}
 }
 
 // lostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
@@ -220,17 +171,4 @@ func (r *rotateRun) desiredAt(ctx context.Context, s *stored, artifacts map[stri
 		PKI: secrets.PKI, EncryptionKeys: secrets.EncryptionKeys,
 	})
 	return state, unsigned, err
-}
-
-// refuse says why a rotation does not begin.
-func (o *rotationOverview) refuse() error {
-	if o.OtherChanges > 0 {
-		return fmt.Errorf("the cluster is not as its spec asks (%s), and a rotation would carry that out, too: run `slipway apply` first; nothing was changed",
-			plural(o.OtherChanges, "change"))
-	}
-	if len(o.Blocked) == 0 {
-		return nil
-	}
-	return fmt.Errorf("the stage rollout could never end; nothing was changed, since:\n  %s\n"+
-		"or leave workloads to yourself with --no-rollout", strings.Join(o.Blocked, "\n  "))
 }

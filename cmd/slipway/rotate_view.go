@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
 )
 
 // stageWords say what a stage does, to people.
@@ -38,7 +40,15 @@ func (o *rotationOverview) print(out io.Writer) error {
 	v.printf("Cluster %s: %s of %s\n\n", o.Cluster, way, strings.Join(o.Names, ", "))
 	v.stages(o)
 	if o.rolls {
-		v.workloads(o.Workloads)
+		v.workloads(o)
+		v.tokenSecrets(o)
+	}
+	if !o.begins && len(o.Strays) > 0 {
+		v.printf("Not in %s, and cut off from stage issue on; the rotation does not go there with them:\n", o.file)
+		for _, n := range o.Strays {
+			v.printf("  %s\n", n)
+		}
+		v.printf("\n")
 	}
 	if o.users {
 		v.kubeconfigs(o)
@@ -90,17 +100,43 @@ func (v *rotationView) stages(o *rotationOverview) {
 	}
 }
 
-func (v *rotationView) workloads(workloads []rolledWorkload) {
-	if len(workloads) == 0 {
+func (v *rotationView) workloads(o *rotationOverview) {
+	switch {
+	case o.Unasked != "":
+		v.printf("Which workloads stage rollout replaces is not known yet, since the API cannot be asked (%s).\n"+
+			"Without --yes you are asked again when it is; --pause-after leaves time to look.\n\n", o.Unasked)
+		return
+	case len(o.Workloads) == 0:
 		v.printf("Stage rollout finds no workload that it would replace.\n\n")
 		return
 	}
 	v.printf("Workloads in stage rollout, which read the authority or a token:\n\n")
 	rows := []string{"WORKLOAD\tPODS\tHOW"}
-	for _, w := range workloads {
+	for _, w := range o.Workloads {
 		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", w.Workload, len(w.Pods), w.How))
 	}
 	v.table(rows)
+	if !o.begins && len(o.Blocked) > 0 {
+		v.printf("Stage rollout cannot end as things are (or leave workloads to yourself with --no-rollout):\n  %s\n\n", strings.Join(o.Blocked, "\n  "))
+	}
+}
+
+// tokenSecrets are told beforehand, since people have to do something about them.
+func (v *rotationView) tokenSecrets(o *rotationOverview) {
+	if len(o.TokenSecrets) == 0 {
+		return
+	}
+	tokens := slices.ContainsFunc(o.Stages, func(s stageOverview) bool { return s.Stage == certs.Tokens })
+	switch {
+	case o.forsakes:
+		v.printf("The tokens in these Secrets are not waited for (--leave-unmanaged), and end at stage drop")
+	case tokens:
+		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew; --pause-after tokens leaves time\n" +
+			"to do it before pods that use them are replaced")
+	default:
+		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew")
+	}
+	v.printf(":\n\n  %s\n\nOne is made anew by `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), provision.RenewToken)
 }
 
 func (v *rotationView) kubeconfigs(o *rotationOverview) {

@@ -41,6 +41,8 @@ func sampleOverview(how provision.Rolling) *rotationOverview {
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
 	rotation := certs.Begin([]string{certs.KubernetesCA, certs.ServiceAccounts}, began)
 	o := newOverview("demo", rotation)
+	o.begins, o.forsakes, o.file = true, how.Forsake, "cluster.yaml"
+	o.TokenSecrets = []string{"shop/robot", "shop/scraper"}
 	for at := rotation; at != nil; at = at.Next(began) {
 		s := stageOverview{Stage: at.Stage, What: stageWords[at.Stage], Restarts: []string{}}
 		switch at.Stage {
@@ -58,7 +60,6 @@ func sampleOverview(how provision.Rolling) *rotationOverview {
 			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/var/lib/slipway/owned", Action: provision.Update, Cause: provision.Wanted},
 		},
 	}))
-	o.rolls = true
 	o.roll([]kube.Workload{
 		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Way: kube.Restart},
 		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
@@ -77,7 +78,12 @@ func TestRotationOverview(t *testing.T) {
 	}
 	rollback := newOverview("demo", back)
 	rollback.Stages = []stageOverview{{Stage: certs.Return, What: stageWords[certs.Return]}, {Stage: certs.Drop, What: stageWords[certs.Drop]}}
+	again := sampleOverview(provision.Rolling{})
+	again.begins, again.OtherChanges, again.Strays = false, 0, strays([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
+	unasked := newOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
+	unasked.Unasked = "authorities have expired"
 	for name, o := range map[string]*rotationOverview{
+		"rotate-again": again, "rotate-unasked": unasked,
 		"rotate": sampleOverview(provision.Rolling{}), "rotate-leave": sampleOverview(provision.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
 	} {
 		var out strings.Builder
@@ -91,12 +97,21 @@ func TestRotationOverview(t *testing.T) {
 // TestRotationBlocked: a budget that never allows it is found before anything is changed, unless workloads are the user's.
 func TestRotationBlocked(t *testing.T) {
 	o := sampleOverview(provision.Rolling{})
-	if err := o.refuse(); err == nil || !strings.Contains(err.Error(), "run `slipway apply` first") {
-		t.Errorf("with other changes: %v", err)
-	}
-	o.OtherChanges = 0
+	o.Strays = []strayNode{{"byhand", "why"}}
 	err := o.refuse()
-	if err == nil || !strings.Contains(err.Error(), "nothing was changed, since:\n  StatefulSet shop/db: budget shop/db never allows") {
+	for _, want := range []string{"nothing was changed: ", "run `slipway apply` first", "\n  byhand: why", "budget shop/db never allows"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	o.begins = false // it goes on as far as it can
+	if err := o.refuse(); err != nil {
+		t.Errorf("refused to go on: %v", err)
+	}
+	o.begins, o.Strays = true, nil
+	o.OtherChanges = 0
+	err = o.refuse()
+	if err == nil || !strings.Contains(err.Error(), "could never end, since:\n  StatefulSet shop/db: budget shop/db never allows") {
 		t.Errorf("got %v", err)
 	}
 	o = sampleOverview(provision.Rolling{Leave: true})
@@ -119,7 +134,8 @@ func TestRotationOverviewJSON(t *testing.T) {
 	}
 	first := func(list string) map[string]any { return got[list].([]any)[0].(map[string]any) }
 	if first("stages")["stage"] != "trust" || first("workloads")["how"] != "rollout restart" || first("workloads")["kind"] != "Deployment" ||
-		first("kubeconfigs")["name"] != "ana" || first("kubeconfigs")["distrustsFrom"] != "issue" || got["otherChanges"] != 1.0 || len(got["blocked"].([]any)) != 1 {
+		first("kubeconfigs")["name"] != "ana" || first("kubeconfigs")["distrustsFrom"] != "issue" || got["otherChanges"] != 1.0 || len(got["blocked"].([]any)) != 1 ||
+		len(got["tokenSecrets"].([]any)) != 2 || got["strays"] == nil {
 		t.Errorf("got %s", &out)
 	}
 }

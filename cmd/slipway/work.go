@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -77,6 +78,16 @@ func (w *work) checkOnly(cmd *cobra.Command) error {
 	return nil
 }
 
+// patience is progress for people who wait for what is printed in the end, and whether anybody sees it: on a terminal, or
+// with -v.
+func (w *work) patience() (p *progress, shown bool) {
+	tty := isTerminal(w.stderr) && !w.verbose
+	if shown = tty || w.verbose; !shown {
+		return newProgress(io.Discard, false, io.Discard, w.names()), false
+	}
+	return newProgress(w.stderr, tty, io.Discard, w.names()), true
+}
+
 // machineChanges are the machines that have to be made or started before anything can be observed.
 func (w *work) machineChanges(found *spec.Infrastructure) []provision.MachineChange {
 	var changes []provision.MachineChange
@@ -139,7 +150,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
-		return nil, nothing, err
+		return nil, nothing, w.ofRotation(err)
 	}
 	for _, note := range w.notes() {
 		w.progress.Note(note)
@@ -181,6 +192,16 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 		w.progress.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
 	}
 	return errors.Join(errs...)
+}
+
+// ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
+// before they are there.
+func (w *work) ofRotation(err error) error {
+	r := w.stored.Rotation
+	if r == nil || r.Stage != certs.Issue || w.prove == provision.ProveStage || !errors.As(err, new(*certs.PendingError)) {
+		return err
+	}
+	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, commandOf(r), err)
 }
 
 // notes are those of the secrets, and that a rotation is under way which others would not expect.

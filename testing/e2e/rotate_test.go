@@ -102,7 +102,7 @@ func TestRollback(t *testing.T) {
 // killRotation goes on with a rotation, and kills it once it has printed something in a stage.
 func (c *cluster) killRotation(t *testing.T, stage, word string) {
 	t.Helper()
-	if r := c.untilEnd(t, "stage "+stage, word, "certs", "rotate-ca", "-f", c.file, "--yes"); r.code == 0 {
+	if r := c.untilEnd(t, "rotate-ca: stage "+stage, word, "certs", "rotate-ca", "-f", c.file, "--yes"); r.code == 0 {
 		t.Errorf("stage %s: it was not killed: %v", stage, r)
 	}
 }

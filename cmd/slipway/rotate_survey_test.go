@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// TestChoicesOfARotation: who goes on gets what was chosen when it began, unless told otherwise.
+func TestChoicesOfARotation(t *testing.T) {
+	for _, tt := range []struct {
+		args           []string
+		stored         certs.Rotation
+		leave, forsake bool
+	}{
+		{nil, certs.Rotation{}, false, false},
+		{[]string{"--no-rollout"}, certs.Rotation{}, true, false},
+		{nil, certs.Rotation{NoRollout: true, LeaveUnmanaged: true}, true, true},
+		{[]string{"--no-rollout=false"}, certs.Rotation{NoRollout: true, LeaveUnmanaged: true}, false, true},
+		{[]string{"--leave-unmanaged"}, certs.Rotation{NoRollout: true}, true, true},
+	} {
+		cmd := newCertsRotateCACmd(&app{})
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		r := rotateRun{noRollout: given(cmd, "no-rollout"), leaveUnmanaged: given(cmd, "leave-unmanaged")}
+		got := r.choices(&tt.stored)
+		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || r.rolling != (provision.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
+			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, r.rolling)
+		}
+	}
+}
+
+// TestPauseAhead: to pause after a stage that has passed would be never to pause.
+func TestPauseAhead(t *testing.T) {
+	at := demoRotation(t) // in stage issue
+	for stage, ok := range map[string]bool{"": true, "issue": true, "trust": false, "rollout": false, "drop": false, "nonsense": false} {
+		err := (&rotateRun{pauseAfter: stage}).checkPause(at)
+		if (err == nil) != ok {
+			t.Errorf("--pause-after %s: %v", stage, err)
+		}
+		if err != nil && (!strings.Contains(err.Error(), "stage issue, 4 of 5") || !strings.Contains(err.Error(), "can pause after: issue;")) {
+			t.Errorf("it does not say where the rotation is: %v", err)
+		}
+	}
+	if err := (&rotateRun{pauseAfter: "drop"}).checkPause(at.Next(at.Began)); err == nil || !strings.Contains(err.Error(), "can pause after: none;") {
+		t.Errorf("in the last stage: %v", err)
+	}
+}
+
+// TestAgreedTo: workloads that could not be shown in the beginning are asked about in their stage.
+func TestAgreedTo(t *testing.T) {
+	for _, tt := range []struct {
+		agreed, unseen bool
+		stage          certs.Stage
+		want           bool
+	}{
+		{false, false, certs.Trust, false}, // gone on with: each stage is asked about
+		{true, false, certs.Rollout, true},
+		{true, true, certs.Rollout, false},
+		{true, true, certs.Issue, true},
+	} {
+		if got := (&rotateRun{agreed: tt.agreed, unseen: tt.unseen}).agreedTo(tt.stage); got != tt.want {
+			t.Errorf("%+v: %t", tt, got)
+		}
+	}
+}
+
+// TestStrays: a node that slipway does not reach would be cut off by another Kubernetes CA, and by nothing else.
+func TestStrays(t *testing.T) {
+	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1"}, {Name: "demo-worker-1"}}}
+	if got := strays([]string{"demo-cp-1", "demo-worker-1"}, infra, "cluster.yaml"); got != nil {
+		t.Errorf("the spec's own are strays: %v", got)
+	}
+	infra.Surplus = []spec.Machine{{Name: "demo-worker-2"}, {Name: "demo-worker-3"}} // the last is no node
+	var names []string
+	for _, s := range strays([]string{"byhand", "demo-cp-1", "demo-worker-1", "demo-worker-2"}, infra, "cluster.yaml") {
+		names = append(names, s.Name)
+		if !strings.Contains(s.Why, "`kubectl delete node "+s.Name+"`") || !strings.Contains(s.Why, "cluster.yaml") {
+			t.Errorf("no remedy: %v", s)
+		}
+	}
+	if want := []string{"byhand", "demo-worker-2", "demo-worker-3"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	all := []string{certs.KubernetesCA, certs.EtcdCA}
+	back, err := certs.Begin(all, began).Rollback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rotateRun{command: "certs rotate-ca", applyRun: applyRun{work: work{
+		app: &app{file: "cluster.yaml"}, infra: infra, runner: &provision.Runner{Observed: provision.State{Nodes: map[string]kube.Node{"byhand": {}}}},
+	}}}
+	at := func(r *certs.Rotation, stage certs.Stage) *certs.Rotation {
+		for ; r != nil && r.Stage != stage; r = r.Next(began) {
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		next    *certs.Rotation
+		refused bool
+	}{
+		{at(certs.Begin(all, began), certs.Rollout), false},
+		{at(certs.Begin(all, began), certs.Issue), true},
+		{at(certs.Begin(all, began), certs.Drop), true},
+		{at(certs.Begin([]string{certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}, began), certs.Issue), false},
+		{at(certs.Begin([]string{certs.EncryptionKey}, began), certs.Issue), false},
+		{at(certs.BeginExpired(all, began), certs.Drop), false},
+		{at(back, certs.Drop), false},
+		{nil, false},
+	} {
+		err := r.checkStrays(tt.next)
+		if (err != nil) != tt.refused {
+			t.Errorf("%v: %v", tt.next, err)
+		}
+		if err != nil && (!strings.Contains(err.Error(), "was not begun") || !strings.Contains(err.Error(), "\n  byhand: ")) {
+			t.Errorf("%v: %v", tt.next, err)
+		}
+	}
+}
+
+// TestGatesOfARotation: what is refused is refused before anything is stored, where a rotation begins or goes on, and
+// where it passes from stage to stage.
+func TestGatesOfARotation(t *testing.T) {
+	c, infra, _, _ := elsewhere(t)
+	store, err := c.openStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := demoRotation(t) // in stage issue
+	if err := errors.Join(made.save(t.Context(), store), saveRotation(t.Context(), store, at, nil)); err != nil {
+		t.Fatal(err)
+	}
+	r := rotateRun{command: "certs rotate-ca", pauseAfter: "trust", applyRun: applyRun{found: infra, work: work{
+		app: &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
+		runner: &provision.Runner{Observed: provision.State{Nodes: map[string]kube.Node{"byhand": {}}}},
+	}}}
+	if _, err := r.begin(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
+		t.Errorf("it goes on: %v", err)
+	}
+	if _, err := r.pass(t.Context(), at); err == nil || !strings.Contains(err.Error(), "byhand") {
+		t.Errorf("it passed: %v", err)
+	}
+	kept, err := loadSecrets(t.Context(), store)
+	if err != nil || kept.Rotation.Stage != certs.Issue {
+		t.Errorf("it is in %v; %v", kept.Rotation, err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPatience: who waits at a terminal, or wants to see everything, is told what goes on; what reads the output is not.
+func TestPatience(t *testing.T) {
+	for _, verbose := range []bool{true, false} {
+		var out bytes.Buffer
+		w := work{app: &app{stderr: &out, verbose: verbose}, cluster: &cluster{spec: &spec.Cluster{}}}
+		p, shown := w.patience()
+		p.Phase("workloads")
+		if told := strings.Contains(out.String(), "workloads"); told != verbose || shown != verbose {
+			t.Errorf("verbose %t: shown %t: %q", verbose, shown, &out)
+		}
+	}
+}
+
+// TestHintsNameTheCommand: what goes on is the command that has failed, but for renewing, which would begin anew.
+func TestHintsNameTheCommand(t *testing.T) {
+	root := newRoot(&app{})
+	err := errors.Join(&host.UnreachableError{}, &host.LostError{})
+	for _, tt := range []struct{ args, want string }{
+		{"certs rotate-ca all", "slipway certs rotate-ca"},
+		{"rotate-encryption-key --rollback", "slipway rotate-encryption-key"},
+		{"certs renew apiserver", "slipway apply"},
+		{"apply next.plan", "slipway apply"},
+	} {
+		cmd, _, findErr := root.Find(strings.Fields(tt.args))
+		if findErr != nil {
+			t.Fatal(findErr)
+		}
+		var out strings.Builder
+		exitCode(context.Background(), err, resumeOf(cmd), &out)
+		if n := strings.Count(out.String(), fmt.Sprintf("run `%s`: it goes on", tt.want)); n != 2 || strings.Contains(out.String(), "{") {
+			t.Errorf("%s: %s", tt.args, &out)
+		}
+	}
+}
+
+// TestHelpOfCertificates: each command that is about certificates shows how it is used.
+func TestHelpOfCertificates(t *testing.T) {
+	root := newRoot(&app{stdout: io.Discard, stderr: io.Discard})
+	certsCmd, _, err := root.Find([]string{"certs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotateKey, _, err := root.Find([]string{"rotate-encryption-key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range append(certsCmd.Commands(), certsCmd, rotateKey) {
+		if !strings.Contains(cmd.Example, cmd.CommandPath()) {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+	}
+}
