@@ -44,13 +44,14 @@ type proofRow struct {
 	on func(node) bool
 }
 
-// proofTable: those of hosts are proven side by side, then those of the cluster, in this order.
+// proofTable: those of hosts are proven side by side, then those of the cluster, in this order. A rotation of what has
+// expired begins with the stage Issue: what an ordinary one proves earlier is proven there as well, before workloads are rolled.
 var proofTable = []proofRow{
 	{ProveTrust, []certs.Stage{certs.Trust}, false, authorities, everywhere},
 	{AwaitServed, []certs.Stage{certs.Issue, certs.Return}, true, authorities, everywhere},
 	{ProveRefusal, []certs.Stage{certs.Drop}, true, authorities, everywhere},
 	{AwaitEncryption, []certs.Stage{certs.Trust, certs.Issue, certs.Return, certs.Drop}, true, []string{certs.EncryptionKey}, node.controlPlane},
-	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
+	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Issue, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
 	{DropClientCAs, []certs.Stage{certs.Drop}, true, clientCAs, nil},
 	{RollWorkloads, []certs.Stage{certs.Rollout}, true, []string{certs.KubernetesCA, certs.ServiceAccounts}, nil},
 	{AwaitTokens, []certs.Stage{certs.Rollout}, true, []string{certs.ServiceAccounts}, nil},
