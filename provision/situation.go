@@ -116,6 +116,10 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	}
 	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "")
 	s.Changes = Diff(r.Desired, r.Observed)
+	if err := RefuseClocks(r.Observed, r.brought(s.Changes)); err != nil {
+		return Situation{}, err
+	}
+	r.warnOfClocks()
 	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
 		return Situation{}, err
 	}
