@@ -51,16 +51,10 @@ func off(clocks map[string]time.Duration) State {
 	return s
 }
 
-// leafFor is a new certificate of some lifetime.
-func leafFor(t *testing.T, lifetime time.Duration, now time.Time) []byte {
+// leafFor is a certificate of some lifetime that was issued at a time.
+func leafFor(t *testing.T, lifetime time.Duration, at time.Time) []byte {
 	t.Helper()
-	in, policy := input(t), testPolicy
-	policy.LeafValidity = lifetime
-	pki, _, err := certs.Ensure(t.Context(), nil, in.PKI.Requests[:5], policy, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pki.Material[certs.Admin].Cert
+	return pkiFor(t, input(t), lifetime, at).Material[certs.Admin].Cert
 }
 
 func TestClocksThatAreBehindAreRefused(t *testing.T) {
@@ -139,7 +133,7 @@ func TestSituationRefusesClocks(t *testing.T) {
 	if err := situation(30*time.Minute, Before{}); err == nil || !strings.Contains(err.Error(), "demo-worker-1: its clock is ") {
 		t.Errorf("certificates are brought: %v", err)
 	}
-	long := pkiAt(t, in, time.Now().Add(-24*time.Hour))
+	long := pkiFor(t, in, testPolicy.LeafValidity, time.Now().Add(-24*time.Hour))
 	in.PKI = long
 	if err := situation(30*time.Minute, Before{}); err != nil {
 		t.Errorf("the certificates are old: %v", err)
@@ -155,14 +149,4 @@ func TestSituationRefusesClocks(t *testing.T) {
 	if err := situation(30*time.Minute, Before{Issued: []certs.Change{{Name: certs.SuperAdmin}}}); err == nil || !strings.Contains(err.Error(), "its clock is") {
 		t.Errorf("one is issued that is on no host: %v", err)
 	}
-}
-
-// pkiAt is the PKI of an input as it would have been issued at a time.
-func pkiAt(t *testing.T, in Input, at time.Time) *certs.PKI {
-	t.Helper()
-	pki, _, err := certs.Ensure(t.Context(), nil, in.PKI.Requests, testPolicy, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pki
 }

@@ -72,15 +72,23 @@ func (p *planner) first() {
 			continue
 		}
 		if m.Role == spec.ControlPlane {
-			p.ifNeeded(AwaitEtcd, m.Name, api)
+			if p.renews(m.Name) { // etcd may have answered nobody, and nobody could ask it
+				p.add(AwaitEtcd, m.Name, api)
+			} else {
+				p.ifNeeded(AwaitEtcd, m.Name, api)
+			}
 			p.ifNeeded(Seal, m.Name, api)
 			install = "" // the API was waited for, which waited for it
 		}
 		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
+		units := ""
 		if last := cmp.Or(late, installs[m.Name]); last != "" {
-			p.add(AwaitUnits, m.Name, last)
+			units = p.add(AwaitUnits, m.Name, last)
 		} else {
-			p.ifNeeded(AwaitUnits, m.Name)
+			units = p.ifNeeded(AwaitUnits, m.Name)
+		}
+		if p.renews(m.Name) {
+			p.add(AwaitServed, m.Name, units)
 		}
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
@@ -184,9 +192,9 @@ func (p *planner) controlPlane(name, gate string) string {
 	return p.add(EnsureNode, name, gate)
 }
 
-// workers adds the steps of all workers after gate: those that are only now joining all at once, the others pool after pool
-// and in batches, so that never more of them are disturbed than the pool allows, with those that are not Ready first. A
-// batch with a gate that stays shut is the last.
+// workers adds the steps of all workers after gate: those that are only now joining, and those that are down, all at once,
+// for nobody is disturbed; the others pool after pool and in batches, so that never more of them are disturbed than the pool
+// allows, with those that are broken first. A batch with a gate that stays shut is the last.
 func (p *planner) workers(workers []spec.Machine, gate string) {
 	pools := map[string][]spec.Machine{}
 	var order []string
@@ -204,15 +212,43 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 	}
 	before := []string{gate}
 	for _, pool := range order {
-		slices.SortStableFunc(pools[pool], p.brokenFirst)
-		for batch := range slices.Chunk(pools[pool], max(1, p.MaxUnavailable[pool])) {
-			var gates []string
-			for _, m := range batch {
-				gates = append(gates, p.worker(m.Name, before))
-			}
-			before = gates
+		before = p.pool(pools[pool], max(1, p.MaxUnavailable[pool]), gate, before)
+	}
+}
+
+// pool adds the steps of a pool's workers, of which so many may be disturbed at a time, and gives the gates of the last.
+// Those that are down begin after gate, the others after the gates of the pool before: in the first batch as many as those
+// that are down leave room for, and the rest once all of these are well.
+func (p *planner) pool(workers []spec.Machine, most int, gate string, before []string) []string {
+	var gates []string // of the batch that is being filled
+	var up []spec.Machine
+	for _, m := range workers {
+		if p.down(m.Name) {
+			gates = append(gates, p.worker(m.Name, []string{gate}))
+		} else {
+			up = append(up, m)
 		}
 	}
+	if len(gates) >= most || len(up) == 0 { // no other begins with them
+		before, gates = append(slices.DeleteFunc(slices.Clone(before), func(d string) bool { return d == gate }), gates...), nil
+	}
+	slices.SortStableFunc(up, p.brokenFirst)
+	for _, m := range up {
+		if len(gates) == most {
+			before, gates = gates, nil
+		}
+		gates = append(gates, p.worker(m.Name, before))
+	}
+	if len(gates) == 0 {
+		return before
+	}
+	return gates
+}
+
+// down is a worker on which nothing can be disturbed that still works: one that is not Ready, or whose certificates are
+// renewed in a cluster that could not be asked, and does not live: they have expired, or it has been down for long.
+func (p *planner) down(name string) bool {
+	return p.Down[name] || p.Unasked != "" && !p.Alive && p.renews(name)
 }
 
 func (p *planner) worker(name string, deps []string) string {
