@@ -87,9 +87,9 @@ func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {
 		for _, c := range situation.Changes {
 			p.of[c.Host] = append(p.of[c.Host], c)
 		}
-		before, down := closure(steps), map[string]int{}
+		before, down, idle := closure(steps), map[string]int{}, situation.idle()
 		for _, step := range steps {
-			if worker[step.Host] && p.down(step.Host) && !p.joining(step.Host) && step.Verb == EnsureNode {
+			if worker[step.Host] && idle[step.Host] && !p.joining(step.Host) && step.Verb == EnsureNode {
 				down[pool[step.Host]]++
 			}
 		}
@@ -98,7 +98,7 @@ func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {
 				continue
 			}
 			for other := range before[step.Name] {
-				if name, _, _ := strings.Cut(other, ":"); p.down(step.Host) && worker[name] && name != step.Host {
+				if name, _, _ := strings.Cut(other, ":"); idle[step.Host] && worker[name] && name != step.Host {
 					t.Errorf("%q is of a worker that is down, and waits for %q", step.Name, other)
 				}
 			}
@@ -107,12 +107,12 @@ func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {
 			return
 		}
 		for _, step := range steps {
-			if !worker[step.Host] || p.down(step.Host) || p.joining(step.Host) || step.Verb != EnsureNode || down[pool[step.Host]] < s.maxUnavailable[pool[step.Host]] {
+			if !worker[step.Host] || idle[step.Host] || p.joining(step.Host) || step.Verb != EnsureNode || down[pool[step.Host]] < s.maxUnavailable[pool[step.Host]] {
 				continue
 			}
 			waits := 0
 			for other := range before[step.Name] {
-				if name, title, _ := strings.Cut(other, ": "); title == "wait for the node" && p.down(name) && pool[name] == pool[step.Host] && !p.joining(name) {
+				if name, title, _ := strings.Cut(other, ": "); title == "wait for the node" && idle[name] && pool[name] == pool[step.Host] && !p.joining(name) {
 					waits++
 				}
 			}

@@ -9,10 +9,10 @@ import (
 
 // Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
 // other, and nobody can be disturbed; but where it has been up pods may run, and workers wait, and come in batches. On a
-// living one the control planes follow one another, each between gates; then come the workers, in batches. Proofs come
-// last. It is pure, and steps are only for what has to be done: a gate stands where something changed or is not known.
+// living one the control planes follow one another, each between gates; then come the workers, in batches, but for those on
+// which nothing works anyway. Proofs come last. It is pure, and steps are only for what has to be done: a gate stands where something changed or is not known.
 func Schedule(s Situation) []Step {
-	p := planner{Situation: s, of: map[string][]Change{}}
+	p := planner{Situation: s, of: map[string][]Change{}, idle: s.idle()}
 	for _, c := range s.Changes {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
@@ -30,6 +30,7 @@ func Schedule(s Situation) []Step {
 type planner struct {
 	Situation
 	of    map[string][]Change // by host
+	idle  map[string]bool
 	steps []Step
 }
 
@@ -192,7 +193,7 @@ func (p *planner) controlPlane(name, gate string) string {
 	return p.add(EnsureNode, name, gate)
 }
 
-// workers adds the steps of all workers after gate: those that are only now joining, and those that are down, all at once,
+// workers adds the steps of all workers after gate: those that are only now joining, and those that are idle, all at once,
 // for nobody is disturbed; the others pool after pool and in batches, so that never more of them are disturbed than the pool
 // allows, with those that are broken first. A batch with a gate that stays shut is the last.
 func (p *planner) workers(workers []spec.Machine, gate string) {
@@ -217,13 +218,13 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 }
 
 // pool adds the steps of a pool's workers, of which so many may be disturbed at a time, and gives the gates of the last.
-// Those that are down begin after gate, the others after the gates of the pool before: in the first batch as many as those
-// that are down leave room for, and the rest once all of these are well.
+// Those that are idle begin after gate, the others after the gates of the pool before: in the first batch as many as those
+// that are idle leave room for, and the rest once all of these are well.
 func (p *planner) pool(workers []spec.Machine, most int, gate string, before []string) []string {
 	var gates []string // of the batch that is being filled
 	var up []spec.Machine
 	for _, m := range workers {
-		if p.down(m.Name) {
+		if p.idle[m.Name] {
 			gates = append(gates, p.worker(m.Name, []string{gate}))
 		} else {
 			up = append(up, m)
@@ -243,12 +244,6 @@ func (p *planner) pool(workers []spec.Machine, most int, gate string, before []s
 		return before
 	}
 	return gates
-}
-
-// down is a worker on which nothing can be disturbed that still works: one that is not Ready, or whose certificates are
-// renewed in a cluster that could not be asked, and does not live: they have expired, or it has been down for long.
-func (p *planner) down(name string) bool {
-	return p.Down[name] || p.Unasked != "" && !p.Alive && p.renews(name)
 }
 
 func (p *planner) worker(name string, deps []string) string {

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -61,6 +62,19 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 // selected says whether a host, or "" for the cluster as a whole, is not left out.
 func (s Situation) selected(host string) bool {
 	return len(s.Selected) == 0 || slices.Contains(s.Selected, host)
+}
+
+// idle are the nodes on which nothing can be disturbed that still works: those that are not Ready, and, where the cluster does
+// not live and could not be asked, those whose certificates are renewed: these have expired, or it has been down for long.
+func (s Situation) idle() map[string]bool {
+	idle := map[string]bool{}
+	maps.Copy(idle, s.Down)
+	for _, c := range s.Changes {
+		if s.Unasked != "" && !s.Alive && isServed(c) {
+			idle[c.Host] = true
+		}
+	}
+	return idle
 }
 
 func machineName(m spec.Machine) string { return m.Name }
