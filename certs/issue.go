@@ -93,7 +93,7 @@ func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]
 		Expiry:       p.LeafValidity,
 		CAConstraint: config.CAConstraint{IsCA: q.Kind == Authority, MaxPathLenZero: true},
 	}
-	begin := now.UTC().Add(-backdate(p.CAValidity)).Truncate(time.Second)
+	begin := now.UTC().Add(-Backdated(p.CAValidity)).Truncate(time.Second)
 	end := begin.Add(p.CAValidity)
 	if q.Kind == Leaf {
 		begin = leafBegin(now, p, parent)
@@ -108,7 +108,7 @@ func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]
 
 // leafBegin is when a leaf that is issued now begins: a little before, but not before its authority.
 func leafBegin(now time.Time, p Policy, by *issuer) time.Time {
-	begin := now.UTC().Add(-backdate(p.LeafValidity)).Truncate(time.Second)
+	begin := now.UTC().Add(-Backdated(p.LeafValidity)).Truncate(time.Second)
 	if begin.Before(by.cert.NotBefore) {
 		return by.cert.NotBefore
 	}

@@ -115,9 +115,12 @@ func renewalWindow(lifetime time.Duration) time.Duration { return min(lifetime/5
 // widest is the longest window: more would have what is new be due again.
 func widest(lifetime time.Duration) time.Duration { return lifetime / 5 * 4 }
 
-// backdate covers clocks that run behind the operator's: five minutes, as kubeadm does, but no more than a tenth of
-// a short life.
-func backdate(lifetime time.Duration) time.Duration { return min(5*time.Minute, lifetime/10) }
+// Backdate is how long before it is issued a certificate begins, unless its life is short. It is kubeadm's.
+const Backdate = 5 * time.Minute
+
+// Backdated is by how much a certificate of some lifetime is dated back, for clocks that run behind the operator's: by
+// Backdate, but by no more than a tenth of its life.
+func Backdated(lifetime time.Duration) time.Duration { return min(Backdate, lifetime/10) }
 
 // differs says how a name's fields differ from s, "" where they do not. Their order means nothing.
 func (s Subject) differs(name pkix.Name) string {

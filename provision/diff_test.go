@@ -242,38 +242,6 @@ func TestRefuseMembers(t *testing.T) {
 	}
 }
 
-func TestAlive(t *testing.T) {
-	state := func(initialized bool, running, healthy int) State {
-		s := State{Hosts: map[string]HostState{}, Members: map[string]Member{}}
-		for i, m := range machines(3, 1) {
-			h := HostState{Facts: Facts{Initialized: initialized}, Units: map[string]Unit{"etcd.service": {Active: i < running}}}
-			s.Hosts[m.Name] = h
-			s.Members[m.Name] = Member{Healthy: i < healthy}
-		}
-		return s
-	}
-	for _, tt := range []struct {
-		name             string
-		initialized      bool
-		running, healthy int
-		answers, want    bool
-	}{
-		{"never up", false, 3, 3, true, false},
-		{"all is well", true, 3, 3, true, true},
-		{"a member is down", true, 2, 2, true, true},
-		{"no quorum runs", true, 1, 1, false, false},
-		{"no quorum runs, and a cache answers", true, 1, 1, true, false},
-		{"all API servers are down", true, 3, 3, false, true},
-		{"etcd runs and answers nobody: expired certificates", true, 3, 0, false, false},
-		{"etcd runs without a quorum: broken peer certificates", true, 3, 1, false, false},
-		{"etcd could not be asked, and the API answers", true, 3, 0, true, true},
-	} {
-		if got := Alive(machines(3, 1), state(tt.initialized, tt.running, tt.healthy), tt.answers); got != tt.want {
-			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestRefuse(t *testing.T) {
 	in := input(t)
 	fine := func() State {

@@ -110,7 +110,7 @@ func (s Situation) how(hosts []string) string {
 	if len(hosts) == 1 {
 		return ""
 	}
-	pools := map[string]int{}
+	pools, together, idle := map[string]int{}, map[string]int{}, s.idle()
 	controlPlanes := false
 	for _, m := range s.Machines {
 		switch {
@@ -118,12 +118,15 @@ func (s Situation) how(hosts []string) string {
 		case m.Role == spec.ControlPlane:
 			controlPlanes = true
 		default:
+			if idle[m.Name] {
+				together[m.Pool]++
+			}
 			pools[m.Pool]++
 		}
 	}
 	widest := 1
 	for pool, n := range pools {
-		widest = max(widest, min(n, s.MaxUnavailable[pool]))
+		widest = max(widest, min(n, s.MaxUnavailable[pool]), together[pool])
 	}
 	switch {
 	case controlPlanes && !s.Alive:

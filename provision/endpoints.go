@@ -110,12 +110,15 @@ func awaitServed(ctx context.Context, h host.Dialer, address string, content []b
 	})
 }
 
-// admits asks an endpoint as the owner of a client certificate: whether it knows who that is. The certificate is shown
-// also where the server does not name its authority among those that it would take: some go on without one, as nobody.
-func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, roots []byte, client certs.Item) (bool, error) {
+// admits asks an endpoint as the owner of a client certificate: whether it knows who that is, and how it said so (a TLS
+// alert, or an HTTP status). The certificate is shown also where the server does not name its authority among those that it
+// would take: some go on without one, as nobody.
+func admits(
+	ctx context.Context, h host.Dialer, e endpointRow, address string, roots []byte, client certs.Item,
+) (taken bool, how string, err error) {
 	pair, err := tls.X509KeyPair(client.Cert, client.Key.Reveal())
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(roots)
@@ -130,7 +133,7 @@ func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, r
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+e.path, nil)
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	request.Header = http.Header{}
 	maps.Copy(request.Header, e.header)
@@ -138,18 +141,18 @@ func admits(ctx context.Context, h host.Dialer, e endpointRow, address string, r
 	var alert *net.OpError
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert
-		return false, nil
+		return false, alert.Err.Error(), nil
 	case err != nil:
-		return false, err
+		return false, "", err
 	}
 	if err := response.Body.Close(); err != nil {
-		return false, err
+		return false, "", err
 	}
 	switch response.StatusCode {
 	case http.StatusOK, http.StatusForbidden: // it knows who asks, and that this is nobody's business
-		return true, nil
+		return true, response.Status, nil
 	case http.StatusUnauthorized:
-		return false, nil
+		return false, response.Status, nil
 	}
-	return false, fmt.Errorf("%s%s: %s", address, e.path, response.Status)
+	return false, "", fmt.Errorf("%s%s: %s", address, e.path, response.Status)
 }

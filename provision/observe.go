@@ -68,14 +68,17 @@ func observeHost(ctx context.Context, h host.Host, desired HostState, waits func
 	if waits != nil {
 		cmd.Alone, cmd.Stderr = true, waiter(func(what string) { waits(h.Name(), what) })
 	}
+	sent := time.Now()
 	result, err := h.Run(ctx, cmd)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
+	returned := time.Now()
 	state, err := parseObservation(string(result.Stdout), words)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
+	state.Facts.Clock.Sent, state.Facts.Clock.Returned = sent, returned
 	return state, nil
 }
 
@@ -293,6 +296,7 @@ func (o *observation) parseFacts() Facts {
 		Initialized:       o.facts["initialized"] == "1",
 		Systemd:           o.facts["systemd"] == "1",
 		FreeBytes:         free,
+		Clock:             Clock{Read: unixTime(o.facts["now"])},
 	}
 }
 

@@ -86,6 +86,7 @@ func TestParseObservation(t *testing.T) {
 	wantFacts := Facts{
 		OS: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0", Arch: "amd64", CgroupV2: true, SysResource: false,
 		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: true, Systemd: true, FreeBytes: 1234,
+		Clock: Clock{Read: time.Unix(1795176181, 0).UTC()},
 	}
 	if got.Facts != wantFacts {
 		t.Errorf("facts are %+v, want %+v", got.Facts, wantFacts)

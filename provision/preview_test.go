@@ -159,6 +159,10 @@ func TestDisruptions(t *testing.T) {
 		changes      []Change
 		want         []string
 	}{
+		{
+			"kubelets of which some are not Ready", 1, 6, 1, restart("kubelet.service", "w-1", "w-4", "w-5", "w-6"),
+			[]string{"kubelet restarts on w-4, w-5, w-6, w-1, up to 3 at a time in each pool: pods go on running"},
+		},
 		{"nothing restarts", 3, 1, 1, changed("cp-1"), nil},
 		{
 			"API servers", 3, 0, 1, restart("kube-apiserver.service", "cp-1", "cp-2", "cp-3"),
@@ -189,6 +193,7 @@ func TestDisruptions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := Situation{Machines: machines(tt.cps, tt.workers), Alive: true, Changes: tt.changes, MaxUnavailable: map[string]int{"w": tt.most}}
+			s.Down = map[string]bool{"w-4": true, "w-5": true, "w-6": true}
 			var got []string
 			for _, d := range Disruptions(s, Schedule(s)) {
 				got = append(got, d.String())

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"slipway.dev/slipway/certs"
 )
@@ -44,13 +45,14 @@ func TestProofsOfEveryStage(t *testing.T) {
 		{all, certs.Trust, false, is(ProveTrust, 4, ",", AwaitRootCA, 1)},
 		{all, certs.Tokens, false, ""},
 		{all, certs.Rollout, false, is(RollWorkloads, 1, ",", AwaitTokens, 1)},
-		{all, certs.Issue, false, is(AwaitServed, 4)},
+		{all, certs.Issue, false, is(AwaitServed, 4, ",", AwaitRootCA, 1)},
 		{all, certs.Drop, false, is(ProveRefusal, 4, ",", AwaitRootCA, 1, ",", DropClientCAs, 1)},
 		{all, certs.Return, true, is(AwaitServed, 4)},
 		{all, certs.Drop, true, is(ProveRefusal, 4, ",", AwaitRootCA, 1, ",", DropClientCAs, 1)},
 		{[]string{certs.EtcdCA}, certs.Trust, false, is(ProveTrust, 4)},
 		{[]string{certs.FrontProxyCA}, certs.Drop, false, is(ProveRefusal, 4, ",", DropClientCAs, 1)},
 		{[]string{certs.KubernetesCA}, certs.Rollout, false, is(RollWorkloads, 1)},
+		{[]string{certs.EtcdCA}, certs.Issue, false, is(AwaitServed, 4)},
 		{[]string{certs.ServiceAccounts}, certs.Issue, false, ""},
 		{[]string{certs.EncryptionKey}, certs.Trust, false, is(AwaitEncryption, 3)},
 		{[]string{certs.EncryptionKey}, certs.Issue, false, is(AwaitEncryption, 3, ",", RewriteSecrets, 1)},
@@ -77,6 +79,26 @@ func TestProofsOfEveryStage(t *testing.T) {
 	}
 	if proofs, err := ProveClients.proofs(in, changes); err != nil || !slices.Equal(proofs, []Proof{{AwaitPresented, "a"}, {AwaitPresented, "b"}}) {
 		t.Errorf("of clients: %v, %v", proofs, err)
+	}
+}
+
+// Pods that are rolled read kube-root-ca.crt: whichever stages a rotation has, it is proven to have the new authority before.
+func TestWorkloadsAreRolledOnceTheyAreToldWhomToTrust(t *testing.T) {
+	in := input(t)
+	names := []string{certs.KubernetesCA, certs.ServiceAccounts}
+	for _, r := range []*certs.Rotation{certs.Begin(names, time.Now()), certs.BeginExpired(names, time.Now())} {
+		told := false
+		for ; r.Stage != certs.Rollout; r = r.Next(time.Now()) {
+			in.PKI.Rotation = r
+			proofs, err := ProveStage.proofs(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told = told || slices.Contains(proofs, Proof{Verb: AwaitRootCA})
+		}
+		if !told {
+			t.Errorf("%v: nothing has proven it", r)
+		}
 	}
 }
 

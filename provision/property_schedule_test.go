@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"slipway.dev/slipway/provision/etcd"
@@ -73,6 +74,55 @@ func TestPropertyDependenciesAreReal(t *testing.T) {
 	})
 }
 
+// A worker that is not Ready waits for no other worker, however many there are, and those of its pool that are Ready wait for it
+// as far as the pool allows no more to be disturbed.
+func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {
+	each(t, func(t *testing.T, s shape, _ State, situation Situation, _ *rand.Rand) {
+		worker, pool := map[string]bool{}, map[string]string{}
+		for _, m := range s.machines {
+			worker[m.Name], pool[m.Name] = m.Role == spec.Worker, m.Pool
+		}
+		steps := Schedule(situation)
+		p := planner{Situation: situation, of: map[string][]Change{}}
+		for _, c := range situation.Changes {
+			p.of[c.Host] = append(p.of[c.Host], c)
+		}
+		before, down, idle := closure(steps), map[string]int{}, situation.idle()
+		for _, step := range steps {
+			if worker[step.Host] && idle[step.Host] && !p.joining(step.Host) && step.Verb == EnsureNode {
+				down[pool[step.Host]]++
+			}
+		}
+		for _, step := range steps {
+			if !worker[step.Host] {
+				continue
+			}
+			for other := range before[step.Name] {
+				if name, _, _ := strings.Cut(other, ":"); idle[step.Host] && worker[name] && name != step.Host {
+					t.Errorf("%q is of a worker that is down, and waits for %q", step.Name, other)
+				}
+			}
+		}
+		if !situation.Alive && !situation.Initialized {
+			return
+		}
+		for _, step := range steps {
+			if !worker[step.Host] || idle[step.Host] || p.joining(step.Host) || step.Verb != EnsureNode || down[pool[step.Host]] < s.maxUnavailable[pool[step.Host]] {
+				continue
+			}
+			waits := 0
+			for other := range before[step.Name] {
+				if name, title, _ := strings.Cut(other, ": "); title == "wait for the node" && idle[name] && pool[name] == pool[step.Host] && !p.joining(name) {
+					waits++
+				}
+			}
+			if waits != down[pool[step.Host]] {
+				t.Errorf("%q waits for %d of %d of its pool that are down", step.Name, waits, down[pool[step.Host]])
+			}
+		}
+	})
+}
+
 // simulation carries out a schedule with as many steps at a time as can be, in random order, and looks at what is
 // disturbed meanwhile. A host is from the beginning of its changes until its last step has ended.
 type simulation struct {
@@ -87,7 +137,8 @@ func (s *simulation) ready(step Step) bool {
 	return s.state[step.Name] == 0 && !slices.ContainsFunc(step.Deps, func(d string) bool { return s.state[d] != 2 })
 }
 
-// disturbed lists the hosts that somebody could miss: those that joined nothing yet are not among them.
+// disturbed lists the hosts that somebody could miss: those that joined nothing yet are not among them, nor workers that
+// were not Ready.
 func (s *simulation) disturbed() map[string]bool {
 	hosts := map[string]bool{}
 	p := planner{Situation: s.situation, of: map[string][]Change{}}
@@ -95,7 +146,7 @@ func (s *simulation) disturbed() map[string]bool {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
 	for _, step := range s.steps {
-		if step.Verb != Apply || s.state[step.Name] == 0 || p.joining(step.Host) {
+		if step.Verb != Apply || s.state[step.Name] == 0 || p.joining(step.Host) || s.spared(step.Host) {
 			continue
 		}
 		for _, later := range s.steps {
@@ -105,6 +156,11 @@ func (s *simulation) disturbed() map[string]bool {
 		}
 	}
 	return hosts
+}
+
+// spared are workers that were not Ready before anything was done.
+func (s *simulation) spared(name string) bool {
+	return s.situation.Down[name] && !slices.ContainsFunc(s.machines, func(m spec.Machine) bool { return m.Name == name && m.Role == spec.ControlPlane })
 }
 
 func (s *simulation) members(disturbed map[string]bool) []etcd.Member {

@@ -209,6 +209,8 @@ func each(t *testing.T, property func(t *testing.T, s shape, observed State, sit
 			}
 			if r.IntN(5) == 0 {
 				situation.Unasked = "no answer"
+			} else {
+				situation.Down = notReady(s.desired, observed)
 			}
 			property(t, s, observed, situation, r)
 			if t.Failed() {

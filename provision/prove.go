@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -44,13 +43,14 @@ type proofRow struct {
 	on func(node) bool
 }
 
-// proofTable: those of hosts are proven side by side, then those of the cluster, in this order.
+// proofTable: those of hosts are proven side by side, then those of the cluster, in this order. A rotation of what has
+// expired begins with the stage Issue: what an ordinary one proves earlier is proven there as well, before workloads are rolled.
 var proofTable = []proofRow{
 	{ProveTrust, []certs.Stage{certs.Trust}, false, authorities, everywhere},
 	{AwaitServed, []certs.Stage{certs.Issue, certs.Return}, true, authorities, everywhere},
 	{ProveRefusal, []certs.Stage{certs.Drop}, true, authorities, everywhere},
 	{AwaitEncryption, []certs.Stage{certs.Trust, certs.Issue, certs.Return, certs.Drop}, true, []string{certs.EncryptionKey}, node.controlPlane},
-	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
+	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Issue, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
 	{DropClientCAs, []certs.Stage{certs.Drop}, true, clientCAs, nil},
 	{RollWorkloads, []certs.Stage{certs.Rollout}, true, []string{certs.KubernetesCA, certs.ServiceAccounts}, nil},
 	{AwaitTokens, []certs.Stage{certs.Rollout}, true, []string{certs.ServiceAccounts}, nil},
@@ -134,51 +134,6 @@ func (r *Runner) awaitServed(ctx context.Context, s Step) error {
 			return fmt.Errorf("%s on %s: %w", e.unit, s.Host, err)
 		}
 		return nil
-	})
-}
-
-// proveTrust waits until every endpoint of a host takes clients of the authorities that are to come.
-func (r *Runner) proveTrust(ctx context.Context, s Step) error {
-	return r.probe(ctx, s, true, "does not trust the new authority yet")
-}
-
-// proveRefusal waits until no endpoint of a host takes clients of the authorities that are dropped.
-func (r *Runner) proveRefusal(ctx context.Context, s Step) error {
-	return r.probe(ctx, s, false, "still takes clients of the authority that was dropped")
-}
-
-// probe asks every endpoint of a host as a client of the authority that is not in use. Where its key is elsewhere that
-// cannot be, and is said.
-func (r *Runner) probe(ctx context.Context, s Step, want bool, problem string) error {
-	pki := r.Input.PKI
-	if pki.Rotation.Expired {
-		return nil // it can issue nothing any more that anybody would take
-	}
-	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
-		other, ok := pki.Other[e.client]
-		if !ok {
-			return nil
-		}
-		if len(other.Key) == 0 {
-			r.report(s.Host, fmt.Sprintf("%s: not proven, since the key of the authority is elsewhere", e.unit))
-			return nil
-		}
-		name := probeName
-		if e.client == certs.FrontProxyCA {
-			name = "front-proxy-client" // --requestheader-allowed-names, if anybody sets it
-		}
-		client, err := certs.NewProbe(other, name, time.Now())
-		if err != nil {
-			return err
-		}
-		roots := pki.Bundle(e.server)
-		return waitFor(ctx, fmt.Sprintf("%s on %s (%s) %s", e.unit, s.Host, address, problem), func(ctx context.Context) error {
-			known, err := admits(ctx, h, e, address, roots, client)
-			if err == nil && known != want {
-				err = errors.New(map[bool]string{true: "it took the client", false: "it refused the client"}[known])
-			}
-			return err
-		})
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,7 +43,11 @@ type component struct {
 	// named is whom it names to clients in the handshake, where that is not whom it takes.
 	named []byte
 	down  bool
+	// ahead is by how much its clock is.
+	ahead time.Duration
 }
+
+func (c component) now() time.Time { return time.Now().Add(c.ahead) }
 
 // kindOf says how a unit treats clients: etcd within the handshake, the API server by 401, the others by 401 and 403.
 func kindOf(unit string) string {
@@ -66,7 +71,7 @@ func (c component) knows(r *http.Request, authority string) bool {
 	if len(r.TLS.PeerCertificates) == 0 {
 		return false
 	}
-	_, err := r.TLS.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: poolOf(c.taken[authority]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	_, err := r.TLS.PeerCertificates[0].Verify(x509.VerifyOptions{CurrentTime: c.now(), Roots: poolOf(c.taken[authority]), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	return err == nil
 }
 
@@ -96,7 +101,7 @@ func (c component) start(t *testing.T, item certs.Item) string {
 		t.Fatal(err)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: c.version, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, ClientCAs: poolOf(c.named)}
-	if c.kind == "etcd" {
+	if config.Time = c.now; c.kind == "etcd" {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, poolOf(c.taken[c.row.client])
 	}
 	server := httptest.NewUnstartedServer(c)
@@ -225,7 +230,7 @@ func TestProofsWantEveryEndpoint(t *testing.T) {
 					fails(t, "trust, where it takes the old alone", node1(t, trust, v, both, old, lags(old)), (*Runner).proveTrust,
 						where, "does not trust the new authority yet", "it refused the client")
 					fails(t, "refusal, where it takes the old still", node1(t, drop, v, next, old, lags(both)), (*Runner).proveRefusal,
-						where, "still takes clients", "it took the client")
+						where, "is not proven to refuse", "it took the client: ")
 				})
 			}
 		})
@@ -249,6 +254,63 @@ func TestAnEndpointThatDoesNotAnswerProvesNothing(t *testing.T) {
 	impostor.Input.PKI = input(t).PKI
 	impostor.Input.PKI.Rotation, impostor.Input.PKI.Other = drop.PKI.Rotation, drop.PKI.Other
 	fails(t, "of a server that is not trusted", impostor, (*Runner).proveRefusal, "unknown authority")
+}
+
+// An endpoint that refuses everybody has not refused an authority, and it is said that it does; a host whose clock is wrong
+// is asked with certificates of its own time.
+func TestWhoTakesNobodyRefusesNoAuthority(t *testing.T) {
+	trust, drop, old, both, next := rotating(t)
+	for _, row := range endpointTable {
+		if row.client == "" {
+			continue
+		}
+		t.Run(fmt.Sprintf("%s %d %s", row.unit, row.port, row.client), func(t *testing.T) {
+			t.Parallel()
+			nobody := func(c *component) {
+				if c.row.port == row.port {
+					taken := maps.Clone(c.taken)
+					taken[row.client] = nil
+					c.taken = taken
+				}
+			}
+			const said = "it refused a client of the authority in use, too: "
+			fails(t, "trust", node1(t, trust, tls.VersionTLS13, both, old, nobody), (*Runner).proveTrust, row.unit, "it refused the client: ", said)
+			fails(t, "refusal", node1(t, drop, tls.VersionTLS13, next, old, nobody), (*Runner).proveRefusal, row.unit, "is not proven to refuse", said)
+		})
+	}
+	ahead := func(c *component) { c.ahead = 2 * time.Hour }
+	known := func(r *Runner) *Runner {
+		now := time.Now()
+		clock := Clock{Read: now.Add(2 * time.Hour).Truncate(time.Second), Sent: now, Returned: now.Add(time.Second)}
+		r.Observed = State{Hosts: map[string]HostState{"demo-cp-1": {Facts: Facts{Clock: clock}}}}
+		return r
+	}
+	for version, v := range tlsVersions {
+		fails(t, "trust by a wrong clock, "+version, node1(t, trust, v, both, old, ahead), (*Runner).proveTrust, "clocks of the host")
+		fails(t, "refusal by a wrong clock, "+version, node1(t, drop, v, next, old, ahead), (*Runner).proveRefusal, "clocks of the host")
+		if err := soon(t, known(node1(t, trust, v, both, old, ahead)), (*Runner).proveTrust, enough); err != nil {
+			t.Errorf("trust by a clock that is known, %s: %v", version, err)
+		}
+		if err := soon(t, known(node1(t, drop, v, next, old, ahead)), (*Runner).proveRefusal, enough); err != nil {
+			t.Errorf("refusal by a clock that is known, %s: %v", version, err)
+		}
+		fails(t, "refusal by a clock that is known, where it takes both, "+version, known(node1(t, drop, v, both, old, ahead)), (*Runner).proveRefusal, "it took the client")
+	}
+}
+
+// Where the key of the authority in use is elsewhere, the cluster's own clients have to be taken.
+func TestRefusalIsProvenWithClientsThatThereAre(t *testing.T) {
+	_, drop, old, _, next := rotating(t)
+	pki := *drop.PKI
+	pki.Material = maps.Clone(pki.Material)
+	for _, name := range authorities {
+		pki.Material[name] = certs.Item{Cert: pki.Material[name].Cert}
+	}
+	drop.PKI = &pki
+	if err := soon(t, node1(t, drop, tls.VersionTLS13, next, old, nil), (*Runner).proveRefusal, enough); err != nil {
+		t.Error(err)
+	}
+	fails(t, "where nobody is taken", node1(t, drop, tls.VersionTLS13, nil, old, nil), (*Runner).proveRefusal, "of the authority in use, too")
 }
 
 // Where the key of the other authority is elsewhere nobody can tell, and nobody is asked.

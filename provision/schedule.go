@@ -9,10 +9,10 @@ import (
 
 // Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
 // other, and nobody can be disturbed; but where it has been up pods may run, and workers wait, and come in batches. On a
-// living one the control planes follow one another, each between gates; then come the workers, in batches. Proofs come
-// last. It is pure, and steps are only for what has to be done: a gate stands where something changed or is not known.
+// living one the control planes follow one another, each between gates; then come the workers, in batches, but for those on
+// which nothing works anyway. Proofs come last. It is pure, and steps are only for what has to be done: a gate stands where something changed or is not known.
 func Schedule(s Situation) []Step {
-	p := planner{Situation: s, of: map[string][]Change{}}
+	p := planner{Situation: s, of: map[string][]Change{}, idle: s.idle()}
 	for _, c := range s.Changes {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
@@ -30,6 +30,7 @@ func Schedule(s Situation) []Step {
 type planner struct {
 	Situation
 	of    map[string][]Change // by host
+	idle  map[string]bool
 	steps []Step
 }
 
@@ -72,15 +73,23 @@ func (p *planner) first() {
 			continue
 		}
 		if m.Role == spec.ControlPlane {
-			p.ifNeeded(AwaitEtcd, m.Name, api)
+			if p.renews(m.Name) { // etcd may have answered nobody, and nobody could ask it
+				p.add(AwaitEtcd, m.Name, api)
+			} else {
+				p.ifNeeded(AwaitEtcd, m.Name, api)
+			}
 			p.ifNeeded(Seal, m.Name, api)
 			install = "" // the API was waited for, which waited for it
 		}
 		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
+		units := ""
 		if last := cmp.Or(late, installs[m.Name]); last != "" {
-			p.add(AwaitUnits, m.Name, last)
+			units = p.add(AwaitUnits, m.Name, last)
 		} else {
-			p.ifNeeded(AwaitUnits, m.Name)
+			units = p.ifNeeded(AwaitUnits, m.Name)
+		}
+		if p.renews(m.Name) {
+			p.add(AwaitServed, m.Name, units)
 		}
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
@@ -184,9 +193,9 @@ func (p *planner) controlPlane(name, gate string) string {
 	return p.add(EnsureNode, name, gate)
 }
 
-// workers adds the steps of all workers after gate: those that are only now joining all at once, the others pool after pool
-// and in batches, so that never more of them are disturbed than the pool allows, with those that are not Ready first. A
-// batch with a gate that stays shut is the last.
+// workers adds the steps of all workers after gate: those that are only now joining, and those that are idle, all at once,
+// for nobody is disturbed; the others pool after pool and in batches, so that never more of them are disturbed than the pool
+// allows, with those that are broken first. A batch with a gate that stays shut is the last.
 func (p *planner) workers(workers []spec.Machine, gate string) {
 	pools := map[string][]spec.Machine{}
 	var order []string
@@ -204,15 +213,37 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 	}
 	before := []string{gate}
 	for _, pool := range order {
-		slices.SortStableFunc(pools[pool], p.brokenFirst)
-		for batch := range slices.Chunk(pools[pool], max(1, p.MaxUnavailable[pool])) {
-			var gates []string
-			for _, m := range batch {
-				gates = append(gates, p.worker(m.Name, before))
-			}
-			before = gates
+		before = p.pool(pools[pool], max(1, p.MaxUnavailable[pool]), gate, before)
+	}
+}
+
+// pool adds the steps of a pool's workers, of which so many may be disturbed at a time, and gives the gates of the last.
+// Those that are idle begin after gate, the others after the gates of the pool before: in the first batch as many as those
+// that are idle leave room for, and the rest once all of these are well.
+func (p *planner) pool(workers []spec.Machine, most int, gate string, before []string) []string {
+	var gates []string // of the batch that is being filled
+	var up []spec.Machine
+	for _, m := range workers {
+		if p.idle[m.Name] {
+			gates = append(gates, p.worker(m.Name, []string{gate}))
+		} else {
+			up = append(up, m)
 		}
 	}
+	if len(gates) >= most || len(up) == 0 { // no other begins with them
+		before, gates = append(slices.DeleteFunc(slices.Clone(before), func(d string) bool { return d == gate }), gates...), nil
+	}
+	slices.SortStableFunc(up, p.brokenFirst)
+	for _, m := range up {
+		if len(gates) == most {
+			before, gates = gates, nil
+		}
+		gates = append(gates, p.worker(m.Name, before))
+	}
+	if len(gates) == 0 {
+		return before
+	}
+	return gates
 }
 
 func (p *planner) worker(name string, deps []string) string {

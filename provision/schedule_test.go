@@ -73,7 +73,8 @@ func TestScheduleOfWorkersInBatches(t *testing.T) {
 		Change{Host: "w-4", Kind: NodeChange, Name: "w-4", Action: Update, Reason: "NotReady"},
 		Change{Host: "w-6", Kind: NodeChange, Name: "w-6", Action: Create, Reason: "is not registered"},
 		Change{Host: "w-6", Kind: UnitChange, Name: kubeletService, Action: Create})
-	steps := Schedule(Situation{Machines: all, Alive: true, Changes: changes, MaxUnavailable: map[string]int{"w": 2}})
+	s := Situation{Machines: all, Alive: true, Changes: changes, MaxUnavailable: map[string]int{"w": 2}, Down: map[string]bool{"w-4": true, "w-6": true}}
+	steps := Schedule(s)
 	after := map[string][]string{}
 	for _, s := range steps {
 		if s.Verb == Apply {
@@ -93,6 +94,63 @@ func TestScheduleOfWorkersInBatches(t *testing.T) {
 	} {
 		if !slices.Equal(after[host], want) {
 			t.Errorf("%s waits for %q, want %q", host, after[host], want)
+		}
+	}
+}
+
+// Workers that are not Ready go all at once, and one that never becomes so keeps none of them from being repaired; those that
+// are Ready wait until all of these are, in this pool and the next.
+func TestScheduleOfWorkersThatAreDown(t *testing.T) {
+	all := append(machines(1, 5), spec.Machine{Name: "x-1", Pool: "x", Role: spec.Worker}, spec.Machine{Name: "x-2", Pool: "x", Role: spec.Worker})
+	s := Situation{Machines: all, Alive: true, Changes: changed("w-1", "w-2", "w-3", "w-4", "w-5", "x-1", "x-2"), MaxUnavailable: map[string]int{"w": 2}}
+	s.Down = map[string]bool{"w-2": true, "w-3": true, "w-5": true, "x-2": true}
+	node := func(hosts ...string) []string {
+		var names []string
+		for _, h := range hosts {
+			names = append(names, h+": wait for the node")
+		}
+		return names
+	}
+	want := map[string][]string{
+		"w-2": nil, "w-3": nil, "w-5": nil, "x-2": nil,
+		"w-1": node("w-2", "w-3", "w-5"), "w-4": node("w-2", "w-3", "w-5"), "x-1": node("w-1", "w-4", "x-2"),
+	}
+	for _, step := range Schedule(s) {
+		if step.Verb == Apply && !slices.Equal(step.Deps, want[step.Host]) {
+			t.Errorf("%s waits for %q, want %q", step.Host, step.Deps, want[step.Host])
+		}
+	}
+}
+
+// What has expired is renewed everywhere at once, and every endpoint has to show it; etcd, which nobody could ask, too.
+func TestScheduleOfAnExpiredCluster(t *testing.T) {
+	s := Situation{Machines: machines(1, 2), Initialized: true, Unasked: "certificate has expired"}
+	for host, path := range map[string]string{"cp-1": pkiDir + "/etcd/server.crt", "w-1": "/var/lib/kubelet/pki/kubelet.crt", "w-2": "/var/lib/kubelet/pki/kubelet.crt"} {
+		s.Changes = append(s.Changes, Change{Host: host, Kind: FileChange, Name: path, Action: Update})
+	}
+	const want = `cp-1: install
+cluster: wait for the API <- cp-1: install
+cluster: apply manifests <- cluster: wait for the API
+cp-1: wait for etcd <- cluster: wait for the API
+cp-1: wait for the units <- cp-1: install
+cp-1: wait until its certificates are served <- cp-1: wait for the units
+cp-1: wait for the node <- cluster: wait for the API
+w-1: apply changes <- cluster: wait for the API
+w-1: wait for the units <- w-1: apply changes
+w-1: wait until its certificates are served <- w-1: wait for the units
+w-1: wait for the node <- w-1: wait until its certificates are served
+w-2: apply changes <- cluster: wait for the API
+w-2: wait for the units <- w-2: apply changes
+w-2: wait until its certificates are served <- w-2: wait for the units
+w-2: wait for the node <- w-2: wait until its certificates are served
+`
+	if got := listed(Schedule(s)); got != want {
+		t.Errorf("got:\n%s", got)
+	}
+	s.Unasked, s.Down = "", map[string]bool{"w-2": true} // the API answers over connections of before, and w-1 is Ready
+	for _, step := range Schedule(s) {
+		if step.Host == "w-1" && step.Verb == Apply && !slices.Equal(step.Deps, []string{"w-2: wait for the node"}) {
+			t.Errorf("w-1, which is Ready, waits for %q", step.Deps)
 		}
 	}
 }

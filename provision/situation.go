@@ -3,13 +3,11 @@ package provision
 import (
 	"context"
 	"fmt"
-	"net/netip"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
-	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision/etcd"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/spec"
@@ -25,6 +23,8 @@ type Situation struct {
 	// Selected are the hosts that it is restricted to (--only); empty is all of them, and what is the cluster's.
 	// Unobserved could not be reached, and are not among them.
 	Selected, Unobserved []string
+	// Down are the nodes that the API knows not to be Ready, or does not know; nil where it was not asked.
+	Down map[string]bool
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
 	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
@@ -79,6 +79,19 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 // selected says whether a host, or "" for the cluster as a whole, is not left out.
 func (s Situation) selected(host string) bool {
 	return len(s.Selected) == 0 || slices.Contains(s.Selected, host)
+}
+
+// idle are the nodes on which nothing can be disturbed that still works: those that are not Ready, and, where the cluster does
+// not live and could not be asked, those whose certificates are renewed: these have expired, or it has been down for long.
+func (s Situation) idle() map[string]bool {
+	idle := map[string]bool{}
+	maps.Copy(idle, s.Down)
+	for _, c := range s.Changes {
+		if s.Unasked != "" && !s.Alive && isServed(c) {
+			idle[c.Host] = true
+		}
+	}
+	return idle
 }
 
 func machineName(m spec.Machine) string { return m.Name }
@@ -136,8 +149,13 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if err := RefuseMembers(r.Desired, r.Observed); err != nil {
 		return Situation{}, err
 	}
-	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "")
+	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "", r.endedMembers(ctx, s.Unasked == ""))
+	s.Down = notReady(r.Desired, r.Observed)
 	s.Changes = Diff(r.Desired, r.Observed)
+	if err := RefuseClocks(r.Observed, r.brought(s.Changes)); err != nil {
+		return Situation{}, err
+	}
+	r.warnOfClocks()
 	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
 		return Situation{}, err
 	}
@@ -185,44 +203,6 @@ func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error)
 	return "", nil
 }
 
-// members asks etcd for its members; nil where none answers.
-func members(ctx context.Context, in Input, hosts map[string]host.Host) map[string]Member {
-	client, err := etcdClientOf(in, hosts)
-	if err != nil {
-		return nil
-	}
-	list, err := client.Status(ctx)
-	if err != nil {
-		return nil
-	}
-	found := map[string]Member{}
-	for _, m := range list {
-		member := Member{Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ",")}
-		switch {
-		case m.Err != nil:
-			member.Problem = m.Err.Error()
-		case m.Learner:
-			member.Problem = "it is still a learner"
-		}
-		found[m.Name] = member
-	}
-	return found
-}
-
-// etcdClientOf speaks to the members on those control planes that can be reached.
-func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
-	var endpoints []etcd.Endpoint
-	var anyone string
-	for _, m := range in.controlPlanes() {
-		anyone = m.Name // one control plane's client certificate is as good as another's
-		if d, ok := hosts[m.Name].(host.Dialer); ok {
-			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
-		}
-	}
-	cert := in.PKI.Material["etcd/healthcheck-client@"+anyone]
-	return etcd.New(endpoints, in.PKI.Bundle(certs.EtcdCA), cert.Cert, cert.Key)
-}
-
 func objectChange(o kube.Change) Change {
 	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift, From: shown(o.Live), To: shown(o.Wanted)}
 	switch {
@@ -244,35 +224,4 @@ func shown(text string) string {
 		return ""
 	}
 	return digest([]byte(text))
-}
-
-// initialized says whether any host has been part of a cluster that was up.
-func initialized(observed State) bool {
-	for _, h := range observed.Hosts {
-		if h.Facts.Initialized {
-			return true
-		}
-	}
-	return false
-}
-
-// Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, most of its etcd
-// members run, and either its API answers or a quorum of the members says that it is healthy. One that has lost its
-// quorum, or whose etcd runs and answers nobody (its certificates have expired, say), has nothing to lose, and comes up
-// everywhere at once: gates would wait for a health that only the others can bring.
-func Alive(machines []spec.Machine, observed State, answers bool) bool {
-	running, healthy, members := 0, 0, 0
-	for _, m := range machines {
-		if m.Role != spec.ControlPlane {
-			continue
-		}
-		members++
-		if observed.Hosts[m.Name].Units["etcd.service"].Active {
-			running++
-		}
-		if observed.Members[m.Name].Healthy {
-			healthy++
-		}
-	}
-	return initialized(observed) && running > members/2 && (answers || healthy > members/2)
 }

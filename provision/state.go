@@ -111,6 +111,8 @@ type Facts struct {
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.
 	FreeBytes int64 `json:"freeBytes"`
+	// Clock is the host's, as it was when the host was observed.
+	Clock Clock `json:"-"`
 }
 
 func digest(content []byte) string {

@@ -26,7 +26,7 @@ func (c *Client) evictStale(ctx context.Context, w Workload, since time.Time, kn
 			return err
 		}
 		if !old[pod.UID] {
-			return fmt.Errorf("pod %s is new, and by its clock it started %s, before %s: see that the clocks of the nodes are right",
+			return fmt.Errorf("pod %s is new, and by the API server's clock it was made %s, before %s: see that the clocks of the control planes are right",
 				pod.Name, pod.Started.UTC().Format(time.RFC3339), since.UTC().Format(time.RFC3339))
 		}
 		if err := c.evict(ctx, w, *pod, report); err != nil {

@@ -119,7 +119,7 @@ func testEvictNone(t *testing.T, c *Client) {
 	}
 	// A time that is yet to come, by the clock of the cluster: a new pod counts as old, and that must have an end.
 	err := c.Rollout(s.ctx, s.workload(), time.Now().Add(time.Hour), func(string) {})
-	if err == nil || !strings.Contains(err.Error(), "see that the clocks of the nodes are right") {
+	if err == nil || !strings.Contains(err.Error(), "see that the clocks of the control planes are right") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -53,16 +53,20 @@ func podOf(pod *corev1.Pod) Pod {
 	}
 }
 
-// startOf is the oldest start of a container that runs: that one has read its files no later.
+// startOf is when the container that has run for longest started, or before: it has read its files no later. That is a
+// time of the node's clock, which may be wrong; so it is counted from when the kubelet took the pod on (status.startTime,
+// of the same clock), and that from when the API server made it. A pod that had to wait for its node seems as much older.
 func startOf(pod *corev1.Pod) time.Time {
+	made, taken := pod.CreationTimestamp, pod.Status.StartTime
 	var oldest metav1.Time
 	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if running := c.State.Running; running != nil && (oldest.IsZero() || running.StartedAt.Before(&oldest)) {
 			oldest = running.StartedAt
 		}
 	}
-	if oldest.Before(&pod.CreationTimestamp) { // nothing runs, or the node's clock is behind
-		return pod.CreationTimestamp.Time
+	if oldest.IsZero() || taken == nil { // nothing runs
+		return made.Time
 	}
-	return oldest.Time
+	after := oldest.Sub(taken.Time) - time.Second // both lack what is less than one
+	return made.Add(max(0, after))                // less is a clock that was set back
 }

@@ -48,8 +48,8 @@ func (w Workload) String() string { return w.Kind + " " + w.Namespace + "/" + w.
 type Pod struct {
 	Name string `json:"name"`
 	UID  string `json:"uid"`
-	// Started is when the longest running of its containers did, in whole seconds of its node's clock; where none runs,
-	// and where that would be earlier, when the pod was made.
+	// Started is when the longest running of its containers did, or before, in whole seconds of the API server's clock,
+	// whatever that of its node shows; where none runs, when the pod was made.
 	Started time.Time `json:"started"`
 	Ready   bool      `json:"ready"`
 	// Ending is one that has been deleted, and is not gone.
@@ -170,7 +170,7 @@ func (w Workload) Blocked() string {
 // Stale gives the workloads with pods that started before a time, with only those pods. They may still hold what was
 // there before. A pod that was deleted and is not gone counts.
 //
-// since should be a full second back and be meant by the cluster's clocks, for pods know their age in whole seconds.
+// since should be a full second back and of an API server's clock, for pods know their age in whole seconds.
 func Stale(workloads []Workload, since time.Time) []Workload {
 	var stale []Workload
 	for _, w := range workloads {

@@ -48,15 +48,26 @@ func TestReadsTrust(t *testing.T) {
 
 func TestStartOf(t *testing.T) {
 	made := "metadata: {creationTimestamp: '2026-01-01T12:00:00Z'}\n"
+	taken := "startTime: '2026-01-01T12:00:00Z'\n"
 	for status, want := range map[string]string{
 		"{}": "12:00:00",
-		"containerStatuses: [{state: {running: {startedAt: '2026-01-01T12:00:09Z'}}}, {state: {running: {startedAt: '2026-01-01T12:00:05Z'}}}]": "12:00:05",
+		taken + "containerStatuses: [{state: {running: {startedAt: '2026-01-01T12:00:09Z'}}}, {state: {running: {startedAt: '2026-01-01T12:00:05Z'}}}]": "12:00:04",
 		// One restarted, or has ended; what does not run has nothing in its memory.
-		"containerStatuses: [{state: {waiting: {}}}, {state: {running: {startedAt: '2026-01-01T13:00:05Z'}}}]": "13:00:05",
+		taken + "containerStatuses: [{state: {waiting: {}}}, {state: {running: {startedAt: '2026-01-01T13:00:05Z'}}}]": "13:00:04",
 		// A sidecar runs on beside a container that restarted.
-		"{initContainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:00:03Z'}}}], containerStatuses: [{state: {running: {startedAt: '2026-01-01T13:00:05Z'}}}]}": "12:00:03",
-		// The node's clock is behind.
-		"containerStatuses: [{state: {running: {startedAt: '2026-01-01T11:59:00Z'}}}]": "12:00:00",
+		taken + "initContainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:00:03Z'}}}]\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T13:00:05Z'}}}]": "12:00:02",
+		// The node's clock is five minutes behind, and one that restarted did so an hour later.
+		"startTime: '2026-01-01T11:55:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T11:55:02Z'}}}]": "12:00:01",
+		"startTime: '2026-01-01T11:55:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:55:00Z'}}}]": "12:59:59",
+		// It is five minutes ahead.
+		"startTime: '2026-01-01T12:05:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:05:02Z'}}}]": "12:00:01",
+		"startTime: '2026-01-01T12:05:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T13:05:00Z'}}}]": "12:59:59",
+		// It was set back meanwhile.
+		"startTime: '2026-01-01T12:05:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:04:00Z'}}}]": "12:00:00",
+		// The pod waited for a node: it may seem older than it is, never younger.
+		"startTime: '2026-01-01T12:30:00Z'\ncontainerStatuses: [{state: {running: {startedAt: '2026-01-01T12:30:02Z'}}}]": "12:00:01",
+		// A container is said to run, and the kubelet has not said since when it has the pod.
+		"containerStatuses: [{state: {running: {startedAt: '2026-01-01T13:00:00Z'}}}]": "12:00:00",
 	} {
 		pod := decode[corev1.Pod](t, made)
 		pod.Status = *decode[corev1.PodStatus](t, status)

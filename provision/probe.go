@@ -1,0 +1,127 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+)
+
+// proveTrust waits until every endpoint of a host takes clients of the authorities that are to come.
+func (r *Runner) proveTrust(ctx context.Context, s Step) error {
+	return r.probe(ctx, s, "does not trust the new authority yet", (*prober).trusts)
+}
+
+// proveRefusal waits until no endpoint of a host takes clients of the authorities that are dropped, although it takes
+// clients.
+func (r *Runner) proveRefusal(ctx context.Context, s Step) error {
+	return r.probe(ctx, s, "is not proven to refuse the authority that was dropped", (*prober).refuses)
+}
+
+// probe asks every endpoint of a host as a client of the authority that is not in use, and of the one that is. Where the
+// key of the first is elsewhere that cannot be, and is said.
+func (r *Runner) probe(ctx context.Context, s Step, problem string, proven func(*prober, context.Context) error) error {
+	pki := r.Input.PKI
+	if pki.Rotation.Expired {
+		return nil // it can issue nothing any more that anybody would take
+	}
+	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
+		other, ok := pki.Other[e.client]
+		if !ok {
+			return nil
+		}
+		if len(other.Key) == 0 {
+			r.report(s.Host, fmt.Sprintf("%s: not proven, since the key of the authority is elsewhere", e.unit))
+			return nil
+		}
+		now := time.Now().Add(r.Observed.Hosts[s.Host].Facts.Clock.Offset()) // whose clock is wrong must not look like who is not trusted
+		client, err := probeClient(e, other, now)
+		if err != nil {
+			return err
+		}
+		control, err := controlClient(pki, e, now)
+		if err != nil {
+			return err
+		}
+		p := &prober{host: h, row: e, address: address, roots: pki.Bundle(e.server), client: client, control: control}
+		return waitFor(ctx, fmt.Sprintf("%s on %s (%s) %s", e.unit, s.Host, address, problem), func(ctx context.Context) error {
+			return proven(p, ctx)
+		})
+	})
+}
+
+// prober asks an endpoint as clients of two authorities: of the one that is not in use, and of the one that is.
+type prober struct {
+	host            host.Dialer
+	row             endpointRow
+	address         string
+	roots           []byte
+	client, control certs.Item
+}
+
+// trusts wants the client to be taken. Where the other is refused as well, it is not for their authorities.
+func (p *prober) trusts(ctx context.Context) error {
+	taken, how, err := p.ask(ctx, p.client)
+	if err != nil || taken {
+		return err
+	}
+	err = fmt.Errorf("it refused the client: %s", how)
+	if other := p.controlled(ctx); other != nil {
+		err = fmt.Errorf("%w; and %w", err, other)
+	}
+	return err
+}
+
+// refuses wants the client to be refused, by an endpoint that takes the other in the same round: one that takes nobody,
+// for its clock or for any other reason, has refused no authority.
+func (p *prober) refuses(ctx context.Context) error {
+	if err := p.controlled(ctx); err != nil {
+		return err
+	}
+	taken, how, err := p.ask(ctx, p.client)
+	if err == nil && taken {
+		err = fmt.Errorf("it took the client: %s", how)
+	}
+	return err
+}
+
+// controlled is nil where the client of the authority in use is taken.
+func (p *prober) controlled(ctx context.Context) error {
+	taken, how, err := p.ask(ctx, p.control)
+	if err == nil && !taken {
+		err = fmt.Errorf("it refused a client of the authority in use, too: %s; see that it works, and that the clocks of the host and of this computer are right", how)
+	}
+	return err
+}
+
+func (p *prober) ask(ctx context.Context, client certs.Item) (taken bool, how string, err error) {
+	return admits(ctx, p.host, p.row, p.address, p.roots, client)
+}
+
+// probeClient issues a client of an authority for an endpoint.
+func probeClient(e endpointRow, ca certs.Item, now time.Time) (certs.Item, error) {
+	name := probeName
+	if e.client == certs.FrontProxyCA {
+		name = "front-proxy-client" // --requestheader-allowed-names, if anybody sets it
+	}
+	return certs.NewProbe(ca, name, now)
+}
+
+// controlClient is a client of the authority in use that an endpoint is to take: a probe like the other, or, where the
+// authority's key is elsewhere, one that the cluster has.
+func controlClient(pki *certs.PKI, e endpointRow, now time.Time) (certs.Item, error) {
+	if used := pki.Material[e.client]; len(used.Key) > 0 {
+		return probeClient(e, used, now)
+	}
+	i := slices.IndexFunc(pki.Requests, func(q certs.Request) bool {
+		return q.CA == e.client && q.Usages&certs.ClientAuth != 0 && len(pki.Material[q.Name].Key) > 0
+	})
+	if i < 0 {
+		return certs.Item{}, errors.New("there is no client certificate of " + e.client + " to ask with")
+	}
+	return pki.Material[pki.Requests[i].Name], nil
+}
