@@ -135,7 +135,7 @@ func usageNames(q Request, p Policy) (key, extended []string) {
 
 // newPending makes a key and a request that says all that the certificate has to have.
 func newPending(q Request, p Policy) (Item, error) {
-	key, keyPEM, err := newKey(p.keyOf(q))
+	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
 	}

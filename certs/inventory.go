@@ -18,7 +18,7 @@ import (
 // Place is the kind of place where a certificate is used.
 type Place string
 
-// The places. The last two hold no certificate: their entries say why those there are not known.
+// The places. The last three hold no certificate: their entries say why those there, or what is wanted, are not known.
 const (
 	Served       Place = "served"              // shown to whoever connects to Location, "address:port"
 	InMemory     Place = "memory"              // shown likewise, but made by the process itself: it is in no file
@@ -32,6 +32,7 @@ const (
 	InCSR        Place = "csr" // issued by the cluster's own signers
 	UnreadHost   Place = "host"
 	UnreadAPI    Place = "api"
+	UnreadSpec   Place = "spec"
 )
 
 // Use is one certificate, or one public key, at one place where it is used. Its JSON form is stable.
@@ -57,11 +58,12 @@ type Use struct {
 	KeyID string `json:"keyID,omitempty"`
 	// Error is why it could not be read.
 	Error string `json:"error,omitempty"`
-	// OnDisk says whether what is served is in the file that it is served from, Wanted whether it is what the state has.
-	// Both are nil where that is not known, or makes no sense.
-	OnDisk *bool `json:"onDisk,omitempty"`
-	Wanted *bool `json:"wanted,omitempty"`
-	// Detail has a clause for each of the two that is false.
+	// OnDisk says whether what is served is in the file that it is served from, Wanted whether it is what the state has, and
+	// Specified whether that is what the spec asks for. They are nil where that is not known, or makes no sense.
+	OnDisk    *bool `json:"onDisk,omitempty"`
+	Wanted    *bool `json:"wanted,omitempty"`
+	Specified *bool `json:"specified,omitempty"`
+	// Detail has a clause for each of the three that is false.
 	Detail []string `json:"detail,omitempty"`
 	// Level and DaysLeft (whole days, rounded down) are Judge's.
 	Level    Level `json:"level"`
@@ -110,7 +112,7 @@ func (u Use) Of(c *x509.Certificate) Use {
 	u.SANs = slices.Concat(c.DNSNames, texts(addresses(c)), c.EmailAddresses, urls(c.URIs))
 	u.Serial = fmt.Sprintf("%x", c.SerialNumber)
 	u.NotBefore, u.NotAfter = c.NotBefore.UTC(), c.NotAfter.UTC()
-	u.SHA256 = fingerprint(c.Raw)
+	u.SHA256 = Fingerprint(c.Raw)
 	return u
 }
 
@@ -121,11 +123,12 @@ func (u Use) publicKey(der []byte) Use {
 	}
 	sum := sha256.Sum256(der)
 	u.Place = TokenKeys
-	u.KeyID, u.SHA256 = base64.RawURLEncoding.EncodeToString(sum[:]), fingerprint(der)
+	u.KeyID, u.SHA256 = base64.RawURLEncoding.EncodeToString(sum[:]), Fingerprint(der)
 	return u
 }
 
-func fingerprint(der []byte) string {
+// Fingerprint is the SHA-256 of a DER, lower-case hexadecimal.
+func Fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
 }
@@ -168,6 +171,38 @@ func (u *Use) AgainstState(wanted []Use) {
 	}
 }
 
+// AgainstSpec records whether what have has is what the spec asks for, wherever it is used; changes are those that Ensure
+// made to have, left pending, or says would take a rotation. That something ends soon is none of them here: Judge is told
+// what is soon.
+func AgainstSpec(uses []Use, have Material, changes []Change) {
+	differs := map[string]string{} // by name
+	for _, c := range changes {
+		if c.Reason != Expiring {
+			differs[c.Name] = c.Detail
+		}
+	}
+	asked := map[string]string{} // by fingerprint
+	for name, item := range have {
+		for _, u := range Read(Use{}, item.First()) { // not the parents of an authority
+			if u.Serial != "" {
+				asked[u.SHA256] = differs[name]
+			}
+		}
+	}
+	for i := range uses {
+		u := &uses[i]
+		detail, known := asked[u.SHA256]
+		if !known {
+			continue
+		}
+		same := detail == ""
+		u.Specified = &same
+		if !same {
+			u.Detail = append(u.Detail, "not what the spec asks for: "+detail)
+		}
+	}
+}
+
 func (u *Use) same(other Use) bool { return u.SHA256 == other.SHA256 }
 
 // Lacking gives an entry with an Error for each of wanted that none of have is: a bundle that lacks an authority.
@@ -207,8 +242,8 @@ func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 var severity = map[Level]int{OK: 0, Unknown: 1, Warning: 2, Critical: 3}
 
 // Judge sets the level and the days left of each, and gives the worst level. Critical is what ends within crit, has
-// ended or has not begun; a warning what ends within warn, or is served or lies somewhere in the place of something
-// else.
+// ended or has not begun; a warning what ends within warn, is served or lies somewhere in the place of something else, or
+// is not what the spec asks for.
 func Judge(uses []Use, warn, crit time.Duration, now time.Time) Level {
 	worst := OK
 	for i := range uses {
@@ -240,24 +275,22 @@ func (u *Use) level(warn, crit time.Duration, now time.Time) Level {
 }
 
 func (u *Use) mismatch() bool {
-	return u.OnDisk != nil && !*u.OnDisk || u.Wanted != nil && !*u.Wanted
+	is := func(b *bool) bool { return b == nil || *b }
+	return !is(u.OnDisk) || !is(u.Wanted) || !is(u.Specified)
 }
 
-// Sort puts what is urgent first: what could not be read or is not what it should be, then the nearest end. What has
-// no end comes last. Equals are in the order of hosts, places and locations.
+// Sort puts what is urgent first, by the levels that Judge has set and then by the nearest end. What has none, or could not
+// be read, comes last of its level. Equals are in the order of hosts, places and locations.
 func Sort(uses []Use) {
-	rank := func(u Use) int {
-		switch {
-		case u.Error != "" || u.mismatch():
-			return 0
-		case !u.NotAfter.IsZero():
+	endless := func(u Use) int {
+		if u.NotAfter.IsZero() {
 			return 1
 		}
-		return 2
+		return 0
 	}
 	slices.SortStableFunc(uses, func(a, b Use) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Host, b.Host),
-			cmp.Compare(a.Place, b.Place), cmp.Compare(a.Location, b.Location), cmp.Compare(a.Serial, b.Serial))
+		return cmp.Or(cmp.Compare(severity[b.Level], severity[a.Level]), cmp.Compare(endless(a), endless(b)), a.NotAfter.Compare(b.NotAfter),
+			cmp.Compare(a.Host, b.Host), cmp.Compare(a.Place, b.Place), cmp.Compare(a.Location, b.Location), cmp.Compare(a.Serial, b.Serial))
 	})
 }
 

@@ -128,6 +128,54 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// What is used is held against the spec where it is what the state has, wherever that is.
+func TestAgainstSpec(t *testing.T) {
+	pki := base(t)
+	in, p := demo(), policy
+	in.EtcdSANs = []string{"etcd.example.com"}
+	p.CAKeyAlgorithm = ECDSAP384
+	p.Renew = []string{"kubelet@demo-cp-1"}
+	now := day0.Add(9*365*day + 30*day) // leaves are due
+	changedPKI, changes, err := Ensure(t.Context(), pki.Material, Table(in), p, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes = append(changes, changedPKI.Drift...)
+	use := func(place Place, name string) Use {
+		return Read(Use{Place: place, Name: name}, pki.Material[name].Cert)[0]
+	}
+	foreign := Read(Use{Place: InFile, Name: "etcd/server@demo-cp-1"}, changedPKI.Material["etcd/server@demo-cp-1"].Cert)[0]
+	for _, tt := range []struct {
+		use  Use
+		want string // "" where it is what is asked for, "-" where nothing is known
+	}{
+		{use(Served, "etcd/server@demo-cp-1"), "not what the spec asks for: SANs changed: +etcd.example.com"},
+		{use(InFile, "etcd/server@demo-cp-1"), "not what the spec asks for: SANs changed: +etcd.example.com"},
+		{use(InState, EtcdCA), "not what the spec asks for: key algorithm changed: is ECDSA-P256, wanted ECDSA-P384"},
+		{use(InWebhook, KubernetesCA), "not what the spec asks for: key algorithm changed: is ECDSA-P256, wanted ECDSA-P384"},
+		{use(InFile, "kubelet@demo-cp-1"), "not what the spec asks for: renewal was asked for"},
+		{use(InFile, "scheduler@demo-cp-1"), ""}, // ends soon
+		{use(TokenKeys, ServiceAccounts), "-"},
+		{foreign, "-"}, // of which it is said that it is not what the state has
+		{Use{Error: "x"}, "-"},
+	} {
+		uses := []Use{tt.use}
+		AgainstSpec(uses, pki.Material, changes)
+		u := uses[0]
+		if got := strings.Join(u.Detail, "; "); got != strings.Trim(tt.want, "-") {
+			t.Errorf("%s %s: remarks %q, want %q", u.Place, u.Name, got, tt.want)
+		}
+		if (u.Specified == nil) != (tt.want == "-") || u.Specified != nil && *u.Specified != (tt.want == "") {
+			t.Errorf("%s %s: specified is %v", u.Place, u.Name, u.Specified)
+		}
+	}
+	parents := Read(Use{}, pki.Material[EtcdCA].Cert)
+	chained := Material{KubernetesCA: {Cert: slices.Concat(pki.Material[KubernetesCA].Cert, pki.Material[EtcdCA].Cert)}}
+	if AgainstSpec(parents, chained, changes); parents[0].Specified != nil {
+		t.Error("the spec is said to ask something of an authority's parent")
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // sample has what people meet, in no order.
@@ -143,12 +191,15 @@ func sample() []Use {
 	stale.Place, stale.Location, stale.OnDisk, stale.Wanted, stale.SANs = Served, "10.0.0.1:6443", ptr(false), ptr(false), []string{"kubernetes", "10.0.0.1"}
 	stale.Detail = []string{"served is not what is on disk: /etc/kubernetes/pki/apiserver.crt has serial 7, ends 2036-03-01"}
 	fine := leaf("cp-1", "scheduler", 3000)
-	fine.OnDisk, fine.Wanted = ptr(true), ptr(true)
+	fine.OnDisk, fine.Wanted, fine.Specified = ptr(true), ptr(true), ptr(true)
+	unapplied := leaf("cp-1", "etcd", 2000)
+	unapplied.Wanted, unapplied.Specified, unapplied.Detail = ptr(true), ptr(false), []string{"not what the spec asks for: SANs changed: +etcd.example.com"}
 	future := leaf("cp-2", "future", 400)
 	future.NotBefore = day0.Add(day)
 	return []Use{
 		{Place: TokenKeys, Location: "sa", Name: "sa", SHA256: "7f", KeyID: "q-Z"},
 		fine,
+		unapplied,
 		leaf("cp-2", "kubelet", 20),
 		leaf("cp-2", "expired", -3),
 		stale,
@@ -174,12 +225,13 @@ func TestJudgeAndSort(t *testing.T) {
 		got = append(got, line+" "+strings.Join(u.Remarks(day0), ";"))
 	}
 	want := []string{
-		"unknown cp-3  dial: \"no\" route\nto C:\\host",
-		"warning cp-1 CN=apiserver 900 " + sample()[4].Detail[0],
 		"critical cp-2 CN=expired -3 has expired",
 		"critical cp-2 CN=soon 6 ",
-		"warning cp-2 CN=kubelet 20 ",
 		"critical cp-2 CN=future 400 is not valid before 2026-03-02T12:00:00Z",
+		"warning cp-2 CN=kubelet 20 ",
+		"warning cp-1 CN=apiserver 900 " + sample()[5].Detail[0],
+		"warning cp-1 CN=etcd 2000 not what the spec asks for: SANs changed: +etcd.example.com",
+		"unknown cp-3  dial: \"no\" route\nto C:\\host",
 		"ok  CN=x\ny 500 ",
 		"ok cp-1 CN=scheduler 3000 ",
 		"ok   ",
@@ -195,6 +247,8 @@ func TestJudgeAndSort(t *testing.T) {
 		{[]Use{{}}, OK},
 		{[]Use{{}, {Error: "x"}}, Unknown},
 		{[]Use{{Error: "x"}, {OnDisk: ptr(false)}}, Warning},
+		{[]Use{{Error: "x"}, {Specified: ptr(false)}}, Warning},
+		{[]Use{{OnDisk: ptr(true), Wanted: ptr(true), Specified: ptr(true)}}, OK},
 		{[]Use{{NotAfter: day0.Add(-1)}, {Error: "x"}, {OnDisk: ptr(false)}}, Critical},
 		{[]Use{{NotAfter: day0.Add(7 * day)}}, Critical},
 		{[]Use{{NotAfter: day0.Add(7*day + 1)}}, Warning},

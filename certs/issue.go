@@ -23,7 +23,7 @@ func init() { log.Level = log.LevelCritical }
 
 // issue makes a key and a certificate for it. Without a parent the certificate signs itself.
 func issue(q Request, p Policy, parent *issuer, now time.Time) (Item, error) {
-	key, keyPEM, err := newKey(p.keyOf(q))
+	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
 	}
@@ -41,8 +41,8 @@ func issue(q Request, p Policy, parent *issuer, now time.Time) (Item, error) {
 	return Item{Cert: cert, Key: keyPEM}, nil
 }
 
-// newKey makes a private key, and its PEM: PKCS#1 for RSA and SEC 1 for ECDSA, as kubeadm has them, PKCS#8 for Ed25519.
-func newKey(k KeyAlgorithm) (crypto.Signer, secret.Bytes, error) {
+// NewKey makes a private key, and its PEM: PKCS#1 for RSA and SEC 1 for ECDSA, as kubeadm has them, PKCS#8 for Ed25519.
+func NewKey(k KeyAlgorithm) (crypto.Signer, secret.Bytes, error) {
 	private, err := (&csr.KeyRequest{A: cfsslKey[k].algo, S: cfsslKey[k].size}).Generate()
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a private key: %w", err)
@@ -143,7 +143,7 @@ func keyUsages(q Request, k KeyAlgorithm) []string {
 
 // newKeyPair makes a key and its public half, in kubeadm's form of sa.key and sa.pub.
 func newKeyPair(q Request, p Policy) (Item, error) {
-	key, keyPEM, err := newKey(p.keyOf(q))
+	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
 	}

@@ -36,6 +36,10 @@ var metrics = []metric{
 		func(u Use) (string, bool) { return truth(u.Wanted) },
 	},
 	{
+		"slipway_certificate_matches_spec", "Whether the certificate that the cluster's state has is what its spec asks for.", certificateLabels,
+		func(u Use) (string, bool) { return truth(u.Specified) },
+	},
+	{
 		"slipway_certificate_read_error", "Whether a certificate at this place could not be read.", placeLabels,
 		func(u Use) (string, bool) {
 			failed := u.Error != ""
@@ -69,7 +73,8 @@ func certificateLabels(u Use) []label {
 func WriteMetrics(w io.Writer, uses []Use) error {
 	out := bufio.NewWriter(w)
 	sorted := slices.Clone(uses)
-	Sort(sorted) // what could not be read comes first
+	Sort(sorted)
+	slices.SortStableFunc(sorted, func(a, b Use) int { return readable(a) - readable(b) })
 	for _, m := range metrics {
 		_, _ = fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", m.name, m.help, m.name)
 		seen := map[string]bool{}
@@ -84,6 +89,14 @@ func WriteMetrics(w io.Writer, uses []Use) error {
 		}
 	}
 	return out.Flush() // it keeps the first error of all
+}
+
+// readable puts what could not be read first.
+func readable(u Use) int {
+	if u.Error != "" {
+		return 0
+	}
+	return 1
 }
 
 // escape is what the format asks for in the value of a label.

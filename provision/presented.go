@@ -16,6 +16,9 @@ const presentedTimeout = 7 * time.Minute
 
 // clientTable are the units that show client certificates to others on connections that last, and to which port.
 // Clients of etcd are not among them: their connections last for as long as the process, and are not looked at again.
+// Nor is front-proxy-client: its connections go to any port of any pod. API servers read it when its file changes, or
+// within a minute, and take new connections for every request that begins then (k8s.io/kube-aggregator/pkg/apiserver,
+// updateAPIService); under another authority they restart (unitTable).
 var clientTable = []struct {
 	unit, cert string
 	port       int

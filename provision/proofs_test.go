@@ -42,7 +42,7 @@ func TestProofsOfEveryStage(t *testing.T) {
 		back   bool
 		proofs string
 	}{
-		{all, certs.Trust, false, is(ProveTrust, 4, ",", AwaitRootCA, 1)},
+		{all, certs.Trust, false, is(ProveTrust, 4, ",", AwaitRootCA, 1, ",", AwaitClientCAs, 1)},
 		{all, certs.Tokens, false, ""},
 		{all, certs.Rollout, false, is(RollWorkloads, 1, ",", AwaitTokens, 1)},
 		{all, certs.Issue, false, is(AwaitServed, 4, ",", AwaitRootCA, 1)},
@@ -50,6 +50,8 @@ func TestProofsOfEveryStage(t *testing.T) {
 		{all, certs.Return, true, is(AwaitServed, 4)},
 		{all, certs.Drop, true, is(ProveRefusal, 4, ",", AwaitRootCA, 1, ",", DropClientCAs, 1)},
 		{[]string{certs.EtcdCA}, certs.Trust, false, is(ProveTrust, 4)},
+		{[]string{certs.FrontProxyCA}, certs.Trust, false, is(ProveTrust, 4, ",", AwaitClientCAs, 1)},
+		{[]string{certs.FrontProxyCA}, certs.Return, true, is(AwaitServed, 4)},
 		{[]string{certs.FrontProxyCA}, certs.Drop, false, is(ProveRefusal, 4, ",", DropClientCAs, 1)},
 		{[]string{certs.KubernetesCA}, certs.Rollout, false, is(RollWorkloads, 1)},
 		{[]string{certs.EtcdCA}, certs.Issue, false, is(AwaitServed, 4)},

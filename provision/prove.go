@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -51,6 +52,7 @@ var proofTable = []proofRow{
 	{ProveRefusal, []certs.Stage{certs.Drop}, true, authorities, everywhere},
 	{AwaitEncryption, []certs.Stage{certs.Trust, certs.Issue, certs.Return, certs.Drop}, true, []string{certs.EncryptionKey}, node.controlPlane},
 	{AwaitRootCA, []certs.Stage{certs.Trust, certs.Issue, certs.Drop}, true, []string{certs.KubernetesCA}, nil},
+	{AwaitClientCAs, []certs.Stage{certs.Trust}, false, clientCAs, nil},
 	{DropClientCAs, []certs.Stage{certs.Drop}, true, clientCAs, nil},
 	{RollWorkloads, []certs.Stage{certs.Rollout}, true, []string{certs.KubernetesCA, certs.ServiceAccounts}, nil},
 	{AwaitTokens, []certs.Stage{certs.Rollout}, true, []string{certs.ServiceAccounts}, nil},
@@ -154,6 +156,25 @@ func (r *Runner) awaitRootCA(ctx context.Context, _ Step) error {
 			}
 		}
 		return nil
+	})
+}
+
+// awaitClientCAs waits until extension API servers are told to trust old and new, whichever is used: API servers add what
+// they trust within a minute. Going back needs no such wait: nothing has taken the old out.
+func (r *Runner) awaitClientCAs(ctx context.Context, _ Step) error {
+	pki := r.Input.PKI
+	trusted := map[string][]byte{}
+	for _, name := range clientCAs {
+		if pki.Rotation.Has(name) {
+			trusted[name] = pki.Bundle(name)
+		}
+	}
+	return waitFor(ctx, "extension API servers are not told to trust the new authority", func(ctx context.Context) error {
+		lacking, err := r.API.LacksClientCAs(ctx, trusted[certs.KubernetesCA], trusted[certs.FrontProxyCA])
+		if err == nil && len(lacking) > 0 {
+			err = fmt.Errorf("the ConfigMap kube-system/extension-apiserver-authentication lacks one in %s", strings.Join(lacking, " and "))
+		}
+		return err
 	})
 }
 

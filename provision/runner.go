@@ -65,6 +65,7 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	ProveTrust:      (*Runner).proveTrust,
 	ProveRefusal:    (*Runner).proveRefusal,
 	AwaitRootCA:     (*Runner).awaitRootCA,
+	AwaitClientCAs:  (*Runner).awaitClientCAs,
 	DropClientCAs:   (*Runner).dropClientCAs,
 	RollWorkloads:   (*Runner).rollWorkloads,
 	AwaitEncryption: (*Runner).awaitEncryption,

@@ -55,6 +55,8 @@ const (
 	ProveRefusal Verb = "prove-refusal"
 	// AwaitRootCA waits until pods are told whom to trust.
 	AwaitRootCA Verb = "await-root-ca"
+	// AwaitClientCAs waits until extension API servers are told to trust the authorities that a rotation brings.
+	AwaitClientCAs Verb = "await-client-cas"
 	// DropClientCAs takes from extension API servers the authorities that a rotation has dropped.
 	DropClientCAs Verb = "drop-client-cas"
 	// RollWorkloads replaces pods that may know only the authority or the token of before.
@@ -90,6 +92,7 @@ var verbTable = []struct {
 	{ProveRefusal, "prove that it refuses the old", nil},
 	{AwaitEncryption, "wait for the encryption keys", nil},
 	{AwaitRootCA, "wait until pods are told whom to trust", nil},
+	{AwaitClientCAs, "wait until extension API servers are told of the new", nil},
 	{DropClientCAs, "take the old from extension API servers", nil},
 	{RollWorkloads, "roll workloads", nil},
 	{AwaitTokens, "wait until tokens of the old key are gone", nil},
@@ -108,7 +111,8 @@ func isLateUnit(c Change) bool {
 // Gate says whether the step changes nothing.
 func (s Step) Gate() bool {
 	switch s.Verb {
-	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitEncryption:
+	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitClientCAs,
+		AwaitEncryption:
 		return true
 	case EnsureNode:
 		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })

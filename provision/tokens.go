@@ -2,10 +2,8 @@ package provision
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -114,12 +112,11 @@ func signedBy(headers, want string) error {
 	return errors.Join(others...)
 }
 
-// keyID names a public key as tokens do (k8s.io/kubernetes/pkg/serviceaccount, keyIDFromPublicKey).
+// keyID names a public key as tokens do.
 func keyID(publicKey []byte) (string, error) {
-	block, _ := pem.Decode(publicKey)
-	if block == nil {
-		return "", errors.New("the public key of service accounts is not PEM")
+	key := certs.Read(certs.Use{}, publicKey)[0]
+	if key.KeyID == "" {
+		return "", fmt.Errorf("the public key of service accounts cannot be read: %s", key.Error)
 	}
-	sum := sha256.Sum256(block.Bytes)
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	return key.KeyID, nil
 }

@@ -40,7 +40,8 @@ type unitRow struct {
 	programs, files []string
 	// issuers are authorities and keys with which others make what the service holds in memory: connections with a client
 	// certificate, tokens of pods. It is restarted where another takes the place of one, since it would only be looked
-	// for after minutes; not where a certificate is renewed.
+	// for after minutes; not where a certificate is renewed. API servers show certificates to kubelets, and those of the
+	// front proxy to extension API servers.
 	issuers []string
 	// needs is another unit that has to be there while this one stops: it is stopped before both are restarted.
 	// (systemd stops units in the reverse of their order, but not those that it restarts.)
@@ -85,7 +86,7 @@ var unitTable = []unitRow{
 	{
 		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
 		files:    []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub", pkiDir + "/sa.key", etcdCAFile, caFile},
-		issuers:  []string{certs.KubernetesCA},
+		issuers:  []string{certs.KubernetesCA, certs.FrontProxyCA},
 		needs:    "etcd.service", // or it waits for what it has asked until systemd kills it
 		health:   "https://127.0.0.1:6443/readyz",
 		maxAge:   loopbackAge,

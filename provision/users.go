@@ -1,9 +1,7 @@
 package provision
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,20 +55,15 @@ func NewUser(cert, cas []byte, by string, now time.Time) (User, error) {
 		return User{}, fmt.Errorf("the certificate of %s is not signed by the cluster's CA", c.Subject.CommonName)
 	}
 	return User{
-		Name: c.Subject.CommonName, Groups: c.Subject.Organization, Serial: c.SerialNumber.Text(16), CA: caDigest(authorities[i]),
+		Name: c.Subject.CommonName, Groups: c.Subject.Organization, Serial: c.SerialNumber.Text(16), CA: certs.Fingerprint(authorities[i].Raw),
 		Issued: now.UTC().Truncate(time.Second), NotAfter: c.NotAfter.UTC(), By: by,
 	}, nil
-}
-
-func caDigest(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.Raw)
-	return hex.EncodeToString(sum[:])
 }
 
 // State says whether the certificate opens the API of a cluster that trusts cas, in PEM.
 func (u User) State(cas []byte, now time.Time) UserState {
 	authorities, err := certs.Parse(cas)
-	trusted := err == nil && slices.ContainsFunc(authorities, func(ca *x509.Certificate) bool { return caDigest(ca) == u.CA })
+	trusted := err == nil && slices.ContainsFunc(authorities, func(ca *x509.Certificate) bool { return certs.Fingerprint(ca.Raw) == u.CA })
 	switch {
 	case !now.Before(u.NotAfter):
 		return UserExpired

@@ -2,8 +2,8 @@ package provision
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -19,7 +19,6 @@ import (
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
-	"slipway.dev/slipway/provision/secret"
 )
 
 // UserRequest is a kubeconfig that is asked for.
@@ -42,19 +41,26 @@ func IssueUser(ctx context.Context, in Input, hosts map[string]host.Host, r User
 	return issueUser(ctx, api.SignClient, in.PKI.Material[certs.KubernetesCA].Cert, r)
 }
 
+// CheckSigner says, where the key of the cluster's CA is elsewhere, that nobody in the cluster can sign a certificate for a
+// person, and what to do instead.
+func CheckSigner(pki *certs.PKI, name string, groups []string) error {
+	if pki.Signs(certs.KubernetesCA) {
+		return nil
+	}
+	return fmt.Errorf("nobody in the cluster can sign a certificate for %s, since the key of its CA is kept elsewhere; nothing was issued: "+
+		"have whoever keeps the key sign a client certificate with the subject %q, or name the key in spec.pki.authorities.kubernetes.keyFile and run `slipway apply`",
+		name, pkix.Name{CommonName: name, Organization: groups})
+}
+
 // signer is kube.Client.SignClient.
 type signer func(context.Context, kube.ClientRequest) ([]byte, error)
 
 func issueUser(ctx context.Context, sign signer, cas []byte, r UserRequest) (certs.Item, User, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return certs.Item{}, User{}, fmt.Errorf("make a key: %w", err)
-	}
-	request, err := userRequest(key, r)
+	key, keyPEM, err := certs.NewKey(certs.ECDSAP256)
 	if err != nil {
 		return certs.Item{}, User{}, err
 	}
-	keyPEM, err := encodeKey(key)
+	request, err := userRequest(key, r)
 	if err != nil {
 		return certs.Item{}, User{}, err
 	}
@@ -62,26 +68,18 @@ func issueUser(ctx context.Context, sign signer, cas []byte, r UserRequest) (cer
 	if err != nil {
 		return certs.Item{}, User{}, err
 	}
-	u, err := checkIssued(cert, cas, key, r)
+	u, err := checkIssued(cert, cas, key.Public(), r)
 	return certs.Item{Cert: cert, Key: keyPEM}, u, err
 }
 
-func encodeKey(key *ecdsa.PrivateKey) (secret.Bytes, error) {
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode a key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
-}
-
 // userRequest has a name of its own, by the key.
-func userRequest(key *ecdsa.PrivateKey, r UserRequest) (kube.ClientRequest, error) {
+func userRequest(key crypto.Signer, r UserRequest) (kube.ClientRequest, error) {
 	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: r.Name, Organization: r.Groups}}
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
 		return kube.ClientRequest{}, fmt.Errorf("make a certificate request: %w", err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return kube.ClientRequest{}, fmt.Errorf("encode a public key: %w", err)
 	}
@@ -104,7 +102,7 @@ func requestName(user string, public []byte) string {
 }
 
 // checkIssued looks whether the signer did what it was asked to.
-func checkIssued(cert, cas []byte, key *ecdsa.PrivateKey, r UserRequest) (User, error) {
+func checkIssued(cert, cas []byte, key crypto.PublicKey, r UserRequest) (User, error) {
 	u, err := NewUser(cert, cas, r.By, time.Now())
 	if err != nil {
 		return User{}, fmt.Errorf("the certificate that the cluster issued: %w", err)
@@ -113,7 +111,7 @@ func checkIssued(cert, cas []byte, key *ecdsa.PrivateKey, r UserRequest) (User, 
 	if err != nil {
 		return User{}, err
 	}
-	if public, ok := parsed[0].PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(&key.PublicKey) || u.Name != r.Name {
+	if public, ok := parsed[0].PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key) || u.Name != r.Name {
 		return User{}, errors.New("the certificate that the cluster issued is not the one that was asked for")
 	}
 	return u, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -31,7 +32,7 @@ func newCertsStatusCmd(a *app) *cobra.Command {
 		Short: "Show every certificate where it is used, the most urgent first",
 		Long: `Show every certificate of the cluster where it is used: what servers serve, what is in files and kubeconfigs on the
 hosts, what webhooks and other objects of the API trust, and what the state keeps. What is served is compared with its
-file, and both with the state. Everything is read, and nothing is changed; what cannot be read is shown, too. It works
+file, both with the state, and that with the spec: what ` + "`slipway apply`" + ` would issue anew, and why. Everything is read, and nothing is changed; what cannot be read is shown, too. It works
 while the API is down, and when certificates have expired: nothing but SSH has to answer.
 
 A NAME is that of a node, or of a certificate ("apiserver", "apiserver@demo-cp-1"); without one all are shown.
@@ -39,7 +40,7 @@ A certificate that is the same in many places is one line; with -v each place ha
 
 Exit codes: without --warn and --crit, 0 whatever the certificates are like. With either, those of a monitoring plugin:
   0  all is well
-  1  warning: one ends within --warn, or is not what is in its file or in the state
+  1  warning: one ends within --warn, or is not what is in its file, in the state, or asked for by the spec
   2  critical: one ends within --crit, has ended, or is not valid yet
   3  unknown: one, or a host, or the API could not be read, and the others are well; or the command failed`,
 		Example: `  slipway certs status
@@ -104,7 +105,7 @@ func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOpt
 	if err != nil {
 		return 0, err
 	}
-	uses, err := c.certificates(ctx)
+	uses, err := a.certificates(ctx, c)
 	if err != nil {
 		return 0, err
 	}
@@ -118,8 +119,8 @@ func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOpt
 }
 
 // certificates looks at all of them. Machines that do not run are among what could not be read.
-func (c *cluster) certificates(ctx context.Context) ([]certs.Use, error) {
-	pki, err := c.readPKI(ctx)
+func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error) {
+	kept, err := c.readStored(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +128,7 @@ func (c *cluster) certificates(ctx context.Context) ([]certs.Use, error) {
 	if err != nil {
 		return nil, err
 	}
+	pki := kept.pki()
 	pki.Requests = certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
@@ -143,7 +145,42 @@ func (c *cluster) certificates(ctx context.Context) ([]certs.Use, error) {
 		unreachable[name] = fmt.Errorf("there is no machine %s", name)
 	}
 	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
-	return provision.Inventory(ctx, in, hosts, unreachable), nil
+	return a.againstSpec(ctx, c, kept, infra, provision.Inventory(ctx, in, hosts, unreachable)), nil
+}
+
+// specTimeout bounds the making of keys, in memory, where the spec asks for many.
+const specTimeout = 30 * time.Second
+
+// againstSpec records which of what is used is not what the spec asks for. Where that cannot be told, an entry says why.
+func (a *app) againstSpec(ctx context.Context, c *cluster, kept *stored, infra *spec.Infrastructure, uses []certs.Use) []certs.Use {
+	changes, err := a.unapplied(ctx, c, kept, infra)
+	if err != nil {
+		return append(uses, certs.Use{Place: certs.UnreadSpec, Location: a.file, Error: "it is not known what the spec asks for: " + err.Error()})
+	}
+	certs.AgainstSpec(uses, kept.pki().Material, changes)
+	return uses
+}
+
+// unapplied is what the spec asks of certificates and the state does not have: what apply would issue, what has to be
+// signed elsewhere first, and of authorities what would take a rotation. It is worked out in memory.
+func (a *app) unapplied(ctx context.Context, c *cluster, kept *stored, infra *spec.Infrastructure) ([]certs.Change, error) {
+	if missing := c.missing(infra); len(missing) > 0 { // names in certificates are those of the others, too
+		return nil, fmt.Errorf("there is no machine yet: %s", list(missing))
+	}
+	if mistakes := a.authorities(c.spec); len(mistakes) > 0 {
+		return nil, fmt.Errorf("%s %s", mistakes[0].Field, mistakes[0].Message)
+	}
+	ctx, cancel := context.WithTimeout(ctx, specTimeout)
+	defer cancel()
+	s, err := secretsOf(ctx, kept, nil, c.spec, infra, a.own)
+	if err != nil && !errors.As(err, new(*certs.PendingError)) {
+		return nil, err
+	}
+	changes := slices.Concat(s.issued, s.PKI.Drift)
+	for _, p := range s.PKI.Pending {
+		changes = append(changes, p.Change)
+	}
+	return changes, nil
 }
 
 // filterUses keeps what is on a node, or has a name, that is asked for. A name that nothing has is an error.
@@ -162,7 +199,7 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 	// A certificate of that name may be where nothing could be read: that it cannot be seen must be seen.
 	mayHave := func(u certs.Use, name string) bool {
 		_, on, _ := strings.Cut(name, "@")
-		unread := u.Place == certs.UnreadHost || u.Place == certs.UnreadAPI
+		unread := u.Place == certs.UnreadHost || u.Place == certs.UnreadAPI || u.Place == certs.UnreadSpec
 		return unread && !nodes[name] && (on == "" || on == u.Host)
 	}
 	for _, name := range names {

@@ -113,6 +113,7 @@ func several(set []string, noun string) string {
 // placeWords come before a location that does not say by itself what it is.
 var placeWords = map[certs.Place]string{
 	certs.Served: "served at ", certs.InMemory: "in memory at ", certs.InState: "state, ", certs.UnreadAPI: "the API at ",
+	certs.UnreadSpec: "spec, ",
 }
 
 func (r *certsRow) where() string {

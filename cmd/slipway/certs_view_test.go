@@ -25,6 +25,7 @@ func sampleUses() []certs.Use {
 	uses := []certs.Use{
 		{Place: certs.InState, Location: "ca", Name: "ca", Subject: "CN=kubernetes", Serial: "1", SHA256: "01", NotBefore: began, NotAfter: end(10950)},
 		{Place: certs.InWebhook, Location: "ValidatingWebhookConfiguration policy, webhook pods.example.com", Subject: "CN=policy", Serial: "5", SHA256: "05", NotBefore: began, NotAfter: end(3)},
+		{Place: certs.UnreadSpec, Location: "cluster.yaml", Error: "it is not known what the spec asks for: there is no machine yet: demo-worker-2"},
 		{Place: certs.UnreadAPI, Location: "https://127.0.0.1:6444", Error: "demo-cp-1: dial 127.0.0.1:6444: connection refused\ndemo-cp-2: the same"},
 	}
 	for _, host := range []string{"demo-cp-1", "demo-cp-2"} {
@@ -89,9 +90,9 @@ func TestCertsView(t *testing.T) {
 
 func TestPrintCerts(t *testing.T) {
 	for output, want := range map[string]string{
-		"json":       `{"cluster":"demo","level":"critical","certificates":[{"place":"api"`,
+		"json":       `{"cluster":"demo","level":"critical","certificates":[{"host":"demo-cp-1","place":"memory"`,
 		"prometheus": `slipway_certificate_not_after_seconds{host="demo-cp-1",place="served",location="10.89.0.11:6443",name="apiserver@demo-cp-1",`,
-		"text":       "Cluster demo: 7 certificates in 16 places, 2 critical, 1 warning, 2 unknown; the first to end is CN=loopback, on 2026-11-19 (-2 days)\n",
+		"text":       "Cluster demo: 7 certificates in 17 places, 2 critical, 1 warning, 3 unknown; the first to end is CN=loopback, on 2026-11-19 (-2 days)\n",
 	} {
 		var out bytes.Buffer
 		a := &app{stdout: &out, output: output}

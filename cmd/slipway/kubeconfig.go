@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
@@ -112,6 +109,11 @@ func (r *kubeconfigRun) run(ctx context.Context) (err error) {
 		}
 		defer r.into.Discard()
 	}
+	if r.merge { // before anything is issued
+		if _, err := clientcmd.NewDefaultPathOptions().GetStartingConfig(); err != nil {
+			return fmt.Errorf("read the kubeconfig that is merged into: %w", err)
+		}
+	}
 	c, infra, err := r.find(ctx)
 	if err != nil {
 		return err
@@ -194,31 +196,4 @@ func (c *cluster) readStored(ctx context.Context) (*stored, error) {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)}
 	}
 	return kept, nil
-}
-
-// mergeKubeconfig adds what mine has to the user's file, replacing entries of the same name, and makes it current.
-// Users get the names of their contexts, so that one of the same name in another cluster stays. The file is replaced as a
-// whole, and only its owner can read it.
-func mergeKubeconfig(mine *clientcmdapi.Config) (string, error) {
-	access := clientcmd.NewDefaultPathOptions()
-	config, err := access.GetStartingConfig()
-	if err != nil {
-		return "", fmt.Errorf("read the kubeconfig: %w", err)
-	}
-	for name, cluster := range mine.Clusters {
-		config.Clusters[name] = cluster
-	}
-	for name, context := range mine.Contexts {
-		config.AuthInfos[name] = mine.AuthInfos[context.AuthInfo]
-		config.Contexts[name] = &clientcmdapi.Context{Cluster: context.Cluster, AuthInfo: name}
-	}
-	config.CurrentContext = mine.CurrentContext
-	path := access.GetDefaultFilename()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("write the kubeconfig: %w", err)
-	}
-	if err := clientcmd.ModifyConfig(access, *config, true); err != nil {
-		return "", fmt.Errorf("write the kubeconfig: %w", err)
-	}
-	return path, nil
 }

@@ -128,6 +128,24 @@ func TestPersonalKubeconfigNeedsAControlPlane(t *testing.T) {
 	}
 }
 
+// Nobody is asked, and nothing is waited for, where nobody in the cluster can sign.
+func TestPersonalKubeconfigNeedsASigner(t *testing.T) {
+	r, c, infra, out, _ := keptCluster(t)
+	kept, err := c.readStored(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pki := kept.pki()
+	pki.Material[certs.KubernetesCA] = certs.Item{Cert: pki.Material[certs.KubernetesCA].Cert}
+	r.personal, r.user, r.groups = true, "ana", []string{"dev"}
+	held := lock(t, c) // it would be waited for
+	defer held.Close() //nolint:errcheck // nothing was written
+	err = r.issue(t.Context(), c, infra, pki)
+	if err == nil || out.Len() > 0 || !strings.Contains(err.Error(), "the key of its CA is kept elsewhere; nothing was issued") || !strings.Contains(err.Error(), `"CN=ana,O=dev"`) {
+		t.Errorf("error %v, printed %q", err, out)
+	}
+}
+
 func TestWaitForStore(t *testing.T) {
 	r, c, _, _, errs := keptCluster(t)
 	held := lock(t, c)

@@ -25,6 +25,9 @@ const usersName = "users.json"
 
 // issue makes a person's kubeconfig. It is recorded before anybody can see the key: what is not recorded is of no use.
 func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infrastructure, pki *certs.PKI) (err error) {
+	if err := provision.CheckSigner(pki, r.user, r.groups); err != nil {
+		return err
+	}
 	authorities := pki.Bundle(certs.KubernetesCA)
 	validity, err := provision.UserValidity(r.valid, authorities, time.Now())
 	if err != nil {

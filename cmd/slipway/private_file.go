@@ -21,7 +21,7 @@ func newPrivateFile(path string) (*privateFile, error) {
 		return nil, fmt.Errorf("write the kubeconfig: %w", err)
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("write the kubeconfig: %s is there, and is no regular file; without --out it is printed", path)
+		return nil, fmt.Errorf("write the kubeconfig: %s is there, and is no regular file: name another, or have it printed", path)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {

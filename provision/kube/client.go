@@ -1,4 +1,5 @@
-// Package kube is the running cluster's API as slipway needs it: readiness, objects by server-side apply, nodes.
+// Package kube is the running cluster's API: readiness, objects, nodes, Secrets, the rollout of workloads, and the certificates that
+// it signs and holds.
 //
 // It does not know what a cluster should look like; callers hand it objects and node settings.
 package kube

@@ -16,6 +16,28 @@ import (
 // (k8s.io/kubernetes/pkg/controlplane/controller/clusterauthenticationtrust).
 const extensionTrust = "extension-apiserver-authentication"
 
+// trustFields are the fields of extensionTrust that have authorities of clients and of front proxies, with those (PEM).
+func trustFields(client, frontProxy []byte) map[string][]byte {
+	return map[string][]byte{"client-ca-file": client, "requestheader-client-ca-file": frontProxy}
+}
+
+// LacksClientCAs gives the fields, sorted, in which extension API servers are not told to trust all of some authorities
+// (PEM; none where empty): those of clients and those of front proxies.
+func (c *Client) LacksClientCAs(ctx context.Context, client, frontProxy []byte) (fields []string, err error) {
+	trust, err := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, extensionTrust, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read what extension API servers trust: %w", err)
+	}
+	for field, want := range trustFields(client, frontProxy) {
+		there := blocks([]byte(trust.Data[field]))
+		if slices.ContainsFunc(blocks(want), func(der []byte) bool { return !containsBlock(there, der) }) {
+			fields = append(fields, field)
+		}
+	}
+	slices.Sort(fields)
+	return fields, nil
+}
+
 // DropClientCAs takes two authorities (PEM; none where empty), that of clients and that of front proxies, out of what
 // extension API servers trust, and says whether any was there. Called again it says whether one has come back: an API
 // server that trusts it still puts it there. Where nothing would remain, nothing is taken out: the API servers have yet to
@@ -27,11 +49,9 @@ func (c *Client) DropClientCAs(ctx context.Context, client, frontProxy []byte) (
 		return false, fmt.Errorf("read what extension API servers trust: %w", err)
 	}
 	changed := false
-	for key, drop := range map[string][]byte{"client-ca-file": client, "requestheader-client-ca-file": frontProxy} {
-		all := blocks([]byte(trust.Data[key]))
-		left := slices.DeleteFunc(slices.Clone(all), func(der []byte) bool {
-			return slices.ContainsFunc(blocks(drop), func(d []byte) bool { return bytes.Equal(d, der) })
-		})
+	for key, drop := range trustFields(client, frontProxy) {
+		all, dropped := blocks([]byte(trust.Data[key])), blocks(drop)
+		left := slices.DeleteFunc(slices.Clone(all), func(der []byte) bool { return containsBlock(dropped, der) })
 		found = found || len(left) < len(all)
 		if len(left) > 0 && len(left) < len(all) {
 			trust.Data[key], changed = certificates(left), true
@@ -54,6 +74,10 @@ func blocks(text []byte) [][]byte {
 		all = append(all, b.Bytes)
 	}
 	return all
+}
+
+func containsBlock(ders [][]byte, der []byte) bool {
+	return slices.ContainsFunc(ders, func(d []byte) bool { return bytes.Equal(d, der) })
 }
 
 func certificates(ders [][]byte) string {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,6 +72,17 @@ func testDropClientCAs(t *testing.T, c *Client) {
 		_, err = trusts.Update(t.Context(), trust, metav1.UpdateOptions{})
 		return err
 	})
+	lacks := func(client, frontProxy []byte, want ...string) {
+		t.Helper()
+		if got, err := c.LacksClientCAs(t.Context(), client, frontProxy); err != nil || !slices.Equal(got, want) {
+			t.Errorf("it lacks some in %q, want %q; %v", got, want, err)
+		}
+	}
+	lacks(nil, nil)
+	lacks([]byte(its+string(old)), old)
+	lacks(slices.Concat(old, authority(t, "unknown")), old, key)
+	lacks(other, other, "requestheader-"+key)
+	lacks(authority(t, "unknown"), authority(t, "another"), key, "requestheader-"+key)
 	drop := func(client, frontProxy []byte, want bool, wantClient, wantFrontProxy string) {
 		t.Helper()
 		again(func() error {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// mergeKubeconfig adds what mine has to the user's files, replacing entries of the same name where these are, makes it
+// current, and gives the file that says so. Users get the names of their contexts, so that one of the same name in another
+// cluster stays. Each file that changes is replaced as a whole, and only its owner can read it then.
+func mergeKubeconfig(mine *clientcmdapi.Config) (path string, err error) {
+	access := clientcmd.NewDefaultPathOptions()
+	unlock, err := lockKubeconfigs(access.GetLoadingPrecedence())
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	path = access.GetDefaultFilename()
+	changed, err := mergedKubeconfigs(access, path, mine)
+	if err != nil {
+		return "", fmt.Errorf("merge the kubeconfig: %w", err)
+	}
+	// That with the current context comes last: it may name what is in the others.
+	for _, file := range append(slices.Sorted(maps.Keys(changed)), path) {
+		if config, ok := changed[file]; ok {
+			if err := replaceKubeconfig(file, config); err != nil {
+				return "", err
+			}
+		}
+	}
+	return path, nil
+}
+
+// mergedKubeconfigs are the files that change, as they are to be: an entry stays in the file that has it, and what is new
+// goes with the current context to path (clientcmd.ModifyConfig does the same, with a write for each).
+func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientcmdapi.Config) (map[string]*clientcmdapi.Config, error) {
+	there, err := access.GetStartingConfig()
+	if err != nil {
+		return nil, err
+	}
+	changed := map[string]*clientcmdapi.Config{}
+	var errs []error
+	// in is the file that has an entry, or is to have it.
+	in := func(origin string) *clientcmdapi.Config {
+		if origin == "" {
+			origin = path
+		}
+		if changed[origin] == nil {
+			config, err := clientcmd.LoadFromFile(origin)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+			if err != nil {
+				config = clientcmdapi.NewConfig()
+			}
+			changed[origin] = config
+		}
+		return changed[origin]
+	}
+	for name, cluster := range mine.Clusters {
+		var origin string
+		if old := there.Clusters[name]; old != nil {
+			origin = old.LocationOfOrigin
+		}
+		in(origin).Clusters[name] = cluster
+	}
+	for name, context := range mine.Contexts {
+		var origin, userOrigin string
+		if old := there.Contexts[name]; old != nil {
+			origin = old.LocationOfOrigin
+		}
+		if old := there.AuthInfos[name]; old != nil {
+			userOrigin = old.LocationOfOrigin
+		}
+		in(origin).Contexts[name] = &clientcmdapi.Context{Cluster: context.Cluster, AuthInfo: name}
+		in(userOrigin).AuthInfos[name] = mine.AuthInfos[context.AuthInfo]
+	}
+	in(path).CurrentContext = mine.CurrentContext
+	return changed, errors.Join(errs...)
+}
+
+// replaceKubeconfig puts a kubeconfig in the place of a file, or of what a link there leads to.
+func replaceKubeconfig(path string, config *clientcmdapi.Config) error {
+	text, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	file, err := newPrivateFile(path)
+	if err != nil {
+		return err
+	}
+	defer file.Discard()
+	return file.Commit(text)
+}
+
+// lockKubeconfigs keeps kubectl, and who else uses its library, from writing the files: by a file beside each
+// (k8s.io/client-go/tools/clientcmd, lockFile). Like there, one that is there is not waited for. It makes the directories.
+func lockKubeconfigs(files []string) (unlock func() error, err error) {
+	var locks []string
+	unlock = func() error {
+		var errs []error
+		for _, lock := range locks {
+			errs = append(errs, os.Remove(lock))
+		}
+		return errors.Join(errs...)
+	}
+	for _, file := range slices.Sorted(slices.Values(files)) {
+		if file == "" { // KUBECONFIG=a::b
+			continue
+		}
+		lock := file + ".lock"
+		err := os.MkdirAll(filepath.Dir(file), 0o700)
+		if err == nil {
+			err = createLock(lock)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("another program writes it: %s is there; remove that if none does; nothing was changed", lock)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("write the kubeconfig %s: %w", file, err), unlock())
+		}
+		locks = append(locks, lock)
+	}
+	return unlock, nil
+}
+
+func createLock(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0) //nolint:gosec // G304: beside the user's kubeconfig
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
