@@ -63,7 +63,8 @@ type Policy struct {
 	// Subject is what all subjects have beside the names that the table gives them.
 	Subject Subject
 	// Own are the authorities that the user brings, by Request.Name. Cert may hold the authority's parents after it, up
-	// to a root; Key is empty where it is kept elsewhere, and so are the leaves' signatures made there.
+	// to a root; Key is empty where it is kept elsewhere, and so are the leaves' signatures made there. One that Ensure was
+	// given stays, though Key is empty here.
 	Own map[string]Item
 }
 

@@ -62,7 +62,7 @@ usages and validity. If one does not fit, all that is wrong is said, and none is
 // withPending does something with the secrets of a cluster, those that wait for a signature among them, and stores what
 // comes of it.
 func (a *app) withPending(ctx context.Context, do func(context.Context, *secrets, certs.Policy) error) error {
-	c, err := a.open(a.authorities)
+	c, err := a.open(a.authorities(ctx))
 	if err != nil {
 		return err
 	}

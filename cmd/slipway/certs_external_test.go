@@ -41,7 +41,7 @@ func elsewhere(t *testing.T) (c *cluster, infra *spec.Infrastructure, own map[st
 	if err := os.WriteFile(a.file, []byte(signedElsewhere), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := a.loadSpec(a.authorities)
+	loaded, err := a.loadSpec(a.authorities(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,9 +170,9 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	return plan, closeAll, nil
 }
 
-// notes are those of the secrets, and that a rotation is under way which others would not expect.
+// notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
 func (w *work) notes() []string {
-	notes := w.secrets.notes()
+	notes := slices.Concat(w.remarks, w.secrets.notes())
 	if r := w.secrets.PKI.Rotation; r != nil && w.prove != provision.ProveStage {
 		notes = append(notes, underWay(r))
 	}
