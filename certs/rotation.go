@@ -51,6 +51,9 @@ type Rotation struct {
 	// Expired says that the old ones are past their end: nobody takes what they have issued, and the new ones are used
 	// from the beginning.
 	Expired bool `json:"expired,omitempty"`
+	// Former are fingerprints of authorities that were replaced before they came into use, by their names: hosts may have
+	// been told to trust them.
+	Former map[string][]string `json:"former,omitempty"`
 	// Rolled says that the new one has been used: workloads may know only that, and going back has to roll them, too.
 	Rolled bool      `json:"rolled,omitempty"`
 	Began  time.Time `json:"began"`
