@@ -92,28 +92,6 @@ func Begin(names []string, now time.Time) *Rotation {
 	return &Rotation{Names: names, Stage: Trust, Began: now.UTC().Truncate(time.Second)}
 }
 
-// Expired lists authorities in m that are past their end, in the order of requests.
-func (m Material) Expired(requests []Request, now time.Time) []string {
-	var names []string
-	for _, q := range requests {
-		if q.Kind != Authority {
-			continue
-		}
-		if chain, err := Parse(m[q.Name].Cert); err == nil && now.After(chain[0].NotAfter) {
-			names = append(names, q.Name)
-		}
-	}
-	return names
-}
-
-// BeginExpired starts a rotation of authorities that have expired, and perhaps of ServiceAccounts with them, in the stage
-// Issue: there is nobody left who could be cut off.
-func BeginExpired(names []string, now time.Time) *Rotation {
-	r := Begin(names, now)
-	r.Stage, r.Expired = Issue, true
-	return r
-}
-
 // Has says whether an item is being replaced.
 func (r *Rotation) Has(name string) bool { return r != nil && slices.Contains(r.Names, name) }
 

@@ -39,7 +39,8 @@ var hintTable = []struct {
 	},
 	{
 		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
-		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy.",
+		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy. " +
+			"A rotation that is under way goes on with it: then without a name.",
 	},
 	{
 		isA[*state.KeyError],

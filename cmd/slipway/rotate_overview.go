@@ -23,7 +23,11 @@ type rotationOverview struct {
 	// Names of what is rotated, as people call it.
 	Names []string `json:"names"`
 	// Back says that it returns to the old.
-	Back   bool            `json:"back"`
+	Back bool `json:"back"`
+	// Expired are authorities that have, as people call them: the rotation replaces them at once.
+	Expired []string `json:"expired"`
+	// Under is the rotation that is under way, and goes on with what has expired meanwhile.
+	Under  string          `json:"under,omitempty"`
 	Stages []stageOverview `json:"stages"`
 	// Workloads that the stage rollout replaces, or leaves. Only of a rotation that begins.
 	Workloads []rolledWorkload `json:"workloads"`
@@ -64,7 +68,7 @@ type lostKubeconfig struct {
 
 func newOverview(cluster string, r *certs.Rotation) *rotationOverview {
 	return &rotationOverview{
-		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, Kubeconfigs: []lostKubeconfig{},
+		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, Kubeconfigs: []lostKubeconfig{}, Expired: []string{},
 		users: r.Has(certs.KubernetesCA),
 	}
 }
@@ -78,9 +82,10 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 		return nil, err
 	}
 	begins := s.Rotation == nil
-	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
-	maps.Copy(s.Material, items)
 	o := newOverview(r.spec.Metadata.Name, rotation)
+	o.expire(r.expired(s, s.Rotation), rotation, s.Rotation)
+	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users, Leaving: rotation.Names}
+	maps.Copy(s.Material, items)
 	if o.users {
 		users, err := provision.ReadUsers(s.Users.Reveal())
 		if err != nil {
@@ -97,9 +102,20 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	return o, err
 }
 
+// expire says what has expired, in a rotation that replaces it, and which one was under way until then, nil for none.
+func (o *rotationOverview) expire(names []string, rotation, under *certs.Rotation) {
+	if len(names) == 0 || !rotation.Expired {
+		return
+	}
+	o.Expired = (&certs.Rotation{Names: names}).PlainNames()
+	if under != nil {
+		o.Under = under.String()
+	}
+}
+
 // survey asks the cluster about what a rotation meets there. It changes nothing.
 func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, rotation *certs.Rotation, artifacts map[string]provision.Artifact) error {
-	r.infra = r.found
+	r.infra, r.leaving = r.found, rotation.Names
 	todo, closeAll, err := r.look(ctx, artifacts)
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ type stored struct {
 	Material certs.Material
 	// Rotation under way, or nil.
 	Rotation *certs.Rotation
+	// Leaving names what a rotation is about to replace that is not stored yet.
+	Leaving []string
 	// Retired names the keys of Secrets at rest that were in use once.
 	Retired []string
 	// Users is the record of kubeconfigs, as it is kept; nil where there is none.
@@ -140,6 +142,7 @@ func secretsOf(
 	}
 	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
 	policy := certPolicy(c.Spec.PKI, own)
+	policy.Replaced = s.Leaving
 	if s.Rotation != nil {
 		policy.Replaced = s.Rotation.Names
 	}

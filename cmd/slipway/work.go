@@ -34,6 +34,7 @@ type work struct {
 	prove       provision.Proving
 	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
+	leaving     []string // items that a rotation is about to replace
 
 	*cluster
 	store    *state.Store // nil where a plan finds none
@@ -138,6 +139,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
 		return nil, nothing, err
 	}
+	w.stored.Leaving = w.leaving
 	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, err
 	}
