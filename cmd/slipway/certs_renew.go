@@ -25,7 +25,10 @@ name is one of ` + "`slipway certs status`" + `; without its @node it means all 
 What is due is renewed by every apply without being asked. Nothing that can reload is restarted: that is everything.
 Control planes follow one another, and the next is touched once the endpoints of the one before show the new
 certificates. In the end renew waits until clients show theirs: they look every 5 minutes (client-go), and until then
-the certificates of before go on being good.`,
+the certificates of before go on being good.
+
+Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipway certs csr`" + ` with its name, ` + "`slipway certs import`" + ` and
+` + "`slipway apply`" + `. To name one here is an error; without names these are left out, and named.`,
 		Example: `  slipway certs renew                      # everything
   slipway certs renew apiserver            # of every control plane
   slipway certs renew 'etcd/*'             # what etcd's authority has signed
@@ -35,7 +38,7 @@ the certificates of before go on being good.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			run.renew = names
 			if len(names) == 0 {
-				run.renew = []string{"*"}
+				run.renew = everyLeaf
 			}
 			if !noWait {
 				run.prove = provision.ProveClients
@@ -80,6 +83,9 @@ func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string,
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+// everyLeaf is the pattern of all certificates.
+var everyLeaf = []string{"*"}
 
 // renewals are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
 func renewals(patterns []string, requests []certs.Request) ([]string, error) {

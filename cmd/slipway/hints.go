@@ -33,9 +33,14 @@ var hintTable = []struct {
 		"see that the machine is running, then run `slipway apply` again: it goes on from what is there.",
 	},
 	{
-		isA[*certs.PendingError],
+		func(err error) bool { return pendingRenewal(err, false) },
 		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
 			"`slipway certs import DIR`, and run this again. What needs them was begun on no machine.",
+	},
+	{
+		func(err error) bool { return pendingRenewal(err, true) },
+		"`slipway certs csr --out DIR NAME...` writes signing requests with new keys for them; have these signed, take the certificates in with " +
+			"`slipway certs import DIR`, and `slipway apply` puts them in use. Nothing was changed.",
 	},
 	{
 		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
@@ -61,6 +66,12 @@ var hintTable = []struct {
 		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
 		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `slipway apply` again: it goes on from what is there.",
 	},
+}
+
+// pendingRenewal says whether certificates have to be signed elsewhere that a cluster lacks, or that were to be renewed.
+func pendingRenewal(err error, renewal bool) bool {
+	var pending *certs.PendingError
+	return errors.As(err, &pending) && pending.Renewal == renewal
 }
 
 func isA[T error](err error) bool {

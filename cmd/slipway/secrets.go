@@ -129,7 +129,8 @@ type secrets struct {
 
 // secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
 // authorities that the spec names. Where certificates have to be signed elsewhere first, the error is a
-// *certs.PendingError, and the secrets are given all the same.
+// *certs.PendingError, and the secrets are given all the same; so it is where renew names such, but for everyLeaf as long as
+// there are others.
 func secretsOf(
 	ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
 ) (*secrets, error) {
@@ -145,6 +146,9 @@ func secretsOf(
 	policy.Replaced = s.Leaving
 	if s.Rotation != nil {
 		policy.Replaced = s.Rotation.Names
+		if s.Rotation.Back {
+			policy.Returned = s.Rotation.Names
+		}
 	}
 	var err error
 	if policy.Renew, err = renewals(renew, requests); err != nil {
@@ -153,6 +157,9 @@ func secretsOf(
 	pki, issued, pending := certs.Ensure(ctx, used, requests, policy, time.Now())
 	if err := pending; err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
+	}
+	if left := pki.Unrenewed(policy.Renew); pending == nil && left != nil && (!slices.Equal(renew, everyLeaf) || len(left.Names) == len(policy.Renew)) {
+		pending = left
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
 	if s.Rotation == nil { // what an ended one has left behind
@@ -211,6 +218,10 @@ func (s *secrets) notes() []string {
 		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
 	}
 	for _, p := range s.PKI.Pending {
+		if p.Reason == certs.Asked {
+			notes = append(notes, "warning: certificate "+p.Name+" is not renewed before it is signed elsewhere: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
+			continue
+		}
 		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed elsewhere: `slipway certs csr`")
 	}
 	return notes

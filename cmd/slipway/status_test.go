@@ -47,7 +47,7 @@ func TestStatusOfARotation(t *testing.T) {
 
 // TestNotesOfARotation: who only plans or applies is told of a rotation, and who goes on with it knows.
 func TestNotesOfARotation(t *testing.T) {
-	w := work{secrets: &secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
+	w := work{app: &app{}, secrets: &secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
 	if got := w.notes(); len(got) != 1 || !strings.HasPrefix(got[0], "rotation of kubernetes, service-account: stage issue") {
 		t.Errorf("the notes are %q", got)
 	}
