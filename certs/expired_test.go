@@ -70,6 +70,9 @@ func TestWithExpired(t *testing.T) {
 			if !maps.EqualFunc(got.Former, want, slices.Equal) || len(before.Former) != len(r.Former) {
 				t.Errorf("%s, %s: former ones are %v, want %v", name, stage, got.Former, want)
 			}
+			if again, _ := got.WithExpired(test.expired, nil, requests, later); !maps.EqualFunc(again.Former, want, slices.Equal) {
+				t.Errorf("%s, %s: once more, former ones are %v, want %v", name, stage, again.Former, want)
+			}
 		}
 	}
 }

@@ -18,17 +18,20 @@ func TestRenewElsewhere(t *testing.T) {
 	const leaf = "etcd/server@demo-cp-1"
 	c, infra, own, dir := elsewhere(t)
 	signAll(t, c, infra, own, dir)
-	now := func(renew ...string) (*secrets, error) {
+	kept := func() *stored {
 		t.Helper()
 		store, err := c.readStore(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept, err := loadSecrets(t.Context(), store)
+		s, err := loadSecrets(t.Context(), store)
 		if err = errors.Join(err, store.Close()); err != nil {
 			t.Fatal(err)
 		}
-		return secretsOf(t.Context(), kept, renew, c.spec, infra, own)
+		return s
+	}
+	now := func(renew ...string) (*secrets, error) {
+		return secretsOf(t.Context(), kept(), renew, c.spec, infra, own)
 	}
 	_, err := now("apiserver", "etcd/server")
 	if all := strings.Join(hints(err), "\n"); err == nil || !strings.Contains(err.Error(), leaf) || len(hints(err)) != 1 ||
@@ -75,6 +78,11 @@ func TestRenewElsewhere(t *testing.T) {
 	openssl(t, out, "x509", "-req", "-in", index[0].File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key", "-CAcreateserial", "-out", "new.crt")
 	if s, err := now(); err != nil || !bytes.Equal(s.PKI.Material[leaf].Key, before.Key) || len(s.PKI.Pending) != 1 {
 		t.Errorf("while it is signed: %v", err)
+	}
+	back := kept() // as if the request had been meant for an authority that is left again
+	back.Rotation = &certs.Rotation{Names: []string{certs.EtcdCA}, Stage: certs.Return, Back: true}
+	if s, err := secretsOf(t.Context(), back, nil, c.spec, infra, own); err != nil || len(s.PKI.Pending) > 0 {
+		t.Errorf("in a rollback: %v", err)
 	}
 	signed, err := readSigned([]string{out})
 	if err != nil {

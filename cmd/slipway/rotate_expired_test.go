@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -130,6 +131,28 @@ func TestLeavingAnAuthorityElsewhere(t *testing.T) {
 	s.Leaving = []string{certs.EtcdCA}
 	if _, err := secretsOf(t.Context(), s, nil, k.spec, k.infra, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSurveyOfAnAuthorityElsewhere comes as far as asking the machines, which do not answer, and the bundle, which is empty.
+func TestSurveyOfAnAuthorityElsewhere(t *testing.T) {
+	k := newKeeper(t)
+	_, all := k.load()
+	all.made[certs.EtcdCA] = certs.Item{Cert: all.made[certs.EtcdCA].Cert}
+	k.must(k.store.Put(t.Context(), flat(all.made)))
+	s, err := loadSecrets(t.Context(), k.store)
+	k.must(err)
+	names := []string{certs.EtcdCA}
+	run := k.run("certs rotate-ca")
+	run.store, run.connectTimeout, run.progress = k.store, time.Nanosecond, newProgress(io.Discard, false, io.Discard, nil)
+	rotation, items, err := run.choose(s, names)
+	k.must(err)
+	maps.Copy(s.Material, items)
+	if err := run.survey(t.Context(), newOverview("demo", rotation), rotation, nil); err == nil || errors.Is(err, certs.ErrNoKey) {
+		t.Errorf("the survey ends with %v", err)
+	}
+	if _, err := run.stages(t.Context(), s, rotation, nil); err == nil || errors.Is(err, certs.ErrNoKey) {
+		t.Errorf("the stages end with %v", err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	begins := s.Rotation == nil
 	o := newOverview(r.spec.Metadata.Name, rotation)
 	o.expire(r.expired(s, s.Rotation), rotation, s.Rotation)
-	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users, Leaving: rotation.Names}
+	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
 	maps.Copy(s.Material, items)
 	if o.users {
 		users, err := provision.ReadUsers(s.Users.Reveal())
@@ -199,6 +199,7 @@ func shareCertificate(a, b []byte) bool {
 
 // stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
 func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]provision.Artifact) ([]stageOverview, error) {
+	s.Leaving = rotation.Names
 	var before provision.State // of authorities that have expired nothing can be issued: nothing is predicted
 	if !rotation.Expired {
 		var err error
