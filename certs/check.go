@@ -64,10 +64,11 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 	if err := e.begun(cert); err != nil {
 		return nil, err
 	}
-	if slices.Contains(e.policy.Renew, q.Name) && e.issuers[q.CA].key != nil {
-		return &Change{q.Name, Asked, string(Asked)}, nil
+	change := e.leafDiffers(q, cert, e.issuers[q.CA])
+	if change == nil && (slices.Contains(e.policy.Renew, q.Name) || e.waits(q, cert)) {
+		change = &Change{q.Name, Asked, string(Asked)}
 	}
-	return e.leafDiffers(q, cert, e.issuers[q.CA]), nil
+	return change, nil
 }
 
 func (e *ensurer) begun(cert *x509.Certificate) error {

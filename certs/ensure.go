@@ -32,7 +32,7 @@ func Ensure(ctx context.Context, have Material, requests []Request, policy Polic
 		return nil, nil, err
 	}
 	e := ensurer{
-		have: have, own: normalized(policy.Own), requests: requests, policy: policy, now: now,
+		have: have, own: withKeys(normalized(policy.Own), have), requests: requests, policy: policy, now: now,
 		issuers: map[string]*issuer{}, reasons: map[string]Change{},
 	}
 	pki := &PKI{Requests: requests, Material: make(Material, len(requests))}

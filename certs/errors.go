@@ -19,7 +19,7 @@ var (
 	// ErrNotYetValid is a certificate from the future: most often the operator's clock is wrong.
 	ErrNotYetValid = errors.New("the certificate is not valid yet: check the clock of this machine")
 	// ErrNoKey is an authority without its key that the user does not say is kept elsewhere.
-	ErrNoKey = errors.New("the authority's key is not in the state, and the spec does not name the authority (spec.pki.authorities): name it, or restore the state from a backup")
+	ErrNoKey = errors.New("the authority's key is not in the state, and the spec does not name the authority (spec.pki.authorities): name it, restore the state from a backup, or have it replaced (`slipway certs rotate-ca`)")
 	// ErrLost is an authority or key pair that is missing while what depends on it exists: a new one would
 	// cut the running cluster off.
 	ErrLost = errors.New("missing, though what depends on it exists: restore it from a backup of the state")

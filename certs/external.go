@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -32,6 +33,8 @@ type Pending struct {
 type PendingError struct {
 	// Names are those of the requests, in the order of the table.
 	Names []string
+	// Renewal says that it lacks none of them: others were asked for all the same.
+	Renewal bool
 }
 
 func (e *PendingError) Error() string {
@@ -40,8 +43,26 @@ func (e *PendingError) Error() string {
 	if len(names) < len(e.Names) {
 		more = ", ..."
 	}
-	return fmt.Sprintf("%s, whose authority keeps its key elsewhere: %s%s",
-		plural(len(e.Names), "certificate has yet to be signed", "certificates have yet to be signed"), strings.Join(names, ", "), more)
+	what := plural(len(e.Names), "certificate has yet to be signed", "certificates have yet to be signed")
+	if e.Renewal {
+		what = plural(len(e.Names), "certificate cannot be renewed here", "certificates cannot be renewed here")
+	}
+	return fmt.Sprintf("%s, whose authority keeps its key elsewhere: %s%s", what, strings.Join(names, ", "), more)
+}
+
+// Unrenewed are those of names whose renewal was asked for and that an authority elsewhere has to sign, as a *PendingError;
+// nil where there are none.
+func (p *PKI) Unrenewed(names []string) *PendingError {
+	err := &PendingError{Renewal: true}
+	for _, w := range p.Pending {
+		if w.Reason == Asked && slices.Contains(names, w.Name) {
+			err.Names = append(err.Names, w.Name)
+		}
+	}
+	if len(err.Names) == 0 {
+		return nil
+	}
+	return err
 }
 
 func pendingError(pending []Pending) error {
@@ -63,13 +84,24 @@ func (e *ensurer) await(q Request, c Change, pki *PKI) {
 	if item, ok := e.have[q.Name]; ok {
 		pki.Material[q.Name] = item
 		if cert, _, err := load(item); err == nil {
-			p.Usable = c.Reason == Expiring && e.now.Before(cert.NotAfter)
+			p.Usable = (c.Reason == Expiring || c.Reason == Asked) && e.now.Before(cert.NotAfter)
 		}
 	}
 	if item, ok := e.have[q.Name+pendingExt]; ok {
 		pki.Material[q.Name+pendingExt] = item
 	}
 	pki.Pending = append(pki.Pending, p)
+}
+
+// waits says whether the renewal of a leaf that fits was asked for of an authority elsewhere, and has not come back: a
+// request with another key lies there.
+func (e *ensurer) waits(q Request, cert *x509.Certificate) bool {
+	item, ok := e.have[q.Name+pendingExt]
+	if !ok || e.issuers[q.CA].key != nil || slices.Contains(e.policy.Returned, q.CA) || !fits(item, q, e.policy) {
+		return false
+	}
+	_, err := keyFor(cert, item)
+	return errors.Is(err, ErrKeyMismatch)
 }
 
 // SigningRequest is what the authority of a pending leaf is asked for.

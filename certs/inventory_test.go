@@ -134,7 +134,6 @@ func TestAgainstSpec(t *testing.T) {
 	in, p := demo(), policy
 	in.EtcdSANs = []string{"etcd.example.com"}
 	p.CAKeyAlgorithm = ECDSAP384
-	p.Renew = []string{"kubelet@demo-cp-1"}
 	now := day0.Add(9*365*day + 30*day) // leaves are due
 	changedPKI, changes, err := Ensure(t.Context(), pki.Material, Table(in), p, now)
 	if err != nil {
@@ -153,7 +152,6 @@ func TestAgainstSpec(t *testing.T) {
 		{use(InFile, "etcd/server@demo-cp-1"), "not what the spec asks for: SANs changed: +etcd.example.com"},
 		{use(InState, EtcdCA), "not what the spec asks for: key algorithm changed: is ECDSA-P256, wanted ECDSA-P384"},
 		{use(InWebhook, KubernetesCA), "not what the spec asks for: key algorithm changed: is ECDSA-P256, wanted ECDSA-P384"},
-		{use(InFile, "kubelet@demo-cp-1"), "not what the spec asks for: renewal was asked for"},
 		{use(InFile, "scheduler@demo-cp-1"), ""}, // ends soon
 		{use(TokenKeys, ServiceAccounts), "-"},
 		{foreign, "-"}, // of which it is said that it is not what the state has

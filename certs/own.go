@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"slipway.dev/slipway/provision/secret"
 )
 
 // Fault is what keeps an authority that the user brings from being used. It repeats nothing of a key.
@@ -199,6 +201,29 @@ func sameAuthority(cert *x509.Certificate, item Item) bool {
 func SameAuthority(a, b Item) bool {
 	chain, err := Parse(a.Cert)
 	return err == nil && sameAuthority(chain[0], b)
+}
+
+// KeyOf is the private key that m has of an authority, under its name or that of the new one of a rotation; nil where it
+// has none. Of the authority only the certificate is looked at.
+func (m Material) KeyOf(name string, authority Item) secret.Bytes {
+	for _, item := range []Item{m[name], m[NextName(name)]} {
+		if by, err := loadAuthority(item, false); err == nil && sameAuthority(by.cert, authority) {
+			return item.Key
+		}
+	}
+	return nil
+}
+
+// withKeys completes authorities that come without their key where have has it: a key that is here is not given up because
+// nobody names its file any more.
+func withKeys(own map[string]Item, have Material) map[string]Item {
+	for name, item := range own {
+		if len(item.Key) == 0 {
+			item.Key = have.KeyOf(name, item)
+			own[name] = item
+		}
+	}
+	return own
 }
 
 func equalItems(a, b Item) bool { return bytes.Equal(a.Cert, b.Cert) && bytes.Equal(a.Key, b.Key) }

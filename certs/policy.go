@@ -54,8 +54,12 @@ type Policy struct {
 	RenewalWindow time.Duration
 	// KeyAlgorithm of new keys. Leaves that have another are reissued; authorities are kept (see PKI.Drift).
 	KeyAlgorithm KeyAlgorithm
-	// Renew names leaves that are to be issued again although they fit, where the key for that is here.
+	// Renew names leaves that are to be issued again although they fit. Where the key for that is elsewhere they are
+	// Pending, and stay so from the time on that SigningRequests has made theirs.
 	Renew []string
+	// Returned names authorities that a rollback returns to: requests that lie there for leaves that fit were meant for
+	// others, and are forgotten.
+	Returned []string
 	// Replaced names authorities that a rotation replaces: their keys may be elsewhere although Own does not name them.
 	Replaced []string
 	// CAKeyAlgorithm of authorities; "" is KeyAlgorithm.
@@ -63,7 +67,8 @@ type Policy struct {
 	// Subject is what all subjects have beside the names that the table gives them.
 	Subject Subject
 	// Own are the authorities that the user brings, by Request.Name. Cert may hold the authority's parents after it, up
-	// to a root; Key is empty where it is kept elsewhere, and so are the leaves' signatures made there.
+	// to a root; Key is empty where it is kept elsewhere, and so are the leaves' signatures made there. One that Ensure was
+	// given stays, though Key is empty here.
 	Own map[string]Item
 }
 

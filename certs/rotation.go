@@ -51,6 +51,9 @@ type Rotation struct {
 	// Expired says that the old ones are past their end: nobody takes what they have issued, and the new ones are used
 	// from the beginning.
 	Expired bool `json:"expired,omitempty"`
+	// Former are fingerprints of authorities that were replaced before they came into use, by their names: hosts may have
+	// been told to trust them.
+	Former map[string][]string `json:"former,omitempty"`
 	// Rolled says that the new one has been used: workloads may know only that, and going back has to roll them, too.
 	Rolled bool `json:"rolled,omitempty"`
 	// NoRollout leaves it to people to replace workloads, and LeaveUnmanaged does not wait for what nothing would replace.
@@ -91,28 +94,6 @@ func ReadRotation(text []byte) (*Rotation, error) {
 // Begin starts a rotation of items, in the stage Trust.
 func Begin(names []string, now time.Time) *Rotation {
 	return &Rotation{Names: names, Stage: Trust, Began: now.UTC().Truncate(time.Second)}
-}
-
-// Expired lists authorities in m that are past their end, in the order of requests.
-func (m Material) Expired(requests []Request, now time.Time) []string {
-	var names []string
-	for _, q := range requests {
-		if q.Kind != Authority {
-			continue
-		}
-		if chain, err := Parse(m[q.Name].Cert); err == nil && now.After(chain[0].NotAfter) {
-			names = append(names, q.Name)
-		}
-	}
-	return names
-}
-
-// BeginExpired starts a rotation of authorities that have expired, and perhaps of ServiceAccounts with them, in the stage
-// Issue: there is nobody left who could be cut off.
-func BeginExpired(names []string, now time.Time) *Rotation {
-	r := Begin(names, now)
-	r.Stage, r.Expired = Issue, true
-	return r
 }
 
 // Has says whether an item is being replaced.

@@ -2,7 +2,9 @@ package certs
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"slices"
 )
 
@@ -44,6 +46,38 @@ func (p *PKI) Bundles(name string) [][]byte {
 		return [][]byte{used}
 	}
 	return [][]byte{used, other.First(), slices.Concat(used, other.First()), slices.Concat(other.First(), used)}
+}
+
+// TrustedKeys are the fingerprints of the public keys of those that Bundle has of an authority. A renewed certificate has
+// the one of before.
+func (p *PKI) TrustedKeys(authority string) []string {
+	var keys []string
+	for _, item := range p.trusted(authority) {
+		keys = append(keys, item.fingerprint())
+	}
+	return keys
+}
+
+// KnownKeys are the TrustedKeys of all stages of the rotation that is under way.
+func (p *PKI) KnownKeys(authority string) []string {
+	keys := []string{p.Material[authority].fingerprint()}
+	if other, ok := p.Other[authority]; ok {
+		keys = append(keys, other.fingerprint())
+	}
+	if p.Rotation != nil {
+		keys = append(keys, p.Rotation.Former[authority]...)
+	}
+	return keys
+}
+
+// fingerprint is the SHA-256 of an authority's public key (SubjectPublicKeyInfo, DER) in hexadecimal; "" where there is none
+// to read.
+func (i Item) fingerprint() string {
+	certs, err := Parse(i.Cert)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(certs[0].RawSubjectPublicKeyInfo))
 }
 
 // trusted are the item that is in use, and another that a rotation has everything trust.

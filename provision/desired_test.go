@@ -27,7 +27,7 @@ func TestDesiredGolden(t *testing.T) {
 				b.WriteString(" (secret)\n")
 			case strings.HasSuffix(p, ".crt"), strings.HasSuffix(p, ".pub"):
 				b.WriteString("\n")
-			case p == ownedFile:
+			case p == ownedFile, p == authoritiesFile:
 				b.WriteString("\n")
 			case f.Mode.IsRegular():
 				b.WriteString("\n    " + strings.ReplaceAll(strings.TrimRight(stable(string(f.Content)), "\n"), "\n", "\n    ") + "\n")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,12 +25,11 @@ func EncryptionConfig(keys []EncryptionKey) ([]byte, error) {
 
 // keyRing lists keys by their fingerprints, sorted.
 func keyRing(keys ...EncryptionKey) []byte {
-	lines := make([]string, 0, len(keys))
+	var lines []string
 	for _, k := range keys {
 		lines = append(lines, fmt.Sprintf("%s %x\n", k.Name, sha256.Sum256(k.Key.Reveal())))
 	}
-	slices.Sort(lines)
-	return []byte(strings.Join(lines, ""))
+	return ring(lines)
 }
 
 // keyRings are all that hosts can have at any stage of the rotation that is under way.

@@ -16,12 +16,14 @@ const (
 	encryptionFile     = kubernetesDir + "/encryption.yaml"
 	// encryptionKeysFile tells the keys of Secrets at rest by their fingerprints: not which is first, and no secret.
 	encryptionKeysFile = "/var/lib/slipway/encryption-keys"
-	schedulerFile      = kubernetesDir + "/kube-scheduler.yaml"
-	proxyFile          = kubernetesDir + "/kube-proxy.yaml"
-	balancerFile       = kubernetesDir + "/balancer.json"
-	kubeletFile        = "/var/lib/kubelet/config.yaml"
-	flannelFile        = "/etc/kube-flannel/net-conf.json"
-	noResolvConf       = kubernetesDir + "/resolv.conf"
+	// authoritiesFile tells the authorities that the host trusts by the fingerprints of their keys.
+	authoritiesFile = "/var/lib/slipway/authorities"
+	schedulerFile   = kubernetesDir + "/kube-scheduler.yaml"
+	proxyFile       = kubernetesDir + "/kube-proxy.yaml"
+	balancerFile    = kubernetesDir + "/balancer.json"
+	kubeletFile     = "/var/lib/kubelet/config.yaml"
+	flannelFile     = "/etc/kube-flannel/net-conf.json"
+	noResolvConf    = kubernetesDir + "/resolv.conf"
 
 	// ownedFile lists every path that slipway put on the host, one a line after the digest of what it put there:
 	// what leaves the spec leaves the host, and what somebody else has changed is known as such.
@@ -50,6 +52,7 @@ var fileTable = []fileRow{
 	{path: admissionFile, on: node.controlPlane, render: node.podSecurity},
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
 	{path: encryptionKeysFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return keyRing(n.EncryptionKeys...), nil }},
+	{path: authoritiesFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return authorityRing(n.PKI), nil }},
 	{path: schedulerFile, on: node.controlPlane, render: node.schedulerConfig},
 	{path: proxyFile, on: everywhere, render: node.proxyConfig},
 	{path: balancerFile, on: everywhere, render: node.balancerConfig},

@@ -78,34 +78,43 @@ func (b Before) refuse(in Input, observed State) []string {
 // cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became
 // of it since.
 func foreign(in Input, observed State) []string {
-	allowed := map[string][]string{} // digests by path
-	allow := func(path string, contents ...[]byte) {
-		for _, c := range contents {
-			allowed[path] = append(allowed[path], digest(c))
-		}
-	}
-	for _, q := range in.PKI.Requests {
-		switch q.Kind {
-		case certs.Authority:
-			if !slices.Contains(in.PKI.Own, q.Name) { // of these the hosts may have any certificate that they ever had
-				allow(q.Path+".crt", in.PKI.Bundles(q.Name)...)
-			}
-		case certs.KeyPair:
-			allow(q.Path+".pub", in.PKI.Bundles(q.Name)...)
-		}
-	}
-	allow(encryptionKeysFile, in.keyRings()...)
+	known := map[bool]map[string][]string{true: allowed(in, true), false: allowed(in, false)}
 	var reasons []string
 	for _, m := range in.controlPlanes() {
 		owned := observed.Hosts[m.Name].Owned
-		for _, path := range slices.Sorted(maps.Keys(allowed)) {
-			if last := owned[path]; last != "" && !slices.Contains(allowed[path], last) {
+		records := known[owned[authoritiesFile] != ""]
+		for _, path := range slices.Sorted(maps.Keys(records)) {
+			if last := owned[path]; last != "" && !slices.Contains(records[path], last) {
 				reasons = append(reasons, fmt.Sprintf("%s: %s was put there by slipway with another state than the one that the spec names, or with a newer one: "+
 					"its keys are not in this one, and going on would lock everybody out. Restore the newest state, or set spec.state to where it is", m.Name, path))
 			}
 		}
 	}
 	return reasons
+}
+
+// allowed are digests of what slipway may have put on a host with this state, by path. An older slipway recorded no
+// authorities there (keys): then their certificates tell, but for the user's own, which may have come with another one.
+func allowed(in Input, keys bool) map[string][]string {
+	digests := map[string][]string{}
+	allow := func(path string, contents [][]byte) {
+		for _, c := range contents {
+			digests[path] = append(digests[path], digest(c))
+		}
+	}
+	allow(encryptionKeysFile, in.keyRings())
+	if keys {
+		allow(authoritiesFile, authorityRings(in.PKI))
+	}
+	for _, q := range in.PKI.Requests {
+		switch {
+		case q.Kind == certs.KeyPair:
+			allow(q.Path+".pub", in.PKI.Bundles(q.Name))
+		case q.Kind == certs.Authority && !keys && !slices.Contains(in.PKI.Own, q.Name):
+			allow(q.Path+".crt", in.PKI.Bundles(q.Name))
+		}
+	}
+	return digests
 }
 
 // RefuseMembers refuses what would need a change of etcd's membership, which is not available yet.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -20,6 +21,15 @@ import (
 )
 
 var testPolicy = certs.Policy{CAValidity: 24 * time.Hour * 365 * 30, LeafValidity: 24 * time.Hour * 365 * 10, KeyAlgorithm: certs.ECDSAP256}
+
+// recordOf is the file by which a host tells what it has of something that can be rotated: of authorities, where an older
+// slipway has been there, their own.
+func recordOf(name string, older bool) string {
+	if slices.Contains(authorities, name) && !older {
+		return authoritiesFile
+	}
+	return everyName[name]
+}
 
 // everyName is all that can be rotated, with the file that hosts have of it.
 var everyName = map[string]string{
@@ -92,6 +102,13 @@ func recorded(t *testing.T, in Input, host string) map[string]string {
 	return owned
 }
 
+// byOlder is what an older slipway would have recorded.
+func byOlder(owned map[string]string) map[string]string {
+	owned = maps.Clone(owned)
+	delete(owned, authoritiesFile)
+	return owned
+}
+
 // refused is the error of Refuse, where control planes have records. Nothing else is wrong with the hosts.
 func refused(in Input, owned ...map[string]string) error {
 	observed := State{Hosts: map[string]HostState{}}
@@ -134,7 +151,7 @@ func TestNoStageOfARotationIsRefused(t *testing.T) {
 				for _, stage := range hosts {
 					owned = append(owned, records[stage])
 				}
-				if err := refused(at[i], owned...); err != nil {
+				if err := errors.Join(refused(at[i], owned...), refused(at[i], owned[0], byOlder(owned[len(owned)-1]))); err != nil {
 					t.Errorf("back %t, state at %d of %d (%v), hosts at %v: %v", last.Back, i, len(at)-1, at[i].PKI.Rotation, hosts, err)
 				}
 			}
@@ -150,18 +167,23 @@ func TestNoStageOfARotationIsRefused(t *testing.T) {
 // A state from before a rotation has no keys for what the cluster has since.
 func TestAStateOlderThanTheClusterIsRefused(t *testing.T) {
 	first := input(t)
-	for name, path := range everyName {
+	for name := range everyName {
 		stored := beginning(t, first, []string{name})
 		old := inStage(t, first, stored, nil)
 		now := recorded(t, old, "demo-cp-1")
-		if err := refused(old, now, nil, map[string]string{}, map[string]string{path: ""}); err != nil {
+		if err := refused(old, now, nil, map[string]string{}, map[string]string{everyName[name]: ""}, byOlder(now)); err != nil {
 			t.Errorf("%s: refused, although nothing was rotated: %v", name, err)
 		}
 		for r := certs.Begin([]string{name}, time.Now()); r != nil; r = r.Next(time.Now()) {
-			want := fmt.Sprintf("demo-cp-2: %s was put there by slipway with another state", path)
-			owned := recorded(t, inStage(t, first, stored, r), "demo-cp-2")
-			if err := refused(old, now, owned, now); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") != 1 {
-				t.Errorf("%s, a host at %s: %v, want one reason: %s", name, r.Stage, err, want)
+			for _, older := range []bool{false, true} {
+				want := fmt.Sprintf("demo-cp-2: %s was put there by slipway with another state", recordOf(name, older))
+				owned := recorded(t, inStage(t, first, stored, r), "demo-cp-2")
+				if older {
+					owned = byOlder(owned)
+				}
+				if err := refused(old, now, owned, now); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") != 1 {
+					t.Errorf("%s, a host at %s, older %t: %v, want one reason: %s", name, r.Stage, older, err, want)
+				}
 			}
 		}
 	}

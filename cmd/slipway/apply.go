@@ -82,7 +82,7 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	r.file, r.only = r.saved.Basis.SpecFile, r.saved.Basis.Only
-	if r.given, err = r.saved.Basis.Cluster(r.authorities); err != nil {
+	if r.given, err = r.saved.Basis.Cluster(r.authorities(ctx)); err != nil {
 		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
 	}
 	return r.apply(ctx)
@@ -100,7 +100,7 @@ func (r *applyRun) apply(ctx context.Context) error {
 
 // locked opens the cluster with its state for writing, and finds its machines.
 func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
-	if r.cluster, err = r.open(r.authorities); err != nil {
+	if r.cluster, err = r.open(r.authorities(ctx)); err != nil {
 		return err
 	}
 	if r.store, err = r.openStore(ctx); err != nil {

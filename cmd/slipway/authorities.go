@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"time"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -21,12 +25,16 @@ var authorityFields = map[string]string{
 	certs.FrontProxyCA: authoritiesField + "frontProxy",
 }
 
-// authorities is a spec.Check: it reads the user's own authorities into a.own, and what is wrong with them are mistakes
-// of the spec. Commands that may issue certificates open a cluster with it.
-func (a *app) authorities(c *spec.Cluster) []spec.Mistake {
+// authorities is a check of the spec: it reads the user's own authorities into a.own, and what is wrong with them are
+// mistakes of the spec. Commands that may issue certificates open a cluster with it.
+func (a *app) authorities(ctx context.Context) spec.Check {
+	return func(c *spec.Cluster) []spec.Mistake { return a.readAuthorities(ctx, c) }
+}
+
+func (a *app) readAuthorities(ctx context.Context, c *spec.Cluster) []spec.Mistake {
 	own := c.Spec.PKI.Authorities
 	var mistakes []spec.Mistake
-	a.own = map[string]certs.Item{}
+	a.own, a.remarks = map[string]certs.Item{}, nil
 	for _, row := range []struct {
 		name  string
 		files *spec.Authority
@@ -38,7 +46,7 @@ func (a *app) authorities(c *spec.Cluster) []spec.Mistake {
 		if row.files == nil || row.files.CertFile == "" { // judged already
 			continue
 		}
-		item, bad := a.readAuthority(authorityFields[row.name], *row.files)
+		item, bad := a.readAuthority(ctx, c, row.name, *row.files)
 		mistakes = append(mistakes, bad...)
 		if len(bad) == 0 {
 			a.own[row.name] = item
@@ -66,25 +74,58 @@ func expectedRequests(c *spec.Cluster) []certs.Request {
 	return certs.Table(provision.CertInputs(c, machines, nil))
 }
 
-// readAuthority reads the files of one authority, which stand in the spec below field.
-func (a *app) readAuthority(field string, files spec.Authority) (certs.Item, []spec.Mistake) {
+// readAuthority reads the files of one authority. A key whose file is gone may be in the state.
+func (a *app) readAuthority(ctx context.Context, c *spec.Cluster, name string, files spec.Authority) (certs.Item, []spec.Mistake) {
 	var item certs.Item
 	var mistakes []spec.Mistake
-	read := func(name, file string) []byte {
-		text, err := a.readBesideSpec(file)
-		if err != nil {
-			mistakes = append(mistakes, spec.Mistake{
-				Field: field + name, Message: fmt.Sprintf("cannot be read: %v", err),
-				Remedy: "name a file in PEM that you may read; paths are relative to the spec file",
-			})
-		}
-		return text
+	mistake := func(field string, err error) {
+		mistakes = append(mistakes, spec.Mistake{
+			Field: authorityFields[name] + field, Message: fmt.Sprintf("cannot be read: %v", err),
+			Remedy: "name a file in PEM that you may read; paths are relative to the spec file",
+		})
 	}
-	item.Cert = read(".certFile", files.CertFile)
-	if files.KeyFile != "" {
-		item.Key = read(".keyFile", files.KeyFile)
+	var err error
+	if item.Cert, err = a.readBesideSpec(files.CertFile); err != nil {
+		mistake(".certFile", err)
+	}
+	if files.KeyFile == "" {
+		return item, mistakes
+	}
+	key, err := a.readBesideSpec(files.KeyFile)
+	if item.Key = key; errors.Is(err, fs.ErrNotExist) {
+		item.Key, err = a.storedKey(ctx, c, name, item, err)
+	}
+	if err != nil {
+		mistake(".keyFile", err)
 	}
 	return item, mistakes
+}
+
+// storedKey is the key of an authority as the state has it, for one whose file is not there (gone); that stays the error
+// where the state has none.
+func (a *app) storedKey(ctx context.Context, c *spec.Cluster, name string, authority certs.Item, gone error) (secret.Bytes, error) {
+	where, dir, err := a.stateOf(c)
+	if err != nil {
+		return nil, gone
+	}
+	store, err := (&cluster{spec: c, state: where, dir: dir}).readStore(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, gone
+	}
+	var s *stored
+	if err == nil {
+		s, err = loadSecrets(ctx, store)
+		err = errors.Join(err, store.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w, and whether the state has the key cannot be told: %w", gone, err)
+	}
+	key := s.Material.KeyOf(name, authority)
+	if len(key) == 0 {
+		return nil, gone
+	}
+	a.remarks = append(a.remarks, fmt.Sprintf("%s.keyFile: %v; the state has the key", authorityFields[name], gone))
+	return key, nil
 }
 
 func (a *app) readBesideSpec(file string) ([]byte, error) {

@@ -30,14 +30,18 @@ authority the spec names without a keyFile. Subject, names and usages are in the
 with the validity that is wanted. The private keys stay in the state. Until something else is wanted, the same requests
 are written again.
 
-Nodes' addresses are in the certificates: machines have to exist. Where they do not, apply makes them first. A NAME is one
-that ` + "`slipway apply`, `slipway plan`" + ` or requests.json names; without one all that wait are written. Keep the key of the
-authority away from this directory: nothing here needs it.`,
+A NAME is one of ` + "`slipway certs status`" + `, or one that ` + "`slipway apply`, `slipway plan`" + ` or requests.json names; without one
+all that wait are written. One that fits is renewed by that, with a new key: the one in use stays until the other is signed
+and taken in.
+
+Nodes' addresses are in the certificates: machines have to exist. Where they do not, apply makes them first. Keep the key of
+the authority away from this directory: nothing here needs it.`,
 		Example: `  slipway certs csr --out requests
   for f in requests/*.csr; do
     openssl x509 -req -in $f -copy_extensions copyall -days 730 -CA ca.crt -CAkey ca.key -CAcreateserial -out ${f%.csr}.crt
   done
-  slipway certs import requests && slipway apply`,
+  slipway certs import requests && slipway apply
+  slipway certs csr --out requests 'etcd/*'   # renew these, though they fit`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.writeRequests(cmd.Context(), out, args) },
 	}
@@ -62,10 +66,10 @@ for them, ` + "`slipway certs rotate-ca`" + ` goes on with it.`,
 	}
 }
 
-// withPending does something with the secrets of a cluster, those that wait for a signature among them, and stores what
-// comes of it.
-func (a *app) withPending(ctx context.Context, do func(context.Context, *secrets, certs.Policy) error) error {
-	c, err := a.open(a.authorities)
+// withPending does something with the secrets of a cluster, those that wait for a signature among them and those that
+// patterns in renew name, and stores what comes of it.
+func (a *app) withPending(ctx context.Context, renew []string, do func(context.Context, *secrets, certs.Policy) error) error {
+	c, err := a.open(a.authorities(ctx))
 	if err != nil {
 		return err
 	}
@@ -77,12 +81,12 @@ func (a *app) withPending(ctx context.Context, do func(context.Context, *secrets
 		return fmt.Errorf("%s: there is no machine yet, and its address has to be in certificates: run `slipway apply` first; "+
 			"it makes machines, and stops where certificates have to be signed", list(missing))
 	}
-	return c.withSecrets(ctx, infra, a.own, do)
+	return c.withSecrets(ctx, infra, a.own, renew, do)
 }
 
 // withSecrets is withPending for machines that were found.
 func (c *cluster) withSecrets(
-	ctx context.Context, infra *spec.Infrastructure, own map[string]certs.Item, do func(context.Context, *secrets, certs.Policy) error,
+	ctx context.Context, infra *spec.Infrastructure, own map[string]certs.Item, renew []string, do func(context.Context, *secrets, certs.Policy) error,
 ) (err error) {
 	store, err := c.openStore(ctx)
 	if err != nil {
@@ -94,7 +98,7 @@ func (c *cluster) withSecrets(
 		if err != nil {
 			return err
 		}
-		s, err := secretsOf(ctx, kept, nil, c.spec, infra, own)
+		s, err := secretsOf(ctx, kept, renew, c.spec, infra, own)
 		if err != nil && !errors.As(err, new(*certs.PendingError)) {
 			return err
 		}
@@ -107,7 +111,7 @@ func (c *cluster) withSecrets(
 
 func (a *app) writeRequests(ctx context.Context, dir string, names []string) error {
 	var index []indexEntry
-	err := a.withPending(ctx, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
+	err := a.withPending(ctx, names, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
 		index, err = s.ask(ctx, policy, names)
 		return err
 	})
@@ -129,8 +133,12 @@ func (a *app) writeRequests(ctx context.Context, dir string, names []string) err
 	return err
 }
 
-// ask makes the signing requests of some names, or all that wait.
-func (s *secrets) ask(ctx context.Context, policy certs.Policy, names []string) ([]indexEntry, error) {
+// ask makes the signing requests of what some patterns name, or all that wait.
+func (s *secrets) ask(ctx context.Context, policy certs.Policy, patterns []string) ([]indexEntry, error) {
+	names, err := renewals(patterns, s.PKI.Requests)
+	if err != nil {
+		return nil, err
+	}
 	requests, err := s.PKI.SigningRequests(ctx, policy)
 	if err != nil {
 		return nil, err
@@ -184,7 +192,7 @@ func chosen(index []indexEntry, names []string) ([]indexEntry, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(index, func(e indexEntry) bool { return e.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no certificate %q waits to be signed: without names, `slipway certs csr` writes all that do", name)
+			return nil, fmt.Errorf("certificate %q is signed here: `slipway certs renew %s` renews it", name, name)
 		}
 		some = append(some, index[i])
 	}
@@ -215,7 +223,7 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	var names []string
 	var left int
 	next := "`slipway apply` installs them."
-	err = a.withPending(ctx, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
+	err = a.withPending(ctx, nil, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
 		names, err = s.take(signed, policy)
 		left = len(s.PKI.Pending)
 		if r := s.PKI.Rotation; r != nil {

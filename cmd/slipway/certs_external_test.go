@@ -41,7 +41,7 @@ func elsewhere(t *testing.T) (c *cluster, infra *spec.Infrastructure, own map[st
 	if err := os.WriteFile(a.file, []byte(signedElsewhere), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := a.loadSpec(a.authorities)
+	loaded, err := a.loadSpec(a.authorities(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestSignedElsewhere(t *testing.T) {
 	out := filepath.Join(dir, "requests")
 	write := func() (s *secrets) {
 		t.Helper()
-		err := c.withSecrets(t.Context(), infra, own, func(ctx context.Context, found *secrets, policy certs.Policy) error {
+		err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, found *secrets, policy certs.Policy) error {
 			s = found
 			index, err := s.ask(ctx, policy, nil)
 			return errors.Join(err, writeIndex(out, index))
@@ -94,7 +94,7 @@ func TestSignedElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = c.withSecrets(t.Context(), infra, own, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
+		err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
 			names, err = s.take(signed, policy)
 			return err
 		})
@@ -202,7 +202,7 @@ func TestPendingStops(t *testing.T) {
 	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {
 		t.Errorf("the hints are %s", all)
 	}
-	if _, err := chosen([]indexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `no certificate "b" waits`) {
+	if _, err := chosen([]indexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `certificate "b" is signed here`) {
 		t.Errorf("got %v", err)
 	}
 }

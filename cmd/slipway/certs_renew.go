@@ -28,7 +28,10 @@ certificates. In the end renew waits until clients show theirs: they look every 
 the certificates of before go on being good. API servers, as clients of etcd, are not waited for: they show the new one
 when they connect, and keep the connections that they have.
 
-Interrupted or failed, what was issued is kept, and ` + "`slipway apply`" + ` goes on: renew again would issue all anew.`,
+Interrupted or failed, what was issued is kept, and ` + "`slipway apply`" + ` goes on: renew again would issue all anew.
+
+Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipway certs csr`" + ` with its name, ` + "`slipway certs import`" + ` and
+` + "`slipway apply`" + `. To name one here is an error; without names these are left out, and named.`,
 		Example: `  slipway certs renew                      # everything
   slipway certs renew apiserver            # of every control plane
   slipway certs renew 'etcd/*'             # what etcd's authority has signed
@@ -39,7 +42,7 @@ Interrupted or failed, what was issued is kept, and ` + "`slipway apply`" + ` go
 		RunE: func(cmd *cobra.Command, names []string) error {
 			run.renew = names
 			if len(names) == 0 {
-				run.renew = []string{"*"}
+				run.renew = everyLeaf
 			}
 			if !noWait {
 				run.prove = provision.ProveClients
@@ -84,6 +87,9 @@ func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string,
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+// everyLeaf is the pattern of all certificates.
+var everyLeaf = []string{"*"}
 
 // renewals are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
 func renewals(patterns []string, requests []certs.Request) ([]string, error) {

@@ -252,10 +252,15 @@ func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Ma
 		return nil, nil, errors.New("no rotation is under way that could go back")
 	case under == nil && len(names) == 0:
 		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+	case under != nil && !r.rollback && len(r.expired(s, under)) > 0:
+		return r.withExpired(s, names)
 	case under != nil && (commandOf(under) != r.command || len(names) > 0 && !slices.Equal(names, under.Names)):
 		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
 	case r.rollback:
 		back, err := under.Rollback()
+		if err == nil {
+			err = cannotReturn(r.expired(s, back))
+		}
 		return back, nil, err
 	case under != nil:
 		return under, nil, nil
@@ -267,21 +272,8 @@ func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Ma
 	if err != nil {
 		return nil, nil, err
 	}
-	rotation, err := startOf(names, s.Material.Expired(r.requests(), time.Now()))
+	rotation, err := startOf(names, r.expired(s, nil))
 	return rotation, items, err
-}
-
-// startOf begins a rotation. Where authorities have expired, it is of all of these, and of none that has not.
-func startOf(names, expired []string) (*certs.Rotation, error) {
-	if len(expired) == 0 || slices.Equal(names, []string{certs.EncryptionKey}) {
-		return certs.Begin(names, time.Now()), nil
-	}
-	rest := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == certs.ServiceAccounts })
-	if !slices.Equal(rest, expired) {
-		words := strings.Join(certs.Begin(expired, time.Now()).PlainNames(), " ")
-		return nil, fmt.Errorf("authorities have expired, and are replaced by themselves first, at once: `slipway certs rotate-ca %s`", words)
-	}
-	return certs.BeginExpired(names, time.Now()), nil
 }
 
 // requests are the rows of the table.
@@ -291,7 +283,7 @@ func (r *rotateRun) requests() []certs.Request {
 
 // commandOf is the command that goes on with a rotation.
 func commandOf(r *certs.Rotation) string {
-	if r.Has(certs.EncryptionKey) {
+	if slices.Equal(r.Names, []string{certs.EncryptionKey}) {
 		return "rotate-encryption-key"
 	}
 	return "certs rotate-ca"

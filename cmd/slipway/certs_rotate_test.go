@@ -100,7 +100,7 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 	t.Helper()
 	out := filepath.Join(dir, "requests")
 	var index []indexEntry
-	err := c.withSecrets(t.Context(), infra, own, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
+	err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
 		index, err = s.ask(ctx, policy, nil)
 		return errors.Join(err, writeIndex(out, index))
 	})
@@ -115,7 +115,7 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.withSecrets(t.Context(), infra, own, func(_ context.Context, s *secrets, policy certs.Policy) error {
+	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *secrets, policy certs.Policy) error {
 		_, err := s.take(signed, policy)
 		return err
 	})

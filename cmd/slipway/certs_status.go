@@ -167,7 +167,7 @@ func (a *app) unapplied(ctx context.Context, c *cluster, kept *stored, infra *sp
 	if missing := c.missing(infra); len(missing) > 0 { // names in certificates are those of the others, too
 		return nil, fmt.Errorf("there is no machine yet: %s", list(missing))
 	}
-	if mistakes := a.authorities(c.spec); len(mistakes) > 0 {
+	if mistakes := a.readAuthorities(ctx, c.spec); len(mistakes) > 0 {
 		return nil, fmt.Errorf("%s %s", mistakes[0].Field, mistakes[0].Message)
 	}
 	ctx, cancel := context.WithTimeout(ctx, specTimeout)

@@ -38,13 +38,19 @@ var hintTable = []struct {
 		"see that the machine is running, then run `{command}`: it goes on from what is there.",
 	},
 	{
-		isA[*certs.PendingError],
+		func(err error) bool { return pendingRenewal(err, false) },
 		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
 			"`slipway certs import DIR`, and run this again. What needs them was begun on no machine.",
 	},
 	{
+		func(err error) bool { return pendingRenewal(err, true) },
+		"`slipway certs csr --out DIR NAME...` writes signing requests with new keys for them; have these signed, take the certificates in with " +
+			"`slipway certs import DIR`, and `slipway apply` puts them in use. Nothing was changed.",
+	},
+	{
 		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
-		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy.",
+		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy. " +
+			"A rotation that is under way goes on with it: then without a name.",
 	},
 	{
 		isA[*state.KeyError],
@@ -65,6 +71,12 @@ var hintTable = []struct {
 		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
 		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `{command}`: it goes on from what is there.",
 	},
+}
+
+// pendingRenewal says whether certificates have to be signed elsewhere that a cluster lacks, or that were to be renewed.
+func pendingRenewal(err error, renewal bool) bool {
+	var pending *certs.PendingError
+	return errors.As(err, &pending) && pending.Renewal == renewal
 }
 
 func isA[T error](err error) bool {

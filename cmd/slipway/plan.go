@@ -55,7 +55,7 @@ type planRun struct {
 }
 
 func (r *planRun) plan(ctx context.Context) (err error) {
-	if r.cluster, err = r.open(r.authorities); err != nil {
+	if r.cluster, err = r.open(r.authorities(ctx)); err != nil {
 		return err
 	}
 	switch r.store, err = r.readStore(ctx); {

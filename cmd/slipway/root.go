@@ -18,6 +18,7 @@ type app struct {
 	file    string                // -f: the cluster spec
 	given   *spec.Cluster         // the spec, where it does not come from file
 	own     map[string]certs.Item // the authorities that the spec names, once authorities has read them
+	remarks []string              // what checks of the spec found that is no mistake
 	output  string                // --output: text or json; one command knows more
 	yes     bool                  // --yes: do not ask
 	verbose bool                  // -v

@@ -20,7 +20,11 @@ type rotationOverview struct {
 	// Names of what is rotated, as people call it.
 	Names []string `json:"names"`
 	// Back says that it returns to the old.
-	Back   bool            `json:"back"`
+	Back bool `json:"back"`
+	// Expired are authorities that have, as people call them: the rotation replaces them at once.
+	Expired []string `json:"expired"`
+	// Under is the rotation that is under way, and goes on with what has expired meanwhile.
+	Under  string          `json:"under,omitempty"`
 	Stages []stageOverview `json:"stages"`
 	// Workloads that the stage rollout, where it lies ahead, replaces or leaves.
 	Workloads []rolledWorkload `json:"workloads"`
@@ -71,7 +75,7 @@ type lostKubeconfig struct {
 func newOverview(cluster string, r *certs.Rotation) *rotationOverview {
 	return &rotationOverview{
 		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, TokenSecrets: []string{},
-		Strays: []strayNode{}, Kubeconfigs: []lostKubeconfig{},
+		Strays: []strayNode{}, Kubeconfigs: []lostKubeconfig{}, Expired: []string{},
 		rolls: slices.Contains(r.Remaining(), certs.Rollout), users: r.Has(certs.KubernetesCA), forsakes: r.LeaveUnmanaged,
 	}
 }
@@ -88,6 +92,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	}
 	o = newOverview(r.spec.Metadata.Name, rotation)
 	o.begins, o.file = s.Rotation == nil, r.file
+	o.expire(r.expired(s, s.Rotation), rotation, s.Rotation)
 	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
 	maps.Copy(s.Material, items)
 	if o.users {
@@ -102,6 +107,17 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	}
 	o.Stages, err = r.stages(ctx, s, rotation, artifacts)
 	return o, err
+}
+
+// expire says what has expired, in a rotation that replaces it, and which one was under way until then, nil for none.
+func (o *rotationOverview) expire(names []string, rotation, under *certs.Rotation) {
+	if len(names) == 0 || !rotation.Expired {
+		return
+	}
+	o.Expired = (&certs.Rotation{Names: names}).PlainNames()
+	if under != nil {
+		o.Under = under.String()
+	}
 }
 
 // lostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
@@ -134,6 +150,7 @@ func shareCertificate(a, b []byte) bool {
 
 // stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
 func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]provision.Artifact) ([]stageOverview, error) {
+	s.Leaving = rotation.Names
 	var before provision.State // of authorities that have expired nothing can be issued: nothing is predicted
 	if !rotation.Expired {
 		var err error

@@ -25,6 +25,7 @@ func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, 
 	case !o.begins && !o.rolls && !cutsOff(rotation):
 		return nil
 	}
+	r.leaving = rotation.Names
 	s = &stored{Material: maps.Clone(s.Material), Rotation: rotation}
 	secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
 	if err != nil && !errors.As(err, new(*certs.PendingError)) {

@@ -90,6 +90,13 @@ func (v *rotationView) stages(o *rotationOverview) {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", s.Stage, s.What, restarts))
 	}
 	v.table(rows)
+	if len(o.Expired) > 0 {
+		v.printf("Expired: %s. What they have issued is issued by new ones at once, on all hosts.\n", strings.Join(o.Expired, ", "))
+		if o.Under != "" {
+			v.printf("Under way is the %s: what it replaces is replaced with them, at once, too.\n", o.Under)
+		}
+		v.printf("\n")
+	}
 	for _, s := range o.Stages {
 		if s.Signatures > 0 {
 			v.printf("To be signed elsewhere, before stage %s can go on: %s.\n\n", s.Stage, plural(s.Signatures, "certificate"))

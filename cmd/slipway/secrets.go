@@ -30,6 +30,8 @@ type stored struct {
 	Material certs.Material
 	// Rotation under way, or nil.
 	Rotation *certs.Rotation
+	// Leaving names what a rotation is about to replace that is not stored yet.
+	Leaving []string
 	// Retired names the keys of Secrets at rest that were in use once.
 	Retired []string
 	// Users is the record of kubeconfigs, as it is kept; nil where there is none.
@@ -127,7 +129,8 @@ type secrets struct {
 
 // secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
 // authorities that the spec names. Where certificates have to be signed elsewhere first, the error is a
-// *certs.PendingError, and the secrets are given all the same.
+// *certs.PendingError, and the secrets are given all the same; so it is where renew names such, but for everyLeaf as long as
+// there are others.
 func secretsOf(
 	ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
 ) (*secrets, error) {
@@ -140,8 +143,12 @@ func secretsOf(
 	}
 	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
 	policy := certPolicy(c.Spec.PKI, own)
+	policy.Replaced = s.Leaving
 	if s.Rotation != nil {
 		policy.Replaced = s.Rotation.Names
+		if s.Rotation.Back {
+			policy.Returned = s.Rotation.Names
+		}
 	}
 	var err error
 	if policy.Renew, err = renewals(renew, requests); err != nil {
@@ -150,6 +157,9 @@ func secretsOf(
 	pki, issued, pending := certs.Ensure(ctx, used, requests, policy, time.Now())
 	if err := pending; err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
+	}
+	if left := pki.Unrenewed(policy.Renew); pending == nil && left != nil && (!slices.Equal(renew, everyLeaf) || len(left.Names) == len(policy.Renew)) {
+		pending = left
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
 	if s.Rotation == nil { // what an ended one has left behind
@@ -208,6 +218,10 @@ func (s *secrets) notes() []string {
 		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
 	}
 	for _, p := range s.PKI.Pending {
+		if p.Reason == certs.Asked {
+			notes = append(notes, "warning: certificate "+p.Name+" is not renewed before it is signed elsewhere: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
+			continue
+		}
 		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed elsewhere: `slipway certs csr`")
 	}
 	return notes

@@ -47,11 +47,11 @@ func TestStatusOfARotation(t *testing.T) {
 
 // TestNotesOfARotation: who only plans or applies is told of a rotation, and who goes on with it knows.
 func TestNotesOfARotation(t *testing.T) {
-	w := work{secrets: &secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
-	if got := w.notes(); len(got) != 1 || !strings.HasPrefix(got[0], "rotation of kubernetes, service-account: stage issue") {
+	w := work{app: &app{remarks: []string{"a remark"}}, secrets: &secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
+	if got := w.notes(); len(got) != 2 || got[0] != "a remark" || !strings.HasPrefix(got[1], "rotation of kubernetes, service-account: stage issue") {
 		t.Errorf("the notes are %q", got)
 	}
-	if w.prove = provision.ProveStage; len(w.notes()) != 0 {
+	if w.prove = provision.ProveStage; len(w.notes()) != 1 {
 		t.Errorf("the notes are %q", w.notes())
 	}
 }

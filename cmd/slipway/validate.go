@@ -29,13 +29,16 @@ The exit code is 0 when the spec is valid and 3 when it is not.`,
   slipway validate --output json`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(*cobra.Command, []string) error {
-			cluster, err := a.loadSpec(a.authorities)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cluster, err := a.loadSpec(a.authorities(cmd.Context()))
 			if a.output == "json" {
 				return a.printDiagnostics(err)
 			}
 			if err != nil {
 				return err
+			}
+			for _, remark := range a.remarks {
+				_, _ = fmt.Fprintln(a.stderr, remark)
 			}
 			_, err = fmt.Fprintf(a.stdout, "%s is valid: %s\n", a.file, summary(cluster))
 			return err

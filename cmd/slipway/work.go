@@ -35,6 +35,7 @@ type work struct {
 	prove       provision.Proving
 	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
+	leaving     []string // items that a rotation is about to replace
 
 	*cluster
 	store    *state.Store // nil where a plan finds none
@@ -149,6 +150,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
 		return nil, nothing, err
 	}
+	w.stored.Leaving = w.leaving
 	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, w.ofRotation(err)
 	}
@@ -204,9 +206,9 @@ func (w *work) ofRotation(err error) error {
 	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, commandOf(r), err)
 }
 
-// notes are those of the secrets, and that a rotation is under way which others would not expect.
+// notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
 func (w *work) notes() []string {
-	notes := w.secrets.notes()
+	notes := slices.Concat(w.remarks, w.secrets.notes())
 	if r := w.secrets.PKI.Rotation; r != nil && w.prove != provision.ProveStage {
 		notes = append(notes, underWay(r))
 	}

@@ -266,7 +266,8 @@ type Authority struct {
 	// not sign itself. Relative to the spec file; ~/ is your home.
 	CertFile string `json:"certFile"`
 	// File of its private key in PEM, not encrypted. It is copied into the state, and that of the kubernetes authority
-	// to control planes. Without one, certificates are signed elsewhere: see `slipway certs csr`.
+	// to control planes; once it is in the state, the file may be gone. Where neither has it, certificates are signed
+	// elsewhere: see `slipway certs csr`.
 	KeyFile string `json:"keyFile,omitempty"`
 }
 
