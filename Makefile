@@ -37,7 +37,7 @@ unit:
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 e2e: build
 	SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- \
-	  -count=1 -timeout 60m -p 1 -parallel 3 ./providers/local ./testing/e2e/...
+	  -count=1 -timeout 60m -p 1 ./providers/local ./testing/e2e/...
 
 check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
 

@@ -10,7 +10,8 @@ import (
 // Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
 // other, and nobody can be disturbed; but where it has been up pods may run, and workers wait, and come in batches. On a
 // living one the control planes follow one another, each between gates; then come the workers, in batches, but for those on
-// which nothing works anyway. Proofs come last. It is pure, and steps are only for what has to be done: a gate stands where something changed or is not known.
+// which nothing works anyway. Proofs come last. It is pure, and steps are only for what has to be done: a gate stands where
+// something changed or is not known.
 func Schedule(s Situation) []Step {
 	p := planner{Situation: s, of: map[string][]Change{}, idle: s.idle()}
 	for _, c := range s.Changes {

@@ -22,7 +22,7 @@ import (
 
 // TestCertificates takes one cluster through all that can happen to its certificates while it lives.
 func TestCertificates(t *testing.T) {
-	t.Parallel() // it is waiting, most of the time
+	parallel(t, 5*time.Minute)
 	c := newCluster(t, "e2e-certs", clusterSpec{subnet: "10.88.7.0/24", controlPlanes: 3, workers: 1})
 	c.apply(t)
 	k := c.kube(t)

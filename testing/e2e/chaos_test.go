@@ -16,7 +16,7 @@ import (
 // by killing slipway or by cutting its SSH connections, until nothing is left to interrupt. In the end the cluster is
 // healthy, and nothing that a step had done was done again. One step runs at a time, so that a boundary is one.
 func TestChaos(t *testing.T) {
-	t.Parallel()
+	parallel(t, 4*time.Minute)
 	for i, how := range []string{"kill", "cut"} {
 		t.Run(how, func(t *testing.T) {
 			c := newCluster(t, "e2e-chaos-"+how, clusterSpec{subnet: fmt.Sprintf("10.88.%d.0/24", 20+i), controlPlanes: 3, workers: 1})

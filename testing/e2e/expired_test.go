@@ -23,7 +23,7 @@ import (
 // TestExpired lets every certificate of a cluster expire: status says so before, nothing works afterwards, and apply
 // repairs it, first without one of its control planes.
 func TestExpired(t *testing.T) {
-	t.Parallel()
+	parallel(t, 4*time.Minute)
 	const life = 3 * time.Minute
 	c := newCluster(t, "e2e-expired", clusterSpec{subnet: "10.88.8.0/24", controlPlanes: 3, extra: "  pki: {leafValidity: 3m}\n"})
 	began := time.Now()
@@ -33,14 +33,16 @@ func TestExpired(t *testing.T) {
 	if _, code := c.certsStatus(t, "--warn", "10m", "--crit", "1m"); code == 0 {
 		t.Error("status does not say that all certificates end within minutes")
 	}
-	eventually(t, life+time.Minute, "the API to be dead of expired certificates", func(ctx context.Context) error {
-		if time.Since(began) < life { // a certificate is backdated, and ends before
-			return errors.New("it is too early")
-		}
-		if _, err := k.Discovery().ServerVersion(); err == nil {
-			return errors.New("the API answers")
-		}
-		return ctx.Err()
+	resting(func() {
+		eventually(t, life+time.Minute, "the API to be dead of expired certificates", func(ctx context.Context) error {
+			if time.Since(began) < life { // a certificate is backdated, and ends before
+				return errors.New("it is too early")
+			}
+			if _, err := k.Discovery().ServerVersion(); err == nil {
+				return errors.New("the API answers")
+			}
+			return ctx.Err()
+		})
 	})
 	uses, code := c.certsStatus(t, "--crit", "7d")
 	if code != 2 {
@@ -88,7 +90,7 @@ func (c *cluster) repairWithout(t *testing.T, node string) {
 // TestSignedElsewhere makes a cluster whose kubernetes authority has its key elsewhere, as an intermediate under a root of
 // the user's, and whose etcd authority is the user's own. Both are made with openssl.
 func TestSignedElsewhere(t *testing.T) {
-	t.Parallel()
+	parallel(t, 20*time.Second)
 	c := newCluster(t, "e2e-elsewhere", clusterSpec{subnet: "10.88.9.0/24", controlPlanes: 1, extra: `  pki:
     authorities:
       kubernetes: {certFile: chain.crt}
@@ -147,7 +149,7 @@ done`)
 // TestEncryptionKey rotates the key of Secrets at rest, killed on the way and gone back once; what etcd holds is read on
 // the machine.
 func TestEncryptionKey(t *testing.T) {
-	t.Parallel() // API servers look at their file once a minute: it is waiting, all of the time
+	parallel(t, 200*time.Second)
 	c := newCluster(t, "e2e-encryption", clusterSpec{subnet: "10.88.30.0/24", controlPlanes: 1, extra: `  pki:
     keyAlgorithm: RSA-2048
     caKeyAlgorithm: RSA-4096
@@ -166,14 +168,16 @@ func TestEncryptionKey(t *testing.T) {
 	c.wantKey(t, "key1")
 	started := c.startTimes(t)
 	rotate := []string{"rotate-encryption-key", "-f", c.file, "--yes"}
-	if r := c.untilEnd(t, "stage issue", "encrypt every Secret anew ... done", rotate...); r.code == 0 {
-		t.Errorf("it was not killed: %v", r)
-	}
-	c.wantKey(t, "key2")
-	c.ok(t, append(rotate, "--pause-after", "issue")...)
-	c.checkNoChange(t) // an apply goes to no other stage
-	c.ok(t, rotate...)
-	c.wantKey(t, "key2")
+	resting(func() { // API servers look at their file once a minute
+		if r := c.untilEnd(t, "stage issue", "encrypt every Secret anew ... done", rotate...); r.code == 0 {
+			t.Errorf("it was not killed: %v", r)
+		}
+		c.wantKey(t, "key2")
+		c.ok(t, append(rotate, "--pause-after", "issue")...)
+		c.checkNoChange(t) // an apply goes to no other stage
+		c.ok(t, rotate...)
+		c.wantKey(t, "key2")
+	})
 	if now := c.startTimes(t); now != started {
 		t.Errorf("units were restarted; before:\n%s\nafter:\n%s", started, now)
 	}

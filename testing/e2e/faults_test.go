@@ -11,7 +11,7 @@ import (
 
 // TestKilled kills the first apply with SIGKILL at three points, and wants the next one to end in a healthy cluster.
 func TestKilled(t *testing.T) {
-	t.Parallel()
+	parallel(t, 150*time.Second)
 	points := []struct {
 		name, what string
 		reached    func(c *cluster) func(ctx context.Context) error

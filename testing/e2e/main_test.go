@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,6 +37,10 @@ func runAll(m *testing.M) (int, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if binary, err = findBinary(dir); err != nil {
+		return 0, err
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil { // turns say who works: see parallel
 		return 0, err
 	}
 	return m.Run(), nil

@@ -78,7 +78,7 @@ func (c *cluster) checkRollback(t *testing.T, old *oldTrust) {
 // TestRollback is checkRollback on a single control plane, where nobody expects the API never to pause. A worker joins
 // while two authorities are trusted, and is taken back with the others.
 func TestRollback(t *testing.T) {
-	t.Parallel()
+	parallel(t, 2*time.Minute)
 	spec := clusterSpec{subnet: "10.88.31.0/24", controlPlanes: 1, extra: "  pki: {keyAlgorithm: Ed25519, caKeyAlgorithm: ECDSA-P384}\n"}
 	c := newCluster(t, "e2e-rollback", spec)
 	c.apply(t)

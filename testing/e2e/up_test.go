@@ -13,7 +13,7 @@ import (
 // TestCluster takes one cluster through its life, from nothing to nothing. The order of the parts matters: each leaves
 // the cluster healthy for the next.
 func TestCluster(t *testing.T) {
-	t.Parallel()
+	parallel(t, 5*time.Minute)
 	c := newCluster(t, "e2e-life", clusterSpec{subnet: "10.88.1.0/24", controlPlanes: 3, workers: 1})
 	if !t.Run("apply", func(t *testing.T) {
 		c.apply(t)
