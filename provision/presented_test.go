@@ -125,11 +125,18 @@ func dialed(t *testing.T, n int) (port int, conns, others []net.Conn) {
 	return listener.Addr().(*net.TCPAddr).Port, conns, others
 }
 
-// connectionsScript is the script, with a systemctl for which unit.service is this process, and no other unit runs.
+// connectionsScript is the script, with a systemctl for which unit.service is this process, mute.service is one that
+// it cannot tell of, and no other unit runs.
 func connectionsScript(ctx context.Context, t *testing.T, vars ...string) *exec.Cmd {
 	t.Helper()
 	dir := t.TempDir()
-	systemctl := fmt.Sprintf("#!/bin/sh\n[ \"$*\" = 'show --property=MainPID --value unit.service' ] && echo %d || echo 0\n", os.Getpid())
+	systemctl := fmt.Sprintf(`#!/bin/sh
+case $* in
+*mute.service) echo 'Failed to connect to bus' >&2; exit 1 ;;
+'show --property=MainPID --value unit.service') echo %d ;;
+*) echo 0 ;;
+esac
+`, os.Getpid())
 	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(systemctl), 0o700); err != nil { // #nosec G306 -- it is run
 		t.Fatal(err)
 	}
@@ -158,6 +165,15 @@ func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
 	before := strings.TrimSpace(strings.Join(first, ""))
 	if both := list(text("all") + fmt.Sprintf("\nunit.service %04X all\ngone.service %04X all", otherPort, port)); len(both) != 4 {
 		t.Errorf("of two ports: %q", both)
+	}
+	mute := text("all") + fmt.Sprintf("\nmute.service %04X all", port)
+	if out, err := connectionsScript(t.Context(), t, "CLIENTS="+mute).Output(); err == nil {
+		t.Errorf("systemd does not answer, and it lists %q", out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := connectionsScript(ctx, t, "CLIENTS="+mute, "BEFORE=mute.service 1").Run(); err == nil {
+		t.Error("systemd does not answer, and it knows that connections have ended")
 	}
 	ends := func(which string, wait time.Duration) bool {
 		t.Helper()

@@ -4,7 +4,7 @@
 # nothing.
 connections() {
 	printf '%s\n' "$CLIENTS" | while read -r unit port which; do
-		pid=$(systemctl show --property=MainPID --value "$unit")
+		pid=$(systemctl show --property=MainPID --value "$unit") && [ -n "$pid" ] || exit 1 # not the same as having none
 		[ "$pid" -gt 0 ] || continue
 		theirs=$(sed -n "s/^ *[0-9]*: [0-9A-F]*:[0-9A-F]* [0-9A-F]*:$port 01 [^ ]* [^ ]* [^ ]* *[0-9]* *[0-9]* \([0-9]*\) .*/\1/p" \
 			/proc/net/tcp /proc/net/tcp6 2>/dev/null)
@@ -12,7 +12,7 @@ connections() {
 	done
 }
 waiting() {
-	now=$(connections)
+	now=$(connections) || { echo unknown; return; }
 	printf '%s\n' "$CLIENTS" | while read -r unit port which; do
 		before=$(printf '%s\n' "$BEFORE" | grep "^$unit ") || continue
 		left=$(printf '%s\n' "$now" | grep -cxF "$before")
