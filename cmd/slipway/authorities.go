@@ -108,14 +108,9 @@ func (a *app) storedKey(ctx context.Context, c *spec.Cluster, name string, autho
 	if err != nil {
 		return nil, gone
 	}
-	store, err := (&cluster{spec: c, state: where, dir: dir}).readStore(ctx)
+	s, err := (&cluster{spec: c, state: where, dir: dir}).readSecrets(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, gone
-	}
-	var s *stored
-	if err == nil {
-		s, err = loadSecrets(ctx, store)
-		err = errors.Join(err, store.Close())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w, and whether the state has the key cannot be told: %w", gone, err)

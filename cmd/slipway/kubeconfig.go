@@ -180,7 +180,7 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 
 // readStored is readPKI with all else that is kept.
 func (c *cluster) readStored(ctx context.Context) (*stored, error) {
-	store, err := c.readStore(ctx)
+	kept, err := c.readSecrets(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
 			c.spec.Metadata.Name, c.state)}
@@ -188,12 +188,18 @@ func (c *cluster) readStored(ctx context.Context) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept, err := loadSecrets(ctx, store)
-	if err = errors.Join(err, store.Close()); err != nil {
-		return nil, err
-	}
 	if _, ok := kept.Material[certs.Admin]; !ok {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no certificates yet: run `slipway apply` first", c.spec.Metadata.Name)}
 	}
 	return kept, nil
+}
+
+// readSecrets is loadSecrets without the lock; fs.ErrNotExist where there is no state.
+func (c *cluster) readSecrets(ctx context.Context) (*stored, error) {
+	store, err := c.readStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := loadSecrets(ctx, store)
+	return kept, errors.Join(err, store.Close())
 }
