@@ -79,26 +79,23 @@ func (r *Runner) endedMembers(ctx context.Context, answers bool) map[string]bool
 	var questions sync.WaitGroup
 	ended := map[string]bool{}
 	for _, m := range r.Input.controlPlanes() {
-		dialer, ok := r.Hosts[m.Name].(host.Dialer)
-		if !ok {
-			continue
-		}
-		offset := r.Observed.Hosts[m.Name].Facts.Clock.Offset()
-		for _, e := range endpointTable {
-			if e.unit != "etcd.service" {
-				continue
-			}
-			questions.Go(func() {
-				shown, err := peerCertificate(ctx, dialer, e.address(certsNode(m)), "")
+		questions.Go(func() {
+			offset := r.Observed.Hosts[m.Name].Facts.Clock.Offset()
+			_ = r.eachEndpoint(ctx, m.Name, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
+				if e.unit != "etcd.service" {
+					return nil
+				}
+				shown, err := peerCertificate(ctx, h, address, "")
 				if err != nil || !time.Now().Add(offset).After(shown.NotAfter) {
-					return
+					return nil //nolint:nilerr // who cannot be asked shows nothing, and keeps the others from nothing
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				ended[m.Name] = true
 				r.report(m.Name, fmt.Sprintf("its member of etcd shows a certificate that has ended at %s", shown.NotAfter.UTC().Format(time.RFC3339)))
-			})
-		}
+				return nil
+			}) // a host that cannot be reached shows nothing, either
+		})
 	}
 	questions.Wait()
 	return ended
