@@ -51,10 +51,9 @@ echo $$ $SLIPWAY_RUN >%[1]s
 
 // holder gives the process for which a script waited in vain, by what it printed; "" where nobody knows.
 func (l lock) holder(stderr []byte) (process string, ok bool) {
-	text := strings.TrimRight(string(stderr), "\n")
-	last := text[strings.LastIndexByte(text, '\n')+1:]
 	if l.path == "" {
 		return "", false
 	}
-	return strings.CutPrefix(last, held)
+	text := strings.TrimRight(string(stderr), "\n")
+	return strings.CutPrefix(text[strings.LastIndexByte(text, '\n')+1:], held)
 }

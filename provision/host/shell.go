@@ -103,8 +103,10 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 		}
 		return result, fmt.Errorf("%s: run %q: %w", m.Name(), title, err)
 	}
-	if process, ok := m.lock().holder(whole); ok && ended.code == busyCode {
-		return result, &BusyError{m.Name(), m.lock().path, process}
+	if ended.code == busyCode {
+		if process, ok := m.lock().holder(whole); ok {
+			return result, &BusyError{m.Name(), m.lock().path, process}
+		}
 	}
 	if ended.code != 0 || ended.signal != "" {
 		return result, &ExitError{Host: m.Name(), Script: title, Code: ended.code, Signal: ended.signal, Stderr: string(whole)}
