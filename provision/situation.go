@@ -58,19 +58,21 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 	if s.Alive {
 		return some, leftOut, nil
 	}
-	var all, missing []string
+	var named int // control planes
+	var missing []string
 	for _, m := range s.Machines {
-		if m.Role == spec.ControlPlane {
-			all = append(all, m.Name)
-			if !slices.Contains(hosts, m.Name) {
-				missing = append(missing, m.Name)
-			}
+		switch {
+		case m.Role != spec.ControlPlane:
+		case slices.Contains(hosts, m.Name):
+			named++
+		default:
+			missing = append(missing, m.Name)
 		}
 	}
 	switch {
 	case len(missing) > 0 && !s.Initialized:
 		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", strings.Join(missing, ", "))
-	case len(missing) >= len(all)-len(missing):
+	case len(missing) >= named:
 		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is down, and etcd comes up only with most of its members: name more control planes", strings.Join(missing, ", "))
 	}
 	return some, leftOut, nil
@@ -94,6 +96,16 @@ func (s Situation) idle() map[string]bool {
 	return idle
 }
 
+func unobserved(machines []spec.Machine, observed State) []string {
+	var all []string
+	for _, m := range machines {
+		if _, ok := observed.Hosts[m.Name]; !ok {
+			all = append(all, m.Name)
+		}
+	}
+	return all
+}
+
 func machineName(m spec.Machine) string { return m.Name }
 
 func names[T any](of []T, name func(T) string) []string {
@@ -105,7 +117,8 @@ func names[T any](of []T, name func(T) string) []string {
 }
 
 // Situation observes the hosts, one session each, then asks the API and etcd what they know. hosts may lack machines that
-// cannot be reached: only what is restricted to others (Only) can be carried out then. It fails where a host could not be read and where going on would do harm; it changes nothing but r.
+// cannot be reached: only what is restricted to others (Only) can be carried out then. It fails where a host could not be
+// read and where going on would do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil
 	asked, err := Asked(r.Input)
@@ -130,13 +143,8 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		return Situation{}, err
 	}
 	s := Situation{
-		Machines: r.Input.Machines, Initialized: initialized(r.Observed),
+		Machines: r.Input.Machines, Initialized: initialized(r.Observed), Unobserved: unobserved(r.Input.Machines, r.Observed),
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
-	}
-	for _, m := range r.Input.Machines {
-		if _, ok := r.Observed.Hosts[m.Name]; !ok {
-			s.Unobserved = append(s.Unobserved, m.Name)
-		}
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {
 		return Situation{}, err
