@@ -28,16 +28,21 @@ type Rolling struct {
 	Forsake bool
 }
 
+// RollingOf is how a rotation goes about workloads, as was chosen for it.
+func RollingOf(r *certs.Rotation) Rolling {
+	return Rolling{Leave: r.NoRollout, Forsake: r.LeaveUnmanaged}
+}
+
 // rollWorkloads replaces the pods that began before the stage before was proven: their programs may have read authority
 // or token once, at their start. What has no controller is waited for.
 func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
-	since := staleBefore(r.Input.PKI.Rotation)
+	how, since := RollingOf(r.Input.PKI.Rotation), staleBefore(r.Input.PKI.Rotation)
 	workloads, err := r.API.Workloads(ctx)
 	if err != nil {
 		return err
 	}
 	stale := kube.Stale(workloads, since)
-	if !r.Rolling.Leave {
+	if !how.Leave {
 		if err := blocked(stale); err != nil {
 			return err
 		}
@@ -53,7 +58,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ Step) error {
 			return err
 		}
 		left := slices.DeleteFunc(kube.Stale(workloads, since), func(w kube.Workload) bool {
-			return r.Rolling.Forsake && w.Way == kube.Unmanaged
+			return how.Forsake && w.Way == kube.Unmanaged
 		})
 		if len(left) == 0 {
 			return nil
@@ -106,7 +111,7 @@ func (r *Runner) roll(ctx context.Context, s Situation) *Roll {
 	if !slices.Contains(s.Proofs, Proof{Verb: RollWorkloads}) {
 		return nil
 	}
-	roll := &Roll{Rolling: r.Rolling, Unasked: s.Unasked}
+	roll := &Roll{Rolling: RollingOf(r.Input.PKI.Rotation), Unasked: s.Unasked}
 	if roll.Unasked == "" {
 		var err error
 		if roll.Workloads, err = workloadsLeft(ctx, r.API, r.Input.PKI.Rotation); err != nil {

@@ -28,8 +28,6 @@ type Runner struct {
 	Desired, Observed State
 	// Prove is what is proven in the end.
 	Prove Proving
-	// Rolling is how a rotation goes about workloads.
-	Rolling Rolling
 	// Objects in the API that differ.
 	Objects []kube.Change
 	Hosts   map[string]host.Host

@@ -160,6 +160,7 @@ func TestWaitForPeople(t *testing.T) {
 		t.Errorf("people get %v", got)
 	}
 	in, other := input(t), input(t).PKI.Material[certs.ServiceAccounts]
+	in.PKI.Rotation = &certs.Rotation{}
 	r := &Runner{Input: in, API: listing(t, map[string]any{
 		"/api/v1/secrets": corev1.SecretList{Items: []corev1.Secret{tokenSecret(t, "scraper", other.Cert), tokenSecret(t, "robot", other.Cert)}},
 	})}
@@ -169,7 +170,7 @@ func TestWaitForPeople(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "shop/robot, shop/scraper; go on when") || !strings.Contains(err.Error(), RenewToken) {
 		t.Errorf("got %v", err)
 	}
-	r.Rolling.Forsake = true
+	in.PKI.Rotation.LeaveUnmanaged = true
 	if err := r.awaitTokens(t.Context(), Step{}); err != nil {
 		t.Errorf("they are waited for all the same: %v", err)
 	}

@@ -29,7 +29,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ Step) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if !r.Rolling.Forsake {
+	if !RollingOf(r.Input.PKI.Rotation).Forsake {
 		group.Go(func() error { return r.awaitTokenSecrets(ctx, want) })
 	}
 	for name, h := range r.Hosts {

@@ -238,7 +238,6 @@ func (r *rotateRun) choices(rotation *certs.Rotation) *certs.Rotation {
 	if r.leaveUnmanaged != nil {
 		chosen.LeaveUnmanaged = *r.leaveUnmanaged
 	}
-	r.rolling = provision.Rolling{Leave: chosen.NoRollout, Forsake: chosen.LeaveUnmanaged}
 	return &chosen
 }
 

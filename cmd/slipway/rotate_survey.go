@@ -47,7 +47,7 @@ func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, 
 		o.Unasked = err.Error()
 		return nil
 	}
-	o.roll(found.Workloads, r.rolling)
+	o.roll(found.Workloads, provision.RollingOf(rotation))
 	o.TokenSecrets = append(o.TokenSecrets, found.TokenSecrets...)
 	if cutsOff(rotation) {
 		o.Strays = append(o.Strays, strays(found.Nodes, r.found, r.file)...)

@@ -37,8 +37,9 @@ func TestChoicesOfARotation(t *testing.T) {
 		}
 		r := rotateRun{noRollout: given(cmd, "no-rollout"), leaveUnmanaged: given(cmd, "leave-unmanaged")}
 		got := r.choices(&tt.stored)
-		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || r.rolling != (provision.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
-			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, r.rolling)
+		how := provision.RollingOf(got)
+		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || how != (provision.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
+			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, how)
 		}
 	}
 }

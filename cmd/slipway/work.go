@@ -33,7 +33,6 @@ type work struct {
 	only        []string
 	parallelism int
 	prove       provision.Proving
-	rolling     provision.Rolling
 	renew       []string // patterns of certificates that are issued anew
 	leaving     []string // items that a rotation is about to replace
 
@@ -162,7 +161,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Changing: w.changing, Report: w.progress.Host, Prove: w.prove, Rolling: w.rolling,
+		Changing: w.changing, Report: w.progress.Host, Prove: w.prove,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
