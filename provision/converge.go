@@ -113,6 +113,11 @@ func convergeScript(changes []Change, first bool) string {
 			script = append(script, "systemctl stop "+row.name)
 		}
 	}
+	// Images have names that only this bundle gives them: they are there before anything runs that asks for them by these.
+	if i := slices.Index(restart, imagesService); i >= 0 {
+		script = append(script, "systemctl restart "+imagesService)
+		restart = slices.Delete(restart, i, i+1)
+	}
 	if len(restart) > 0 {
 		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
 	}

@@ -44,6 +44,11 @@ func TestConvergeScript(t *testing.T) {
 			want: []string{"systemctl restart slipway-images.service"},
 		},
 		{
+			name:    "images of another name are there before what asks for them",
+			changes: []Change{unit("containerd.service", Restart), unit(kubeletService, Restart), unit(imagesService, Restart)},
+			want:    []string{"systemctl restart slipway-images.service\nsystemctl restart containerd.service kubelet.service ||"},
+		},
+		{
 			name: "a module that was unloaded", changes: []Change{{Kind: ModuleChange, Name: "overlay", Action: Create}},
 			want: []string{"modprobe"},
 		},

@@ -171,3 +171,27 @@ func TestQuote(t *testing.T) {
 		}
 	}
 }
+
+// No pod may begin before the bundle's images are there, and no registry can be asked for them.
+func TestImagesComeBeforePods(t *testing.T) {
+	in := input(t)
+	for _, m := range in.Machines {
+		host := desired(t, in).Hosts[m.Name]
+		if unit := string(host.Files[unitDir+kubeletService].Content); !strings.Contains(unit, "After=containerd.service "+imagesService) {
+			t.Errorf("%s: the kubelet does not wait for the images:\n%s", m.Name, unit)
+		}
+		if unit := string(host.Files[unitDir+imagesService].Content); strings.Contains(unit, kubeletService) {
+			t.Errorf("%s: the images wait for the kubelet, which waits for them:\n%s", m.Name, unit)
+		}
+	}
+	if step := newStep(Install, "", []Change{{Kind: ImageChange, Action: Create}}, nil); len(step.Changes) == 0 {
+		t.Error("on a first start images come late")
+	}
+	text, err := Manifests(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), "image:") != strings.Count(string(text), "imagePullPolicy: Never") {
+		t.Errorf("an image may be pulled:\n%s", text)
+	}
+}

@@ -53,7 +53,7 @@ func input(t *testing.T) Input {
 		for _, name := range row.names {
 			a := Artifact{Name: name, Component: "stack", Version: "v1", SHA256: hex.EncodeToString([]byte(name)), Mounted: "d1/bin/" + name}
 			if filepath.Dir(name) == "image" {
-				a.Image, a.Mounted = "slipway.dev/"+filepath.Base(name)+":v1", "d1/images/"+filepath.Base(name)+".tar"
+				a.Image, a.Mounted = "slipway.invalid/"+filepath.Base(name)+":v1", "d1/images/"+filepath.Base(name)+".tar"
 			}
 			in.Artifacts[name] = a
 		}

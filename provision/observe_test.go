@@ -73,7 +73,7 @@ net.ipv4.ip_forward=1
 overlay=1
 br_netfilter=0
 [images]
-slipway.dev/pause:v1
+slipway.invalid/pause:v1
 known
 [end]
 `
@@ -122,7 +122,7 @@ func TestParseObservation(t *testing.T) {
 	if diff := cmp.Diff(units, got.Units); diff != "" {
 		t.Errorf("units (-want +got):\n%s", diff)
 	}
-	if !got.Modules["overlay"] || got.Modules["br_netfilter"] || len(got.Modules) != 2 || !got.Images["slipway.dev/pause:v1"] || len(got.Images) != 1 {
+	if !got.Modules["overlay"] || got.Modules["br_netfilter"] || len(got.Modules) != 2 || !got.Images["slipway.invalid/pause:v1"] || len(got.Images) != 1 {
 		t.Errorf("modules are %v, images %v", got.Modules, got.Images)
 	}
 	if len(got.Units) != len(units) || got.Sysctls["net.ipv4.ip_forward"] != "1" {

@@ -103,9 +103,9 @@ func carriedByApply(c Change) bool {
 	return c.Kind.onHost() && c.Name != initializedFile && c.Action != Await
 }
 
-// isLateUnit says whether a change is of a late unit that has to be started, or of what such a unit does.
+// isLateUnit says whether a change is of a late unit that has to be started.
 func isLateUnit(c Change) bool {
-	return c.Action != Await && (c.Kind == UnitChange && c.Action != Delete && isLate(c.Name) || c.Kind == ImageChange)
+	return c.Action != Await && c.Kind == UnitChange && c.Action != Delete && isLate(c.Name)
 }
 
 // Gate says whether the step changes nothing.

@@ -126,7 +126,7 @@ var unitTable = []unitRow{
 		disturbs: "connections go on; routes to new nodes arrive a moment later",
 	},
 	{
-		name: imagesService, on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"}, late: true,
+		name: imagesService, on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"},
 	},
 }
 
@@ -274,7 +274,8 @@ func kubeletUnit(n node) templates.Unit {
 		"hostname-override": n.Name, "node-ip": n.address(),
 	}
 	return templates.Unit{
-		Description: "kubelet", Type: "notify", After: []string{"containerd.service", "slipway-balancer.service"},
+		// No pod begins before the images of the bundle are there: nobody else has them.
+		Description: "kubelet", Type: "notify", After: []string{"containerd.service", imagesService, "slipway-balancer.service"},
 		Exec: n.path("kubelet"), Args: flags(args, n.Cluster.Spec.Kubernetes.Kubelet.ExtraArgs),
 		KillProcess: true, OOMScoreAdjust: n.protect(-999),
 	}
@@ -303,7 +304,7 @@ func imagesUnit(n node) templates.Unit {
 	// Pinned, or the kubelet's garbage collection would remove what cannot be pulled again.
 	load := n.path("ctr") + " --namespace=k8s.io images import --label=io.cri-containerd.pinned=pinned "
 	return templates.Unit{
-		Description: "Images that come with the bundle", Type: "oneshot", After: []string{"containerd.service", "kubelet.service"},
+		Description: "Images that come with the bundle", Type: "oneshot", After: []string{"containerd.service"},
 		Pre:   []string{load + n.path("image/pause")},
 		Exec:  load + n.path("image/coredns"),
 		Stamp: imagesService,

@@ -48,7 +48,7 @@ type Artifact struct {
 	Size      int64        `json:"size"` // bytes
 	// Path is slash-separated and relative to the bundle: "bin/kubelet", "images/pause.tar".
 	Path string `json:"path"`
-	// Ref is what an image is called once imported, "slipway.dev/pause:3.10.2"; empty for binaries.
+	// Ref is what an image is called once imported, "slipway.invalid/pause:3.10.2"; empty for binaries.
 	Ref string `json:"ref,omitempty"`
 }
 

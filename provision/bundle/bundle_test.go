@@ -19,7 +19,7 @@ func makeBundle(t *testing.T) (*Bundle, Options) {
 	for _, a := range []Artifact{
 		{Name: "kubelet", Component: "kubernetes", Version: "v1.36.3", Kind: Binary, Path: "bin/kubelet"},
 		{Name: "kubectl", Component: "kubernetes", Version: "v1.36.3", Kind: Binary, Path: "bin/kubectl"},
-		{Name: "pause.tar", Component: "pause", Version: "3.10.2", Kind: Image, Path: "images/pause.tar", Ref: "slipway.dev/pause:3.10.2"},
+		{Name: "pause.tar", Component: "pause", Version: "3.10.2", Kind: Image, Path: "images/pause.tar", Ref: "slipway.invalid/pause:3.10.2"},
 	} {
 		a.OS, a.Arch = "linux", "amd64"
 		file := filepath.Join(dir, a.Path)
@@ -62,7 +62,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 
 func TestBundleOnDisk(t *testing.T) {
 	b, o := makeBundle(t)
-	if got, want := b.Digest, "02a86a0e836103c1"; got != want {
+	if got, want := b.Digest, "2d8e2fb8dd2d07dc"; got != want {
 		t.Errorf("digest %s, want %s: if the form of bundle.json changed, every cache is made anew", got, want)
 	}
 	if got, want := b.Dir, filepath.Join(o.CacheDir, "bundles", b.Digest); got != want {

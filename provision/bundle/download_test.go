@@ -172,7 +172,7 @@ func TestDownload(t *testing.T) {
 	if a, _ := b.Artifact("flannel"); a.Version != "v1.8.0-flannel1" {
 		t.Errorf("flannel's version is %s, not that of what was downloaded", a.Version)
 	}
-	if a, ok := b.Artifact("coredns.tar"); !ok || a.Kind != Image || a.Ref != "slipway.dev/coredns:v1.15.0" {
+	if a, ok := b.Artifact("coredns.tar"); !ok || a.Kind != Image || a.Ref != "slipway.invalid/coredns:v1.15.0" {
 		t.Errorf("CoreDNS's image: %+v", a)
 	}
 

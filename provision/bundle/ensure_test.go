@@ -26,7 +26,7 @@ func TestEnsure(t *testing.T) {
 	if events[0].Phase != Choosing || !strings.Contains(events[0].Detail, "downloading") {
 		t.Errorf("chose %v", events[0])
 	}
-	if pause, ok := b.Artifact("pause.tar"); !ok || pause.Ref != "slipway.dev/pause:3.10.2" {
+	if pause, ok := b.Artifact("pause.tar"); !ok || pause.Ref != "slipway.invalid/pause:3.10.2" {
 		t.Errorf("pause: %+v", pause)
 	}
 	server.Close()

@@ -21,7 +21,7 @@ func writeTestImage(t *testing.T) string {
 	program := filepath.Join(dir, "coredns")
 	must(t, os.WriteFile(program, bytes.Repeat([]byte("program "), 1000), 0o700))
 	file := filepath.Join(dir, "coredns.tar")
-	must(t, writeImage(file, image{Ref: "slipway.dev/coredns:v1.15.0", User: "65532:65532"}, program, "amd64"))
+	must(t, writeImage(file, image{Ref: "slipway.invalid/coredns:v1.15.0", User: "65532:65532"}, program, "amd64"))
 	return file
 }
 
@@ -71,7 +71,7 @@ func TestImageLayout(t *testing.T) {
 	}
 	var index v1.IndexManifest
 	must(t, json.Unmarshal(files["index.json"], &index))
-	if len(index.Manifests) != 1 || index.Manifests[0].Annotations["io.containerd.image.name"] != "slipway.dev/coredns:v1.15.0" {
+	if len(index.Manifests) != 1 || index.Manifests[0].Annotations["io.containerd.image.name"] != "slipway.invalid/coredns:v1.15.0" {
 		t.Fatalf("index: %+v", index)
 	}
 	var manifest v1.Manifest

@@ -46,6 +46,8 @@ type cSource struct {
 
 // image says what the OCI image around a program is called and how it starts. The program is the image's only file.
 type image struct {
+	// Ref is a name that no registry can have (RFC 6761, "invalid."): a runtime that lacks the image can ask nobody for it.
+	// See docs/decisions/2026-11-26-image-names.md.
 	Ref  string
 	User string // uid:gid
 }
@@ -124,7 +126,7 @@ func pauseRecipe(kubernetes, version string) recipe {
 			Module: "k8s.io/kubernetes", File: "build/pause/linux/pause.c", Name: "pause",
 			Flags: []string{"-Os", "-Wall", "-Werror", "-static", "-s", "-DVERSION=v" + version},
 		},
-		Image: &image{Ref: "slipway.dev/pause:" + version, User: "65535:65535"},
+		Image: &image{Ref: "slipway.invalid/pause:" + version, User: "65535:65535"},
 	}
 }
 
@@ -142,7 +144,7 @@ var stack = []recipe{
 	{
 		Component: "coredns", Version: "v1.15.0",
 		Packages: []program{{"github.com/coredns/coredns", "coredns"}},
-		Image:    &image{Ref: "slipway.dev/coredns:v1.15.0", User: "65532:65532"},
+		Image:    &image{Ref: "slipway.invalid/coredns:v1.15.0", User: "65532:65532"},
 		Upstream: upstream{
 			File:   "coredns/coredns/releases/download/{version}/coredns_{number}_linux_{arch}.tgz",
 			Digest: "{file}.sha256", Member: "{name}",

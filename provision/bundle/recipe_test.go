@@ -20,6 +20,19 @@ func allRecipes(t *testing.T) []recipe {
 	return rows
 }
 
+// No registry can have the names of our images: what lacks one can ask nobody for it.
+func TestImagesCannotBePulled(t *testing.T) {
+	for _, r := range allRecipes(t) {
+		if r.Image == nil {
+			continue
+		}
+		registry, _, _ := strings.Cut(r.Image.Ref, "/")
+		if !strings.HasSuffix(registry, ".invalid") {
+			t.Errorf("%s: %s could be somebody's", r.Component, r.Image.Ref)
+		}
+	}
+}
+
 // The wrapper modules and the table say the same: which packages, at which version.
 func TestRecipesMatchTheirModules(t *testing.T) {
 	tools := regexp.MustCompile(`(?m)^(?:tool )?\t?([\w./-]+)$`)

@@ -82,7 +82,7 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 		{cp2, "file", "/etc/kubernetes/pki/apiserver-kubelet-client.crt", "create", "drift", "removed on the host"},
 		{cp2, "file", "/etc/kubernetes/pki/kube-proxy.key", "update", "drift", "mode is 0644, should be 0600"},
 		{cp3, "unit", "kube-controller-manager.service", "update", "drift", "is inactive/dead since "},
-		{worker, "image", "slipway.dev/pause:", "create", "drift", "the container runtime does not have it"},
+		{worker, "image", "slipway.invalid/pause:", "create", "drift", "the container runtime does not have it"},
 		{worker, "label", "node-role.kubernetes.io/control-plane", "delete", "drift", "added in the API"},
 		{worker, "program", "/opt/slipway/kubernetes/" + kubernetesVersion + "/bin/kubelet", "create", "drift", "removed on the host"},
 		{worker, "sysctl", "net.ipv4.ip_forward", "update", "drift", "is 0, should be 1"},
