@@ -27,6 +27,9 @@ type Input struct {
 	EncryptionKeys []EncryptionKey
 	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
 	Facts map[string]Facts
+	// Gone are the names of nodes whose machine does not exist at all, as the provider knows: nothing can run there. A machine
+	// that merely cannot be reached is not among them.
+	Gone []string
 }
 
 // Artifact is a program or an image of the bundle, as hosts see it.

@@ -35,6 +35,9 @@ type Runner struct {
 	API *kube.Client
 	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
 	Changing bool
+	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
+	// keeps the step from beginning. It may be nil.
+	Holds func(context.Context) error
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
 
@@ -79,6 +82,11 @@ func (r *Runner) Bind(steps []Step) plan.Plan {
 		p.Steps = append(p.Steps, plan.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, timeout(s.Verb))
 			defer cancel()
+			if r.Holds != nil && !s.Gate() {
+				if err := r.Holds(ctx); err != nil {
+					return fmt.Errorf("not begun, since it is not sure that nobody else is at work: %w", err)
+				}
+			}
 			if !s.Gate() && s.Verb != EnsureNode && s.Verb != RollWorkloads { // which are waiting, nearly all of the time
 				var done func()
 				ctx, done = finishing(ctx)

@@ -12,6 +12,7 @@ import (
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/testing/hosttest"
 )
 
 // An interrupt leaves a step that changes something time to come to its end; a lock that is lost does not.
@@ -56,6 +57,33 @@ type mortal struct {
 func (m mortal) Done() <-chan struct{} { return m.gone }
 
 func (m mortal) Err() error { return &host.LostError{Host: "h", Err: errors.New("cut")} }
+
+// Before each step that changes something the lock is looked at; gates, and what is only waiting, need none.
+func TestStepsThatChangeSomethingAskForTheLock(t *testing.T) {
+	lost := errors.New("somebody else has it")
+	for _, tt := range []struct {
+		step  Step
+		asked bool
+	}{
+		{Step{Verb: Apply, Host: "h", Changes: changed("h")}, true},
+		{Step{Verb: Install, Host: "h", Changes: changed("h")}, true},
+		{Step{Verb: Seal, Host: "h"}, true},
+		{Step{Verb: ApplyManifests}, true},
+		{Step{Verb: RollWorkloads}, true},
+		{Step{Verb: ProveSpare, Host: "h"}, false}, // of one control plane: nothing to prove
+	} {
+		asked := 0
+		r := &Runner{
+			Hosts: map[string]host.Host{"h": hosttest.NewMemory("h")},
+			Holds: func(context.Context) error { asked++; return lost },
+			Input: Input{Machines: machines(1, 0)},
+		}
+		err := r.Bind([]Step{tt.step}).Steps[0].Do(t.Context())
+		if errors.Is(err, lost) != tt.asked || asked > 0 != tt.asked {
+			t.Errorf("%s: asked %d times, error %v", tt.step.Verb, asked, err)
+		}
+	}
+}
 
 // A step does not wait for what cannot come any more: its own host, or the last way to the API.
 func TestConnected(t *testing.T) {

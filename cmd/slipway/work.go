@@ -161,7 +161,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Changing: w.changing, Report: w.progress.Host, Prove: w.prove,
+		Changing: w.changing, Holds: w.holds(), Report: w.progress.Host, Prove: w.prove,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
@@ -180,6 +180,14 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	return plan, closeAll, nil
+}
+
+// holds asks for the lock; nil where none is held, as in a plan.
+func (w *work) holds() func(context.Context) error {
+	if !w.changing {
+		return nil
+	}
+	return w.store.Holds
 }
 
 // without goes on without the machines that cannot be reached where --only leaves them out.

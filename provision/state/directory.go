@@ -76,6 +76,8 @@ func (d *directory) String() string { return d.path }
 // held never ends: flock stays until it is let go, or the process dies.
 func (d *directory) held() context.Context { return context.Background() }
 
+func (d *directory) sure(context.Context) error { return nil }
+
 // lock also initializes, upgrades and repairs.
 func (d *directory) lock(context.Context) error {
 	if err := d.acquire(); err != nil {

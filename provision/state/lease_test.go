@@ -141,6 +141,36 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
+// TestHolds: a computer that has slept, whose renewals rested as well, knows before it changes anything that somebody else has
+// the lock by now; and where nobody took it, it goes on.
+func TestHolds(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fakeS3) {
+		l, o := f.link()
+		sleeper := openStore(t, o)
+		if err := sleeper.Holds(t.Context()); err != nil {
+			t.Errorf("held, and %v", err)
+		}
+		die(sleeper)
+		time.Sleep(2 * leaseTime)
+		if err := sleeper.Holds(t.Context()); err != nil {
+			t.Errorf("it slept, nobody took the lock, and %v", err)
+		}
+		time.Sleep(2 * leaseTime)
+		l.cut.Store(true)
+		if err := sleeper.Holds(t.Context()); err == nil || lostBy(err) != nil {
+			t.Errorf("nobody could be asked: %v", err)
+		}
+		l.cut.Store(false)
+		other := openStore(t, Options{S3: &f.at})
+		if lost := lostBy(sleeper.Holds(t.Context())); lost == nil || lost.Holder.ID != other.at.(*bucket).lease.holder.ID {
+			t.Errorf("the lock is another's: %v", lost)
+		}
+		if err := other.Holds(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestUnreachableLease: who cannot renew stops before anybody else may begin.
 func TestUnreachableLease(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {

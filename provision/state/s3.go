@@ -123,6 +123,13 @@ func (b *bucket) held() context.Context {
 	return b.lease.lost
 }
 
+func (b *bucket) sure(ctx context.Context) error {
+	if b.lease == nil {
+		return ErrReadOnly
+	}
+	return b.lease.sure(ctx)
+}
+
 // lock also claims the document. From there on nobody who had the lock before can write: its ETag has changed.
 func (b *bucket) lock(ctx context.Context) error {
 	l, err := b.acquire(ctx)

@@ -63,6 +63,8 @@ type backend interface {
 	locked(ctx context.Context) (bool, error)
 	// held is done when the lock was lost; its cause is a *LostError.
 	held() context.Context
+	// sure says whether the lock is held, by the wall clock too; where that is not known it finds out.
+	sure(ctx context.Context) error
 	// view looks at what is stored now; errors.Is finds fs.ErrNotExist where there is no state.
 	view(ctx context.Context) (view, error)
 	// put stores all items or none of them; what is loose may be an exception, except in a put that has keyName.
@@ -161,6 +163,11 @@ func (s *Store) Held(ctx context.Context) (context.Context, context.CancelFunc) 
 	stop := context.AfterFunc(held, func() { cancel(context.Cause(held)) })
 	return ctx, func() { stop(); cancel(context.Canceled) }
 }
+
+// Holds says whether the lock is held at this moment, and is nil where it is. A computer may have slept for longer than the
+// lock lasts, and Held needs a moment to notice that: who is about to change something asks first. The error is a *LostError,
+// or says why it could not be found out.
+func (s *Store) Holds(ctx context.Context) error { return s.at.sure(ctx) }
 
 // Close gives up the lock. The Store cannot be used afterwards.
 func (s *Store) Close() error {
