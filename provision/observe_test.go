@@ -22,7 +22,7 @@ machine=x86_64
 cgroup=cgroup2fs
 capbnd=000001fffeffffff
 systemd=1
-etcddata=1
+etcddata=whole
 conntrack=1
 resolv=/etc/resolv.conf
 free=1234
@@ -181,6 +181,47 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	}
 	if len(state.Files) != 2 || len(state.Modules) != 0 || state.Sysctls["kernel.ostype"] != "Linux" || state.Facts.Kernel == "" {
 		t.Errorf("the state is %+v", state)
+	}
+}
+
+// A member without its log or its database is no data that a cluster could come up with.
+func TestObserveTellsWholeEtcdDataFromDamaged(t *testing.T) {
+	const wal, db = "member/wal/0000000000000000-0000000000000000.wal", "member/snap/db"
+	for name, test := range map[string]struct {
+		files          []string
+		whole, damaged bool
+	}{
+		"nothing":           {},
+		"other files":       {files: []string{"lost+found/x"}},
+		"all":               {files: []string{wal, db}, whole: true},
+		"no log":            {files: []string{db}, damaged: true},
+		"an unfinished log": {files: []string{db, "member/wal/0.tmp"}, damaged: true},
+		"no database":       {files: []string{wal}, damaged: true},
+		"an empty member":   {files: []string{"member/snap/x"}, damaged: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, f := range test.files {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", "ETCD="+dir+"\n"+observeScript(HostState{}))
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			state, err := parseObservation(string(out), newVocabulary())
+			if err != nil {
+				t.Fatalf("%v in:\n%s", err, out)
+			}
+			if f := state.Facts; f.EtcdData != test.whole || f.EtcdDamaged != test.damaged {
+				t.Errorf("whole %t, damaged %t; want %t, %t", f.EtcdData, f.EtcdDamaged, test.whole, test.damaged)
+			}
+		})
 	}
 }
 

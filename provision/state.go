@@ -103,8 +103,10 @@ type Facts struct {
 	ConntrackWritable bool `json:"conntrackWritable"`
 	// ResolvConf is a resolver file whose servers pods can reach, empty where the host has none.
 	ResolvConf string `json:"resolvConf,omitempty"`
-	// EtcdData says that an etcd member's data is there.
-	EtcdData bool `json:"etcdData,omitempty"`
+	// EtcdData says that an etcd member's data is there: its write-ahead log and its database. EtcdDamaged says that a
+	// member's directory is there which lacks one of them: data was lost, or a first start was cut short.
+	EtcdData    bool `json:"etcdData,omitempty"`
+	EtcdDamaged bool `json:"etcdDamaged,omitempty"`
 	// Initialized says that the host has been part of a cluster that was up.
 	Initialized bool `json:"initialized,omitempty"`
 	// Systemd is false where PID 1 is something else.

@@ -15,7 +15,10 @@ echo "machine=$(uname -m)"
 echo "cgroup=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 sed -n 's/^CapBnd:[[:space:]]*/capbnd=/p' /proc/self/status
 [ -d /run/systemd/system ] && echo systemd=1
-[ -d /var/lib/etcd/member ] && echo etcddata=1
+# A member is whole with its write-ahead log and its database; without one of them etcd would begin anew, or not at all.
+member=${ETCD:-/var/lib/etcd}/member
+if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo etcddata=whole
+elif [ -d "$member" ]; then echo etcddata=damaged; fi
 [ -f $state/initialized ] && echo initialized=1
 max=/proc/sys/net/netfilter/nf_conntrack_max
 if [ ! -e $max ] || stat -c %A $max | grep -q w; then echo conntrack=1; fi

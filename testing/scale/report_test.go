@@ -39,7 +39,7 @@ func report(h provision.HostState) string {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
 	p("[facts]\nos=%s\nkernel=%s\nmachine=x86_64\ncgroup=cgroup2fs\ncapbnd=000001ffffffffff\nsystemd=1", h.Facts.OS, h.Facts.Kernel)
 	if h.Facts.Initialized {
-		p("etcddata=1\ninitialized=1")
+		p("etcddata=whole\ninitialized=1")
 	}
 	p("conntrack=1\nresolv=%s\nfree=%d", h.Facts.ResolvConf, h.Facts.FreeBytes)
 	reportFiles(p, h)
