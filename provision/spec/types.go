@@ -83,7 +83,8 @@ type APIServer struct {
 	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), in place of slipway's own
-	// policy, which records who wrote what and who read secrets, and no contents.
+	// policy, which records who wrote what, who read secrets, and who went into a pod (exec, attach, port-forward, proxy),
+	// and no contents.
 	AuditPolicy map[string]any `json:"auditPolicy,omitempty"`
 }
 

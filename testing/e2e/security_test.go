@@ -15,6 +15,7 @@ func (c *cluster) checkSecurity(t *testing.T, k *kube) {
 	t.Helper()
 	c.checkAnonymous(t, k)
 	c.checkSecretsAtRest(t, k)
+	c.checkAudit(t, k)
 	for _, node := range c.nodes() {
 		c.checkKeyFiles(t, node)
 		// The kubelet serves nobody without a certificate, and its own is verified by the CA of the cluster.
