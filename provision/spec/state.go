@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -27,6 +28,10 @@ func validateState(d *document, s State) {
 	}
 	if s.S3 != nil {
 		validateS3(d, *s.S3)
+		if s.Encryption == nil && !d.isBad(at+".encryption") {
+			d.judge(at+".encryption", "list recipients in `encryption`, or write `encryption: {passphrase: true}`; to keep it in plain all the same, `encryption: {none: true}`",
+				"a state in a bucket holds the keys of the cluster's authorities, and nothing says with what it is encrypted")
+		}
 	}
 	if s.Encryption != nil {
 		validateEncryption(d, *s.Encryption)
@@ -56,17 +61,31 @@ func validateS3(d *document, s S3State) {
 		d.judge(at+".endpoint", "write a URL such as https://s3.example.com", "%q is not the URL of a server", s.Endpoint)
 	case u.User != nil:
 		d.judge(at+".endpoint", "remove them from the URL: credentials are what the AWS SDK finds", "holds credentials")
+	case u.Scheme == "http" && !loopback(u.Hostname()) && !s.InsecureHTTP:
+		d.judge(at+".endpoint", "write https://; if the network between is yours alone, `insecureHTTP: true` beside it", "is not encrypted on its way (http://)")
 	}
+}
+
+// loopback says whether a host of a URL is this computer itself.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
 }
 
 func validateEncryption(d *document, e Encryption) {
 	const at = "spec.state.encryption"
 	switch {
 	case d.isBad(at):
+	case e.None && (e.Passphrase || len(e.Recipients) > 0):
+		d.judge(at+".none", "keep one of recipients, passphrase, none", "a state is encrypted, or it is not")
+	case e.None:
 	case e.Passphrase && len(e.Recipients) > 0:
 		d.judge(at+".passphrase", "keep one of recipients, passphrase", "a state is encrypted to recipients or with a passphrase, not both")
 	case !e.Passphrase && len(e.Recipients) == 0:
-		d.judge(at, "list recipients, or write `passphrase: true`; leave encryption out to have none", "says neither to whom nor with what")
+		d.judge(at, "list recipients, or write `passphrase: true`; or `none: true` to have none", "says neither to whom nor with what")
 	}
 	validateRecipients(d, at+".recipients", e.Recipients)
 }

@@ -17,11 +17,17 @@ func TestState(t *testing.T) {
 	}
 	pq := hybrid.Recipient().String()
 	for yaml, want := range map[string]State{
-		"{}":                     {},
-		"{directory: ~/slipway}": {Directory: "~/slipway"},
-		"{s3: {bucket: abc}}":    {S3: &S3State{Bucket: "abc", Prefix: "demo"}},
-		"{s3: {bucket: abc, prefix: a/b, region: eu-west-1, endpoint: 'http://[::1]:9000', pathStyle: true}}": {
-			S3: &S3State{Bucket: "abc", Prefix: "a/b", Region: "eu-west-1", Endpoint: "http://[::1]:9000", PathStyle: true},
+		"{}":                         {},
+		"{directory: ~/slipway}":     {Directory: "~/slipway"},
+		"{encryption: {none: true}}": {Encryption: &Encryption{None: true}},
+		"{s3: {bucket: abc}, encryption: {none: true}}": {S3: &S3State{Bucket: "abc", Prefix: "demo"}, Encryption: &Encryption{None: true}},
+		"{s3: {bucket: abc, endpoint: 'http://10.0.0.1:9000', insecureHTTP: true}, encryption: {passphrase: true}}": {
+			S3:         &S3State{Bucket: "abc", Prefix: "demo", Endpoint: "http://10.0.0.1:9000", InsecureHTTP: true},
+			Encryption: &Encryption{Passphrase: true},
+		},
+		"{encryption: {none: true}, s3: {bucket: abc, prefix: a/b, region: eu-west-1, endpoint: 'http://[::1]:9000', pathStyle: true}}": {
+			Encryption: &Encryption{None: true},
+			S3:         &S3State{Bucket: "abc", Prefix: "a/b", Region: "eu-west-1", Endpoint: "http://[::1]:9000", PathStyle: true},
 		},
 		"{encryption: {passphrase: true}}":                                             {Encryption: &Encryption{Passphrase: true}},
 		"{encryption: {recipients: [" + anAgeKey + ", '" + anSSHKey + " a@example']}}": {Encryption: &Encryption{Recipients: []string{anAgeKey, anSSHKey + " a@example"}}},

@@ -289,7 +289,7 @@ type State struct {
 	Directory string `json:"directory,omitempty"`
 	// A place in a bucket instead, for several people or machines.
 	S3 *S3State `json:"s3,omitempty"`
-	// Encrypts what is kept, with age, for whoever can read the directory or the bucket.
+	// Encrypts what is kept, with age, for whoever can read the directory or the bucket. A state in a bucket has to say.
 	Encryption *Encryption `json:"encryption,omitempty"`
 }
 
@@ -301,17 +301,22 @@ type S3State struct {
 	Prefix string `json:"prefix,omitempty"`
 	// The region of the bucket. The default is AWS_REGION, or that of the AWS profile.
 	Region string `json:"region,omitempty"`
-	// URL of a server that has the API of S3 and is not AWS. It must know conditional writes.
+	// URL of a server that has the API of S3 and is not AWS. It must know conditional writes. Plain http:// only for
+	// this computer itself, or with insecureHTTP.
 	Endpoint string `json:"endpoint,omitempty"`
+	// Go to the endpoint over plain http://, where whoever is on the way can read what is not encrypted, and change all.
+	InsecureHTTP bool `json:"insecureHTTP,omitempty"`
 	// Put the bucket's name into the path of URLs, not into the host name; what most servers other than AWS want.
 	PathStyle bool `json:"pathStyle,omitempty"`
 }
 
-// Encryption is a union: either recipients or passphrase. When it changes, the next apply encrypts anew.
+// Encryption is a union: one of recipients, passphrase and none. When it changes, the next apply encrypts anew.
 type Encryption struct {
 	// Public keys to encrypt to: age1..., ssh-ed25519 ... or ssh-rsa .... Who has the private key of any can read the
 	// state, and apply.
 	Recipients []string `json:"recipients,omitempty"`
 	// Encrypt with a passphrase, which is asked for, or read from the file that SLIPWAY_PASSPHRASE_FILE names.
 	Passphrase bool `json:"passphrase,omitempty"`
+	// Keep the state in plain: whoever can read the place, or its backups, has the keys of the cluster's authorities.
+	None bool `json:"none,omitempty"`
 }
