@@ -3,6 +3,7 @@ package provision
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -112,11 +113,16 @@ func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, erro
 }
 
 // clusterInfo is the kubeconfig in kube-public/cluster-info: how to reach and trust the cluster, and no credentials.
-// Its one cluster has no name, as kubeadm writes it.
+// Its one cluster has no name, as kubeadm writes it. It is for other machines: where the endpoint is a port of this
+// computer's loopback interface, the first API server is named in its place.
 func clusterInfo(in Input) ([]byte, error) {
+	server := in.Endpoint
+	if endpoint, err := netip.ParseAddrPort(server); err == nil && endpoint.Addr().IsLoopback() {
+		server = netip.AddrPortFrom(in.controlPlanes()[0].Address, apiPort).String()
+	}
 	config := clientcmdapi.NewConfig()
 	config.Clusters[""] = &clientcmdapi.Cluster{
-		Server: "https://" + in.Endpoint, CertificateAuthorityData: in.PKI.Chain(certs.KubernetesCA),
+		Server: "https://" + server, CertificateAuthorityData: in.PKI.Chain(certs.KubernetesCA),
 	}
 	text, err := runtime.Encode(clientcmdlatest.Codec, config)
 	if err != nil {

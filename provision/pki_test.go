@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"slipway.dev/slipway/certs"
 )
 
@@ -30,6 +32,27 @@ func TestKeyElsewhere(t *testing.T) {
 		}
 		if _, ok := without.Hosts["demo-cp-1"].Files[path]; ok {
 			t.Errorf("%s is there without the key", path)
+		}
+	}
+}
+
+// TestClusterInfo: what it says is of use on another machine.
+func TestClusterInfo(t *testing.T) {
+	in := input(t)
+	for endpoint, want := range map[string]string{
+		"127.0.0.1:16443": "https://10.89.0.11:6443", "k8s.example.com:6443": "https://k8s.example.com:6443", "192.0.2.1:443": "https://192.0.2.1:443",
+	} {
+		in.Endpoint = endpoint
+		text, err := clusterInfo(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := clientcmd.Load(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := config.Clusters[""].Server; got != want {
+			t.Errorf("with the endpoint %s it names %s, want %s", endpoint, got, want)
 		}
 	}
 }

@@ -188,9 +188,9 @@ func apiServerUnit(n node) templates.Unit {
 		"advertise-address": n.address(), "secure-port": strconv.Itoa(apiPort),
 		"allow-privileged":   "true",
 		"authorization-mode": "Node,RBAC", "authentication-config": authenticationFile,
-		"client-ca-file":           pkiDir + "/ca.crt",
-		"enable-admission-plugins": "NodeRestriction", "admission-control-config-file": admissionFile,
-		"enable-bootstrap-token-auth": "true",
+		"client-ca-file":                pkiDir + "/ca.crt",
+		"admission-control-config-file": admissionFile,
+		"enable-bootstrap-token-auth":   "true",
 		"etcd-servers":                "https://127.0.0.1:" + strconv.Itoa(etcdClient),
 		"etcd-cafile":                 pkiDir + "/etcd/ca.crt",
 		"etcd-certfile":               pkiDir + "/apiserver-etcd-client.crt", "etcd-keyfile": pkiDir + "/apiserver-etcd-client.key",
@@ -205,6 +205,8 @@ func apiServerUnit(n node) templates.Unit {
 		"service-account-issuer":           issuer,
 		"service-account-key-file":         pkiDir + "/sa.pub",
 		"service-account-signing-key-file": pkiDir + "/sa.key",
+		// Tokens of pods end when they say, after an hour, instead of a year: all clients read theirs anew by now.
+		"service-account-extend-token-expiration": "false",
 		"service-cluster-ip-range":         network.ServiceSubnet,
 		"tls-cert-file":                    pkiDir + "/apiserver.crt", "tls-private-key-file": pkiDir + "/apiserver.key",
 		"tls-min-version":            "VersionTLS12",
@@ -219,7 +221,7 @@ func apiServerUnit(n node) templates.Unit {
 	return templates.Unit{
 		Description: "kube-apiserver", Type: "notify", After: []string{"etcd.service"},
 		Pre:  []string{"/bin/mkdir -p -m 0700 /var/log/kubernetes"},
-		Exec: n.path("kube-apiserver"), Args: flags(args, n.Cluster.Spec.Kubernetes.APIServer.ExtraArgs),
+		Exec: n.path("kube-apiserver"), Args: flags(args, withAdmission(n.Cluster.Spec.Kubernetes.APIServer.ExtraArgs)),
 		OOMScoreAdjust: n.protect(-997),
 	}
 }

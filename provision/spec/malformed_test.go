@@ -198,8 +198,10 @@ var malformed = []struct {
 	{"owned field of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {authentication: {x509: {«clientCAFile: /a}}}}}", "spec.kubernetes.kubelet.configPatch[authentication].x509.clientCAFile", "slipway owns authentication.x509.clientCAFile", "places this file"},
 	{"owned field of kube-proxy", "v1.36.3}", "v1.36.3, proxy: {configPatch: {«mode: ipvs}}}", "spec.kubernetes.proxy.configPatch[mode]", "slipway owns mode", "spec.network.proxyMode"},
 	{"owned field replaced from above", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {«authentication: null}}}", "spec.kubernetes.kubelet.configPatch[authentication]", "slipway owns authentication.", "remove it"},
-	{"admission without NodeRestriction", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {enable-admission-plugins: «AlwaysPullImages}}}", "spec.kubernetes.apiServer.extraArgs[enable-admission-plugins]", "nodes could change each other", "add NodeRestriction"},
 	{"NodeRestriction disabled", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {disable-admission-plugins: «'A,NodeRestriction'}}}", "spec.kubernetes.apiServer.extraArgs[disable-admission-plugins]", "nodes could change each other", "remove NodeRestriction"},
+	{"NodeRestriction disabled after a space", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {disable-admission-plugins: «'A, NodeRestriction'}}}", "spec.kubernetes.apiServer.extraArgs[disable-admission-plugins]", "nodes could change each other", "remove NodeRestriction"},
+	{"PodSecurity disabled", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {disable-admission-plugins: «PodSecurity}}}", "spec.kubernetes.apiServer.extraArgs[disable-admission-plugins]", "spec.podSecurity means nothing", "enforce to privileged"},
+	{"all admission plugins", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {«admission-control: A}}}", "spec.kubernetes.apiServer.extraArgs[admission-control]", "slipway owns", "enable-admission-plugins"},
 	{"patch with infinity", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {a: «.inf}}}", "spec.kubernetes.kubelet.configPatch[a]", "not a value that JSON has", "write a number"},
 	{"patch of a component without file", "v1.36.3}", "v1.36.3, apiServer: {«configPatch: {}}}", "spec.kubernetes.apiServer.configPatch", "unknown field", "extraArgs"},
 

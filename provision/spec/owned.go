@@ -35,6 +35,7 @@ var ownedByAPIServer = owned{flags: table(
 		"authorization-config", "enable-bootstrap-token-auth", "requestheader-allowed-names",
 	}},
 	rule{useServices, []string{"service-cluster-ip-range"}},
+	rule{"list plugins in enable-admission-plugins and disable-admission-plugins", []string{"admission-control"}},
 )}
 
 var ownedByControllerManager = owned{flags: table(

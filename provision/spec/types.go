@@ -80,7 +80,8 @@ type Kubernetes struct {
 
 // APIServer is the kube-apiserver, whose command line can be extended, and its audit policy.
 type APIServer struct {
-	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	// Flags without their dashes. They win over slipway's own, save for those that slipway owns, and for
+	// enable-admission-plugins, which adds to them.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), in place of slipway's own
 	// policy, which records who wrote what, who read secrets, and who went into a pod (exec, attach, port-forward, proxy),

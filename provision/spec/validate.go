@@ -242,17 +242,15 @@ func validatePatch(d *document, path string, patch map[string]any, o owned) {
 	}
 }
 
-// validateAdmission keeps the plugin without which any node could change any other.
+// validateAdmission keeps plugins that the rest of the spec relies on. Those that are enabled are beside slipway's own.
 func validateAdmission(d *document, args map[string]string) {
-	const path, plugin = "spec.kubernetes.apiServer.extraArgs", "NodeRestriction"
-	enabled, set := args["enable-admission-plugins"]
-	if set && !slices.Contains(strings.Split(enabled, ","), plugin) {
-		d.judge(joinKey(path, "enable-admission-plugins"), "add "+plugin+" to the list",
-			"without %s, nodes could change each other", plugin)
+	disabled := strings.FieldsFunc(args["disable-admission-plugins"], func(r rune) bool { return r == ',' || r == ' ' })
+	path := joinKey("spec.kubernetes.apiServer.extraArgs", "disable-admission-plugins")
+	if slices.Contains(disabled, "NodeRestriction") {
+		d.judge(path, "remove NodeRestriction from the list", "without NodeRestriction, nodes could change each other")
 	}
-	if slices.Contains(strings.Split(args["disable-admission-plugins"], ","), plugin) {
-		d.judge(joinKey(path, "disable-admission-plugins"), "remove "+plugin+" from the list",
-			"without %s, nodes could change each other", plugin)
+	if slices.Contains(disabled, "PodSecurity") {
+		d.judge(path, "remove PodSecurity from the list, and set spec.podSecurity.enforce to privileged", "without PodSecurity, spec.podSecurity means nothing")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -16,6 +17,7 @@ func (c *cluster) checkSecurity(t *testing.T, k *kube) {
 	c.checkAnonymous(t, k)
 	c.checkSecretsAtRest(t, k)
 	c.checkAudit(t, k)
+	c.checkExternalIPs(t, k)
 	for _, node := range c.nodes() {
 		c.checkKeyFiles(t, node)
 		// The kubelet serves nobody without a certificate, and its own is verified by the CA of the cluster.
@@ -93,6 +95,19 @@ func (c *cluster) checkSecretsAtRest(t *testing.T, k *kube) {
 	}
 	if !strings.Contains(log.String(), `"verb":"create"`) || strings.Contains(log.String(), value) {
 		t.Errorf("the audit log has of the secret's creation: %.300q", log.String())
+	}
+}
+
+// checkExternalIPs wants no Service to take the traffic of an address that is not its own.
+func (c *cluster) checkExternalIPs(t *testing.T, k *kube) {
+	t.Helper()
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "thief"},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 443}}, ExternalIPs: []string{"192.0.2.1"}},
+	}
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	if _, err := k.CoreV1().Services(metav1.NamespaceDefault).Create(t.Context(), service, dry); !apierrors.IsForbidden(err) {
+		t.Errorf("a Service with an external IP gives %v", err)
 	}
 }
 
