@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -35,7 +36,7 @@ func newBundleCmd(a *app) *cobra.Command {
 		Long: `A bundle holds every program and image that a host needs to become a node, each with its SHA-256.
 It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		Example: `  slipway bundle build                            # from source, with go and gcc
-  slipway bundle download                         # upstream's releases
+  slipway bundle download                         # upstream's releases, held against pinned digests
   slipway bundle download --mirror /media/usb     # the same, carried here
   slipway bundle verify                           # read everything again`,
 		Args: cobra.NoArgs,
@@ -52,6 +53,7 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 // newBundleMakeCmd is `slipway bundle build` and `download`, which differ in the source only.
 func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
 	var options bundle.Options
+	var pins string
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
@@ -63,6 +65,11 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 				return err
 			}
 			options.Progress = func(e bundle.Event) { _, _ = fmt.Fprintln(a.stderr, e) }
+			if use == "download" {
+				if err := a.pins(&options, pins); err != nil {
+					return err
+				}
+			}
 			b, err := produce(cmd.Context(), options)
 			if err != nil {
 				return err
@@ -74,9 +81,42 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 	flags.StringVar(&options.KubernetesVersion, "kubernetes-version", bundle.Versions()[0], "the Kubernetes release")
 	if use == "download" {
 		flags.StringVar(&options.Mirror, "mirror", "", "URL or directory with upstream's paths beneath it, instead of upstream")
+		flags.StringVar(&pins, "pins", "", "file with the SHA-256 of upstream's files, as sha256sum writes it (default: bundle.lock beside the spec)")
+		flags.BoolVar(&options.TrustPublished, "trust-published-digests", false,
+			"take files without a pin by the digests published with them, and note these in the file of --pins")
+		flags.BoolVar(&options.InsecureHTTP, "insecure-http", false, "allow a mirror on another computer without TLS")
 		flags.StringVar(&options.Arch, "arch", "", "the hosts' processors: amd64 or arm64 (default: this computer's)")
 	}
 	return cmd
+}
+
+// bundleLock is where digests of upstream's files are kept that slipway has none of: beside the spec, for all who use it.
+func (a *app) bundleLock() string {
+	if a.file == "-" {
+		return "bundle.lock"
+	}
+	return filepath.Join(filepath.Dir(a.file), "bundle.lock")
+}
+
+// pins has a download use those of a file, and keep there what it learns.
+func (a *app) pins(o *bundle.Options, file string) (err error) {
+	if file == "" {
+		file = a.bundleLock()
+	} else if _, err := os.Stat(file); err != nil && !o.TrustPublished {
+		return fmt.Errorf("read pinned digests: %w", err)
+	}
+	if o.Pins, err = bundle.ReadPins(file); err != nil {
+		return err
+	}
+	known := o.Pins
+	o.Learned = func(learned bundle.Pins) error {
+		all := maps.Clone(known)
+		maps.Copy(all, learned)
+		_, _ = fmt.Fprintf(a.stderr, "%d digests were trusted because the site of the files says so, and are in %s now: "+
+			"compare them with another source, and keep the file with the spec\n", len(learned), file)
+		return bundle.WritePins(file, all)
+	}
+	return nil
 }
 
 func newBundleListCmd(a *app) *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/state"
 )
@@ -51,6 +52,12 @@ var hintTable = []struct {
 		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
 		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy. " +
 			"A rotation that is under way goes on with it: then without a name.",
+	},
+	{
+		isA[*bundle.UnpinnedError],
+		"build the bundle from source, which is checked by the checksums of Go's modules (`slipway bundle build`); or give the " +
+			"digests yourself (`slipway bundle download --pins FILE`); or trust, this once, those that the site of the files " +
+			"gives (`slipway bundle download --trust-published-digests`): docs/bundle.md.",
 	},
 	{
 		isA[*state.KeyError],

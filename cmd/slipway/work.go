@@ -108,8 +108,12 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 	if err != nil {
 		return nil, err
 	}
+	pins, err := bundle.ReadPins(w.bundleLock())
+	if err != nil {
+		return nil, err
+	}
 	b, err := bundle.Ensure(ctx, bundle.Options{
-		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache,
+		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache, Pins: pins,
 		Progress: func(e bundle.Event) { w.progress.Host("bundle", e.String()) },
 	})
 	if err != nil {

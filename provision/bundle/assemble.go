@@ -118,22 +118,7 @@ func writeJSON(file string, value any) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+temporary+"*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // gone after the rename
-	defer tmp.Close()           //nolint:errcheck // closed below where it counts
-	if _, err := tmp.Write(append(data, '\n')); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), file)
+	return writeFile(file, append(data, '\n'))
 }
 
 // bytesDigest is the SHA-256 of data, in hex.

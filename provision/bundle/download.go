@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Download makes the bundle from upstream's releases, each held against the digest published beside it, or from a
-// mirror of them. What was interrupted goes on where it stopped. A component that was downloaded before is taken from
+// Download makes the bundle from upstream's releases, or from a mirror of them, each file held against its pin. Where
+// there is none it is a *UnpinnedError, unless what is published with the files is trusted. What was interrupted goes on where it stopped. A component that was downloaded before is taken from
 // the cache. The pause image, which upstream publishes in no other form, is built from a few lines of Go.
 func Download(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
@@ -36,7 +36,14 @@ func downloadRows(ctx context.Context, o Options, rows []recipe, d *downloader) 
 	if _, err := exec.LookPath("go"); err != nil && slices.ContainsFunc(rows, builds) {
 		return nil, errors.New("cannot make the pause image, go is missing (on Debian: apt-get install golang-go)")
 	}
-	return collect(ctx, o, rows, d)
+	if files := o.pins.unpinned(rows, o.Arch); len(files) > 0 && !o.TrustPublished {
+		return nil, &UnpinnedError{Files: files}
+	}
+	b, err := collect(ctx, o, rows, d)
+	if err == nil && o.Learned != nil && len(o.pins.learned) > 0 {
+		err = o.Learned(o.pins.learned)
+	}
+	return b, err
 }
 
 // downloader is the source that fetches.
@@ -65,14 +72,35 @@ func (d *downloader) weight(recipe) int64 { return 1 }
 
 func (d *downloader) digest(ctx context.Context, r recipe) (string, error) {
 	var compiler string
-	if r.C != nil {
+	if r.C == nil {
+		for _, file := range r.remotes(d.o.Arch) {
+			if err := d.trust(ctx, r, file); err != nil {
+				return "", err
+			}
+		}
+	} else {
 		r.C = &cSource{Name: r.C.Name} // built from Go
 		var err error
 		if compiler, err = (command{env: goEnv(d.o.Arch, false), args: []string{"go", "env", "GOVERSION"}}).run(ctx); err != nil {
 			return "", err
 		}
 	}
-	return recipeDigest(r, d.o.Arch, "upstream "+compiler)
+	return recipeDigest(r, d.o.Arch, "upstream "+compiler+d.o.pins.text(r, d.o.Arch))
+}
+
+// trust pins a file that has no pin by what is published with it.
+func (d *downloader) trust(ctx context.Context, r recipe, file remote) error {
+	if _, ok := d.o.pins.of(file.path); ok {
+		return nil
+	}
+	digest, err := d.published(ctx, r, d.sites(r.Upstream.base()), file)
+	if err != nil {
+		return err
+	}
+	d.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Trusting, Detail: path.Base(file.path) + " has the SHA-256 " + digest +
+		", says the site that it comes from"})
+	d.o.pins.learn(file.path, digest)
+	return nil
 }
 
 func (d *downloader) make(ctx context.Context, r recipe, dir string) error {
@@ -100,9 +128,9 @@ func (d *downloader) make(ctx context.Context, r recipe, dir string) error {
 // fetch downloads a file into the cache and checks its digest; a file with another digest is removed.
 func (d *downloader) fetch(ctx context.Context, r recipe, file remote) (string, error) {
 	from := d.sites(r.Upstream.base())
-	want, err := d.published(ctx, r, from, file)
-	if err != nil {
-		return "", err
+	want, ok := d.o.pins.of(file.path)
+	if !ok {
+		return "", &UnpinnedError{Files: []string{file.path}}
 	}
 	parts := filepath.Join(d.o.CacheDir, "parts")
 	if err := os.MkdirAll(parts, 0o750); err != nil {
@@ -128,7 +156,7 @@ func (d *downloader) fetch(ctx context.Context, r recipe, file remote) (string, 
 		d.retrying(r, fmt.Errorf("%s does not fit its beginning from an earlier run: taking it anew", from.where(file.path)))
 		return d.fetch(ctx, r, file)
 	}
-	return "", fmt.Errorf("%s has the SHA-256 %s, but %s is published for it: it is damaged or was tampered with, and is removed",
+	return "", fmt.Errorf("%s has the SHA-256 %s, but %s is pinned for it: it is damaged or was tampered with, and is removed",
 		from.where(file.path), sum, want)
 }
 

@@ -138,7 +138,8 @@ func downloadTest(t *testing.T, cacheDir, mirror string, rows []recipe) (*Bundle
 	t.Helper()
 	seen := phases{}
 	o := seen.options(t, cacheDir)
-	o.Mirror, o.Arch = mirror, "amd64"
+	o.Mirror, o.Arch, o.TrustPublished = mirror, "amd64", true
+	o.pins = &pinSet{pins: Pins{}, learned: Pins{}}
 	d := newDownloader(o)
 	d.pauses = []time.Duration{time.Millisecond, time.Millisecond}
 	b, err := downloadRows(t.Context(), o, rows, d)
@@ -176,12 +177,12 @@ func TestDownload(t *testing.T) {
 		t.Errorf("CoreDNS's image: %+v", a)
 	}
 
-	// Again: nothing is asked of upstream. From a directory: the same bundle.
-	before := len(server.requests)
+	// Again: nothing but what is published is asked of upstream. From a directory: the same bundle.
+	before := len(server.asked(runcFile))
 	again, seen, err := downloadTest(t, cache, server.URL, rows)
 	must(t, err)
-	if again.Digest != b.Digest || len(server.requests) != before || !slices.Equal(seen["etcd"], []Phase{Cached}) {
-		t.Errorf("second download: %s, %d requests, %v", again.Digest, len(server.requests)-before, seen["etcd"])
+	if again.Digest != b.Digest || len(server.asked(runcFile)) != before || !slices.Equal(seen["etcd"], []Phase{Trusting, Cached}) {
+		t.Errorf("second download: %s, %d requests, %v", again.Digest, len(server.asked(runcFile))-before, seen["etcd"])
 	}
 	dir := t.TempDir()
 	for at, content := range files {
@@ -346,7 +347,8 @@ func TestDownloadStops(t *testing.T) {
 		<-r.Context().Done()
 	}}
 	o := phases{}.options(t, t.TempDir())
-	o.Mirror, o.Arch = server.URL, "amd64"
+	o.Mirror, o.Arch, o.TrustPublished = server.URL, "amd64", true
+	o.pins = &pinSet{pins: Pins{}, learned: Pins{}}
 	_, err := downloadRows(ctx, o, rows, newDownloader(o))
 	wantError(t, err, "context canceled")
 }

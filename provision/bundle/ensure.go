@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 )
 
 // Ensure returns the bundle that the options ask for: from the cache, where it takes a few milliseconds, or from
-// upstream where that is reached, or from source. A bundle in the cache is taken as long as slipway's recipes are the
+// upstream where that is reached and every file of it is pinned, or from source. A bundle in the cache is taken as long as slipway's recipes are the
 // ones it was made by; a newer compiler alone does not replace it, [Build] does.
 func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
@@ -37,14 +38,23 @@ func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	if source == FromDownload {
 		return downloadRows(ctx, o, rows, newDownloader(o))
 	}
-	return buildRows(ctx, o, rows)
+	b, err := buildRows(ctx, o, rows)
+	if files := o.pins.unpinned(rows, o.Arch); err != nil && ctx.Err() == nil && o.Source == FromAuto && len(files) > 0 {
+		err = fmt.Errorf("%w\nIt is built since a download cannot be checked: %w", err, &UnpinnedError{Files: files})
+	}
+	return b, err
 }
 
 // reachable is how long upstream may take to answer before it counts as not there.
 const reachable = 3 * time.Second
 
-// choose asks the site of the first component for one small file.
+// choose takes what can be verified. It asks the site of the first component for one small file.
 func choose(ctx context.Context, o Options, rows []recipe) Source {
+	if files := o.pins.unpinned(rows, o.Arch); len(files) > 0 {
+		o.Progress(Event{Phase: Choosing, Detail: fmt.Sprintf(
+			"building from source, since %d of upstream's files have no pinned SHA-256 (%s, ...)", len(files), path.Base(files[0]))})
+		return FromBuild
+	}
 	ctx, cancel := context.WithTimeout(ctx, reachable)
 	defer cancel()
 	from := sites(o.Mirror)(rows[0].Upstream.base())
@@ -74,7 +84,11 @@ func request(o Options, rows []recipe, kind Source) (string, error) {
 		if kind == FromBuild {
 			r = built(r)
 		}
-		digest, err := recipeDigest(r, o.Arch, "")
+		verified := ""
+		if kind == FromDownload {
+			verified = o.pins.text(r, o.Arch)
+		}
+		digest, err := recipeDigest(r, o.Arch, verified)
 		if err != nil {
 			return "", err
 		}

@@ -18,9 +18,11 @@ func TestEnsure(t *testing.T) {
 	}
 	rows, err := recipesFor(Versions()[0])
 	must(t, err)
-	server := serve(t, published(t, rows))
+	files := published(t, rows)
+	server := serve(t, files)
+	withoutBuiltInPins(t)
 	var events []Event
-	o := Options{CacheDir: t.TempDir(), Mirror: server.URL, Arch: "amd64", Progress: func(e Event) { events = append(events, e) }}
+	o := Options{CacheDir: t.TempDir(), Mirror: server.URL, Arch: "amd64", Pins: pinsOf(t, rows, files), Progress: func(e Event) { events = append(events, e) }}
 	b, err := Ensure(t.Context(), o)
 	must(t, err)
 	if events[0].Phase != Choosing || !strings.Contains(events[0].Detail, "downloading") {
@@ -57,6 +59,7 @@ func TestChoose(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(t)
 	o.Arch, o.Mirror = "amd64", dir
+	o.pins = &pinSet{pins: pinsOf(t, rows, published(t, rows))}
 	if got := choose(t.Context(), o, rows); got != FromBuild {
 		t.Errorf("an empty mirror: %s", got)
 	}
@@ -66,6 +69,11 @@ func TestChoose(t *testing.T) {
 	if got := choose(t.Context(), o, rows); got != FromDownload {
 		t.Errorf("a mirror: %s", got)
 	}
+	o.pins = &pinSet{pins: Pins{}}
+	if got := choose(t.Context(), o, rows); got != FromBuild {
+		t.Errorf("a mirror of files without pins: %s", got)
+	}
+	o.pins = &pinSet{pins: pinsOf(t, rows, published(t, rows))}
 	o.Mirror = "http://127.0.0.1:1" // tcpmux: nobody listens
 	if got := choose(t.Context(), o, rows); got != FromBuild {
 		t.Errorf("a mirror that is not there: %s", got)

@@ -13,6 +13,7 @@ const (
 	Waiting     Phase = "waiting"     // another slipway holds the cache
 	Building    Phase = "building"    // from source
 	Downloading Phase = "downloading" // from upstream or a mirror
+	Trusting    Phase = "trusting"    // Detail says which digest of whom, for a file without a pin
 	Retrying    Phase = "retrying"    // Detail says why
 	Cached      Phase = "cached"      // was there already
 	Done        Phase = "done"        // Elapsed says how long it took

@@ -12,7 +12,7 @@ import (
 // Source is where a bundle comes from.
 type Source string
 
-// The sources. Auto downloads where upstream is reached and builds where it is not.
+// The sources. Auto downloads where upstream is reached and every file of it is pinned, and builds otherwise.
 const (
 	FromAuto     Source = "auto"
 	FromBuild    Source = "build"
@@ -30,10 +30,20 @@ type Options struct {
 	// Mirror replaces upstream's download sites: the base of http(s) URLs or a directory (a path, or file://), with
 	// upstream's own paths beneath it. Empty means upstream.
 	Mirror string
+	// InsecureHTTP allows a Mirror on another computer that is reached by plain http.
+	InsecureHTTP bool
+	// Pins are digests of upstream's files beside those that slipway has.
+	Pins Pins
+	// TrustPublished has Download take files without a pin by the digests that upstream or the mirror publish with them;
+	// Learned is told these once the bundle is whole, for Pins of later runs. Learned may be nil.
+	TrustPublished bool
+	Learned        func(Pins) error
 	// Arch of the hosts, a GOARCH; empty means this computer's. Only Download makes others.
 	Arch string
 	// Progress is told what happens, one event at a time. May be nil.
 	Progress func(Event)
+
+	pins *pinSet // slipway's, Pins, and what was learned
 }
 
 // complete fills in defaults, makes the cache directory and serialises Progress.
@@ -58,6 +68,16 @@ func (o Options) complete() (Options, error) {
 	// Machines of any user see the bundles through a mount, so they are not private; nothing secret is ever in them.
 	if err := os.MkdirAll(filepath.Join(dir, "bundles"), 0o755); err != nil { //nolint:gosec // see above
 		return o, fmt.Errorf("bundle: make the cache: %w", err)
+	}
+	if err := checkMirror(o); err != nil {
+		return o, fmt.Errorf("bundle: %w", err)
+	}
+	own, err := builtInPins()
+	if err != nil {
+		return o, fmt.Errorf("bundle: %w", err)
+	}
+	if o.pins, err = newPinSet(own, o.Pins); err != nil {
+		return o, fmt.Errorf("bundle: %w", err)
 	}
 	progress, mu := o.Progress, new(sync.Mutex)
 	o.Progress = func(e Event) {
