@@ -12,12 +12,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -62,15 +66,44 @@ type Member struct {
 	ID                   uint64
 	PeerURLs, ClientURLs []string
 	Learner              bool
-	// Healthy is one that answered a linearizable read: it sees a leader, and a majority works.
+	// Answers is one that answered a linearizable read: it sees a leader, and a majority works.
+	Answers bool
+	// Healthy is one that answers and has no alarm.
 	Healthy bool
-	// Leader, DBSize (bytes), Version and Alarms (in its own words) are what the member answered; zero when it did not.
-	Leader  bool
-	DBSize  int64
-	Version string
-	Alarms  []string
-	// Err is why it is not healthy.
+	// Out is one that takes part in no majority, and that is certain: nobody listens where it should, or it has said for
+	// some seconds that it sees no leader. A member that did not answer in time is not known to be out.
+	Out bool
+	// Leader, DBSize, Quota (bytes) and Version are what the member answered; zero when it did not.
+	Leader        bool
+	DBSize, Quota int64
+	Version       string
+	// Alarms of this member, by their names in etcd: NoSpace, Corrupt. Any member may have told of them.
+	Alarms []string
+	// Err is why it is not healthy; an *AlarmError for its alarms.
 	Err error
+}
+
+// The alarms that etcd has.
+const (
+	NoSpace = "NOSPACE"
+	Corrupt = "CORRUPT"
+)
+
+// AlarmError says that a member works and has raised alarms, which stay until somebody disarms them.
+type AlarmError struct{ Alarms []string }
+
+func (e *AlarmError) Error() string {
+	var all []string
+	for _, alarm := range e.Alarms {
+		switch alarm {
+		case NoSpace:
+			alarm += ": its database has reached its quota, and nothing can be written; `etcdctl defrag` makes room, then `etcdctl alarm disarm`"
+		case Corrupt:
+			alarm += ": its data is not that of the other members"
+		}
+		all = append(all, "alarm "+alarm)
+	}
+	return strings.Join(all, "; ")
 }
 
 // answer is what came from one endpoint.
@@ -79,6 +112,8 @@ type answer struct {
 	members []*etcdserverpb.Member // as this member knows them, without asking the others
 	err     error
 	readErr error // of the linearizable read
+	// leaderless says that it answered for leaderlessTime, and saw no leader.
+	leaderless bool
 }
 
 // Status asks every endpoint side by side, for 5 s at most, and lists the cluster's members by name. A member
@@ -104,13 +139,14 @@ func (c *Client) Status(ctx context.Context) ([]Member, error) {
 // merge takes the list of members from one that answered, best from one that sees a majority, and what each said.
 func (c *Client) merge(answers []answer) []Member {
 	var known []*etcdserverpb.Member
-	byID := map[uint64]answer{}
+	byID, alarms := map[uint64]answer{}, map[uint64][]string{}
 	healthy := false
 	for _, a := range answers {
 		if a.err != nil {
 			continue
 		}
 		byID[a.status.Header.MemberId] = a
+		noteAlarms(alarms, a.status.Errors)
 		if known == nil || !healthy && a.readErr == nil {
 			known, healthy = a.members, a.readErr == nil
 		}
@@ -122,17 +158,40 @@ func (c *Client) merge(answers []answer) []Member {
 	for _, k := range known {
 		m := Member{Name: k.Name, ID: k.ID, PeerURLs: k.PeerURLs, ClientURLs: k.ClientURLs, Learner: k.IsLearner}
 		if a, ok := byID[k.ID]; ok {
-			m.Healthy, m.Err = a.readErr == nil, a.readErr
-			m.Leader, m.DBSize, m.Version, m.Alarms = a.status.Leader == k.ID, a.status.DbSize, a.status.Version, a.status.Errors
+			m.Answers, m.Out, m.Err = a.readErr == nil && !k.IsLearner, a.leaderless, a.readErr
+			m.Leader, m.DBSize, m.Quota, m.Version = a.status.Leader == k.ID, a.status.DbSize, a.status.DbSizeQuota, a.status.Version
 		} else {
 			m.Err = c.unanswered(k.ClientURLs, answers)
+			m.Out = errors.Is(m.Err, syscall.ECONNREFUSED)
 		}
+		if m.Alarms = alarms[k.ID]; m.Alarms != nil && m.Err == nil {
+			m.Err = &AlarmError{m.Alarms}
+		}
+		m.Healthy = m.Err == nil
 		members = append(members, m)
 	}
 	slices.SortFunc(members, func(a, b Member) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return members
+}
+
+// alarm is how a member tells of one in its status (etcdserverpb.AlarmMember).
+var alarm = regexp.MustCompile(`memberID:(\d+) +alarm:(\w+)`)
+
+// noteAlarms collects alarms by the member that has raised them: each member tells of those of all.
+func noteAlarms(alarms map[uint64][]string, told []string) {
+	for _, text := range told {
+		found := alarm.FindStringSubmatch(text)
+		if found == nil {
+			continue // that it sees no leader, which its answer says as well
+		}
+		id, err := strconv.ParseUint(found[1], 10, 64)
+		if err == nil && !slices.Contains(alarms[id], found[2]) {
+			alarms[id] = append(alarms[id], found[2])
+			slices.Sort(alarms[id])
+		}
+	}
 }
 
 // unanswered says why nothing is known from a member itself.
@@ -157,6 +216,14 @@ func (c *Client) unanswered(urls []string, answers []answer) error {
 // askTimeout is for one member, also where ctx has more time.
 const askTimeout = 5 * time.Second
 
+const (
+	// leaderlessTime is how long a member has to see no leader before that counts: an election takes up to 2 s (etcd's
+	// election timeout is 1 s, and chance adds as much), and a majority may be about to work again.
+	leaderlessTime = 3 * time.Second
+	// leaderInterval is how often it is asked meanwhile.
+	leaderInterval = 100 * time.Millisecond
+)
+
 func (c *Client) ask(ctx context.Context, e Endpoint) answer {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -176,9 +243,30 @@ func (c *Client) ask(ctx context.Context, e Endpoint) answer {
 	}
 	a.members = list.Members
 	if !a.status.IsLearner { // learners serve no linearizable reads
-		_, a.readErr = client.Get(clientv3.WithRequireLeader(ctx), "health")
+		a.leaderless, a.readErr = client.read(ctx)
 	}
 	return a
+}
+
+// read asks for a linearizable read, again for as long as the member sees no leader. It says whether that has lasted.
+func (c connection) read(ctx context.Context) (leaderless bool, err error) {
+	began := time.Now()
+	again := time.NewTicker(leaderInterval)
+	defer again.Stop()
+	for {
+		_, now := c.Get(clientv3.WithRequireLeader(ctx), "health")
+		if !errors.Is(now, rpctypes.ErrNoLeader) && (err == nil || ctx.Err() == nil) { // the end of ctx itself is no news
+			return false, now
+		}
+		if err == nil || ctx.Err() == nil {
+			err = now
+		}
+		select {
+		case <-ctx.Done():
+			return time.Since(began) >= leaderlessTime, err
+		case <-again.C:
+		}
+	}
 }
 
 // connection is an etcd client on a connection that has been made already.

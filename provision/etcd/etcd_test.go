@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/testing/controlplane"
@@ -69,7 +72,7 @@ func TestStatus(t *testing.T) {
 	for i, want := range []string{"m0", "m1", "m2"} {
 		m := members[i]
 		if m.Name != want || m.ID == 0 || m.ClientURLs[0] != processes[i].URL() || len(m.PeerURLs) != 1 ||
-			m.Learner || m.DBSize == 0 || !strings.HasPrefix(m.Version, "3.") || len(m.Alarms) != 0 || m.Err != nil {
+			m.Learner || m.DBSize == 0 || m.Quota == 0 || !strings.HasPrefix(m.Version, "3.") || len(m.Alarms) != 0 || m.Err != nil {
 			t.Errorf("member %d is %+v", i, m)
 		}
 	}
@@ -84,6 +87,9 @@ func TestStatus(t *testing.T) {
 	if !errors.Is(members[0].Err, syscall.ECONNREFUSED) {
 		t.Errorf("the stopped member's error is %v", members[0].Err)
 	}
+	if !members[0].Out || members[1].Out || members[2].Out {
+		t.Errorf("only the stopped member is out for certain: %+v", members)
+	}
 
 	processes[1].Stop()
 	begin := time.Now()
@@ -91,12 +97,15 @@ func TestStatus(t *testing.T) {
 		if members[2].Healthy {
 			return "one of three cannot be healthy"
 		}
+		if !members[2].Out { // until it has noticed, it is only slow
+			return "it must say that it sees no leader"
+		}
 		return ""
 	})
 	if took := time.Since(begin); took > 2*askTimeout+5*time.Second {
 		t.Errorf("without a majority it took %v", took)
 	}
-	if members[2].Err == nil || members[2].Version == "" {
+	if members[2].Err == nil || members[2].Version == "" || members[2].Answers {
 		t.Errorf("the member without a majority is %+v", members[2])
 	}
 
@@ -120,12 +129,62 @@ func TestStatusOfMembersNotAsked(t *testing.T) {
 		}
 		return ""
 	})
-	if members[1].Healthy || members[1].Err == nil || !strings.Contains(members[1].Err.Error(), "not asked") {
+	if members[1].Healthy || members[1].Out || members[1].Err == nil || !strings.Contains(members[1].Err.Error(), "not asked") {
 		t.Errorf("the second is %+v", members[1])
 	}
 	if dials.Load() == 0 {
 		t.Error("the endpoint's own way was not taken")
 	}
+}
+
+// A member with an alarm answers, and is not healthy; the others, which tell of it as well, are.
+func TestStatusOfAMemberWithAnAlarm(t *testing.T) {
+	c := newTestClient(t, controlplane.StartEtcd(t, 3))
+	members := status(t, c, func(members []Member) string {
+		if slices.ContainsFunc(members, func(m Member) bool { return !m.Healthy }) {
+			return "want healthy members"
+		}
+		return ""
+	})
+	client, err := c.connect(t.Context(), c.endpoints[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.close()
+	set := func(action etcdserverpb.AlarmRequest_AlarmAction, alarm etcdserverpb.AlarmType) {
+		t.Helper()
+		request := &etcdserverpb.AlarmRequest{Action: action, MemberID: members[1].ID, Alarm: alarm}
+		if _, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(etcdserverpb.AlarmRequest_ACTIVATE, etcdserverpb.AlarmType_NOSPACE)
+	set(etcdserverpb.AlarmRequest_ACTIVATE, etcdserverpb.AlarmType_CORRUPT)
+	members = status(t, c, func(members []Member) string {
+		if len(members[1].Alarms) != 2 {
+			return "want two alarms"
+		}
+		return ""
+	})
+	var raised *AlarmError
+	if m := members[1]; !slices.Equal(m.Alarms, []string{Corrupt, NoSpace}) || m.Healthy || !m.Answers || m.Out || !errors.As(m.Err, &raised) {
+		t.Errorf("it is %+v", m)
+	}
+	for _, i := range []int{0, 2} {
+		if m := members[i]; m.Alarms != nil || !m.Healthy || !m.Answers {
+			t.Errorf("another is %+v", m)
+		}
+	}
+	if Spares(members, members[0].Name) == nil {
+		t.Error("with one that is corrupt, another is spared")
+	}
+	set(etcdserverpb.AlarmRequest_DEACTIVATE, etcdserverpb.AlarmType_CORRUPT)
+	status(t, c, func(members []Member) string {
+		if err := Spares(members, members[0].Name); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }
 
 func TestStatusNamesTrustFailures(t *testing.T) {

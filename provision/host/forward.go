@@ -2,12 +2,17 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // DialContext implements Dialer: the host opens a TCP connection to address, as seen from there.
@@ -20,10 +25,24 @@ func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Con
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	} else {
-		err = s.explain(err)
+		err = refused(s.explain(err))
 	}
 	return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
 }
+
+// refused makes of sshd's word that nobody listens there what a dial from here would give: errors.Is finds
+// syscall.ECONNREFUSED. OpenSSH says the system's text for it, in the language that it was started in (as a service in C).
+func refused(err error) error {
+	var open *ssh.OpenChannelError
+	if errors.As(err, &open) && open.Reason == ssh.ConnectionFailed && strings.Contains(strings.ToLower(open.Message), "connection refused") {
+		return &refusedError{err}
+	}
+	return err
+}
+
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() []error { return []error{e.error, syscall.ECONNREFUSED} }
 
 // forwarded gives deadlines to a channel, which has none of its own.
 type forwarded struct {

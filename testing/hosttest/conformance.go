@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -387,7 +388,7 @@ func testDial(t *testing.T, h host.Host) {
 	}
 	_ = conn.Close()
 	_ = listener.Close()
-	if _, err := d.DialContext(timeout(t), "tcp", listener.Addr().String()); err == nil || !strings.Contains(err.Error(), h.Name()) {
+	if _, err := d.DialContext(timeout(t), "tcp", listener.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), h.Name()) {
 		t.Errorf("a closed port: %v", err)
 	}
 }
