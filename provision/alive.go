@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,39 +39,66 @@ func notReady(desired, observed State) map[string]bool {
 	return down
 }
 
-// Alive says whether a cluster lives, so that nothing of it may be disturbed carelessly: it has been up, most of its etcd
-// members run, and either its API answers or a quorum of the members says that it is healthy. One that has lost its
-// quorum, or whose etcd runs and answers nobody, has nothing to lose, and comes up everywhere at once: gates would wait for
-// a health that only the others can bring.
+// Signs are what is known of the life of a cluster beside what its hosts and members show.
+type Signs struct {
+	// API says that the API answers.
+	API bool
+	// Ended are the hosts whose member of etcd shows a certificate that has ended.
+	Ended map[string]bool
+	// Gone are the nodes whose machine does not exist.
+	Gone []string
+}
+
+// Alive says whether a cluster lives or may live, so that nothing of it may be disturbed carelessly. That it is down has to
+// be certain: it has never been up, or so many members of etcd are known not to take part in a majority that there can be
+// none. It lives where any member answers a linearizable read, for only a majority can make it; what was not observed may be
+// running, and a member that is slow may be needed. One that is down has nothing to lose, and comes up everywhere at once:
+// gates would wait for a health that only the others can bring. ProveDown looks again before that is done.
 //
 // The API goes on answering where certificates of etcd have ended, for as long as it keeps its connections, and no member
-// can be proven healthy any more: where too few are left that do not show such a certificate (ended, by host), its answer
-// does not count. That etcd merely could not be asked says nothing.
-func Alive(machines []spec.Machine, observed State, answers bool, ended map[string]bool) bool {
-	running, healthy, lasting, members := 0, 0, 0, 0
+// can be proven healthy any more: where too few are left that do not show such a certificate, its answer does not count. It
+// does count where members seem to be out that may be about to join: those that start, and those that see no leader.
+func Alive(machines []spec.Machine, observed State, signs Signs) bool {
+	if !initialized(observed) {
+		return false
+	}
+	if answered(observed) {
+		return true
+	}
+	members, possible, likely := standing(machines, observed, signs)
+	quorum := members/2 + 1
+	return likely >= quorum || signs.API && possible >= quorum
+}
+
+// standing counts the control planes, those whose member of etcd may take part in a majority or begin to, and those of them
+// that do not seem to be out of it.
+func standing(machines []spec.Machine, observed State, signs Signs) (members, possible, likely int) {
 	for _, m := range machines {
 		if m.Role != spec.ControlPlane {
 			continue
 		}
 		members++
-		if observed.Hosts[m.Name].Units["etcd.service"].Active {
-			running++
-		}
-		if observed.Members[m.Name].Healthy {
-			healthy++
-		}
-		if !ended[m.Name] {
-			lasting++
+		h, seen := observed.Hosts[m.Name]
+		unit := h.Units["etcd.service"]
+		runs := unit.Active || strings.HasPrefix(unit.State, "reloading/") || strings.HasPrefix(unit.State, "deactivating/")
+		starts := strings.HasPrefix(unit.State, "activating/")
+		switch {
+		case signs.Ended[m.Name] || slices.Contains(signs.Gone, m.Name):
+		case seen && !runs && !starts: // it does not run, and nothing starts it
+		case seen && starts || observed.Members[m.Name].Out:
+			possible++
+		default:
+			possible, likely = possible+1, likely+1
 		}
 	}
-	quorum := members/2 + 1
-	return initialized(observed) && running >= quorum && (healthy >= quorum || answers && lasting >= quorum)
+	return members, possible, likely
 }
 
 // endedMembers are the hosts whose member of etcd shows a certificate that has ended, by the host's own clock. They are
-// asked only where the API answers and no quorum of members does: etcd notes each such handshake in its log.
-func (r *Runner) endedMembers(ctx context.Context, answers bool) map[string]bool {
-	if !answers || Alive(r.Input.Machines, r.Observed, false, nil) {
+// asked only where the cluster has been up, no member answers, and the rest does not tell: etcd notes each such handshake in
+// its log.
+func (r *Runner) endedMembers(ctx context.Context, observed State) map[string]bool {
+	if !Alive(r.Input.Machines, observed, Signs{API: true, Gone: r.Input.Gone}) || answered(observed) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
@@ -101,6 +129,16 @@ func (r *Runner) endedMembers(ctx context.Context, answers bool) map[string]bool
 	return ended
 }
 
+// answered says whether any member of etcd answered a linearizable read.
+func answered(observed State) bool {
+	for _, m := range observed.Members {
+		if m.Answers {
+			return true
+		}
+	}
+	return false
+}
+
 // members asks etcd for its members; nil where none answers.
 func members(ctx context.Context, in Input, hosts map[string]host.Host) map[string]Member {
 	client, err := etcdClientOf(in, hosts)
@@ -111,9 +149,13 @@ func members(ctx context.Context, in Input, hosts map[string]host.Host) map[stri
 	if err != nil {
 		return nil
 	}
+	return membersOf(list)
+}
+
+func membersOf(list []etcd.Member) map[string]Member {
 	found := map[string]Member{}
 	for _, m := range list {
-		member := Member{Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ",")}
+		member := Member{Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ","), Answers: m.Answers, Out: m.Out}
 		switch {
 		case m.Err != nil:
 			member.Problem = m.Err.Error()

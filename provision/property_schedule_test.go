@@ -74,6 +74,28 @@ func TestPropertyDependenciesAreReal(t *testing.T) {
 	})
 }
 
+// That the cluster has been up is recorded on no control plane before its own member of etcd is proven: a record where etcd
+// never had data would have the next apply refused.
+func TestPropertyOnlyMembersThatAreProvenAreSealed(t *testing.T) {
+	sealed := 0
+	each(t, func(t *testing.T, _ shape, _ State, situation Situation, _ *rand.Rand) {
+		steps := Schedule(situation)
+		before := closure(steps)
+		for _, s := range steps {
+			if s.Verb != Seal {
+				continue
+			}
+			sealed++
+			if !before[s.Name][newStep(AwaitEtcd, s.Host, nil, nil).Name] {
+				t.Errorf("%q waits for %q only", s.Name, s.Deps)
+			}
+		}
+	})
+	if sealed == 0 {
+		t.Error("nothing was sealed")
+	}
+}
+
 // A worker that is not Ready waits for no other worker, however many there are, and those of its pool that are Ready wait for it
 // as far as the pool allows no more to be disturbed.
 func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {

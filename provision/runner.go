@@ -55,6 +55,7 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	StartLate:       (*Runner).install,
 	AwaitUnits:      (*Runner).awaitUnits,
 	ProveSpare:      (*Runner).proveSpare,
+	ProveDown:       (*Runner).proveDown,
 	AwaitEtcd:       (*Runner).awaitEtcd,
 	AwaitAPI:        (*Runner).awaitAPI,
 	ApplyManifests:  (*Runner).applyManifests,
@@ -319,13 +320,18 @@ func (r *Runner) awaitEtcd(ctx context.Context, s Step) error {
 	if err != nil {
 		return err
 	}
-	err = waitFor(ctx, "the member of etcd on "+s.Host+" is not healthy", func(ctx context.Context) error {
+	waiting, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err = waitFor(waiting, "the member of etcd on "+s.Host+" is not healthy", func(ctx context.Context) error {
 		members, err := client.Status(ctx)
 		if err != nil {
 			return err
 		}
 		for _, m := range members {
 			if m.Name == s.Host {
+				if errors.As(m.Err, new(*etcd.AlarmError)) {
+					end(m.Err) // which no waiting takes away
+				}
 				return m.Err
 			}
 		}

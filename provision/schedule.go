@@ -55,11 +55,12 @@ func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
+	down := p.proveDown()
 	for _, m := range p.Machines {
 		if m.Role == spec.Worker && p.Initialized { // pods may run there: see below
 			continue
 		}
-		installs[m.Name] = p.ifNeeded(Install, m.Name)
+		installs[m.Name] = p.ifNeeded(Install, m.Name, down)
 		if m.Role == spec.ControlPlane {
 			servers = append(servers, installs[m.Name])
 		}
@@ -74,12 +75,10 @@ func (p *planner) first() {
 			continue
 		}
 		if m.Role == spec.ControlPlane {
-			if p.renews(m.Name) { // etcd may have answered nobody, and nobody could ask it
-				p.add(AwaitEtcd, m.Name, api)
-			} else {
-				p.ifNeeded(AwaitEtcd, m.Name, api)
+			// Where certificates are renewed, etcd may have answered nobody, and nobody could ask it.
+			if p.renews(m.Name) || p.carries(Seal, m.Name) || p.carries(AwaitEtcd, m.Name) {
+				p.ifNeeded(Seal, m.Name, p.add(AwaitEtcd, m.Name, api))
 			}
-			p.ifNeeded(Seal, m.Name, api)
 			install = "" // the API was waited for, which waited for it
 		}
 		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
@@ -95,6 +94,15 @@ func (p *planner) first() {
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
 	p.workers(workers, api)
+}
+
+// proveDown adds the proof that comes before control planes of a cluster that has been up are installed all at once, where
+// any is.
+func (p *planner) proveDown() string {
+	if p.Initialized && slices.ContainsFunc(p.Machines, func(m spec.Machine) bool { return m.Role == spec.ControlPlane && p.carries(Install, m.Name) }) {
+		return p.add(ProveDown, "")
+	}
+	return ""
 }
 
 // ifUnknown is ifNeeded, but for what the API was not asked about: there the step finds out.
@@ -183,7 +191,7 @@ func (p *planner) controlPlane(name, gate string) string {
 		gate = p.add(ProveSpare, name, gate)
 		gate = p.add(Apply, name, gate)
 	}
-	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) {
+	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) || p.carries(Seal, name) {
 		gate = p.add(AwaitUnits, name, gate)
 		gate = p.add(AwaitEtcd, name, gate)
 	}

@@ -128,7 +128,8 @@ func TestScheduleOfAnExpiredCluster(t *testing.T) {
 	for host, path := range map[string]string{"cp-1": pkiDir + "/etcd/server.crt", "w-1": "/var/lib/kubelet/pki/kubelet.crt", "w-2": "/var/lib/kubelet/pki/kubelet.crt"} {
 		s.Changes = append(s.Changes, Change{Host: host, Kind: FileChange, Name: path, Action: Update})
 	}
-	const want = `cp-1: install
+	const want = `cluster: prove that it is down
+cp-1: install <- cluster: prove that it is down
 cluster: wait for the API <- cp-1: install
 cluster: apply manifests <- cluster: wait for the API
 cp-1: wait for etcd <- cluster: wait for the API
@@ -158,7 +159,8 @@ w-2: wait for the node <- w-2: wait until its certificates are served
 // Where the cluster has been up and lost its quorum, pods go on running on workers: these wait, and come in batches.
 func TestScheduleSparesWorkersOfAClusterThatIsDown(t *testing.T) {
 	s := Situation{Machines: machines(1, 2), Initialized: true, Unasked: "no API server runs", Changes: changed("cp-1", "w-1", "w-2")}
-	const want = `cp-1: install
+	const want = `cluster: prove that it is down
+cp-1: install <- cluster: prove that it is down
 cluster: wait for the API <- cp-1: install
 cluster: apply manifests <- cluster: wait for the API
 cp-1: wait for the units <- cp-1: install
@@ -209,7 +211,8 @@ demo-cp-3: install
 demo-worker-1: install
 cluster: wait for the API <- demo-cp-1: install, demo-cp-2: install, demo-cp-3: install
 cluster: apply manifests <- cluster: wait for the API
-demo-cp-1: record that the cluster is up <- cluster: wait for the API
+demo-cp-1: wait for etcd <- cluster: wait for the API
+demo-cp-1: record that the cluster is up <- demo-cp-1: wait for etcd
 demo-cp-1: start what needs the API <- cluster: apply manifests
 demo-cp-1: wait for the units <- demo-cp-1: start what needs the API
 demo-cp-1: wait for the node <- cluster: wait for the API
@@ -231,7 +234,8 @@ func TestScheduleGoesOnWithAFirstStart(t *testing.T) {
 	}}
 	const want = `cluster: wait for the API
 cluster: apply manifests <- cluster: wait for the API
-cp-1: record that the cluster is up <- cluster: wait for the API
+cp-1: wait for etcd <- cluster: wait for the API
+cp-1: record that the cluster is up <- cp-1: wait for etcd
 cp-1: start what needs the API <- cluster: apply manifests
 cp-1: wait for the units <- cp-1: start what needs the API
 cp-1: wait for the node <- cluster: wait for the API

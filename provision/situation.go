@@ -153,11 +153,14 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		if s.Unasked, err = r.observeCluster(ctx); err != nil {
 			return Situation{}, err
 		}
+	} else if s.Initialized {
+		r.Observed.Members = members(ctx, r.Input, hosts) // etcd may work without any API server
 	}
 	if err := RefuseMembers(r.Desired, r.Observed); err != nil {
 		return Situation{}, err
 	}
-	s.Alive = Alive(r.Input.Machines, r.Observed, s.Unasked == "", r.endedMembers(ctx, s.Unasked == ""))
+	signs := Signs{API: s.Unasked == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone}
+	s.Alive = Alive(r.Input.Machines, r.Observed, signs)
 	s.Down = notReady(r.Desired, r.Observed)
 	s.Changes = Diff(r.Desired, r.Observed)
 	if err := RefuseClocks(r.Observed, r.brought(s.Changes)); err != nil {

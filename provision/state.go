@@ -87,6 +87,10 @@ type Member struct {
 	Healthy bool   `json:"healthy"`
 	// Problem is why it is not healthy; observed only.
 	Problem string `json:"problem,omitempty"`
+	// Answers says that it answered a linearizable read, which only a member of a working majority can. Out says that for
+	// certain it takes part in none (etcd.Member.Out). Both are observed only; one that did not answer in time is neither.
+	Answers bool `json:"answers,omitempty"`
+	Out     bool `json:"out,omitempty"`
 }
 
 // Facts are properties of a host that slipway does not change but must respect.

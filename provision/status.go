@@ -60,7 +60,10 @@ type EtcdStatus struct {
 	Learner bool   `json:"learner"`
 	Version string `json:"version,omitempty"`
 	DBSize  int64  `json:"dbSizeBytes"`
-	Error   string `json:"error,omitempty"`
+	// Quota is what the database may grow to before etcd takes no more writes, in bytes; Alarms are etcd's names ("NOSPACE").
+	Quota  int64    `json:"quotaBytes,omitempty"`
+	Alarms []string `json:"alarms,omitempty"`
+	Error  string   `json:"error,omitempty"`
 }
 
 // CertStatus counts certificates and names the one that ends first.
@@ -174,7 +177,9 @@ func etcdStatus(ctx context.Context, in Input, hosts map[string]host.Host) map[s
 	}
 	members, err := client.Status(ctx)
 	for _, m := range members {
-		e := &EtcdStatus{Healthy: m.Healthy, Leader: m.Leader, Learner: m.Learner, Version: m.Version, DBSize: m.DBSize}
+		e := &EtcdStatus{
+			Healthy: m.Healthy, Leader: m.Leader, Learner: m.Learner, Version: m.Version, DBSize: m.DBSize, Quota: m.Quota, Alarms: m.Alarms,
+		}
 		if m.Err != nil {
 			e.Error = m.Err.Error()
 		}

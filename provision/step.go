@@ -25,6 +25,8 @@ type Verb string
 const (
 	// Install makes a host of a cluster that is not up equal to its desired state, but for what needs the API.
 	Install Verb = "install"
+	// ProveDown proves that a cluster which has been up is down, before its control planes are installed all at once.
+	ProveDown Verb = "prove-down"
 	// StartLate starts the units that need the API.
 	StartLate Verb = "start-late"
 	// Apply makes a host of a living cluster equal to its desired state, and returns when what it started is up.
@@ -75,6 +77,7 @@ var verbTable = []struct {
 	carries func(Change) bool
 }{
 	{ProveSpare, "prove that etcd can spare it", nil},
+	{ProveDown, "prove that it is down", nil},
 	{Install, "install", func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
 	{Apply, "apply changes", carriedByApply},
 	{AwaitAPI, "wait for the API", nil},
@@ -111,7 +114,7 @@ func isLateUnit(c Change) bool {
 // Gate says whether the step changes nothing.
 func (s Step) Gate() bool {
 	switch s.Verb {
-	case AwaitUnits, ProveSpare, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitClientCAs,
+	case AwaitUnits, ProveSpare, ProveDown, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitClientCAs,
 		AwaitEncryption:
 		return true
 	case EnsureNode:

@@ -169,6 +169,8 @@ func etcdUnit(n node) templates.Unit {
 		"tls-min-version":                "TLS1.2",
 		"feature-gates":                  "InitialCorruptCheck=true",
 		"watch-progress-notify-interval": "5s",
+		// etcd takes no write beyond it until somebody has made room: the most that its authors recommend, not its 2 GiB.
+		"quota-backend-bytes": strconv.FormatInt(8<<30, 10),
 	}
 	return templates.Unit{
 		Description: "etcd, the cluster's store", Type: "notify",

@@ -134,6 +134,8 @@ func etcdColumn(e *provision.EtcdStatus) string {
 	}
 	role := "follower"
 	switch {
+	case len(e.Alarms) > 0:
+		role = "alarm " + strings.Join(e.Alarms, ", ")
 	case !e.Healthy:
 		return "unhealthy"
 	case e.Leader:
@@ -141,5 +143,9 @@ func etcdColumn(e *provision.EtcdStatus) string {
 	case e.Learner:
 		role = "learner"
 	}
-	return fmt.Sprintf("%s, %.1f MB", role, float64(e.DBSize)/1e6)
+	size := fmt.Sprintf("%s, %.1f MB", role, float64(e.DBSize)/1e6)
+	if e.Quota > 0 {
+		size += fmt.Sprintf(" of %.1f GB", float64(e.Quota)/1e9)
+	}
+	return size
 }
