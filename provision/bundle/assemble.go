@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,9 +14,9 @@ import (
 	"strings"
 )
 
-// assemble makes the bundle's directory out of components. Files are linked where the file system allows it, and read
-// once as they enter, so that a component that went bad in the cache goes no further. Running it on a bundle that is
-// there puts back what it lacks. bundle.json comes last: without it there is no bundle.
+// assemble makes the bundle's directory out of components. Files are linked where the file system allows it, and checked
+// as they enter: a component that went bad meanwhile goes no further, and is forgotten. Running it on a bundle that is there puts back what it lacks, and what is no
+// longer what it was. bundle.json comes last: without it there is no bundle.
 func assemble(ctx context.Context, o Options, components []component) (*Bundle, error) {
 	b := &Bundle{APIVersion: APIVersion, Kind: Kind, KubernetesVersion: o.KubernetesVersion}
 	for _, c := range components {
@@ -31,11 +32,11 @@ func assemble(ctx context.Context, o Options, components []component) (*Bundle, 
 	}
 	for _, c := range components {
 		for _, a := range c.artifacts {
-			if a.present(b.File(a)) == nil {
+			if o.memo.holds(ctx, a, b.File(a)) == nil {
 				continue
 			}
-			if err := c.check(ctx, a); err != nil {
-				return nil, fmt.Errorf("assemble bundle: %w", err)
+			if err := o.memo.holds(ctx, a, filepath.Join(c.dir, a.Path)); err != nil {
+				return nil, fmt.Errorf("assemble bundle: %w", errors.Join(err, os.RemoveAll(c.dir)))
 			}
 			if err := place(filepath.Join(c.dir, a.Path), b.File(a)); err != nil {
 				return nil, fmt.Errorf("assemble bundle: %w", err)
@@ -46,22 +47,6 @@ func assemble(ctx context.Context, o Options, components []component) (*Bundle, 
 		return nil, fmt.Errorf("assemble bundle: %w", err)
 	}
 	return Open(b.Dir)
-}
-
-// check compares a component's file with its digest, and forgets the whole component if they differ.
-func (c component) check(ctx context.Context, a Artifact) error {
-	file := filepath.Join(c.dir, a.Path)
-	sum, err := fileDigest(ctx, file)
-	if err != nil {
-		return err
-	}
-	if sum == a.SHA256 {
-		return nil
-	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		return err
-	}
-	return fmt.Errorf("%s was damaged in the cache (SHA-256 %s, want %s) and is removed: run the same again to get it anew", file, sum, a.SHA256)
 }
 
 // place makes dst the file src by a hard link, or a copy where links cannot be, replacing what is there at once.

@@ -173,7 +173,7 @@ func TestAssembleRepairs(t *testing.T) {
 	must(t, os.Remove(b.File(a)))
 	must(t, os.WriteFile(file, []byte("evil"), 0o755))
 	_, err = assemble(t.Context(), o, []component{c})
-	wantError(t, err, file, "damaged", "run the same again")
+	wantError(t, err, file+" has the SHA-256")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the damaged component is still in the cache")
 	}

@@ -62,6 +62,9 @@ func collect(ctx context.Context, o Options, rows []recipe, src source) (*Bundle
 	if err := record(o, rows, src.kind(), b.Digest); err != nil {
 		return nil, err
 	}
+	if err := o.memo.save(); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
 	o.Progress(Event{Phase: Assembled, Elapsed: time.Since(start), Detail: b.Dir})
 	return b, nil
 }
@@ -127,8 +130,17 @@ func lookUp(ctx context.Context, o Options, r recipe, src source) (dir string, c
 	}
 	dir = filepath.Join(o.CacheDir, string(src.kind()), r.Component+"-"+digest)
 	found, err := openComponent(dir)
+	if err == nil {
+		err = found.check(ctx, o)
+	}
+	if ctx.Err() != nil {
+		return dir, nil, context.Cause(ctx)
+	}
 	if err != nil {
-		return dir, nil, nil //nolint:nilerr // missing or not whole: made anew
+		if !errors.Is(err, os.ErrNotExist) {
+			o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Damaged, Detail: err.Error()})
+		}
+		return dir, nil, nil // missing or not whole: made anew
 	}
 	o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Cached})
 	return dir, &found, nil
@@ -227,4 +239,13 @@ func openComponent(dir string) (component, error) {
 		}
 	}
 	return c, nil
+}
+
+// check compares the component's files with what they were when they were made.
+func (c component) check(ctx context.Context, o Options) error {
+	var errs []error
+	for _, a := range c.artifacts {
+		errs = append(errs, o.memo.holds(ctx, a, filepath.Join(c.dir, a.Path)))
+	}
+	return errors.Join(errs...)
 }

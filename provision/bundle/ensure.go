@@ -12,8 +12,8 @@ import (
 )
 
 // Ensure returns the bundle that the options ask for: from the cache, where it takes a few milliseconds, or from
-// upstream where that is reached and every file of it is pinned, or from source. A bundle in the cache is taken as long as slipway's recipes are the
-// ones it was made by; a newer compiler alone does not replace it, [Build] does.
+// upstream where that is reached and every file of it is pinned, or from source. A bundle in the cache is taken as long as
+// it has not changed, and slipway's recipes are the ones it was made by; a newer compiler alone does not replace it, [Build] does.
 func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -28,8 +28,11 @@ func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	default:
 		return nil, fmt.Errorf("unknown bundle source %q: want %s, %s or %s", o.Source, FromAuto, FromBuild, FromDownload)
 	}
-	if b := cached(o, rows); b != nil {
-		return b, nil
+	if b := cached(ctx, o, rows); b != nil {
+		return b, o.memo.save()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("bundle: %w", context.Cause(ctx))
 	}
 	source := o.Source
 	if source == FromAuto {
@@ -113,8 +116,8 @@ func readIndex(o Options) (index, error) {
 	return read, nil
 }
 
-// cached returns a whole bundle that answers the request, or nil.
-func cached(o Options, rows []recipe) *Bundle {
+// cached returns a whole bundle that answers the request, or nil: none that has changed since it was made.
+func cached(ctx context.Context, o Options, rows []recipe) *Bundle {
 	known, err := readIndex(o)
 	if err != nil {
 		return nil
@@ -128,8 +131,15 @@ func cached(o Options, rows []recipe) *Bundle {
 			return nil
 		}
 		if digest := known.Bundles[key]; digestName.MatchString(digest) {
-			if b, err := Open(filepath.Join(o.CacheDir, "bundles", digest)); err == nil {
+			b, err := Open(filepath.Join(o.CacheDir, "bundles", digest))
+			if err == nil {
+				err = o.memo.check(ctx, b)
+			}
+			if err == nil {
 				return b
+			}
+			if ctx.Err() == nil {
+				o.Progress(Event{Phase: Damaged, Detail: err.Error()})
 			}
 		}
 	}

@@ -16,6 +16,7 @@ const (
 	Trusting    Phase = "trusting"    // Detail says which digest of whom, for a file without a pin
 	Retrying    Phase = "retrying"    // Detail says why
 	Cached      Phase = "cached"      // was there already
+	Damaged     Phase = "damaged"     // Detail says what is not as it was made: it is made anew
 	Done        Phase = "done"        // Elapsed says how long it took
 	Choosing    Phase = "choosing"    // Detail says which source Ensure took and why
 	Assembled   Phase = "assembled"   // the whole bundle; Detail is its directory

@@ -43,7 +43,8 @@ type Options struct {
 	// Progress is told what happens, one event at a time. May be nil.
 	Progress func(Event)
 
-	pins *pinSet // slipway's, Pins, and what was learned
+	pins *pinSet  // slipway's, Pins, and what was learned
+	memo *digests // of the cache's files
 }
 
 // complete fills in defaults, makes the cache directory and serialises Progress.
@@ -72,6 +73,7 @@ func (o Options) complete() (Options, error) {
 	if err := checkMirror(o); err != nil {
 		return o, fmt.Errorf("bundle: %w", err)
 	}
+	o.memo = openDigests(dir)
 	own, err := builtInPins()
 	if err != nil {
 		return o, fmt.Errorf("bundle: %w", err)

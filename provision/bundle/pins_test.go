@@ -126,11 +126,11 @@ func TestPinsArePartOfTheRequest(t *testing.T) {
 	rows := rowsNamed(t, "runc")
 	o.pins = &pinSet{pins: Pins{}}
 	must(t, record(o, rows, FromDownload, b.Digest))
-	if cached(o, rows) == nil {
+	if cached(t.Context(), o, rows) == nil {
 		t.Fatal("not found")
 	}
 	o.pins = &pinSet{pins: Pins{"opencontainers/runc/releases/download/v1.5.2/runc." + o.Arch: strings.Repeat("a", 64)}}
-	if cached(o, rows) != nil {
+	if cached(t.Context(), o, rows) != nil {
 		t.Error("found, though it was downloaded without this pin")
 	}
 }
