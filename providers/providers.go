@@ -7,6 +7,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"slipway.dev/slipway/providers/aws"
@@ -20,12 +21,16 @@ import (
 // The report functions are told what happens to what ("demo-cp-1", "starting"); they are never called
 // concurrently and may be nil.
 type Provider interface {
-	// Ensure makes what is missing and starts what is stopped, and returns when every machine answers SSH.
-	// It may be interrupted at any point and called again.
-	Ensure(ctx context.Context, report func(name, what string)) (*spec.Infrastructure, error)
+	// Ensure makes those of the machines named that are missing and starts those that are stopped, and returns when they
+	// answer SSH. Others are left as they are. It never removes a disk: a machine that is made again gets its own back.
+	// Where something of another cluster is in the way it makes nothing. It may be interrupted at any point and called again.
+	Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error)
 	// Find looks and changes nothing. Machines that do not exist are left out.
 	Find(ctx context.Context) (*spec.Infrastructure, error)
-	// Destroy removes everything that Ensure made, also when half of it is gone already.
+	// Remove removes machines that the spec does not have, with their disks.
+	Remove(ctx context.Context, machines []string, report func(name, what string)) error
+	// Destroy removes everything that Ensure made for this cluster, disks included, also when half of it is gone already.
+	// What carries its name and belongs to another cluster (Infrastructure.Foreign) stays.
 	Destroy(ctx context.Context, report func(name, what string)) error
 }
 
@@ -47,6 +52,10 @@ type Options struct {
 	Slipway string
 	// ConnectTimeout is how long a machine may take to answer SSH; 0 is a minute.
 	ConnectTimeout time.Duration
+	// UID of the cluster, which marks what is made. Empty: only to look, and the keys tell what is the cluster's.
+	UID string
+	// Addresses that machines had, by name: nobody else gets them.
+	Addresses map[string]netip.Addr
 }
 
 // Open chooses the provider that the spec names.
@@ -60,10 +69,4 @@ func Open(c *spec.Cluster, o Options) (Provider, error) {
 		return nil, hosts.Unavailable()
 	}
 	return nil, errors.New("spec.provider names no provider; set `provider: {local: {}}`")
-}
-
-// OpenNamed opens a cluster whose spec is not at hand, for Find and Destroy. Only local clusters can be found
-// by their name alone.
-func OpenNamed(cluster string, o Options) (Provider, error) {
-	return local.OpenNamed(cluster, local.Options(o))
 }

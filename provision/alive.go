@@ -155,7 +155,9 @@ func members(ctx context.Context, in Input, hosts map[string]host.Host) map[stri
 func membersOf(list []etcd.Member) map[string]Member {
 	found := map[string]Member{}
 	for _, m := range list {
-		member := Member{Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ","), Answers: m.Answers, Out: m.Out}
+		member := Member{
+			Healthy: m.Healthy && !m.Learner, PeerURL: strings.Join(m.PeerURLs, ","), Answers: m.Answers, Out: m.Out, Cluster: clusterOf([]etcd.Member{m}),
+		}
 		switch {
 		case m.Err != nil:
 			member.Problem = m.Err.Error()

@@ -54,6 +54,8 @@ func NewApplied(in Input, slipway string) (*Applied, error) {
 // Before is what is known of how things were wanted before: all of it may be empty.
 type Before struct {
 	Applied *Applied
+	// Up is what the state knows of the cluster since it has been up; nil if it has not.
+	Up *Up
 	// Slipway is the version that asks now.
 	Slipway string
 	// PKI is how it was before certificates were issued anew, for the reasons in Issued.

@@ -57,7 +57,7 @@ func RefuseClocks(observed State, brought [][]byte) error {
 				"it would take them for not valid yet; set both clocks (NTP), and run this again", name, late.Round(time.Second), youngest.begin.UTC().Format(time.RFC3339)))
 		}
 	}
-	return refusal(reasons)
+	return refusal(hostsUnchanged, reasons)
 }
 
 // validity is from when a certificate is valid, and by how much a clock has to be past that.

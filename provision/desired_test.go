@@ -146,10 +146,14 @@ func TestDesiredNamesWhatIsMissing(t *testing.T) {
 	if _, err := Desired(in); err == nil || !strings.Contains(err.Error(), `no artifact "runc"`) {
 		t.Errorf("error is %v", err)
 	}
-	in = input(t)
-	in.Machines = in.Machines[1:]
-	if _, err := Desired(in); err == nil || !strings.Contains(err.Error(), "node demo-cp-1 has no machine") {
-		t.Errorf("error is %v", err)
+}
+
+func TestANodeWithoutAMachineIsLeftOut(t *testing.T) {
+	in := input(t)
+	in.Machines = in.Machines[:3]
+	s := desired(t, in)
+	if _, ok := s.Hosts["demo-worker-1"]; ok || len(s.Hosts) != 3 || len(s.Nodes) != 3 {
+		t.Errorf("desired are %v", slices.Sorted(maps.Keys(s.Hosts)))
 	}
 }
 

@@ -207,7 +207,7 @@ func TestRefuseWhatALivingClusterCannotTake(t *testing.T) {
 		"other networks": {moved, before(t, in), []string{"spec.network.podSubnet was 10.244.0.0/16 and is 10.50.0.0/16", "spec.network.dnsDomain was cluster.local"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Refuse(tt.in, tt.before, up)
+			err := Refuse(tt.in, tt.before, up).err()
 			if (err != nil) != (len(tt.want) > 0) {
 				t.Fatalf("error is %v, want %q", err, tt.want)
 			}
@@ -216,7 +216,7 @@ func TestRefuseWhatALivingClusterCannotTake(t *testing.T) {
 					t.Errorf("error %q lacks %q", err, w)
 				}
 			}
-			if err := Refuse(tt.in, tt.before, State{Hosts: map[string]HostState{}}); err != nil && strings.Contains(err.Error(), "has been up") {
+			if err := Refuse(tt.in, tt.before, State{Hosts: map[string]HostState{}}).err(); err != nil && strings.Contains(err.Error(), "has been up") {
 				t.Errorf("where nothing has been up: %v", err)
 			}
 		})
@@ -231,11 +231,13 @@ func TestRefuseMembers(t *testing.T) {
 	}{
 		"not asked": {nil, ""},
 		"as wanted": {map[string]Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b", Problem: "sick"}}, ""},
-		"missing":   {map[string]Member{"a": {PeerURL: "https://a"}}, "b: is not a member"},
+		"missing":   {map[string]Member{"a": {PeerURL: "https://a"}}, "b: it is not a member"},
 		"elsewhere": {map[string]Member{"a": {PeerURL: "https://z"}, "b": {PeerURL: "https://b"}}, "a: its member of etcd is at https://z"},
 		"surplus":   {map[string]Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b"}, "c": {}}, "etcd has a member \"c\""},
 	} {
-		err := RefuseMembers(want, State{Members: tt.have})
+		var r Refusals
+		r.members(want, State{Members: tt.have})
+		err := r.err()
 		if (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error is %v, want %q", name, err, tt.want)
 		}
@@ -270,7 +272,7 @@ func TestRefuse(t *testing.T) {
 		{name: "cgroup v1 not allowed", strict: true, state: set(fine(), "demo-cp-3", func(f *Facts) { f.CgroupV2 = false }), want: []string{"demo-cp-3", "allowCgroupV1"}},
 		{name: "cgroup v1 allowed", state: set(fine(), "demo-cp-3", func(f *Facts) { f.CgroupV2 = false })},
 		{
-			name: "a member lost its data", want: []string{"demo-cp-2: the cluster has been up", "demo-cp-3: the cluster has been up"},
+			name: "a member lost its data", want: []string{"demo-cp-2: it had a member of etcd", "demo-cp-3: it had a member of etcd"},
 			state: set(fine(), "demo-cp-1", func(f *Facts) { f.Initialized, f.EtcdData = true, true }),
 		},
 		{name: "a first start that was cut short", state: set(fine(), "demo-cp-1", func(f *Facts) { f.EtcdData = true })},
@@ -279,7 +281,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			allow := !tt.strict
 			in.Cluster.Spec.AllowCgroupV1 = &allow
-			err := Refuse(in, Before{}, tt.state)
+			err := Refuse(in, Before{}, tt.state).err()
 			if (err != nil) != (len(tt.want) > 0) {
 				t.Fatalf("error is %v, want %q", err, tt.want)
 			}

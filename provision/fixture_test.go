@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func input(t *testing.T) Input {
 		t.Fatal(err)
 	}
 	in := Input{
-		Cluster: cluster, Endpoint: "127.0.0.1:16443", Artifacts: map[string]Artifact{},
+		Cluster: cluster, UID: "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11", Endpoint: "127.0.0.1:16443", Artifacts: map[string]Artifact{},
 		EncryptionKeys: []EncryptionKey{{"key1", secret.Bytes("0123456789abcdef0123456789abcdef")}}, Facts: map[string]Facts{},
 	}
 	for i, n := range cluster.Nodes() {
@@ -64,6 +65,17 @@ func input(t *testing.T) Input {
 		t.Fatal(err)
 	}
 	return in
+}
+
+// err is everything that is refused, as one error.
+func (r Refusals) err() error {
+	reasons := slices.Clone(r.Cluster)
+	for host, all := range r.Hosts {
+		for _, reason := range all {
+			reasons = append(reasons, host+": "+reason)
+		}
+	}
+	return refusal(nothingChanged, reasons)
 }
 
 func desired(t *testing.T, in Input) State {

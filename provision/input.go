@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"fmt"
 	"net/netip"
 	"path"
 	"sort"
@@ -15,7 +14,14 @@ import (
 // Input is all that desired state is computed from.
 type Input struct {
 	Cluster *spec.Cluster
-	// Machines, one for each of Cluster.Nodes.
+	// UID of the cluster: see Identity.
+	UID string
+	// BeenUp says that the state knows that the cluster has been up, whatever the hosts show.
+	BeenUp bool
+	// RebuildEmpty says that a cluster whose data is gone begins again without it: nothing that records that it has been up
+	// counts.
+	RebuildEmpty bool
+	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".
 	Endpoint string
@@ -111,7 +117,7 @@ func (in *Input) nodes() ([]node, error) {
 	for _, n := range in.Cluster.Nodes() {
 		m, ok := machines[n.Name]
 		if !ok {
-			return nil, fmt.Errorf("node %s has no machine", n.Name)
+			continue // it has no machine yet, and this run makes none
 		}
 		facts, ok := in.Facts[n.Name]
 		if !ok {

@@ -43,6 +43,20 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired State, wai
 	return state, errors.Join(errs...)
 }
 
+// HasJoined says by what a host shows that it has been part of a cluster: etcd's data, a record that it was up, or a kubelet
+// that has registered; empty for none.
+func HasJoined(ctx context.Context, h host.Host) (string, error) {
+	result, err := h.Run(ctx, host.Cmd{Script: `
+if [ -e /var/lib/etcd/member ]; then echo "etcd data"
+elif [ -e ` + initializedFile + ` ]; then echo "been part of a cluster that was up"
+elif [ -d /var/lib/kubelet/pods ] && [ -n "$(ls -A /var/lib/kubelet/pods)" ]; then echo "pods"
+fi`})
+	if err != nil {
+		return "", fmt.Errorf("look at %s: %w", h.Name(), err)
+	}
+	return strings.TrimSpace(string(result.Stdout)), nil
+}
+
 // vocabulary keeps one copy of each word: hosts report much the same paths and digests, and a word by itself does not
 // keep the whole report.
 type vocabulary struct {
@@ -295,6 +309,7 @@ func (o *observation) parseFacts() Facts {
 		EtcdData:          o.facts["etcddata"] == "whole",
 		EtcdDamaged:       o.facts["etcddata"] == "damaged",
 		Initialized:       o.facts["initialized"] == "1",
+		ClusterUID:        o.facts["cluster"],
 		Systemd:           o.facts["systemd"] == "1",
 		FreeBytes:         free,
 		Clock:             Clock{Read: unixTime(o.facts["now"])},

@@ -30,6 +30,8 @@ type Plan struct {
 	Alive bool `json:"alive"`
 	// Unasked says why the API was not asked, or did not answer; what differs there is not known then.
 	Unasked string `json:"unasked,omitempty"`
+	// Held are hosts that are left alone, with the reasons; nothing below is theirs.
+	Held map[string][]string `json:"held,omitempty"`
 	// Changes by host, kind and name.
 	Changes []Change `json:"changes"`
 	// LeftOut are changes that --only excludes.
@@ -70,7 +72,7 @@ func (p *Plan) Empty() bool { return len(p.Machines) == 0 && len(p.Steps) == 0 }
 func NewPlan(cluster string, s Situation) *Plan {
 	steps := Schedule(s)
 	return &Plan{
-		Version: PlanVersion, Cluster: cluster, Created: time.Now().UTC().Truncate(time.Second), Alive: s.Alive, Unasked: s.Unasked,
+		Version: PlanVersion, Cluster: cluster, Created: time.Now().UTC().Truncate(time.Second), Alive: s.Alive, Unasked: s.Unasked, Held: s.Held,
 		Changes: s.Changes, Steps: steps, Disruptions: Disruptions(s, steps),
 	}
 }

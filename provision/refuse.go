@@ -1,48 +1,106 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision/spec"
 )
 
-// Refuse gives the reasons why a difference must not be carried out, joined in one error; nil is permission.
-// It is a pure function of what was asked, what was wanted before and what was seen on the hosts.
-func Refuse(in Input, before Before, observed State) error {
-	reasons := before.refuse(in, observed)
+// Refusals are reasons why a difference must not be carried out.
+type Refusals struct {
+	// Cluster has those that concern all of it: nothing is done anywhere.
+	Cluster []string
+	// Hosts has those that concern one: it is left alone, and the others go on.
+	Hosts map[string][]string
+}
+
+func (r *Refusals) host(name, reason string) {
+	if r.Hosts == nil {
+		r.Hosts = map[string][]string{}
+	}
+	r.Hosts[name] = append(r.Hosts[name], reason)
+}
+
+// Refuse finds what must not be carried out. It is a pure function of what was asked, what was wanted before and what was
+// seen on the hosts. Those that could not be reached are left alone in any case.
+func Refuse(in Input, before Before, observed State) Refusals {
+	r := Refusals{Cluster: before.refuse(in, observed)}
 	for _, m := range in.Machines {
 		h, ok := observed.Hosts[m.Name]
 		if !ok {
-			continue // it could not be reached, and is left alone
+			continue
 		}
 		f := h.Facts
+		if f.ClusterUID != "" && f.ClusterUID != in.UID {
+			r.host(m.Name, fmt.Sprintf("it is part of another cluster, with the UID %s (this one's is %s): it is not touched", f.ClusterUID, in.UID))
+		}
 		if !f.Systemd {
-			reasons = append(reasons, m.Name+": systemd does not run there, and slipway's components are its units")
+			r.host(m.Name, "systemd does not run there, and slipway's components are its units")
 		}
 		if f.Arch != "amd64" {
-			reasons = append(reasons, fmt.Sprintf("%s: the machine is %s, the bundle is amd64", m.Name, f.Arch))
+			r.host(m.Name, fmt.Sprintf("the machine is %s, the bundle is amd64", f.Arch))
 		}
 		if !f.CgroupV2 && !*in.Cluster.Spec.AllowCgroupV1 {
-			reasons = append(reasons, m.Name+": the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+
+			r.host(m.Name, "the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+
 				"boot it with systemd.unified_cgroup_hierarchy=1, or set spec.allowCgroupV1: true")
 		}
-		if m.Role == spec.ControlPlane && initialized(observed) && !f.EtcdData {
-			reasons = append(reasons, m.Name+": the cluster has been up, but this control plane has no etcd data; starting "+
-				"it with an empty store could lose what the cluster knows. Put /var/lib/etcd back, or destroy the cluster and begin anew")
+	}
+	r.data(in, before, observed)
+	return r
+}
+
+// data refuses what would start an empty etcd where there has been one with data.
+func (r *Refusals) data(in Input, before Before, observed State) {
+	var with, without, unseen []string
+	for _, m := range in.controlPlanes() {
+		h, ok := observed.Hosts[m.Name]
+		switch {
+		case ok && h.Facts.EtcdData:
+			with = append(with, m.Name)
+		case ok:
+			without = append(without, m.Name)
+		case !slices.Contains(in.Gone, m.Name):
+			unseen = append(unseen, m.Name)
 		}
 	}
-	return refusal(reasons)
+	if in.RebuildEmpty {
+		if len(with) > 0 {
+			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s still has etcd's data; apply without it", strings.Join(with, ", ")))
+		}
+		if len(unseen) > 0 {
+			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s could not be looked at, and may have etcd's data", strings.Join(unseen, ", ")))
+		}
+		return
+	}
+	if !beenUp(in, observed) {
+		return
+	}
+	if len(with) == 0 && len(unseen) == 0 {
+		was := cmp.Or(before.Up, &Up{})
+		r.Cluster = append(r.Cluster, was.empty("no control plane has etcd's data"))
+		return
+	}
+	for _, name := range without {
+		if before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
+			r.host(name, "it had a member of etcd, and has no etcd data any more; with an empty store it could vote on what it has forgotten, and "+
+				"replacing a member is not available yet. Put /var/lib/etcd back")
+		}
+	}
+}
+
+// beenUp says whether the state or any host knows that the cluster has been up.
+func beenUp(in Input, observed State) bool {
+	return !in.RebuildEmpty && (in.BeenUp || initialized(observed))
 }
 
 // refuse finds what a cluster that has been up cannot take: new authorities in place of those that everything in it
 // trusts, and other networks than those that are in its certificates, Services and pods.
 func (b Before) refuse(in Input, observed State) []string {
-	if !initialized(observed) {
+	if !beenUp(in, observed) {
 		return nil
 	}
 	reasons := foreign(in, observed)
@@ -56,20 +114,8 @@ func (b Before) refuse(in Input, observed State) []string {
 				"Restore it, or set spec.state to where it is", c.Name))
 		}
 	}
-	if b.Applied == nil {
-		return reasons
-	}
-	was, err := spec.Parse("applied", b.Applied.Spec)
-	if err != nil {
-		return reasons // another slipway's; the hosts say the rest
-	}
-	old, now := was.Spec.Network, in.Cluster.Spec.Network
-	for _, f := range []struct{ field, was, is string }{
-		{"podSubnet", old.PodSubnet, now.PodSubnet}, {"serviceSubnet", old.ServiceSubnet, now.ServiceSubnet}, {"dnsDomain", old.DNSDomain, now.DNSDomain},
-	} {
-		if f.was != f.is {
-			reasons = append(reasons, fmt.Sprintf("spec.network.%s was %s and is %s: a cluster that has been up cannot change it; put it back", f.field, f.was, f.is))
-		}
+	if up := cmp.Or(b.Up, b.Applied.Up()); up != nil {
+		reasons = append(reasons, up.moved(in.Cluster)...)
 	}
 	return reasons
 }
@@ -117,33 +163,37 @@ func allowed(in Input, keys bool) map[string][]string {
 	return digests
 }
 
-// RefuseMembers refuses what would need a change of etcd's membership, which is not available yet.
-func RefuseMembers(desired, observed State) error {
+// members refuses what would need a change of etcd's membership, which is not available yet.
+func (r *Refusals) members(desired, observed State) {
 	if observed.Members == nil {
-		return nil
+		return
 	}
-	var reasons []string
 	for _, name := range slices.Sorted(maps.Keys(desired.Members)) {
 		switch have, ok := observed.Members[name]; {
 		case !ok:
-			reasons = append(reasons, name+": is not a member of etcd, and adding members to a living cluster is not available yet")
+			r.host(name, "it is not a member of etcd, and adding members to a living cluster is not available yet")
 		case have.PeerURL != desired.Members[name].PeerURL:
-			reasons = append(reasons, fmt.Sprintf("%s: its member of etcd is at %s, should be at %s, and moving members is not available yet",
-				name, have.PeerURL, desired.Members[name].PeerURL))
+			r.host(name, fmt.Sprintf("its member of etcd is at %s, should be at %s, and moving members is not available yet",
+				have.PeerURL, desired.Members[name].PeerURL))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(observed.Members)) {
 		if _, wanted := desired.Members[name]; !wanted {
-			reasons = append(reasons, fmt.Sprintf("etcd has a member %q that is not in the spec, and removing members is not available yet", name))
+			r.Cluster = append(r.Cluster, fmt.Sprintf("etcd has a member %q that is not in the spec, and removing members is not available yet", name))
 		}
 	}
-	return refusal(reasons)
 }
 
-func refusal(reasons []string) error {
+// refusal is the error of reasons for which nothing is done anywhere; what says what is as it was.
+func refusal(what string, reasons []string) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	sort.Strings(reasons)
-	return fmt.Errorf("nothing was changed, since:\n  %s", strings.Join(reasons, "\n  "))
+	return fmt.Errorf("%s, since:\n  %s", what, strings.Join(slices.Sorted(slices.Values(reasons)), "\n  "))
 }
+
+// Reasons why nothing is done, and what is as it was then.
+const (
+	nothingChanged = "nothing was changed"
+	hostsUnchanged = "nothing was changed on any host"
+)

@@ -120,7 +120,7 @@ func refused(in Input, owned ...map[string]string) error {
 		h.Owned = owned[i%len(owned)]
 		observed.Hosts[m.Name] = h
 	}
-	return Refuse(in, Before{}, observed)
+	return Refuse(in, Before{}, observed).err()
 }
 
 // A run may be killed between any two hosts of any stage, and gone on with or back from: its own records are not foreign.

@@ -38,6 +38,11 @@ type Runner struct {
 	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
 	// keeps the step from beginning. It may be nil.
 	Holds func(context.Context) error
+	// Record changes what the state knows of a cluster that is up (nil: that it is), one call at a time; nil where nothing
+	// keeps a state.
+	Record func(ctx context.Context, change func(was *Up) *Up) error
+	// Held are hosts that are left alone, and why; Situation adds to them.
+	Held map[string][]string
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
 
@@ -60,6 +65,7 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	AwaitAPI:        (*Runner).awaitAPI,
 	ApplyManifests:  (*Runner).applyManifests,
 	EnsureNode:      (*Runner).ensureNode,
+	RecordUp:        (*Runner).recordUp,
 	Seal:            (*Runner).seal,
 	AwaitServed:     (*Runner).awaitServed,
 	AwaitPresented:  (*Runner).awaitPresented,
@@ -340,7 +346,12 @@ func (r *Runner) awaitEtcd(ctx context.Context, s Step) error {
 	return r.explain(ctx, err, s.Host, "etcd")
 }
 
+// seal records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
+// has been healthy.
 func (r *Runner) seal(ctx context.Context, s Step) error {
+	if err := r.record(ctx, "", map[string]bool{s.Host: true}); err != nil {
+		return err
+	}
 	return r.Hosts[s.Host].Write(ctx, []host.File{hostFile(initializedFile, r.Desired.Hosts[s.Host].Files[initializedFile])})
 }
 
@@ -375,7 +386,7 @@ func Manifests(in Input) ([]byte, error) {
 		forward = forward || f.ResolvConf != ""
 	}
 	return templates.Manifests{
-		ClusterInfo: string(info), DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(),
+		ClusterInfo: string(info), UID: in.UID, DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(),
 		Image: in.Artifacts["image/coredns"].Image, Replicas: min(2, len(in.Machines)),
 		Forward: forward, Flannel: network.Plugin == "flannel",
 	}.Render()

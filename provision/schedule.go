@@ -66,7 +66,11 @@ func (p *planner) first() {
 		}
 	}
 	api := p.add(AwaitAPI, "", servers...)
-	manifests := p.ifUnknown(ApplyManifests, "", api)
+	up := api
+	if p.Unrecorded {
+		up = p.add(RecordUp, "", api)
+	}
+	manifests := p.ifUnknown(ApplyManifests, "", up)
 	var workers []spec.Machine
 	for _, m := range p.Machines {
 		install := installs[m.Name]
@@ -77,7 +81,7 @@ func (p *planner) first() {
 		if m.Role == spec.ControlPlane {
 			// Where certificates are renewed, etcd may have answered nobody, and nobody could ask it.
 			if p.renews(m.Name) || p.carries(Seal, m.Name) || p.carries(AwaitEtcd, m.Name) {
-				p.ifNeeded(Seal, m.Name, p.add(AwaitEtcd, m.Name, api))
+				p.ifNeeded(Seal, m.Name, p.add(AwaitEtcd, m.Name, up))
 			}
 			install = "" // the API was waited for, which waited for it
 		}

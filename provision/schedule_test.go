@@ -255,19 +255,49 @@ func TestOnly(t *testing.T) {
 	if _, _, err := s.Only([]string{"w-9"}); err == nil || !strings.Contains(err.Error(), "no such node; it has cp-1, cp-2") {
 		t.Errorf("an unknown node: %v", err)
 	}
+	enough := func(s Situation, only ...string) error {
+		t.Helper()
+		some, _, err := s.Only(only)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return some.Enough()
+	}
 	s.Alive = false
-	if _, _, err := s.Only([]string{"cp-1", "cp-2"}); err == nil || !strings.Contains(err.Error(), "leaves out cp-3") {
+	if err := enough(s, "cp-1", "cp-2"); err == nil || !strings.Contains(err.Error(), "leaves out cp-3") {
 		t.Errorf("a first start without a control plane: %v", err)
 	}
-	if _, _, err := s.Only([]string{"cp-1", "cp-2", "cp-3"}); err != nil {
+	if err := enough(s, "cp-1", "cp-2", "cp-3"); err != nil {
 		t.Errorf("a first start without workers: %v", err)
 	}
 	s.Initialized, s.Unobserved = true, []string{"w-2", "cp-3"}
 	some, leftOut, err = s.Only([]string{"cp-1", "cp-2"})
-	if err != nil || len(some.Changes) != 1 || len(leftOut) != 2 { // w-1 and the object: nobody knows what w-2 needs
+	if err != nil || some.Enough() != nil || len(some.Changes) != 1 || len(leftOut) != 2 { // w-1 and the object: nobody knows what w-2 needs
 		t.Errorf("one that is down, with most control planes: %v, left out are %v, error %v", some.Changes, leftOut, err)
 	}
-	if _, _, err := s.Only([]string{"cp-1", "w-1"}); err == nil || !strings.Contains(err.Error(), "leaves out cp-2, cp-3") {
+	if err := enough(s, "cp-1", "w-1"); err == nil || !strings.Contains(err.Error(), "leaves out cp-2, cp-3") {
 		t.Errorf("one that is down, with few control planes: %v", err)
+	}
+}
+
+// What must not be touched, or cannot be reached, is left alone, and the rest goes on.
+func TestHeld(t *testing.T) {
+	s := Situation{Machines: machines(3, 2), Alive: true, Changes: append(changed("cp-1", "cp-2", "w-1"), Change{Kind: ObjectChange, Name: "x"})}
+	s.hold(map[string][]string{"cp-2": {"its disk is gone"}})
+	for _, step := range Schedule(s) {
+		if step.Host == "cp-2" {
+			t.Errorf("a host that is held has the step %s", step.Name)
+		}
+	}
+	if len(s.Changes) != 3 || s.Enough() != nil {
+		t.Errorf("left are %v, %v", s.Changes, s.Enough())
+	}
+	s.Alive, s.Initialized = false, true // two of three bring etcd up
+	if err := s.Enough(); err != nil {
+		t.Error(err)
+	}
+	s.hold(map[string][]string{"cp-1": {"it cannot be reached"}})
+	if err := s.Enough(); err == nil || !strings.Contains(err.Error(), "cp-1: it cannot be reached") || !strings.Contains(err.Error(), "cp-2: its disk is gone") {
+		t.Errorf("one of three is left: %v", err)
 	}
 }

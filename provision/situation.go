@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -25,6 +26,11 @@ type Situation struct {
 	Selected, Unobserved []string
 	// Down are the nodes that the API knows not to be Ready, or does not know; nil where it was not asked.
 	Down map[string]bool
+	// Held are hosts that are left alone, with the reasons: they cannot be reached, or must not be touched. No change and no
+	// step is theirs.
+	Held map[string][]string
+	// Unrecorded says that the state does not know yet that the cluster is up.
+	Unrecorded bool
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
 	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
@@ -37,9 +43,7 @@ type Situation struct {
 	MaxUnavailable map[string]int
 }
 
-// Only leaves the changes of some hosts, and gives those that are left out, as far as the others were observed. It is an
-// error where the schedule could not hold then: a cluster that comes up for the first time needs all its control planes,
-// and one that is down most of them.
+// Only leaves the changes of some hosts, and gives those that are left out, as far as the others were observed.
 func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
 	some = s
 	some.Changes, some.Selected = nil, hosts
@@ -55,32 +59,68 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 			leftOut = append(leftOut, c)
 		}
 	}
+	return some, leftOut, nil
+}
+
+// hold leaves hosts alone.
+func (s *Situation) hold(held map[string][]string) {
+	for host, reasons := range held {
+		if s.Held == nil {
+			s.Held = map[string][]string{}
+		}
+		s.Held[host] = append(s.Held[host], reasons...)
+	}
+	s.Changes = slices.DeleteFunc(s.Changes, func(c Change) bool { return len(s.Held[c.Host]) > 0 })
+}
+
+// Enough is an error where the schedule could not hold, since control planes are left out or held: a cluster that comes up
+// for the first time needs all of them, and one that is down most of them.
+func (s Situation) Enough() error {
 	if s.Alive {
-		return some, leftOut, nil
+		return nil
 	}
 	var named int // control planes
 	var missing []string
 	for _, m := range s.Machines {
 		switch {
 		case m.Role != spec.ControlPlane:
-		case slices.Contains(hosts, m.Name):
+		case s.selected(m.Name):
 			named++
 		default:
 			missing = append(missing, m.Name)
 		}
 	}
-	switch {
-	case len(missing) > 0 && !s.Initialized:
-		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is not up, and its control planes come up together: name all of them", strings.Join(missing, ", "))
-	case len(missing) >= named:
-		return s, nil, fmt.Errorf("--only leaves out %s, but the cluster is down, and etcd comes up only with most of its members: name more control planes", strings.Join(missing, ", "))
+	if len(missing) == 0 || s.Initialized && len(missing) < named {
+		return nil
 	}
-	return some, leftOut, nil
+	reasons := []string{"the cluster is not up, its control planes come up together for the first time, and this leaves out " + strings.Join(missing, ", ")}
+	if s.Initialized {
+		reasons[0] = "the cluster is down, etcd comes up only with most of its members, and this leaves out " + strings.Join(missing, ", ")
+	}
+	for _, name := range missing {
+		if held := s.Held[name]; len(held) > 0 {
+			reasons = append(reasons, name+": "+strings.Join(held, "; "))
+		}
+	}
+	return refusal(hostsUnchanged, reasons)
 }
 
-// selected says whether a host, or "" for the cluster as a whole, is not left out.
+// selected says whether a host, or "" for the cluster as a whole, is neither left out nor held.
 func (s Situation) selected(host string) bool {
-	return len(s.Selected) == 0 || slices.Contains(s.Selected, host)
+	return len(s.Held[host]) == 0 && (len(s.Selected) == 0 || slices.Contains(s.Selected, host))
+}
+
+// HeldError names the hosts that a run has left alone.
+type HeldError struct {
+	Held map[string][]string
+}
+
+func (e *HeldError) Error() string {
+	var lines []string
+	for _, host := range slices.Sorted(maps.Keys(e.Held)) {
+		lines = append(lines, host+": "+strings.Join(e.Held[host], "; "))
+	}
+	return "left alone, and not as the spec asks:\n  " + strings.Join(lines, "\n  ")
 }
 
 // idle are the nodes on which nothing can be disturbed that still works: those that are not Ready, and, where the cluster does
@@ -117,8 +157,8 @@ func names[T any](of []T, name func(T) string) []string {
 }
 
 // Situation observes the hosts, one session each, then asks the API and etcd what they know. hosts may lack machines that
-// cannot be reached: only what is restricted to others (Only) can be carried out then. It fails where a host could not be
-// read and where going on would do harm; it changes nothing but r.
+// cannot be reached: these are held, or left out (Only). It fails where a host could not be read and where going on would
+// do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil
 	asked, err := Asked(r.Input)
@@ -132,18 +172,23 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if r.Observed, err = Observe(ctx, hosts, asked, waits); err != nil {
 		return Situation{}, err
 	}
+	if r.Input.RebuildEmpty {
+		forgetUp(r.Observed)
+	}
 	r.Input.Facts = map[string]Facts{}
 	for name, h := range r.Observed.Hosts {
 		r.Input.Facts[name] = h.Facts
 	}
-	if err := Refuse(r.Input, r.Before, r.Observed); err != nil {
+	refusals := Refuse(r.Input, r.Before, r.Observed)
+	if err := refusal(hostsUnchanged, refusals.Cluster); err != nil {
 		return Situation{}, err
 	}
 	if r.Desired, err = Desired(r.Input); err != nil {
 		return Situation{}, err
 	}
 	s := Situation{
-		Machines: r.Input.Machines, Initialized: initialized(r.Observed), Unobserved: unobserved(r.Input.Machines, r.Observed),
+		Machines: r.Input.Machines, Initialized: beenUp(r.Input, r.Observed), Unobserved: unobserved(r.Input.Machines, r.Observed),
+		Unrecorded: r.Before.Up == nil || r.Input.RebuildEmpty,
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {
@@ -156,13 +201,16 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	} else if s.Initialized {
 		r.Observed.Members = members(ctx, r.Input, hosts) // etcd may work without any API server
 	}
-	if err := RefuseMembers(r.Desired, r.Observed); err != nil {
+	refusals.members(r.Desired, r.Observed)
+	if err := refusal(hostsUnchanged, refusals.Cluster); err != nil {
 		return Situation{}, err
 	}
 	signs := Signs{API: s.Unasked == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone}
 	s.Alive = Alive(r.Input.Machines, r.Observed, signs)
 	s.Down = notReady(r.Desired, r.Observed)
 	s.Changes = Diff(r.Desired, r.Observed)
+	s.hold(r.Held)
+	s.hold(refusals.Hosts)
 	if err := RefuseClocks(r.Observed, r.brought(s.Changes)); err != nil {
 		return Situation{}, err
 	}
@@ -178,6 +226,24 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		Explain(s.Changes, r.Causes())
 	}
 	return s, nil
+}
+
+// checkUID refuses a cluster whose API says that it is another.
+func checkUID(in Input, api string) error {
+	if api == "" || api == in.UID {
+		return nil
+	}
+	return refusal(hostsUnchanged, []string{fmt.Sprintf("the cluster's API says (ConfigMap kube-system/slipway-cluster) that it is the cluster with the UID %s, and the "+
+		"state is of %s: set SLIPWAY_STATE_DIR or spec.state to where its state is", api, in.UID)})
+}
+
+// forgetUp forgets that hosts were part of a cluster that was up.
+func forgetUp(observed State) {
+	for name, h := range observed.Hosts {
+		h.Facts.Initialized = false
+		delete(h.Files, initializedFile)
+		observed.Hosts[name] = h
+	}
 }
 
 // serves says whether an API server runs anywhere.
@@ -198,12 +264,19 @@ func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
-	var objectsErr, nodesErr error
+	var objectsErr, nodesErr, uidErr error
+	var uid string
 	var questions sync.WaitGroup
 	questions.Go(func() { r.Objects, objectsErr = r.API.Diff(ctx, text) })
 	questions.Go(func() { r.Observed.Nodes, nodesErr = r.API.Nodes(ctx) })
 	questions.Go(func() { r.Observed.Members = members(ctx, r.Input, r.Hosts) })
+	questions.Go(func() { uid, uidErr = r.API.ClusterUID(ctx) })
 	questions.Wait()
+	if nodesErr = cmp.Or(nodesErr, uidErr); nodesErr == nil {
+		if err := checkUID(r.Input, uid); err != nil {
+			return "", err
+		}
+	}
 	if nodesErr != nil {
 		r.Objects, r.Observed.Nodes = nil, nil
 		return nodesErr.Error(), nil

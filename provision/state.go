@@ -91,6 +91,8 @@ type Member struct {
 	// certain it takes part in none (etcd.Member.Out). Both are observed only; one that did not answer in time is neither.
 	Answers bool `json:"answers,omitempty"`
 	Out     bool `json:"out,omitempty"`
+	// Cluster is etcd's own ID of the cluster, in hex, as the member says; observed only.
+	Cluster string `json:"-"`
 }
 
 // Facts are properties of a host that slipway does not change but must respect.
@@ -113,6 +115,8 @@ type Facts struct {
 	EtcdDamaged bool `json:"etcdDamaged,omitempty"`
 	// Initialized says that the host has been part of a cluster that was up.
 	Initialized bool `json:"initialized,omitempty"`
+	// ClusterUID is that of the cluster that the host is part of; empty if it is part of none, or an older slipway made it so.
+	ClusterUID string `json:"clusterUID,omitempty"`
 	// Systemd is false where PID 1 is something else.
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.

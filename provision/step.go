@@ -43,6 +43,8 @@ const (
 	ApplyManifests Verb = "apply-manifests"
 	// EnsureNode waits for a node, gives it its labels and taints, and waits until it is Ready.
 	EnsureNode Verb = "ensure-node"
+	// RecordUp has the state record that the cluster is up, with the ID that etcd gave it.
+	RecordUp Verb = "record-up"
 	// Seal records on a control plane that the cluster has been up.
 	Seal Verb = "seal"
 	// AwaitServed waits until the endpoints of a host show the certificates that are in its files.
@@ -85,6 +87,7 @@ var verbTable = []struct {
 	{StartLate, "start what needs the API", isLateUnit},
 	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Action == Await }},
 	{AwaitEtcd, "wait for etcd", func(c Change) bool { return c.Kind == MemberChange }},
+	{RecordUp, "record in the state that it is up", nil},
 	{Seal, "record that the cluster is up", func(c Change) bool { return c.Name == initializedFile }},
 	{EnsureNode, "wait for the node", func(c Change) bool {
 		return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange

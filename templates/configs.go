@@ -163,6 +163,8 @@ func Crictl() []byte { return static("crictl.yaml") }
 type Manifests struct {
 	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.
 	ClusterInfo string
+	// UID of the cluster.
+	UID string
 	DNSDomain   string
 	// ClusterIP of the DNS service.
 	ClusterIP string

@@ -16,7 +16,6 @@ import (
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
-	"slipway.dev/slipway/provision/spec"
 )
 
 func newApplyCmd(a *app) *cobra.Command {
@@ -40,7 +39,7 @@ ends at once. Either way running apply again goes on from there.`,
 		Example: `  slipway apply                      # the spec in ./cluster.yaml, after showing the plan and a question
   slipway apply -f prod.yaml --yes   # no question
   slipway apply next.plan            # what was planned, to the letter
-  slipway apply --only prod-worker-3 # nothing but this node
+  slipway apply --only prod-worker-3 # nothing but this node, and no machine but its own
   slipway apply --parallelism 20     # at most 20 steps at a time`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,21 +47,22 @@ ends at once. Either way running apply again goes on from there.`,
 				return err
 			}
 			if len(args) > 0 {
-				return run.applySaved(cmd.Context(), args[0], cmd.Flags().Changed("file") || cmd.Flags().Changed("only"))
+				more := cmd.Flags().Changed("file") || cmd.Flags().Changed("only") || cmd.Flags().Changed("rebuild-empty")
+				return run.applySaved(cmd.Context(), args[0], more)
 			}
 			return run.apply(cmd.Context())
 		},
 	}
 	run.addParallelism(cmd)
 	run.addOnly(cmd)
+	cmd.Flags().StringVar(&run.rebuild, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
 	return cmd
 }
 
 // applyRun is one run of apply.
 type applyRun struct {
 	work
-	saved *provision.Plan      // nil where it plans itself
-	found *spec.Infrastructure // before anything was done
+	saved *provision.Plan // nil where it plans itself
 	// proven is when a stage of a rotation was, by the cluster's clock.
 	proven time.Time
 	// resume is the command that goes on after an interrupt, where that is another one.
@@ -72,7 +72,7 @@ type applyRun struct {
 // applySaved carries out a plan that was saved. The spec comes with it.
 func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error {
 	if more {
-		return errors.New("a saved plan says itself what it is of: give neither --file nor --only with it")
+		return errors.New("a saved plan includes its spec and its nodes: --file, --only and --rebuild-empty cannot be combined with it")
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // G304: the user names the file
 	if err != nil {
@@ -107,7 +107,10 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
-	if r.found, err = r.provider.Find(ctx); err != nil {
+	if err := r.identify(ctx, r.store); err != nil {
+		return err
+	}
+	if err := r.preflight(ctx); err != nil {
 		return err
 	}
 	return do()
@@ -115,7 +118,7 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 
 // allRun refuses where a machine is missing or does not run: what it could not be told now it would be late for.
 func (r *applyRun) allRun(otherwise string) error {
-	if changes := r.machineChanges(r.found); len(changes) > 0 {
+	if changes := r.preflights.Changes; len(changes) > 0 {
 		return fmt.Errorf("machine %s %s, and without it %s: run `slipway apply` first; nothing was changed", changes[0].Name, changes[0].Reason, otherwise)
 	}
 	return nil
@@ -169,26 +172,54 @@ func (r *applyRun) interrupted(command string, err error) error {
 
 // confirmMachines asks before machines are made. A saved plan has none to make.
 func (r *applyRun) confirmMachines(ctx context.Context) error {
-	changes := r.machineChanges(r.found)
+	changes := r.preflights.Changes
 	if r.saved != nil && len(changes) > 0 {
 		return &movedError{[]string{fmt.Sprintf("machine %s %s", changes[0].Name, changes[0].Reason)}}
 	}
-	missing := r.missing(r.found)
-	if len(missing) == 0 {
+	if len(changes) == 0 {
 		return nil
 	}
-	if err := r.confirm(ctx, fmt.Sprintf("Create %s and install Kubernetes %s?", list(missing), r.spec.Spec.Kubernetes.Version)); err != nil {
+	var make, start []string
+	disks := false
+	for _, c := range changes {
+		if c.Action != provision.Create {
+			start = append(start, c.Name)
+			continue
+		}
+		make = append(make, c.Name)
+		disks = disks || r.found.Disks[c.Name] != ""
+	}
+	if err := r.confirm(ctx, r.machineQuestion(make, start)); err != nil {
 		return err
 	}
-	if len(r.found.Machines) == 0 {
+	if len(r.found.Machines) == 0 && !disks && r.identity.Up == nil {
 		r.yes = true // what follows on new machines is what was asked for; what it means for others is asked again
 	}
 	return nil
 }
 
+// machineQuestion asks for machines alone: a yes to it is none to what happens to data.
+func (r *applyRun) machineQuestion(make, start []string) string {
+	var what []string
+	if len(start) > 0 {
+		what = append(what, "start "+list(start))
+	}
+	if len(make) > 0 {
+		what = append(what, "create "+list(make))
+	}
+	if len(make) > 0 && r.identity.Up == nil {
+		what = append(what, "install Kubernetes "+r.spec.Spec.Kubernetes.Version)
+	}
+	question := strings.Join(what, " and ") + "?"
+	return strings.ToUpper(question[:1]) + question[1:]
+}
+
 func (r *applyRun) converge(ctx context.Context) error {
 	r.progress.Phase("machines and bundle")
-	artifacts, err := r.ensureMachines(ctx, r.found)
+	if err := r.saveIdentity(ctx, r.store); err != nil {
+		return err
+	}
+	artifacts, err := r.ensureMachines(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,7 +240,7 @@ func (r *applyRun) converge(ctx context.Context) error {
 	if err := r.ask(ctx, todo); err != nil {
 		return err
 	}
-	if err := r.settle(ctx); err != nil {
+	if err := r.settle(ctx, todo.Alive); err != nil {
 		return err
 	}
 	if err := recordPlan(r.progress.recorder, todo); err != nil {
@@ -228,13 +259,17 @@ func (r *applyRun) converge(ctx context.Context) error {
 
 // nothing has to be done on the hosts.
 func (r *applyRun) nothing(ctx context.Context, todo *provision.Plan) error {
-	if err := r.settle(ctx); err != nil {
+	if err := r.settle(ctx, todo.Alive); err != nil {
 		return err
 	}
 	if err := r.stamp(ctx); err != nil {
 		return err
 	}
-	if n := len(todo.LeftOut); n > 0 {
+	if held := r.heldBy(todo); held != nil {
+		r.progress.Note("No changes.")
+		return held
+	}
+	if n := len(todo.LeftOut); n > 0 || len(todo.Held) > 0 {
 		r.progress.Note("No changes. Left out by --only: " + plural(n, "change") + ".")
 		return nil
 	}
@@ -265,7 +300,10 @@ func (r *applyRun) verify(ctx context.Context) error {
 	if len(lines) > 0 {
 		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(lines, "\n  "))
 	}
-	if len(left.LeftOut) > 0 {
+	if held := r.heldBy(left); held != nil {
+		return held
+	}
+	if len(left.LeftOut) > 0 || len(left.Held) > 0 {
 		r.progress.Note(fmt.Sprintf("left out by --only: %s", plural(len(left.LeftOut), "change")))
 		return nil
 	}

@@ -50,7 +50,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{certs.EtcdCA}
-	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{own: own}, cluster: c}, found: infra}}).newItems(&stored{Material: first.made}, names)
+	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{own: own}, cluster: c, found: infra}}}).newItems(&stored{Material: first.made}, names)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,9 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	default:
 		defer func() { err = errors.Join(err, r.store.Close()) }()
 	}
+	if err := r.identify(ctx, r.store); err != nil {
+		return err
+	}
 	var shown bool
 	r.progress, shown = r.patience()
 	plan, diffs, err := r.make(ctx)
@@ -84,11 +87,10 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 // make plans. Without machines there is nothing to observe.
 func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiffs, error) {
 	r.progress.Phase("machines and bundle")
-	found, err := r.provider.Find(ctx)
-	if err != nil {
+	if err := r.preflight(ctx); err != nil {
 		return nil, nil, err
 	}
-	if machines := r.machineChanges(found); len(machines) > 0 {
+	if machines := r.preflights.Changes; len(machines) > 0 {
 		if r.out != "" {
 			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
 				"run `slipway apply`", machines[0].Name, machines[0].Reason)
@@ -97,7 +99,7 @@ func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiff
 		plan.Machines, plan.Slipway = machines, version
 		return plan, nil, nil
 	}
-	r.infra = found
+	r.infra = r.found
 	artifacts, err := r.ensureBundle(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -116,7 +118,11 @@ func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiff
 
 // show prints the plan, saves it if asked to, and chooses the exit code.
 func (r *planRun) show(plan *provision.Plan, diffs provision.TextDiffs) error {
+	held := r.heldBy(plan)
 	if r.out != "" {
+		if held != nil {
+			return fmt.Errorf("a plan that is saved has to be exact; name the others with --only: %w", held)
+		}
 		if err := r.save(plan); err != nil {
 			return err
 		}
@@ -135,6 +141,9 @@ func (r *planRun) show(plan *provision.Plan, diffs provision.TextDiffs) error {
 		if v.err != nil {
 			return fmt.Errorf("print the plan: %w", v.err)
 		}
+	}
+	if held != nil {
+		return held
 	}
 	if r.detailed && !plan.Empty() {
 		return &exitError{code: exitChanges}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -37,7 +38,11 @@ func (v *planView) print() {
 		v.machines()
 		return
 	case p.Empty():
-		v.printf("No changes. Cluster %s is as %s asks.\n", p.Cluster, v.file)
+		if len(p.Held) > 0 {
+			v.printf("No changes on the other nodes.\n")
+		} else {
+			v.printf("No changes. Cluster %s is as %s asks.\n", p.Cluster, v.file)
+		}
 		v.leftOut()
 		return
 	}
@@ -92,6 +97,9 @@ func (v *planView) disruptions() {
 }
 
 func (v *planView) leftOut() {
+	for _, host := range slices.Sorted(maps.Keys(v.plan.Held)) {
+		v.printf("Left alone: %s, since %s.\n\n", host, strings.Join(v.plan.Held[host], "; "))
+	}
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
 		for i, h := range hosts {

@@ -15,7 +15,7 @@ import (
 // run is a rotation by a command, in k's cluster.
 func (k *keeper) run(command string) *rotateRun {
 	app := &app{own: k.own, stdout: k.Output(), stderr: k.Output()}
-	return &rotateRun{applyRun: applyRun{work: work{app: app, cluster: &cluster{spec: k.spec}}, found: k.infra}, command: command}
+	return &rotateRun{applyRun: applyRun{work: work{app: app, cluster: &cluster{spec: k.spec}, found: k.infra}}, command: command}
 }
 
 // expire puts an authority that has expired an hour ago in the place of one that is stored.

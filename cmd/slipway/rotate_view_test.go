@@ -150,7 +150,7 @@ func TestLostKubeconfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{certs.KubernetesCA}
-	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{}, cluster: c}, found: infra}}).newItems(&stored{Material: s.made}, names)
+	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{}, cluster: c, found: infra}}}).newItems(&stored{Material: s.made}, names)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (k *keeper) begin(names []string) (first certs.Material, next certs.Materia
 	_, made := k.load()
 	k.must(made.save(k.Context(), k.store))
 	s, _ := k.load()
-	run := rotateRun{applyRun: applyRun{work: work{app: &app{own: k.own}, cluster: &cluster{spec: k.spec}}, found: k.infra}}
+	run := rotateRun{applyRun: applyRun{work: work{app: &app{own: k.own}, cluster: &cluster{spec: k.spec}, found: k.infra}}}
 	next, err := run.newItems(s, names)
 	k.must(err)
 	k.must(saveRotation(k.Context(), k.store, certs.Begin(names, time.Now()), next))

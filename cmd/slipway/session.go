@@ -24,9 +24,13 @@ import (
 // cluster is one cluster at hand: its spec, where its state is and where its machines come from.
 type cluster struct {
 	spec     *spec.Cluster
+	specPath string // where the spec was read, absolute, or "-"
 	state    state.Options
-	dir      string // its own on this computer, where providers keep their files too
+	dir      string            // its own on this computer, where providers keep their files too
+	options  providers.Options // of the provider, but for what the state knows
 	provider providers.Provider
+	identity provision.Identity // once the state was asked
+	recorded bool               // the state knows the identity
 	slipway  provision.Artifact // this very program, as hosts see it
 }
 
@@ -55,13 +59,16 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256,
 		Mounted: path.Join(filepath.Base(selfDir), self.Path),
 	}
-	provider, err := providers.Open(c, providers.Options{
-		StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout,
-	})
+	file, err := a.specFile()
+	if err != nil {
+		return nil, fmt.Errorf("find the spec: %w", err)
+	}
+	options := providers.Options{StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout}
+	provider, err := providers.Open(c, options)
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{spec: c, state: where, dir: dir, provider: provider, slipway: slipway}, nil
+	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider, slipway: slipway}, nil
 }
 
 // find opens a cluster and looks which of its machines there are.

@@ -33,14 +33,18 @@ type work struct {
 	only        []string
 	parallelism int
 	prove       provision.Proving
+	rebuild     string   // the name of a cluster that may begin again without its data
 	renew       []string // patterns of certificates that are issued anew
 	leaving     []string // items that a rotation is about to replace
 
 	*cluster
 	store    *state.Store // nil where a plan finds none
 	progress *progress
-	infra    *spec.Infrastructure
-	ensured  bool // the provider has done its part
+	found    *spec.Infrastructure // before anything was done
+	// preflights says what becomes of machines; infra are those that there are then, with those that are gone.
+	preflights provision.Preflight
+	infra      *spec.Infrastructure
+	ensured    bool // the provider has done its part
 	changing bool // what is found is going to be changed
 	stored   *stored
 	secrets  *secrets
@@ -88,18 +92,17 @@ func (w *work) patience() (p *progress, shown bool) {
 	return newProgress(w.stderr, tty, io.Discard, w.names()), true
 }
 
-// machineChanges are the machines that have to be made or started before anything can be observed.
-func (w *work) machineChanges(found *spec.Infrastructure) []provision.MachineChange {
-	var changes []provision.MachineChange
-	for _, name := range w.missing(found) {
-		changes = append(changes, provision.MachineChange{Name: name, Action: provision.Create, Reason: "does not exist"})
+// preflight finds the machines, and refuses what cannot come to a good end before any of them is made.
+func (w *work) preflight(ctx context.Context) (err error) {
+	if name := w.spec.Metadata.Name; w.rebuild != "" && w.rebuild != name {
+		return fmt.Errorf("--rebuild-empty names %q, and the spec is of cluster %q; nothing was changed", w.rebuild, name)
 	}
-	for _, m := range found.Machines {
-		if state := found.States[m.Name]; state != spec.MachineRunning {
-			changes = append(changes, provision.MachineChange{Name: m.Name, Action: provision.Update, Reason: "is " + state + ", and has to be started"})
-		}
+	if w.found, err = w.provider.Find(ctx); err != nil {
+		return err
 	}
-	return changes
+	w.preflights, err = provision.Preflights(w.spec, w.identity, w.found, provision.Wish{Only: w.only, RebuildEmpty: w.rebuild != ""})
+	w.found = w.withGone(w.found)
+	return err
 }
 
 // ensureBundle gets the bundle; cold, that takes long.
@@ -126,14 +129,23 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 
 // ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
 // run nothing is done to them yet: settle does that.
-func (w *work) ensureMachines(ctx context.Context, found *spec.Infrastructure) (artifacts map[string]provision.Artifact, err error) {
+func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]provision.Artifact, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		w.infra, w.ensured = found, len(w.machineChanges(found)) > 0
-		if w.ensured {
-			w.infra, err = w.provider.Ensure(groupCtx, w.progress.Host)
+	group.Go(func() error {
+		infra := w.found
+		if w.ensured = len(w.preflights.Changes) > 0; w.ensured {
+			var names []string
+			for _, c := range w.preflights.Changes {
+				names = append(names, c.Name)
+			}
+			made, err := w.provider.Ensure(groupCtx, names, w.progress.Host)
+			if err != nil {
+				return err
+			}
+			infra = w.withGone(made)
 		}
-		return err
+		w.infra = infra
+		return nil
 	})
 	group.Go(func() (err error) {
 		artifacts, err = w.ensureBundle(groupCtx)
@@ -142,13 +154,27 @@ func (w *work) ensureMachines(ctx context.Context, found *spec.Infrastructure) (
 	return artifacts, group.Wait()
 }
 
+// withGone adds the machines that are gone: they are still members of etcd, and in the certificates of the others.
+func (w *work) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
+	all := *infra
+	have := map[string]spec.Machine{}
+	for _, m := range slices.Concat(infra.Machines, w.preflights.Gone) {
+		have[m.Name] = m
+	}
+	all.Machines = nil
+	for _, n := range w.spec.Nodes() {
+		if m, ok := have[n.Name]; ok {
+			all.Machines = append(all.Machines, m)
+		}
+	}
+	return &all
+}
+
 // look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
 // The returned function ends the connections.
 func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact) (*provision.Plan, func(), error) {
 	nothing := func() {}
-	if err := w.checkSurplus(); err != nil {
-		return nil, nothing, err
-	}
+	w.surplus()
 	var err error
 	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
 		return nil, nothing, err
@@ -169,15 +195,19 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
+			UID: w.identity.UID, BeenUp: w.identity.Up != nil, RebuildEmpty: w.rebuild != "", Gone: w.preflights.GoneNames(),
 		},
-		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
+		Before: provision.Before{Slipway: version, Applied: applied, Up: w.identity.Up, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
-	hosts, closeAll, failed := dialAll(ctx, w.infra.Machines, w.connectTimeout)
+	if w.store != nil && w.changing {
+		w.runner.Record = w.recorder(w.store)
+	}
+	hosts, closeAll, failed := dialAll(ctx, w.running(), w.connectTimeout)
+	w.hosts = hosts
 	if err := w.without(ctx, failed); err != nil {
 		closeAll()
 		return nil, nothing, err
 	}
-	w.hosts = hosts
 	plan, err := w.observe(ctx)
 	if err != nil {
 		closeAll()
@@ -194,17 +224,60 @@ func (w *work) holds() func(context.Context) error {
 	return w.store.Holds
 }
 
-// without goes on without the machines that cannot be reached where --only leaves them out.
-func (w *work) without(ctx context.Context, failed map[string]error) error {
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(failed)) {
-		if len(w.only) == 0 || slices.Contains(w.only, name) || ctx.Err() != nil {
-			errs = append(errs, failed[name])
-			continue
+// running are the machines that can be asked: not those that are gone, nor those that --only leaves out and that do not run.
+func (w *work) running() []spec.Machine {
+	var all []spec.Machine
+	for _, m := range w.infra.Machines {
+		if w.infra.States[m.Name] == spec.MachineRunning {
+			all = append(all, m)
 		}
-		w.progress.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
+	}
+	return all
+}
+
+// without goes on without the machines that are gone or cannot be reached: they are left alone. A rotation needs every
+// machine that there is, and nothing can be done where none can be reached.
+func (w *work) without(ctx context.Context, failed map[string]error) error {
+	w.runner.Held = map[string][]string{}
+	for _, m := range w.preflights.Gone {
+		w.runner.Held[m.Name] = []string{provision.GoneReason}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var errs []error
+	reached := len(failed) == 0
+	for name := range w.hosts {
+		reached = reached || w.wanted(name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		switch {
+		case !w.wanted(name):
+			w.progress.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
+		case w.prove == provision.ProveStage || !reached:
+			errs = append(errs, failed[name])
+		default:
+			w.runner.Held[name] = []string{"it cannot be reached: " + failed[name].Error()}
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// wanted says whether --only does not leave a node out.
+func (w *work) wanted(name string) bool { return len(w.only) == 0 || slices.Contains(w.only, name) }
+
+// heldBy is the error of nodes that were wanted and left alone; nil for none.
+func (w *work) heldBy(plan *provision.Plan) error {
+	held := map[string][]string{}
+	for name, reasons := range plan.Held {
+		if w.wanted(name) {
+			held[name] = reasons
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	return &provision.HeldError{Held: held}
 }
 
 // ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
@@ -239,9 +312,30 @@ func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 			return nil, err
 		}
 	}
+	if err := situation.Enough(); err != nil {
+		return nil, err
+	}
+	if err := w.allTakePart(situation); err != nil {
+		return nil, err
+	}
 	plan := provision.NewPlan(w.spec.Metadata.Name, situation)
 	plan.LeftOut, plan.Slipway = leftOut, version
 	return plan, nil
+}
+
+// allTakePart refuses a rotation where a machine is held that is not gone: it would be cut off.
+func (w *work) allTakePart(s provision.Situation) error {
+	if w.prove != provision.ProveStage {
+		return nil
+	}
+	held := maps.Clone(s.Held)
+	for _, m := range w.preflights.Gone {
+		delete(held, m.Name)
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a rotation needs every machine that there is: %w", &provision.HeldError{Held: held})
 }
 
 // applied reads what was last applied; nil where that is not known.
@@ -249,7 +343,11 @@ func (w *work) applied(ctx context.Context) (*provision.Applied, error) {
 	if w.store == nil {
 		return nil, nil
 	}
-	text, err := w.store.Get(ctx, appliedName)
+	return readApplied(ctx, w.store)
+}
+
+func readApplied(ctx context.Context, store *state.Store) (*provision.Applied, error) {
+	text, err := store.Get(ctx, appliedName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -279,28 +377,29 @@ func (w *work) saveApplied(ctx context.Context) error {
 	return w.store.Put(ctx, map[string]secret.Bytes{appliedName: text})
 }
 
-// checkSurplus speaks of machines that the spec no longer has. Removing them is not available yet; going on without a
-// control plane would leave a dead member in etcd.
-func (w *work) checkSurplus() error {
+// surplus speaks of machines that the spec no longer has. Removing them is not available yet. Members of etcd are not
+// among them: those were refused before.
+func (w *work) surplus() {
 	for _, m := range w.infra.Surplus {
-		if m.Role == spec.ControlPlane {
-			return fmt.Errorf("control plane %s is not in %s any more, and removing control planes is not available yet: put it back; nothing was changed", m.Name, w.file)
-		}
-		w.progress.Note("machine " + m.Name + " is not in " + w.file + " any more; removing machines is not available yet, and it was left as it is")
+		w.progress.Note("machine " + m.Name + " is not in " + w.file + " any more, and is left as it is; `slipway destroy --machine " + m.Name + "` removes one that " +
+			"has never joined the cluster")
 	}
-	return nil
 }
 
 // settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the
-// provider's own parts what they need, before anything uses them. Where a machine cannot be reached and was left out, the
-// provider, who would wait for it, is not asked: what it has beside machines stays as it is.
-func (w *work) settle(ctx context.Context) error {
+// provider's own parts what they need, before anything uses them. Of a cluster that lives the state learns that it does.
+func (w *work) settle(ctx context.Context, alive bool) error {
 	if err := w.secrets.save(ctx, w.store); err != nil {
 		return err
 	}
+	if alive {
+		if err := w.runner.RecordLiving(ctx); err != nil {
+			return err
+		}
+	}
 	w.runner.Before.PKI, w.runner.Before.Issued = nil, nil // from here on they are what the cluster has
-	if !w.ensured && len(w.hosts) == len(w.infra.Machines) {
-		if _, err := w.provider.Ensure(ctx, w.progress.Host); err != nil {
+	if !w.ensured {
+		if _, err := w.provider.Ensure(ctx, slices.Sorted(maps.Keys(w.hosts)), w.progress.Host); err != nil {
 			return err
 		}
 	}

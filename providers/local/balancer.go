@@ -117,7 +117,7 @@ func (p *Local) balancerSpec(image string, port int) (*container.Config, *contai
 		Image: image, Hostname: p.balancerName(), Entrypoint: []string{p.o.Slipway},
 		Cmd: []string{"balancer", "--config", balancerConfig}, ExposedPorts: network.PortSet{balancerPort: {}},
 		Labels: map[string]string{
-			labelCluster: p.cluster, labelRole: roleBalancer, labelAPIPort: strconv.Itoa(port),
+			labelCluster: p.cluster, labelUID: p.o.UID, labelRole: roleBalancer, labelAPIPort: strconv.Itoa(port),
 			labelBalancer: hex.EncodeToString(sum[:8]),
 		},
 	}

@@ -112,7 +112,7 @@ func (p *Local) create(ctx context.Context, o client.ContainerCreateOptions) (cl
 	case cerrdefs.IsNotFound(ierr): // gone again
 	case ierr != nil:
 		return res, err
-	case have.Container.Config.Labels[labelCluster] != p.cluster:
+	case have.Container.Config.Labels[labelCluster] != p.cluster || have.Container.Config.Labels[labelUID] != o.Config.Labels[labelUID]:
 		return res, fmt.Errorf("%w; it is not of this cluster: rename it or the cluster", err)
 	case have.Container.State.Status != container.StateCreated:
 		return res, fmt.Errorf("%w; is another slipway at work on cluster %s?", err, p.cluster)
@@ -124,9 +124,9 @@ func (p *Local) create(ctx context.Context, o client.ContainerCreateOptions) (cl
 	return p.docker.ContainerCreate(ctx, o)
 }
 
-// removeContainer removes a container and its anonymous volumes, running or not; none is no error.
+// removeContainer removes a container, running or not, and leaves its volumes; none is no error.
 func (p *Local) removeContainer(ctx context.Context, id, name string) error {
-	_, err := p.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	_, err := p.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
 	switch {
 	case err == nil, cerrdefs.IsNotFound(err):
 		return nil

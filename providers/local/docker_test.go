@@ -37,7 +37,7 @@ func open(t *testing.T) *Local {
 // wantError checks that one error names what, where and the remedy, for each way of using the provider.
 func wantError(t *testing.T, p *Local, parts ...string) {
 	t.Helper()
-	_, ensure := p.Ensure(t.Context(), nil)
+	_, ensure := p.Ensure(t.Context(), every(p), nil)
 	_, find := p.Find(t.Context())
 	for what, err := range map[string]error{"Ensure": ensure, "Find": find, "Destroy": p.Destroy(t.Context(), nil)} {
 		if err == nil {
@@ -125,15 +125,5 @@ func TestBadSubnet(t *testing.T) {
 		if _, err := Open(c, Options{}); err == nil || !strings.Contains(err.Error(), subnet) {
 			t.Errorf("subnet %s: %v", subnet, err)
 		}
-	}
-}
-
-func TestEnsureWithoutSpec(t *testing.T) {
-	p, err := OpenNamed("demo", Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Ensure(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "without its spec") {
-		t.Errorf("got %v", err)
 	}
 }

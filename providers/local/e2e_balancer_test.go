@@ -60,7 +60,7 @@ func answer(ctx context.Context, endpoint string) (string, error) {
 func TestBalancer(t *testing.T) {
 	p, o := e2e(t, "slwbal", 1, 0)
 	p.o.Slipway = fakeSlipway(t, o.CacheDir, "1")
-	infra, err := p.Ensure(t.Context(), nil)
+	infra, err := p.Ensure(t.Context(), every(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestBalancer(t *testing.T) {
 
 	// A new binary replaces the balancer, on the same port.
 	p.o.Slipway = fakeSlipway(t, o.CacheDir, "2")
-	again, err := p.Ensure(t.Context(), nil)
+	again, err := p.Ensure(t.Context(), every(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestBalancer(t *testing.T) {
 	if err := p.removeContainer(t.Context(), p.balancerName(), p.balancerName()); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = p.Ensure(t.Context(), nil); err != nil {
+	if again, err = p.Ensure(t.Context(), every(p), nil); err != nil {
 		t.Fatal(err)
 	}
 	if again.Endpoint != infra.Endpoint {
@@ -99,11 +99,11 @@ func TestBalancer(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.apiPort = l.Addr().(*net.TCPAddr).Port
-	if _, err = p.Ensure(t.Context(), nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("127.0.0.1:%d is taken", p.apiPort)) {
+	if _, err = p.Ensure(t.Context(), every(p), nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("127.0.0.1:%d is taken", p.apiPort)) {
 		t.Errorf("Ensure with a port that is taken: %v", err)
 	}
 	_ = l.Close()
-	if again, err = p.Ensure(t.Context(), nil); err != nil {
+	if again, err = p.Ensure(t.Context(), every(p), nil); err != nil {
 		t.Fatal(err)
 	}
 	if want := fmt.Sprintf("127.0.0.1:%d", p.apiPort); again.Endpoint != want {

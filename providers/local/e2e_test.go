@@ -25,7 +25,7 @@ func e2e(t *testing.T, name string, controlPlanes, workers int) (*Local, Options
 	if os.Getenv("SLIPWAY_E2E") == "" {
 		t.Skip("needs Docker; set SLIPWAY_E2E=1")
 	}
-	o := Options{StateDir: filepath.Join(t.TempDir(), name), CacheDir: os.Getenv("SLIPWAY_CACHE_DIR")}
+	o := Options{UID: "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11", StateDir: filepath.Join(t.TempDir(), name), CacheDir: os.Getenv("SLIPWAY_CACHE_DIR")}
 	if o.CacheDir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -59,6 +59,15 @@ func testCluster(name string, controlPlanes, workers int) *spec.Cluster {
 			},
 		},
 	}
+}
+
+// every is all machines of the spec.
+func every(p *Local) []string {
+	var names []string
+	for _, n := range p.nodes {
+		names = append(names, n.Name)
+	}
+	return names
 }
 
 // remains lists every Docker object that carries the cluster's label or name.
@@ -137,7 +146,7 @@ func TestMachines(t *testing.T) {
 	report := func(name, what string) { events = append(events, name+": "+what) }
 
 	began := time.Now()
-	infra, err := p.Ensure(ctx, report)
+	infra, err := p.Ensure(ctx, every(p), report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +173,7 @@ func TestMachines(t *testing.T) {
 
 	// A second Ensure makes nothing anew and reports no more than that all is well.
 	events = nil
-	again, err := p.Ensure(ctx, report)
+	again, err := p.Ensure(ctx, every(p), report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +205,7 @@ func powerCycle(t *testing.T, p *Local, m spec.Machine) {
 	if s := infra.States[m.Name]; !strings.HasPrefix(s, "exited") {
 		t.Errorf("state of a stopped machine: %q", s)
 	}
-	if infra, err = p.Ensure(t.Context(), nil); err != nil {
+	if infra, err = p.Ensure(t.Context(), every(p), nil); err != nil {
 		t.Fatal(err)
 	}
 	if s := infra.States[m.Name]; s != spec.MachineRunning {
@@ -209,30 +218,40 @@ func powerCycle(t *testing.T, p *Local, m spec.Machine) {
 	want(t, m, "journalctl --no-pager -o cat -t slipway-test", "logged before")
 }
 
-// lostState proves that machines whose keys are lost are refused with a remedy, and can be found and destroyed.
+// lostState proves that what is another's, though of the same name, is neither entered, nor joined, nor removed: with
+// another UID, and for machines of before there were UIDs with other keys.
 func lostState(t *testing.T, p *Local, o Options) {
 	t.Helper()
-	o.StateDir = t.TempDir()
-	other, err := Open(testCluster(p.cluster, 1, 1), o)
-	if err != nil {
-		t.Fatal(err)
+	before := remains(t, p)
+	for _, uid := range []string{"0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22", ""} {
+		o.StateDir, o.UID = t.TempDir(), uid
+		other, err := Open(testCluster(p.cluster, 1, 1), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		infra, err := other.Find(t.Context())
+		if err != nil || len(infra.Machines)+len(infra.Surplus)+len(infra.Disks) > 0 {
+			t.Fatalf("UID %q: found %+v, %v", uid, infra, err)
+		}
+		kinds := map[string]int{}
+		for _, f := range infra.Foreign {
+			kinds[f.Kind]++
+			if f.UID != p.o.UID || !strings.HasSuffix(f.Remove, " "+f.Name) {
+				t.Errorf("foreign %+v", f)
+			}
+		}
+		if kinds["machine"] != 2 || kinds["disk"] != 2 || kinds["network"] != 1 {
+			t.Errorf("UID %q: foreign %v", uid, infra.Foreign)
+		}
+		if _, err := other.Ensure(t.Context(), every(other), nil); err == nil || !strings.Contains(err.Error(), "belongs to another") {
+			t.Errorf("UID %q: Ensure: %v", uid, err)
+		}
+		if err := other.Destroy(t.Context(), nil); err != nil {
+			t.Errorf("UID %q: Destroy: %v", uid, err)
+		}
 	}
-	if _, err := other.Ensure(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "state directory was lost") {
-		t.Errorf("Ensure without the keys: %v", err)
-	}
-	named, err := OpenNamed(p.cluster, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	infra, err := named.Find(t.Context())
-	if err != nil || len(infra.Machines) != 2 {
-		t.Fatalf("Find by name: %v, %v", infra, err)
-	}
-	if err := named.Destroy(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if left := remains(t, p); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	if after := remains(t, p); !slices.Equal(before, after) {
+		t.Errorf("before %v, after %v", before, after)
 	}
 }
 
@@ -241,7 +260,7 @@ func TestInterrupted(t *testing.T) {
 	p, _ := e2e(t, "slwint", 1, 1)
 	for _, after := range []string{"creating", "answers SSH"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := p.Ensure(ctx, func(_, what string) {
+		_, err := p.Ensure(ctx, every(p), func(_, what string) {
 			if what == after {
 				cancel()
 			}
@@ -251,22 +270,46 @@ func TestInterrupted(t *testing.T) {
 			t.Fatalf("Ensure interrupted after %q: %v", after, err)
 		}
 	}
-	// And a machine that was removed by hand, without its volume.
-	if _, err := p.docker.ContainerRemove(t.Context(), "slwint-cp-1", client.ContainerRemoveOptions{Force: true}); err != nil {
-		t.Log(err) // it may not have been made
-	}
-	infra, err := p.Ensure(t.Context(), nil)
+	infra, err := p.Ensure(t.Context(), every(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range infra.Machines {
 		want(t, m, "systemctl is-system-running --wait", "running")
 	}
-	list, err := p.docker.VolumeList(t.Context(), client.VolumeListOptions{
-		Filters: client.Filters{}.Add("label", labelCluster+"="+p.cluster),
-	})
-	if err != nil || len(list.Items) != 2 {
-		t.Errorf("2 machines have %d volumes, %v", len(list.Items), err)
+}
+
+// A machine that was removed by hand, whatever removed it, gets its disk and its address back; nothing is removed for it.
+func TestDisksStay(t *testing.T) {
+	p, _ := e2e(t, "slwdisk", 1, 1)
+	infra, err := p.Ensure(t.Context(), every(p), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range infra.Machines {
+		run(t, m, "echo "+m.Name+" > /var/lib/kept; sync")
+	}
+	before := infra.Machines
+	for _, m := range before { // -v removes the volumes that have no name of their own
+		if _, err := p.docker.ContainerRemove(t.Context(), m.Name, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if infra, err = p.Find(t.Context()); err != nil || len(infra.Machines) > 0 || len(infra.Disks) != 2 {
+		t.Fatalf("without machines: %+v, %v", infra, err)
+	}
+	if infra, err = p.Ensure(t.Context(), []string{"slwdisk-worker-1"}, nil); err != nil || len(infra.Machines) != 1 {
+		t.Fatalf("one machine was wanted: %+v, %v", infra, err)
+	}
+	if infra, err = p.Ensure(t.Context(), every(p), nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range infra.Machines {
+		want(t, m, "cat /var/lib/kept", m.Name)
+		want(t, m, "hostname -I", before[i].Address.String())
+	}
+	if left := remains(t, p); len(left) != 5 {
+		t.Errorf("2 machines, 2 disks and a network are %v", left)
 	}
 }
 
@@ -275,7 +318,7 @@ func TestInterrupted(t *testing.T) {
 func TestHiddenDaemon(t *testing.T) {
 	p, _ := e2e(t, "slwcap", 1, 0)
 	p.proc = t.TempDir()
-	infra, err := p.Ensure(t.Context(), nil)
+	infra, err := p.Ensure(t.Context(), every(p), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

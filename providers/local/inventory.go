@@ -20,6 +20,7 @@ import (
 // Labels of our Docker objects. What a later run must know and Docker does not say otherwise is in them; none is secret.
 const (
 	labelCluster  = "slipway.dev/cluster"
+	labelUID      = "slipway.dev/uid" // of the cluster; older objects have none
 	labelPool     = "slipway.dev/pool"
 	labelRole     = "slipway.dev/role"     // a spec.Role, or roleBalancer
 	labelMachine  = "slipway.dev/machine"  // of volumes: whose
@@ -49,7 +50,8 @@ func (f found) describeState() string {
 	return strings.ToLower(f.status)
 }
 
-// unstarted tells of a container that never ran or is half gone: it holds nothing, and may lack its keys.
+// unstarted tells of a container that never ran or is half gone: it may lack its keys, and a new one takes its place and
+// its disk.
 func (f found) unstarted() bool {
 	return f.state == container.StateCreated || f.state == container.StateDead || f.state == container.StateRemoving
 }
@@ -59,7 +61,10 @@ type inventory struct {
 	machines []found
 	balancer *found
 	networks []network.Summary
-	volumes  []volume.Volume
+	// disks of machines, by the machine's name: more than one only if somebody made them by hand.
+	disks map[string][]volume.Volume
+	// foreign objects carry the cluster's name and are not ours.
+	foreign []spec.Foreign
 	// others are all other networks, whose subnets are taken.
 	others []network.Summary
 	// ports on 127.0.0.1 that machines and balancers have been promised, of any cluster, running or not.
@@ -74,17 +79,6 @@ func (inv *inventory) machine(name string) *found {
 		}
 	}
 	return nil
-}
-
-// volumesOf lists the volumes that machines of that name had.
-func (inv *inventory) volumesOf(machine string) []volume.Volume {
-	var out []volume.Volume
-	for _, v := range inv.volumes {
-		if v.Labels[labelMachine] == machine {
-			out = append(out, v)
-		}
-	}
-	return out
 }
 
 // apiPort is the port that was pinned, the balancer's before the network's; 0 where none was.
@@ -113,7 +107,7 @@ func (inv *inventory) free(port int) bool {
 
 // inventory asks Docker what there is.
 func (p *Local) inventory(ctx context.Context) (*inventory, error) {
-	inv := &inventory{ports: map[int]bool{}}
+	inv := &inventory{ports: map[int]bool{}, disks: map[string][]volume.Volume{}}
 	// Containers of any cluster: the ports of 127.0.0.1 are shared.
 	containers, err := p.docker.ContainerList(ctx, client.ContainerListOptions{
 		All: true, Filters: client.Filters{}.Add("label", labelCluster),
@@ -122,14 +116,14 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	for _, c := range containers.Items {
-		inv.addContainer(c, p.cluster)
+		p.addContainer(inv, c)
 	}
 	networks, err := p.docker.NetworkList(ctx, client.NetworkListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
 	for _, n := range networks.Items {
-		inv.addNetwork(n, p.cluster)
+		p.addNetwork(inv, n)
 	}
 	volumes, err := p.docker.VolumeList(ctx, client.VolumeListOptions{
 		Filters: client.Filters{}.Add("label", labelCluster+"="+p.cluster),
@@ -137,31 +131,76 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
-	inv.volumes = volumes.Items
+	for _, v := range volumes.Items {
+		machine := v.Labels[labelMachine]
+		if p.owns(v.Labels, p.hasKey(machine)) {
+			inv.disks[machine] = append(inv.disks[machine], v)
+		} else {
+			inv.foreign = append(inv.foreign, spec.Foreign{Kind: "disk", Name: v.Name, UID: v.Labels[labelUID], Remove: "docker volume rm " + v.Name})
+		}
+	}
 	return inv, nil
 }
 
-func (inv *inventory) addContainer(c container.Summary, cluster string) {
+// owns says whether an object that carries the cluster's name is this cluster's: by its UID, or, where the object is older
+// than UIDs or ours is not at hand, by otherwise.
+func (p *Local) owns(labels map[string]string, otherwise bool) bool {
+	if uid := labels[labelUID]; uid != "" && p.o.UID != "" {
+		return uid == p.o.UID
+	}
+	return otherwise
+}
+
+// hasKey says whether the cluster's directory has the SSH key of that name.
+func (p *Local) hasKey(name string) bool {
+	_, err := loadKey(p.keyDir(), name)
+	return err == nil
+}
+
+// entered says whether a machine lets our keys in, or, if there are none, cannot be told from one of ours.
+func (p *Local) entered(name, digest string) bool {
+	user, err := loadKey(p.keyDir(), userKey)
+	if err != nil {
+		return false
+	}
+	host, err := loadKey(p.keyDir(), name)
+	return err == nil && machine{host: host, user: user}.keys() == digest
+}
+
+func (p *Local) addContainer(inv *inventory, c container.Summary) {
 	for _, l := range []string{labelSSHPort, labelAPIPort} {
 		if port, err := strconv.Atoi(c.Labels[l]); err == nil {
 			inv.ports[port] = true
 		}
 	}
-	if c.Labels[labelCluster] != cluster || len(c.Names) == 0 {
+	if c.Labels[labelCluster] != p.cluster || len(c.Names) == 0 {
 		return
 	}
 	f := found{id: c.ID, name: strings.TrimPrefix(c.Names[0], "/"), state: c.State, status: c.Status, labels: c.Labels}
-	if c.Labels[labelRole] == roleBalancer {
+	foreign := spec.Foreign{Kind: "machine", Name: f.name, UID: c.Labels[labelUID], Remove: "docker rm -f " + f.name}
+	balancer := c.Labels[labelRole] == roleBalancer
+	switch {
+	case balancer && p.owns(c.Labels, p.hasKey(userKey)):
 		inv.balancer = &f
-	} else {
+	case balancer:
+		foreign.Kind = roleBalancer
+		inv.foreign = append(inv.foreign, foreign)
+	case p.owns(c.Labels, p.entered(f.name, c.Labels[labelKeys])):
 		inv.machines = append(inv.machines, f)
+	default:
+		inv.foreign = append(inv.foreign, foreign)
 	}
 }
 
-func (inv *inventory) addNetwork(n network.Summary, cluster string) {
-	if n.Labels[labelCluster] == cluster {
-		inv.networks = append(inv.networks, n)
-		return
+func (p *Local) addNetwork(inv *inventory, n network.Summary) {
+	if n.Labels[labelCluster] == p.cluster {
+		if p.owns(n.Labels, p.hasKey(userKey)) {
+			inv.networks = append(inv.networks, n)
+			return
+		}
+		inv.foreign = append(inv.foreign, spec.Foreign{
+			Kind: "network", Name: n.Name, UID: n.Labels[labelUID], Remove: "docker network rm " + n.Name,
+		})
 	}
 	inv.others = append(inv.others, n)
 	if port, err := strconv.Atoi(n.Labels[labelAPIPort]); err == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -31,12 +32,16 @@ type Options struct {
 	Slipway  string // the binary, relative to Bundles, for the balancer; empty: no balancer
 	// ConnectTimeout is how long a machine may take to answer SSH; 0: a minute.
 	ConnectTimeout time.Duration
+	// UID of the cluster: what carries another is not touched. Empty: the SSH keys tell what is the cluster's.
+	UID string
+	// Addresses that machines had, by name: nobody else gets them.
+	Addresses map[string]netip.Addr
 }
 
 // Local is one cluster's machines.
 type Local struct {
 	cluster string
-	nodes   []spec.Node // nil where the spec is not at hand
+	nodes   []spec.Node
 	subnet  netip.Prefix
 	apiPort int // 0: choose
 	o       Options
@@ -47,21 +52,11 @@ type Local struct {
 
 // Open prepares the machines of c; nothing is asked of Docker yet.
 func Open(c *spec.Cluster, o Options) (*Local, error) {
-	p, err := OpenNamed(c.Metadata.Name, o)
-	if err != nil {
-		return nil, err
-	}
-	p.nodes, p.apiPort = c.Nodes(), c.Spec.Provider.Local.APIPort
-	p.subnet, err = netip.ParsePrefix(cmp.Or(c.Spec.Provider.Local.Subnet, DefaultSubnet))
-	if err != nil || !p.subnet.Addr().Is4() {
+	subnet, err := netip.ParsePrefix(cmp.Or(c.Spec.Provider.Local.Subnet, DefaultSubnet))
+	if err != nil || !subnet.Addr().Is4() {
 		return nil, fmt.Errorf("spec.provider.local.subnet: %q is not an IPv4 network; write one such as %s",
 			c.Spec.Provider.Local.Subnet, DefaultSubnet)
 	}
-	return p, nil
-}
-
-// OpenNamed opens a cluster by its name alone, for Find and Destroy.
-func OpenNamed(cluster string, o Options) (*Local, error) {
 	// Docker wants absolute paths, of mounts at least.
 	for _, dir := range []*string{&o.StateDir, &o.CacheDir} {
 		abs, err := filepath.Abs(*dir)
@@ -77,21 +72,29 @@ func OpenNamed(cluster string, o Options) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Local{cluster: cluster, o: o, docker: docker, proc: "/proc"}, nil
+	return &Local{
+		cluster: c.Metadata.Name, nodes: c.Nodes(), subnet: subnet, apiPort: c.Spec.Provider.Local.APIPort,
+		o: o, docker: docker, proc: "/proc",
+	}, nil
 }
 
-// Ensure makes and starts what is missing, machines side by side, and returns when all answer SSH.
-func (p *Local) Ensure(ctx context.Context, report func(name, what string)) (*spec.Infrastructure, error) {
-	if p.nodes == nil {
-		return nil, fmt.Errorf("machines of cluster %s cannot be made without its spec", p.cluster)
-	}
+// Ensure makes and starts those of the machines that are named, side by side, and returns when they answer SSH. A machine
+// that is made gets the disk back that an earlier one of its name had: disks are never removed here. Where something that
+// belongs to another cluster is in the way, nothing is made.
+func (p *Local) Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error) {
 	report = serial(report)
 	if err := p.connect(ctx); err != nil {
 		return nil, err
 	}
+	inv, err := p.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if f := inv.foreign; len(f) > 0 {
+		return nil, fmt.Errorf("%s %s carries the name of cluster %s and belongs to another; nothing was made", f[0].Kind, f[0].Name, p.cluster)
+	}
 	var (
 		image   string
-		inv     *inventory
 		apiPort int
 		user    keyPair
 	)
@@ -105,20 +108,17 @@ func (p *Local) Ensure(ctx context.Context, report func(name, what string)) (*sp
 		if err := os.MkdirAll(p.bundlesDir(), 0o755); err != nil { //nolint:gosec // nothing secret: machines read it too
 			return fmt.Errorf("make the directory of bundles: %w", err)
 		}
-		if inv, err = p.inventory(gctx); err != nil {
-			return err
-		}
 		apiPort, err = p.ensureNetwork(gctx, inv)
 		return err
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	machines, err := p.plan(inv, user)
+	plans, err := p.plan(inv, user, machines)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.bringUp(ctx, image, apiPort, machines, inv, report); err != nil {
+	if err := p.bringUp(ctx, image, apiPort, plans, inv, report); err != nil {
 		return nil, err
 	}
 	// What is returned is what is there, not what was meant to be.
@@ -156,7 +156,9 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	}
 	// Machines whose keys are lost can still be listed and destroyed.
 	user, _ := loadKey(p.keyDir(), userKey)
-	infra := &spec.Infrastructure{States: map[string]string{}, ExtraSANs: []string{"127.0.0.1", "localhost"}}
+	infra := &spec.Infrastructure{
+		States: map[string]string{}, Disks: map[string]string{}, Foreign: inv.foreign, ExtraSANs: []string{"127.0.0.1", "localhost"},
+	}
 	if port := inv.apiPort(); port != 0 {
 		infra.Endpoint = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
@@ -166,10 +168,15 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 			return nil, err
 		}
 		infra.States[m.Name] = f.describeState()
-		if p.nodes == nil || p.place(m.Name) >= 0 {
+		if p.place(m.Name) >= 0 {
 			infra.Machines = append(infra.Machines, m)
 		} else {
 			infra.Surplus = append(infra.Surplus, m)
+		}
+	}
+	for machine, disks := range inv.disks {
+		if inv.machine(machine) == nil {
+			infra.Disks[machine] = "volume " + disks[0].Name
 		}
 	}
 	order := func(a, b spec.Machine) int {
@@ -185,7 +192,7 @@ func (p *Local) place(name string) int {
 	return slices.IndexFunc(p.nodes, func(n spec.Node) bool { return n.Name == name })
 }
 
-// Destroy removes every object that carries the cluster's label, and our keys.
+// Destroy removes every object of the cluster, disks last, and our keys. What carries its name and is another's stays.
 func (p *Local) Destroy(ctx context.Context, report func(name, what string)) error {
 	report = serial(report)
 	if err := p.connect(ctx); err != nil {
@@ -213,10 +220,11 @@ func (p *Local) Destroy(ctx context.Context, report func(name, what string)) err
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	// Those of machines went with them; these were left by machines that were removed by hand.
-	for _, v := range inv.volumes {
-		if err := p.removeVolume(ctx, v); err != nil {
-			return err
+	for _, disks := range inv.disks {
+		for _, v := range disks {
+			if err := p.removeVolume(ctx, v); err != nil {
+				return err
+			}
 		}
 	}
 	for _, n := range inv.networks {
@@ -227,6 +235,39 @@ func (p *Local) Destroy(ctx context.Context, report func(name, what string)) err
 	}
 	if err := errors.Join(os.RemoveAll(p.keyDir()), os.RemoveAll(p.balancerDir())); err != nil {
 		return fmt.Errorf("remove the machines' keys: %w", err)
+	}
+	return nil
+}
+
+// Remove removes machines that the spec does not have, with their disks.
+func (p *Local) Remove(ctx context.Context, machines []string, report func(name, what string)) error {
+	report = serial(report)
+	if err := p.connect(ctx); err != nil {
+		return err
+	}
+	inv, err := p.inventory(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range machines {
+		if f := inv.machine(name); f == nil || p.place(name) >= 0 {
+			return fmt.Errorf("the cluster has no machine %s that is not in the spec; nothing was removed", name)
+		}
+	}
+	for _, name := range machines {
+		report(name, "removing")
+		if err := p.removeContainer(ctx, inv.machine(name).id, name); err != nil {
+			return err
+		}
+		for _, v := range inv.disks[name] {
+			if err := p.removeVolume(ctx, v); err != nil {
+				return err
+			}
+		}
+		if err := os.Remove(filepath.Join(p.keyDir(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the SSH key of machine %s: %w", name, err)
+		}
+		report(name, "removed")
 	}
 	return nil
 }

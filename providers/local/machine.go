@@ -10,12 +10,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 
 	"slipway.dev/slipway/provision/spec"
@@ -28,9 +29,9 @@ type machine struct {
 	sshPort int
 	host    keyPair
 	user    keyPair
-	caps    []string        // nil: --privileged
-	exists  *found          // nil: to be made
-	volumes []volume.Volume // left of an earlier machine of that name
+	caps    []string // nil: --privileged
+	exists  *found   // nil: to be made
+	disk    string   // the volume with /var; empty: to be made
 }
 
 // sshAddress is where sshd is published.
@@ -45,25 +46,18 @@ func (m machine) keys() string {
 // sshPort inside the machine.
 var sshPort = network.MustParsePort("22/tcp")
 
-// plan settles address, port and keys of every machine; those that exist keep theirs.
-func (p *Local) plan(inv *inventory, user keyPair) ([]machine, error) {
-	var names []string
-	have := map[string]netip.Addr{}
-	for _, n := range p.nodes {
-		names = append(names, n.Name)
-	}
-	for _, f := range inv.machines {
-		if a, err := netip.ParseAddr(f.labels[labelAddress]); err == nil && !f.unstarted() {
-			have[f.name] = a
-		}
-	}
-	addresses, err := assignAddresses(p.subnet, names, have)
+// plan settles address, port, keys and disk of the machines that are named; those that exist keep theirs.
+func (p *Local) plan(inv *inventory, user keyPair, wanted []string) ([]machine, error) {
+	addresses, err := assignAddresses(p.subnet, wanted, p.known(inv))
 	if err != nil {
 		return nil, err
 	}
 	caps := p.daemonCaps()
-	machines := make([]machine, len(p.nodes))
-	for i, n := range p.nodes {
+	var machines []machine
+	for _, n := range p.nodes {
+		if !slices.Contains(wanted, n.Name) {
+			continue
+		}
 		m := machine{node: n, address: addresses[n.Name], user: user, caps: caps, exists: inv.machine(n.Name)}
 		if m.host, err = ensureKey(p.keyDir(), n.Name); err != nil {
 			return nil, err
@@ -79,23 +73,66 @@ func (p *Local) plan(inv *inventory, user keyPair) ([]machine, error) {
 				return nil, err
 			}
 			inv.ports[m.sshPort] = true
-			m.volumes = inv.volumesOf(n.Name)
+			if m.disk, err = inv.diskOf(n.Name); err != nil {
+				return nil, err
+			}
 		}
-		machines[i] = m
+		machines = append(machines, m)
 	}
 	return machines, nil
+}
+
+// known are the addresses that machines have, or had: etcd's members keep theirs on their disks.
+func (p *Local) known(inv *inventory) map[string]netip.Addr {
+	have := map[string]netip.Addr{}
+	take := func(machine, address string) {
+		if a, err := netip.ParseAddr(address); err == nil {
+			have[machine] = a
+		}
+	}
+	for machine, address := range p.o.Addresses {
+		if p.subnet.Contains(address) {
+			have[machine] = address
+		}
+	}
+	for machine, disks := range inv.disks {
+		take(machine, disks[0].Labels[labelAddress])
+	}
+	for _, f := range inv.machines {
+		if !f.unstarted() {
+			take(f.name, f.labels[labelAddress])
+		}
+	}
+	return have
+}
+
+// diskOf is the volume that a machine had; empty where there is none.
+func (inv *inventory) diskOf(machine string) (string, error) {
+	disks := inv.disks[machine]
+	switch len(disks) {
+	case 0:
+		return "", nil
+	case 1:
+		return disks[0].Name, nil
+	}
+	var names []string
+	for _, v := range disks {
+		names = append(names, v.Name)
+	}
+	return "", fmt.Errorf("machine %s has %d disks, and nobody can tell which is the right one: %s; find out, and remove the label %s from the "+
+		"others by copying them to new volumes, or remove those that may go (`docker volume rm`)", machine, len(disks), strings.Join(names, ", "), labelMachine)
 }
 
 // checkMachine refuses a machine that was made with what cannot be changed any more.
 func (p *Local) checkMachine(m machine) error {
 	if have := m.exists.labels[labelKeys]; have != m.keys() {
-		return fmt.Errorf("machine %s has other SSH keys than %s holds: the state directory was lost or is another "+
-			"cluster's; point SLIPWAY_STATE_DIR at the right one, or destroy the cluster and make it anew",
+		return fmt.Errorf("machine %s has other SSH keys than %s holds: "+
+			"put them back there",
 			m.node.Name, p.keyDir())
 	}
 	if have := m.exists.labels[labelBundles]; have != p.bundlesDir() {
 		return fmt.Errorf("machine %s sees the bundles in %s, and the cache is now %s; "+
-			"point SLIPWAY_CACHE_DIR back, or destroy the cluster and make it anew", m.node.Name, have, p.bundlesDir())
+			"point SLIPWAY_CACHE_DIR back", m.node.Name, have, p.bundlesDir())
 	}
 	return nil
 }
@@ -136,9 +173,8 @@ func (p *Local) newMachine(ctx context.Context, image string, m machine) (string
 			return "", err
 		}
 	}
-	// A new machine must not find the disk of one that was removed by hand.
-	for _, v := range m.volumes {
-		if err := p.removeVolume(ctx, v); err != nil {
+	if m.disk == "" {
+		if err := p.createDisk(ctx, &m); err != nil {
 			return "", err
 		}
 	}
@@ -154,6 +190,23 @@ func (p *Local) newMachine(ctx context.Context, image string, m machine) (string
 		return "", err
 	}
 	return p.createAndStart(ctx, image, m)
+}
+
+// createDisk makes a machine's volume. It has a name, so that what removes nameless ones (`docker rm -v`, `docker volume
+// prune`) leaves it alone, and that name has the cluster's UID, so that it is nobody else's.
+func (p *Local) createDisk(ctx context.Context, m *machine) error {
+	uid, _, _ := strings.Cut(p.o.UID, "-")
+	res, err := p.docker.VolumeCreate(ctx, client.VolumeCreateOptions{
+		Name: m.node.Name + "-" + uid,
+		Labels: map[string]string{
+			labelCluster: p.cluster, labelUID: p.o.UID, labelMachine: m.node.Name, labelAddress: m.address.String(),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("create the disk of machine %s: %w", m.node.Name, err)
+	}
+	m.disk = res.Volume.Name
+	return nil
 }
 
 // createAndStart makes the container, puts the keys in and starts it. The id is set as soon as there is one.
@@ -215,7 +268,7 @@ func (p *Local) machineConfig(image string, m machine) *container.Config {
 		StopSignal:   "SIGRTMIN+3", // systemd's halt
 		StopTimeout:  &stopTimeout,
 		Labels: map[string]string{
-			labelCluster: p.cluster, labelPool: m.node.Pool, labelRole: string(m.node.Role),
+			labelCluster: p.cluster, labelUID: p.o.UID, labelPool: m.node.Pool, labelRole: string(m.node.Role),
 			labelAddress: m.address.String(), labelSSHPort: strconv.Itoa(m.sshPort),
 			labelKeys: m.keys(), labelBundles: p.bundlesDir(),
 		},
@@ -235,9 +288,7 @@ func (p *Local) machineHostConfig(m machine) *container.HostConfig {
 		LogConfig:     logConfig,
 		Mounts: []mount.Mount{
 			// Containerd's snapshots cannot lie on overlayfs; of a volume the image's /var is the first content.
-			{Type: mount.TypeVolume, Target: "/var", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{
-				labelCluster: p.cluster, labelMachine: m.node.Name,
-			}}},
+			{Type: mount.TypeVolume, Source: m.disk, Target: "/var"},
 			{Type: mount.TypeBind, Source: p.bundlesDir(), Target: Bundles, ReadOnly: true},
 		},
 	}

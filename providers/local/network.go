@@ -47,7 +47,7 @@ func (p *Local) ensureNetwork(ctx context.Context, inv *inventory) (apiPort int,
 	_, err = p.docker.NetworkCreate(ctx, p.networkName(), client.NetworkCreateOptions{
 		Driver: "bridge",
 		IPAM:   &network.IPAM{Config: []network.IPAMConfig{{Subnet: p.subnet.Masked(), Gateway: gateway}}},
-		Labels: map[string]string{labelCluster: p.cluster, labelAPIPort: strconv.Itoa(apiPort)},
+		Labels: map[string]string{labelCluster: p.cluster, labelUID: p.o.UID, labelAPIPort: strconv.Itoa(apiPort)},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("make the machine network %s (%s): %w; set spec.provider.local.subnet to a free one",

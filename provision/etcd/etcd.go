@@ -62,8 +62,10 @@ func New(endpoints []Endpoint, ca, cert []byte, key secret.Bytes) (*Client, erro
 // Member is one of the cluster's members, as the cluster lists it and as it says itself.
 type Member struct {
 	// Name is empty for one that has been added and has not started yet.
-	Name                 string
-	ID                   uint64
+	Name string
+	ID   uint64
+	// ClusterID is etcd's own of the cluster, as the member says; zero when it did not answer.
+	ClusterID            uint64
 	PeerURLs, ClientURLs []string
 	Learner              bool
 	// Answers is one that answered a linearizable read: it sees a leader, and a majority works.
@@ -160,6 +162,7 @@ func (c *Client) merge(answers []answer) []Member {
 		if a, ok := byID[k.ID]; ok {
 			m.Answers, m.Out, m.Err = a.readErr == nil && !k.IsLearner, a.leaderless, a.readErr
 			m.Leader, m.DBSize, m.Quota, m.Version = a.status.Leader == k.ID, a.status.DbSize, a.status.DbSizeQuota, a.status.Version
+			m.ClusterID = a.status.Header.ClusterId
 		} else {
 			m.Err = c.unanswered(k.ClientURLs, answers)
 			m.Out = errors.Is(m.Err, syscall.ECONNREFUSED)

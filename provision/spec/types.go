@@ -35,6 +35,9 @@ type Cluster struct {
 type Metadata struct {
 	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). It begins every node's name, <cluster>-<pool>-<n>.
 	Name string `json:"name"`
+	// UID of the cluster, which slipway makes at the first apply and the state keeps. Given, the spec fits no other cluster, wherever
+	// its file is.
+	UID string `json:"uid,omitempty"`
 }
 
 // ClusterSpec is the desired cluster; all but kubernetes.version, provider and nodePools has a default.

@@ -10,12 +10,16 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // validate judges a decoded and completed spec, every field of it, and reports to d.
 func validate(d *document, c *Cluster) {
 	d.dnsLabel("metadata.name", c.Metadata.Name)
+	if uid := c.Metadata.UID; uid != "" && uuid.Validate(uid) != nil {
+		d.judge("metadata.uid", "leave it out, or write the one that `slipway status` shows", "%q is not a UID", uid)
+	}
 	validateVersion(d, c.Spec.Kubernetes.Version)
 	validateProvider(d, c)
 	validatePools(d, c)

@@ -20,6 +20,7 @@ member=${ETCD:-/var/lib/etcd}/member
 if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo etcddata=whole
 elif [ -d "$member" ]; then echo etcddata=damaged; fi
 [ -f $state/initialized ] && echo initialized=1
+[ -f $state/cluster ] && echo "cluster=$(head -n 1 $state/cluster)"
 max=/proc/sys/net/netfilter/nf_conntrack_max
 if [ ! -e $max ] || stat -c %A $max | grep -q w; then echo conntrack=1; fi
 for f in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
+)
+
+// identityName is where the state store keeps which cluster it is of.
+const identityName = "cluster.json"
+
+// identify finds out which cluster the state is of, and opens the provider for that one. Where the state (which may be
+// nil) knows of none, a new identity is made, and kept in memory until save.
+func (c *cluster) identify(ctx context.Context, store *state.Store) error {
+	name := c.spec.Metadata.Name
+	c.identity = provision.NewIdentity(name)
+	if store != nil {
+		text, err := store.Get(ctx, identityName)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // nothing was applied, or by an older slipway
+			applied, err := readApplied(ctx, store)
+			if err != nil {
+				return err
+			}
+			c.identity.Up = applied.Up()
+		case err != nil:
+			return err
+		default:
+			if c.identity, err = provision.ReadIdentity(text.Reveal()); err != nil {
+				return fmt.Errorf("state %s: %w", store, err)
+			}
+			c.recorded = true
+		}
+	}
+	if err := c.checkIdentity(); err != nil {
+		return err
+	}
+	o := c.options
+	o.UID = c.identity.UID
+	if up := c.identity.Up; up != nil {
+		o.Addresses = up.Addresses()
+	}
+	var err error
+	c.provider, err = providers.Open(c.spec, o)
+	return err
+}
+
+// checkIdentity refuses a spec that is not of the cluster that the state is of.
+func (c *cluster) checkIdentity() error {
+	id, name := c.identity, c.spec.Metadata.Name
+	if id.Name != name {
+		return fmt.Errorf("the state %s is of cluster %s, and the spec is of %s: set spec.state to another place, or metadata.name back; nothing was changed",
+			c.state, id.Name, name)
+	}
+	if uid := c.spec.Metadata.UID; uid != "" && uid != id.UID {
+		if !c.recorded {
+			return fmt.Errorf("metadata.uid is %s, and the state %s knows of no cluster: set SLIPWAY_STATE_DIR or spec.state to where its state is, "+
+				"or leave the field out of the spec of a new cluster; nothing was changed", uid, c.state)
+		}
+		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spec.state to where the other's "+
+			"is; nothing was changed", uid, c.state, id.UID)
+	}
+	return c.checkSpecFile()
+}
+
+// checkSpecFile keeps two specs of one name from being taken for one cluster.
+func (c *cluster) checkSpecFile() error {
+	last := c.identity.SpecFile
+	if last == "" || last == c.specPath || c.specPath == "-" || c.spec.Metadata.UID != "" {
+		return nil
+	}
+	other, err := spec.Load(last)
+	if err != nil || other.Metadata.Name != c.identity.Name || other.Metadata.UID != "" {
+		return nil //nolint:nilerr // it is gone, or another cluster's by now: this one has taken its place
+	}
+	return fmt.Errorf("cluster %s was last applied from %s, which is still there, and this is %s: two specs of one name would be one cluster. If this is another "+
+		"cluster, give it another metadata.name. If it is the same, write `uid: %s` into its metadata; nothing was changed",
+		c.identity.Name, last, c.specPath, c.identity.UID)
+}
+
+// saveIdentity records which cluster it is, and from which file, before anything is made.
+func (c *cluster) saveIdentity(ctx context.Context, store *state.Store) error {
+	id := c.identity
+	if c.specPath != "-" {
+		id.SpecFile = c.specPath
+	}
+	if c.recorded && id.SpecFile == c.identity.SpecFile {
+		return nil
+	}
+	return c.putIdentity(ctx, store, id)
+}
+
+func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id provision.Identity) error {
+	text, err := json.Marshal(id)
+	if err != nil {
+		return fmt.Errorf("record the cluster's identity: %w", err)
+	}
+	if err := store.Put(ctx, map[string]secret.Bytes{identityName: text}); err != nil {
+		return err
+	}
+	c.identity, c.recorded = id, true
+	return nil
+}
+
+// recorder changes, one call at a time, what the state knows of a cluster that is up.
+func (c *cluster) recorder(store *state.Store) func(context.Context, func(*provision.Up) *provision.Up) error {
+	var mu sync.Mutex
+	return func(ctx context.Context, change func(*provision.Up) *provision.Up) error {
+		mu.Lock()
+		defer mu.Unlock()
+		id := c.identity
+		id.Up = change(id.Up)
+		if id.Up.Equal(c.identity.Up) && c.recorded {
+			return nil
+		}
+		return c.putIdentity(ctx, store, id)
+	}
+}

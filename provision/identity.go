@@ -1,0 +1,193 @@
+package provision
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"slipway.dev/slipway/provision/etcd"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Identity tells a cluster from every other one, even of the same name, and records that it has been up. The state keeps
+// it in JSON.
+type Identity struct {
+	// UID is made once, before anything else is (RFC 9562, version 4). Machines, disks, hosts and the API carry it.
+	UID string `json:"uid"`
+	// Name of the cluster.
+	Name string `json:"name"`
+	// SpecFile is where the spec was when it was applied last, absolute; empty if it came from the standard input.
+	SpecFile string `json:"specFile,omitempty"`
+	// Up is nil until the cluster's API has answered for the first time.
+	Up *Up `json:"up,omitempty"`
+}
+
+// Up is what a cluster that has been up cannot lose or change without being told so: that there is data at all, on which
+// machines, and the networks that are in its certificates, Services and pods.
+type Up struct {
+	Since time.Time `json:"since,omitzero"`
+	// EtcdCluster is etcd's own ID of the cluster, in hex; empty if etcd has not told it.
+	EtcdCluster string `json:"etcdCluster,omitempty"`
+	// ControlPlanes are the machines that etcd's members are on, by name.
+	ControlPlanes map[string]UpMember `json:"controlPlanes"`
+	PodSubnet     string              `json:"podSubnet"`
+	ServiceSubnet string              `json:"serviceSubnet"`
+	DNSDomain     string              `json:"dnsDomain"`
+}
+
+// UpMember is a control plane of a cluster that has been up.
+type UpMember struct {
+	Address netip.Addr `json:"address"`
+	// Joined says that its member of etcd has been healthy: it must not begin again without its data.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// NewIdentity makes the identity of a cluster that has not been up.
+func NewIdentity(name string) Identity { return Identity{UID: uuid.NewString(), Name: name} }
+
+// Addresses are those of the control planes, by name.
+func (u *Up) Addresses() map[string]netip.Addr {
+	addresses := map[string]netip.Addr{}
+	for name, m := range u.ControlPlanes {
+		addresses[name] = m.Address
+	}
+	return addresses
+}
+
+// Equal compares two records; nil is one of nothing.
+func (u *Up) Equal(other *Up) bool {
+	if u == nil || other == nil {
+		return u == other
+	}
+	return u.Since.Equal(other.Since) && u.EtcdCluster == other.EtcdCluster && maps.Equal(u.ControlPlanes, other.ControlPlanes) &&
+		u.PodSubnet == other.PodSubnet && u.ServiceSubnet == other.ServiceSubnet && u.DNSDomain == other.DNSDomain
+}
+
+// ReadIdentity reads what the state keeps.
+func ReadIdentity(text []byte) (Identity, error) {
+	var id Identity
+	if err := json.Unmarshal(text, &id); err != nil {
+		return Identity{}, fmt.Errorf("the cluster's identity is damaged: %w; restore the state from a backup", err)
+	}
+	if uuid.Validate(id.UID) != nil {
+		return Identity{}, errors.New("the cluster's identity is damaged: it has no UID; restore the state from a backup")
+	}
+	return id, nil
+}
+
+// newUp records what a spec asks for as that of a cluster that is up.
+func newUp(c *spec.Cluster) *Up {
+	n := c.Spec.Network
+	return &Up{ControlPlanes: map[string]UpMember{}, PodSubnet: n.PodSubnet, ServiceSubnet: n.ServiceSubnet, DNSDomain: n.DNSDomain}
+}
+
+// joined records members of etcd, by name, and whether they have been healthy. It changes a copy; of a cluster that the
+// state does not know to be up (nil) it makes one.
+func (u *Up) joined(in Input, now time.Time, etcdCluster string, members map[string]bool) *Up {
+	up := newUp(in.Cluster)
+	if u != nil {
+		*up = *u
+		up.ControlPlanes = maps.Clone(u.ControlPlanes)
+	}
+	if up.Since.IsZero() {
+		up.Since = now.UTC().Truncate(time.Second)
+	}
+	up.EtcdCluster = cmp.Or(etcdCluster, up.EtcdCluster)
+	for _, m := range in.controlPlanes() {
+		if healthy, ok := members[m.Name]; ok {
+			up.ControlPlanes[m.Name] = UpMember{Address: m.Address, Joined: healthy || up.ControlPlanes[m.Name].Joined}
+		}
+	}
+	return up
+}
+
+// Up is what an older slipway has recorded of a cluster that was applied to the end; nil where that cannot be read.
+func (a *Applied) Up() *Up {
+	if a == nil {
+		return nil
+	}
+	c, err := spec.Parse("applied", a.Spec)
+	if err != nil {
+		return nil // another slipway's; the hosts say the rest
+	}
+	up := newUp(c)
+	for _, m := range a.Machines {
+		if m.Role == spec.ControlPlane {
+			up.ControlPlanes[m.Name] = UpMember{Address: m.Address, Joined: true}
+		}
+	}
+	return up
+}
+
+// moved names the fields of the spec that a cluster which has been up cannot change.
+func (u *Up) moved(c *spec.Cluster) []string {
+	now := c.Spec.Network
+	var reasons []string
+	for _, f := range []struct{ field, was, is string }{
+		{"podSubnet", u.PodSubnet, now.PodSubnet}, {"serviceSubnet", u.ServiceSubnet, now.ServiceSubnet}, {"dnsDomain", u.DNSDomain, now.DNSDomain},
+	} {
+		if f.was != f.is {
+			reasons = append(reasons, fmt.Sprintf("spec.network.%s was %s and is %s: a cluster that has been up cannot change it; put it back", f.field, f.was, f.is))
+		}
+	}
+	return reasons
+}
+
+// recordUp has the state record that the cluster is up, with the ID that etcd gave it: before its hosts record it, and
+// before anybody is told that the cluster can be used.
+func (r *Runner) recordUp(ctx context.Context, _ Step) error {
+	client, err := etcdClientOf(r.Input, r.Hosts)
+	if err != nil {
+		return err
+	}
+	var id string
+	err = waitFor(ctx, "no member of etcd tells of which cluster it is", func(ctx context.Context) error {
+		members, err := client.Status(ctx)
+		if id = clusterOf(members); err == nil && id == "" {
+			err = errors.New("none has answered")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	initial := map[string]bool{}
+	for _, m := range r.Input.controlPlanes() {
+		initial[m.Name] = false
+	}
+	return r.record(ctx, id, initial)
+}
+
+// RecordLiving has the state record what has been observed of a cluster that lives, where the state knows less.
+func (r *Runner) RecordLiving(ctx context.Context) error {
+	members, id := map[string]bool{}, ""
+	for name, m := range r.Observed.Members {
+		members[name], id = m.Healthy, cmp.Or(id, m.Cluster)
+	}
+	return r.record(ctx, id, members)
+}
+
+func (r *Runner) record(ctx context.Context, etcdCluster string, members map[string]bool) error {
+	if r.Record == nil {
+		return nil
+	}
+	return r.Record(ctx, func(was *Up) *Up { return was.joined(r.Input, time.Now(), etcdCluster, members) })
+}
+
+// clusterOf is etcd's ID of the cluster, in hex, by the first member that tells; empty where none does.
+func clusterOf(members []etcd.Member) string {
+	for _, m := range members {
+		if m.ClusterID != 0 {
+			return strconv.FormatUint(m.ClusterID, 16)
+		}
+	}
+	return ""
+}
