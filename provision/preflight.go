@@ -123,13 +123,13 @@ func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure) []string {
 		}
 	}
 	if left == 0 {
-		reasons = append(reasons, u.empty("no machine and no disk of a control plane is left"))
+		reasons = append(reasons, u.empty(c.Metadata.Name, "no machine and no disk of a control plane is left"))
 	}
 	return reasons
 }
 
 // empty refuses to take a cluster that has been up for a new one.
-func (u *Up) empty(why string) string {
+func (u *Up) empty(cluster, why string) string {
 	was := "the cluster has been up"
 	if !u.Since.IsZero() {
 		was += " since " + u.Since.Format("2006-01-02 15:04 MST")
@@ -138,5 +138,5 @@ func (u *Up) empty(why string) string {
 		was += " (etcd cluster " + u.EtcdCluster + ")"
 	}
 	return was + ", and " + why + ": its data is gone from here. Bring the disks back. Only if the data may be lost for good, " +
-		"`slipway apply --rebuild-empty NAME` with the cluster's name makes an empty cluster in its place"
+		"`slipway apply --rebuild-empty " + cluster + "` makes an empty cluster in its place"
 }

@@ -62,7 +62,7 @@ func TestPreflights(t *testing.T) {
 		{name: "its disk is not", up: upOf(in), found: withDisk(foundAll(in, "demo-cp-2"), "demo-cp-2"), changes: []string{"+ demo-cp-2"}},
 		{name: "it had never joined", up: upOf(in, "demo-cp-1", "demo-cp-3"), found: foundAll(in, "demo-cp-2"), changes: []string{"+ demo-cp-2"}},
 		{name: "a worker is gone", up: upOf(in), found: foundAll(in, "demo-worker-1"), changes: []string{"+ demo-worker-1"}},
-		{name: "all are gone, with their disks", up: upOf(in), found: foundAll(in, cps...), gone: cps, refused: "--rebuild-empty NAME"},
+		{name: "all are gone, with their disks", up: upOf(in), found: foundAll(in, cps...), gone: cps, refused: "--rebuild-empty demo"},
 		{name: "all are gone, not their disks", up: upOf(in), found: withDisk(foundAll(in, cps...), cps...), changes: []string{"+ demo-cp-1", "+ demo-cp-2", "+ demo-cp-3"}},
 		{name: "and may be made empty", up: upOf(in), wish: Wish{RebuildEmpty: true}, found: foundAll(in, cps...), changes: []string{"+ demo-cp-1", "+ demo-cp-2", "+ demo-cp-3"}},
 		{name: "nothing to rebuild", wish: Wish{RebuildEmpty: true}, found: foundAll(in), refused: "does not know that the cluster has ever been up"},

@@ -81,7 +81,7 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 	}
 	if len(with) == 0 && len(unseen) == 0 {
 		was := cmp.Or(before.Up, &Up{})
-		r.Cluster = append(r.Cluster, was.empty("no control plane has etcd's data"))
+		r.Cluster = append(r.Cluster, was.empty(in.Cluster.Metadata.Name, "no control plane has etcd's data"))
 		return
 	}
 	for _, name := range without {

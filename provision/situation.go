@@ -237,11 +237,18 @@ func checkUID(in Input, api string) error {
 		"state is of %s: set SLIPWAY_STATE_DIR or spec.state to where its state is", api, in.UID)})
 }
 
-// forgetUp forgets that hosts were part of a cluster that was up.
+// forgetUp forgets that hosts were part of a cluster that was up, and takes what runs on them for outdated: a kubelet
+// registers only when it starts, and what others hold in memory is of the cluster that is gone.
 func forgetUp(observed State) {
 	for name, h := range observed.Hosts {
 		h.Facts.Initialized = false
 		delete(h.Files, initializedFile)
+		for unit, u := range h.Units {
+			if u.Inputs != "" {
+				u.Inputs = "of a cluster that is gone"
+				h.Units[unit] = u
+			}
+		}
 		observed.Hosts[name] = h
 	}
 }

@@ -229,6 +229,9 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	defer closeAll()
+	if r.rebuild != "" { // the hosts have shown that there is no data
+		r.identity.Up = nil
+	}
 	if r.saved != nil {
 		if moved := r.saved.Moved(r.runner.Observed, todo); len(moved) > 0 {
 			return &movedError{moved}
@@ -286,6 +289,7 @@ func (e *movedError) Error() string {
 
 // verify observes again: what still differs is named, and a failure.
 func (r *applyRun) verify(ctx context.Context) error {
+	r.rebuild = "" // that has been done
 	left, err := r.observe(ctx)
 	if err != nil {
 		return err

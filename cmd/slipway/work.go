@@ -195,9 +195,9 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
-			UID: w.identity.UID, BeenUp: w.identity.Up != nil, RebuildEmpty: w.rebuild != "", Gone: w.preflights.GoneNames(),
+			UID: w.identity.UID, Gone: w.preflights.GoneNames(),
 		},
-		Before: provision.Before{Slipway: version, Applied: applied, Up: w.identity.Up, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
+		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
 	if w.store != nil && w.changing {
 		w.runner.Record = w.recorder(w.store)
@@ -302,6 +302,7 @@ func (w *work) notes() []string {
 // observe reads hosts and API and works out what differs.
 func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	w.progress.Phase("observe")
+	w.runner.Input.RebuildEmpty, w.runner.Input.BeenUp, w.runner.Before.Up = w.rebuild != "", w.identity.Up != nil, w.identity.Up
 	situation, err := w.runner.Situation(ctx, w.hosts)
 	if err != nil {
 		return nil, err
