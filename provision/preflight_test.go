@@ -125,6 +125,9 @@ func TestRefuseWithoutData(t *testing.T) {
 		{name: "all lost it, and may begin again", hosts: map[string]string{"1": "none", "2": "sealed", "3": "none"}, up: upOf(in), rebuild: true},
 		{name: "all but one lost it, and may begin again", hosts: map[string]string{"1": "none", "2": "none", "3": "data"}, up: upOf(in), rebuild: true, cluster: "demo-cp-3 still has etcd's data"},
 		{name: "one cannot be asked, and they may begin again", hosts: map[string]string{"1": "none", "2": "none"}, up: upOf(in), rebuild: true, cluster: "demo-cp-3 could not be looked at"},
+		{name: "that of one is damaged", hosts: map[string]string{"1": "data", "2": "damaged", "3": "data"}, up: upOf(in), held: []string{"demo-cp-2"}},
+		{name: "that of all is lost or damaged", hosts: map[string]string{"1": "none", "2": "damaged", "3": "none"}, up: upOf(in), cluster: "that of demo-cp-2 is damaged"},
+		{name: "damaged is not empty", hosts: map[string]string{"1": "none", "2": "damaged", "3": "none"}, up: upOf(in), rebuild: true, cluster: "demo-cp-2 has damaged etcd data"},
 		{name: "one never joined", hosts: map[string]string{"1": "data", "2": "none", "3": "data"}, up: upOf(in, "demo-cp-1", "demo-cp-3")},
 		{name: "the host knows that it had", hosts: map[string]string{"1": "data", "2": "sealed", "3": "data"}, up: upOf(in, "demo-cp-1", "demo-cp-3"), held: []string{"demo-cp-2"}},
 		{name: "only a host knows", hosts: map[string]string{"1": "data+", "2": "none", "3": "none"}, notInState: true, held: []string{"demo-cp-2", "demo-cp-3"}},
@@ -134,7 +137,7 @@ func TestRefuseWithoutData(t *testing.T) {
 			in, observed := in, State{Hosts: map[string]HostState{}}
 			in.BeenUp, in.RebuildEmpty, in.Gone = !tt.notInState, tt.rebuild, tt.gone
 			for n, shows := range tt.hosts {
-				f := Facts{Systemd: true, Arch: "amd64", CgroupV2: true, EtcdData: strings.HasPrefix(shows, "data"), Initialized: shows == "sealed" || shows == "data+"}
+				f := Facts{Systemd: true, Arch: "amd64", CgroupV2: true, EtcdData: strings.HasPrefix(shows, "data"), EtcdDamaged: shows == "damaged", Initialized: shows == "sealed" || shows == "data+"}
 				observed.Hosts["demo-cp-"+n] = HostState{Facts: f}
 			}
 			r := Refuse(in, Before{Up: tt.up}, observed)

@@ -55,12 +55,14 @@ func Refuse(in Input, before Before, observed State) Refusals {
 
 // data refuses what would start an empty etcd where there has been one with data.
 func (r *Refusals) data(in Input, before Before, observed State) {
-	var with, without, unseen []string
+	var with, without, damaged, unseen []string
 	for _, m := range in.controlPlanes() {
 		h, ok := observed.Hosts[m.Name]
 		switch {
 		case ok && h.Facts.EtcdData:
 			with = append(with, m.Name)
+		case ok && h.Facts.EtcdDamaged:
+			damaged = append(damaged, m.Name)
 		case ok:
 			without = append(without, m.Name)
 		case !slices.Contains(in.Gone, m.Name):
@@ -71,6 +73,10 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 		if len(with) > 0 {
 			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s still has etcd's data; apply without it", strings.Join(with, ", ")))
 		}
+		if len(damaged) > 0 {
+			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s has damaged etcd data, of which something may be saved; move /var/lib/etcd away first",
+				strings.Join(damaged, ", ")))
+		}
 		if len(unseen) > 0 {
 			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s could not be looked at, and may have etcd's data", strings.Join(unseen, ", ")))
 		}
@@ -80,9 +86,16 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 		return
 	}
 	if len(with) == 0 && len(unseen) == 0 {
-		was := cmp.Or(before.Up, &Up{})
-		r.Cluster = append(r.Cluster, was.empty(in.Cluster.Metadata.Name, "no control plane has etcd's data"))
+		was, why := cmp.Or(before.Up, &Up{}), "no control plane has etcd's data"
+		if len(damaged) > 0 {
+			why += "; that of " + strings.Join(damaged, ", ") + " is damaged"
+		}
+		r.Cluster = append(r.Cluster, was.empty(in.Cluster.Metadata.Name, why))
 		return
+	}
+	for _, name := range damaged {
+		r.host(name, "the data of its member of etcd is damaged: it has no write-ahead log, or no database; replacing a member is not available yet. "+
+			"Put /var/lib/etcd back from a copy")
 	}
 	for _, name := range without {
 		if before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
