@@ -41,6 +41,8 @@ func notReady(desired, observed State) map[string]bool {
 
 // Signs are what is known of the life of a cluster beside what its hosts and members show.
 type Signs struct {
+	// BeenUp says that the state knows that the cluster has been up, whatever its hosts show.
+	BeenUp bool
 	// API says that the API answers.
 	API bool
 	// Ended are the hosts whose member of etcd shows a certificate that has ended.
@@ -59,7 +61,7 @@ type Signs struct {
 // can be proven healthy any more: where too few are left that do not show such a certificate, its answer does not count. It
 // does count where members seem to be out that may be about to join: those that start, and those that see no leader.
 func Alive(machines []spec.Machine, observed State, signs Signs) bool {
-	if !initialized(observed) {
+	if !signs.BeenUp && !initialized(observed) {
 		return false
 	}
 	if answered(observed) {
@@ -98,7 +100,7 @@ func standing(machines []spec.Machine, observed State, signs Signs) (members, po
 // asked only where the cluster has been up, no member answers, and the rest does not tell: etcd notes each such handshake in
 // its log.
 func (r *Runner) endedMembers(ctx context.Context, observed State) map[string]bool {
-	if !Alive(r.Input.Machines, observed, Signs{API: true, Gone: r.Input.Gone}) || answered(observed) {
+	if !Alive(r.Input.Machines, observed, Signs{API: true, BeenUp: r.Input.BeenUp, Gone: r.Input.Gone}) || answered(observed) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)

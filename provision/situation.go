@@ -205,7 +205,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if err := refusal(hostsUnchanged, refusals.Cluster); err != nil {
 		return Situation{}, err
 	}
-	signs := Signs{API: s.Unasked == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone}
+	signs := Signs{API: s.Unasked == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone, BeenUp: r.Input.BeenUp}
 	s.Alive = Alive(r.Input.Machines, r.Observed, signs)
 	s.Down = notReady(r.Desired, r.Observed)
 	s.Changes = Diff(r.Desired, r.Observed)
