@@ -134,6 +134,9 @@ func stillTrying(units []string) string {
 // runtimeSays prints the runtime's status as crictl has it, on one line.
 const runtimeSays = `crictl info 2>/dev/null | tr -d ' \n'`
 
+// balancerSays prints which configuration the host's balancer has in force.
+const balancerSays = `systemctl show --value -p StatusText ` + balancerService
+
 const (
 	// What is built in or missing is not an error: containers share a kernel that they may not load into.
 	loadModules = `while read -r m; do case $m in '#'*|'') ;; *) modprobe -q "$m" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf`
@@ -142,12 +145,13 @@ const (
 )
 
 // unitsUp waits on a host until all its units are active and the container runtime says that it is ready, and so is its
-// network. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
+// network; also are tests of a shell that have to hold as well. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
 // and what the runtime says.
-func unitsUp(ctx context.Context, h host.Host, units map[string]Unit) error {
+func unitsUp(ctx context.Context, h host.Host, units map[string]Unit, also ...string) error {
 	names := strings.Join(slices.Sorted(maps.Keys(units)), " ")
 	// is-active prints a line a unit, or none when systemd does not answer.
 	up := []string{fmt.Sprintf(`[ "$(systemctl is-active %s | grep -cx active)" = %d ]`, names, len(units))}
+	up = append(up, also...)
 	for unit, condition := range map[string]string{"containerd.service": "RuntimeReady", "flanneld.service": "NetworkReady"} {
 		if _, ok := units[unit]; ok {
 			up = append(up, runtimeSays+` | grep -q '"status":true,"type":"`+condition+`"'`)
@@ -161,7 +165,7 @@ func unitsUp(ctx context.Context, h host.Host, units map[string]Unit) error {
 	defer cancel()
 	script := "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
 		"echo \"$u is $(systemctl is-active $u):\"; journalctl -q --no-pager -n 5 -o cat -u $u; done; " +
-		runtimeSays + ` | grep -o '"conditions":.*'; true`
+		balancerSays + `; echo; ` + runtimeSays + ` | grep -o '"conditions":.*'; true`
 	last, detailErr := h.Run(detail, host.Cmd{Script: script})
 	if detailErr != nil {
 		return fmt.Errorf("wait for the units of %s: %w", h.Name(), err)

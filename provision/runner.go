@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +46,10 @@ type Runner struct {
 	Report func(host, what string)
 
 	mu sync.Mutex
-	// beats are when kubelets were last heard of before this run disturbed them, by host.
-	beats map[string]kube.Beat
+	// beats are when kubelets were last heard of before this run restarted them, by host; leases are those from when their
+	// way to the API, which it has changed (rerouted), was proven to work.
+	beats, leases map[string]kube.Beat
+	rerouted      map[string]bool
 	// connections that showed client certificates which this run renews, by host.
 	connections map[string]connections
 }
@@ -205,17 +206,7 @@ func (r *Runner) report(host, what string) {
 func (r *Runner) install(ctx context.Context, s Step) error { return r.converge(ctx, s, true) }
 
 func (r *Runner) apply(ctx context.Context, s Step) error {
-	if slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind == UnitChange && c.Name == kubeletService }) {
-		// Where the API does not answer, or does not know the node, there is nothing that could be believed too long.
-		if beat, err := r.API.Beat(ctx, s.Host); err == nil {
-			r.mu.Lock()
-			if r.beats == nil {
-				r.beats = map[string]kube.Beat{}
-			}
-			r.beats[s.Host] = beat
-			r.mu.Unlock()
-		}
-	}
+	r.noteDisturbed(ctx, s)
 	if err := r.noteConnections(ctx, s); err != nil {
 		return err
 	}
@@ -224,33 +215,6 @@ func (r *Runner) apply(ctx context.Context, s Step) error {
 
 func (r *Runner) converge(ctx context.Context, s Step, first bool) error {
 	return converge(ctx, r.Hosts[s.Host], r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host], s.Changes, first)
-}
-
-func (r *Runner) awaitUnits(ctx context.Context, s Step) error {
-	name := s.Host
-	units := r.Desired.Hosts[name].Units
-	if err := unitsUp(ctx, r.Hosts[name], units); err != nil {
-		return err
-	}
-	dialer, ok := r.Hosts[name].(host.Dialer)
-	if !ok {
-		return fmt.Errorf("%s: cannot reach its network", name)
-	}
-	client, done, err := healthClient(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
-	if err != nil {
-		return err
-	}
-	defer done()
-	for _, row := range unitTable {
-		if _, ok := units[row.name]; !ok || row.health == "" {
-			continue
-		}
-		ask := func(ctx context.Context) error { return healthy(ctx, client, row.health) }
-		if err := waitFor(ctx, row.name+" on "+name+" is not healthy", ask); err != nil {
-			return r.explain(ctx, err, name, row.name)
-		}
-	}
-	return nil
 }
 
 func (r *Runner) awaitAPI(ctx context.Context, _ Step) error {
@@ -274,23 +238,6 @@ func (r *Runner) ensureNode(ctx context.Context, s Step) error {
 		err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
 	}
 	return r.explain(ctx, err, s.Host, "kubelet", "containerd")
-}
-
-// awaitBeat waits until a kubelet that this run has restarted has been heard of again.
-func (r *Runner) awaitBeat(ctx context.Context, name string) error {
-	r.mu.Lock()
-	before, disturbed := r.beats[name]
-	r.mu.Unlock()
-	if !disturbed {
-		return nil
-	}
-	return waitFor(ctx, "the kubelet of "+name+" has not been heard of since its restart", func(ctx context.Context) error {
-		now, err := r.API.Beat(ctx, name)
-		if err == nil && !now.After(before) {
-			err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
-		}
-		return err
-	})
 }
 
 // explain adds what units of a host last said to an error, unless it is that of an interrupt.

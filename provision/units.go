@@ -77,6 +77,7 @@ var unitTable = []unitRow{
 	},
 	{
 		name: "slipway-balancer.service", on: everywhere, unit: balancerUnit, programs: []string{"slipway"},
+		health:   "https://127.0.0.1:6444/readyz", // of any API server, through it
 		disturbs: "connections through it to the API break and are made anew; pods go on running",
 	},
 	{
@@ -193,9 +194,9 @@ func apiServerUnit(n node) templates.Unit {
 		"client-ca-file":                pkiDir + "/ca.crt",
 		"admission-control-config-file": admissionFile,
 		"enable-bootstrap-token-auth":   "true",
-		"etcd-servers":                "https://127.0.0.1:" + strconv.Itoa(etcdClient),
-		"etcd-cafile":                 pkiDir + "/etcd/ca.crt",
-		"etcd-certfile":               pkiDir + "/apiserver-etcd-client.crt", "etcd-keyfile": pkiDir + "/apiserver-etcd-client.key",
+		"etcd-servers":                  "https://127.0.0.1:" + strconv.Itoa(etcdClient),
+		"etcd-cafile":                   pkiDir + "/etcd/ca.crt",
+		"etcd-certfile":                 pkiDir + "/apiserver-etcd-client.crt", "etcd-keyfile": pkiDir + "/apiserver-etcd-client.key",
 		"kubelet-certificate-authority":   pkiDir + "/ca.crt",
 		"kubelet-client-certificate":      pkiDir + "/apiserver-kubelet-client.crt",
 		"kubelet-client-key":              pkiDir + "/apiserver-kubelet-client.key",
@@ -209,8 +210,8 @@ func apiServerUnit(n node) templates.Unit {
 		"service-account-signing-key-file": pkiDir + "/sa.key",
 		// Tokens of pods end when they say, after an hour, instead of a year: all clients read theirs anew by now.
 		"service-account-extend-token-expiration": "false",
-		"service-cluster-ip-range":         network.ServiceSubnet,
-		"tls-cert-file":                    pkiDir + "/apiserver.crt", "tls-private-key-file": pkiDir + "/apiserver.key",
+		"service-cluster-ip-range":                network.ServiceSubnet,
+		"tls-cert-file":                           pkiDir + "/apiserver.crt", "tls-private-key-file": pkiDir + "/apiserver.key",
 		"tls-min-version":            "VersionTLS12",
 		"encryption-provider-config": encryptionFile, "encryption-provider-config-automatic-reload": "true",
 		"audit-policy-file": auditPolicyFile, "audit-log-path": "/var/log/kubernetes/audit.log",
@@ -330,6 +331,9 @@ func (n node) protect(score int) int {
 
 // imagesService imports the bundle's images; a restart imports them again.
 const imagesService = "slipway-images.service"
+
+// balancerService is a node's way to the API servers.
+const balancerService = "slipway-balancer.service"
 
 // kubeletService is what makes a machine a node.
 const kubeletService = "kubelet.service"

@@ -43,7 +43,7 @@ const (
 //
 // The configuration at path, and the CA file it names, are read again when they change. A missing or invalid file at the
 // start is waited for; an invalid one later is logged and the last valid one stays in force. systemd (NOTIFY_SOCKET) is
-// told when all addresses are listened on.
+// told when all addresses are listened on, and each time which configuration is in force (Status).
 func Run(ctx context.Context, path string, logger *slog.Logger) error {
 	s := newServer(logger)
 	defer s.close()
@@ -53,9 +53,11 @@ func Run(ctx context.Context, path string, logger *slog.Logger) error {
 		next, err := load(path)
 		if err == nil && !bytes.Equal(next.raw, current) {
 			if err = s.apply(next); err == nil {
+				state := "STATUS=" + Status(next.text, next.ca)
 				if current == nil {
-					notify("READY=1", logger)
+					state = "READY=1\n" + state
 				}
+				notify(state, logger)
 				current = next.raw
 			}
 		}

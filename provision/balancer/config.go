@@ -2,7 +2,9 @@ package balancer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,6 +54,15 @@ type settings struct {
 	Config
 	roots *x509.CertPool
 	raw   []byte // the bytes all of this came from: equal bytes, equal settings
+	// text and ca are the two files.
+	text, ca []byte
+}
+
+// Status is what systemd is told while a configuration is in force, with the CA file that it names: who has written both
+// can see whether they have been read (systemctl show -p StatusText). It has no character that a shell would change.
+func Status(config, ca []byte) string {
+	sum := sha256.Sum256(slices.Concat(config, []byte{0}, ca))
+	return "configuration " + hex.EncodeToString(sum[:])
 }
 
 // load reads the configuration and the CA file. Reading both each time, rather than looking at times and inodes, works
@@ -78,6 +89,6 @@ func load(path string) (settings, error) {
 	if !s.roots.AppendCertsFromPEM(ca) {
 		return settings{}, fmt.Errorf("%s: no certificate in PEM", s.CAFile)
 	}
-	s.raw = slices.Concat(text, []byte{0}, ca)
+	s.text, s.ca, s.raw = text, ca, slices.Concat(text, []byte{0}, ca)
 	return s, nil
 }

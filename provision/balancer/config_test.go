@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,20 +115,31 @@ func TestWaitsForConfiguration(t *testing.T) {
 	r.save(t)
 	eventually(t, "it waits for the CA", r.logged("ca.crt", 1))
 	write(t, r.config.CAFile, ca.pem)
-	message := make([]byte, 64)
-	for _, want := range []string{"READY=1", "STOPPING=1"} {
+	text, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := "READY=1\nSTATUS=" + Status(text, ca.pem)
+	other := slices.Concat(text, []byte("\n"))
+	message := make([]byte, 256)
+	for _, want := range []string{up, "STATUS=" + Status(other, ca.pem), "STOPPING=1"} {
 		_ = socket.SetReadDeadline(time.Now().Add(5 * time.Second))
 		n, err := socket.Read(message)
 		if err != nil || string(message[:n]) != want {
 			t.Fatalf("systemd was told %q, %v; want %q", message[:n], err, want)
 		}
-		if want == "READY=1" {
+		switch want {
+		case "STATUS=" + Status(other, ca.pem):
+			r.stop()
+		case up:
 			c, err := dial(r.listen)
 			if err != nil {
 				t.Fatalf("told to be ready, but %v", err)
 			}
 			_ = c.Close()
-			r.stop()
+			write(t, r.path, []byte("{")) // which is not in force, and not told
+			eventually(t, "it complains", r.logged("going on with the last one", 1))
+			write(t, r.path, other)
 		}
 	}
 }
