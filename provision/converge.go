@@ -66,7 +66,7 @@ func convergeScript(changes []Change, first bool) string {
 	if !slices.ContainsFunc(changes, func(c Change) bool { return c.Name != ownedFile }) {
 		return ""
 	}
-	script := []string{"set -e"}
+	script := append([]string{"set -e"}, uncover(changes)...)
 	if touches(changes, "/etc/modules-load.d/") || len(named(changes, ModuleChange, Create)) > 0 {
 		script = append(script, loadModules)
 	}

@@ -202,7 +202,7 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 // artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.
 func (n node) artifactFile(a Artifact) File {
 	f := link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
-	f.Program = true
+	f.Program, f.Sum, f.Identity = true, a.SHA256, a.Identity
 	return f
 }
 

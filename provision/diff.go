@@ -79,6 +79,8 @@ func (d *hostDiff) files(want, have HostState) {
 			c.Reason = fmt.Sprintf("mode is %04o, should be %s", h.Mode.Perm(), c.Mode)
 		case h.Owner != w.Owner:
 			c.Reason = fmt.Sprintf("owner is %s, should be %s", h.Owner, w.Owner)
+		case whyProgram(w, h) != "":
+			c.From, c.To, c.Reason = h.Sum, w.Sum, whyProgram(w, h)
 		default:
 			continue
 		}
@@ -155,6 +157,10 @@ func (d *hostDiff) units(want, have HostState) {
 			c.Reason = "is " + h.State + since(h.Changed)
 		case h.Inputs != w.Inputs:
 			c.Action, c.Cause, c.Reason = Restart, Wanted, "runs with what it was started with before"
+		case foreignProgram(w, want.Files, have.Files) != "":
+			c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", which has other content than the bundle's"
+		case h.Replaced:
+			c.Action, c.Reason = Restart, "runs a program whose file was replaced since it started"
 		case misread(w, h, want.Files, have.Files) != "":
 			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have.Files)+" had been edited"
 		case w.MaxAge > 0 && h.Running > w.MaxAge:

@@ -44,6 +44,8 @@ type Artifact struct {
 	SHA256                   string
 	// Mounted is its place below Machine.Artifacts.
 	Mounted string
+	// Identity of the file on this computer (bundle.Identity), empty if it is not here.
+	Identity string
 	// Image is the reference that the file gives once imported; empty for programs.
 	Image string
 }

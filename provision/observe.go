@@ -88,7 +88,7 @@ func observeHost(ctx context.Context, h host.Host, desired HostState, waits func
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	returned := time.Now()
-	state, err := parseObservation(string(result.Stdout), words)
+	state, err := parseObservation(string(result.Stdout), desired, words)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
@@ -111,8 +111,9 @@ func (w waiter) Write(p []byte) (int, error) {
 // observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only
 // once the host has said that the script runs, a round trip later.
 func observeScript(desired HostState) string {
-	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nPATHS=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
-		words(desired.Files, "\n"), templates.ObserveScript())
+	programs, known := programsWords(desired)
+	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nPATHS=%s\nPROGRAMS=%s\nKNOWN=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
+		words(desired.Files, "\n"), programs, known, templates.ObserveScript())
 }
 
 // words are the keys of a map, sorted, as one word of a shell.
@@ -128,21 +129,28 @@ type observation struct {
 	images  []string
 	units   []map[string]string
 	inputs  map[string]string // by process ID, or by unit for those that have exited
-	facts   map[string]string
+	// identities of what programs lead to, by path, and digests by identity; looked says that the host has reported them.
+	identities, sums map[string]string
+	looked           bool
+	replaced         map[string]bool // by process ID
+	facts            map[string]string
 }
 
-// parseObservation reads the output of observe.sh. Output without its end marker was cut off, and is an error.
-func parseObservation(text string, words *vocabulary) (HostState, error) {
+// parseObservation reads the output of observe.sh for a host that should be so. Output without its end marker was cut off,
+// and is an error.
+func parseObservation(text string, desired HostState, words *vocabulary) (HostState, error) {
 	o := observation{
 		words:   words,
 		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Owned: map[string]string{}},
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
+		identities: map[string]string{}, sums: map[string]string{}, replaced: map[string]bool{},
 	}
 	section := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
 			section = line
+			o.looked = o.looked || section == "[contents]"
 			continue
 		}
 		if err := o.line(section, line); err != nil {
@@ -153,6 +161,7 @@ func parseObservation(text string, words *vocabulary) (HostState, error) {
 		return HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
 	}
 	o.finish()
+	o.contents(desired)
 	return o.state, nil
 }
 
@@ -167,6 +176,14 @@ func (o *observation) line(section, line string) error {
 		if sum, p, ok := strings.Cut(line, "  "); ok {
 			o.digests[o.words.keep(p)] = o.words.keep(sum)
 		}
+	case "[contents]":
+		id, p, _ := strings.Cut(line, "\t")
+		o.identities[o.words.keep(p)] = id
+	case "[sums]":
+		id, sum, _ := strings.Cut(line, "\t")
+		o.sums[id] = o.words.keep(sum)
+	case "[replaced]":
+		o.replaced[line] = true
 	case "[owned]":
 		o.own(line)
 	case "[units]":
@@ -262,7 +279,8 @@ func (o *observation) finish() {
 		active, changed := u["ActiveState"] == "active", systemdTime(u["StateChangeTimestamp"])
 		o.state.Units[u["Id"]] = Unit{
 			Enabled: u["UnitFileState"] == "enabled", Active: active, Inputs: inputs, Unread: u["NeedDaemonReload"] == "yes",
-			Running: running(active, changed, now), State: o.words.keep(state), Changed: changed,
+			Replaced: o.replaced[u["MainPID"]],
+			Running:  running(active, changed, now), State: o.words.keep(state), Changed: changed,
 		}
 	}
 	o.state.Facts = o.parseFacts()

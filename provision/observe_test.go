@@ -79,7 +79,7 @@ known
 `
 
 func TestParseObservation(t *testing.T) {
-	got, err := parseObservation(report, newVocabulary())
+	got, err := parseObservation(report, HostState{}, newVocabulary())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestParseObservation(t *testing.T) {
 func TestParseObservationCutOff(t *testing.T) {
 	for _, end := range []string{"[end]\n", "[sysctls]", "[digests]"} {
 		cut, _, _ := strings.Cut(report, end)
-		if _, err := parseObservation(cut, newVocabulary()); err == nil || !strings.Contains(err.Error(), "cut off") {
+		if _, err := parseObservation(cut, HostState{}, newVocabulary()); err == nil || !strings.Contains(err.Error(), "cut off") {
 			t.Errorf("a report without %q gives error %v", end, err)
 		}
 	}
@@ -143,7 +143,7 @@ func FuzzParseObservation(f *testing.F) {
 	f.Add(report)
 	f.Add("[files]\nx\n[end]\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		state, err := parseObservation(text, newVocabulary())
+		state, err := parseObservation(text, HostState{}, newVocabulary())
 		if err == nil && state.Files == nil {
 			t.Error("no error and no state")
 		}
@@ -169,7 +169,7 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := parseObservation(string(out), newVocabulary())
+	state, err := parseObservation(string(out), HostState{}, newVocabulary())
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}
@@ -214,7 +214,7 @@ func TestObserveTellsWholeEtcdDataFromDamaged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			state, err := parseObservation(string(out), newVocabulary())
+			state, err := parseObservation(string(out), HostState{}, newVocabulary())
 			if err != nil {
 				t.Fatalf("%v in:\n%s", err, out)
 			}

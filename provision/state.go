@@ -55,6 +55,10 @@ type File struct {
 	// Secret content is never shown, by no command. Program is an artifact of the bundle.
 	Secret  bool `json:"secret,omitempty"`
 	Program bool `json:"program,omitempty"`
+	// Sum is the hex SHA-256 of what a program's link leads to, "none" where that is nothing; observed, empty is not known.
+	// Identity is that of the file on this computer which has it (bundle.Identity); set in desired state only.
+	Sum      string `json:"sum,omitempty"`
+	Identity string `json:"-"`
 	// Changed is when the file last changed, by the host's clock (its ctime); observed only.
 	Changed time.Time `json:"changed,omitzero"`
 	// Why the file is there, for the reader of a plan; set in desired state only.
@@ -71,6 +75,8 @@ type Unit struct {
 	Reads []string `json:"-"`
 	// Unread says that systemd has not read its file again; observed only.
 	Unread bool `json:"unread,omitempty"`
+	// Replaced says that the file which it runs from is no longer where it was; observed only.
+	Replaced bool `json:"replaced,omitempty"`
 	// Running is for how long it has been active, by the host's own clock; 0 where it is not, or that is not known; observed
 	// only. MaxAge is how long it may at the most, 0 for ever; set in desired state only.
 	Running time.Duration `json:"-"`

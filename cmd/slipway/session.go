@@ -57,7 +57,7 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	}
 	slipway := provision.Artifact{
 		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256,
-		Mounted: path.Join(filepath.Base(selfDir), self.Path),
+		Mounted: path.Join(filepath.Base(selfDir), self.Path), Identity: bundle.Identity(filepath.Join(selfDir, self.Path)),
 	}
 	file, err := a.specFile()
 	if err != nil {

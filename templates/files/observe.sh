@@ -1,5 +1,5 @@
-# Prints what a host is, in sections that provision parses. Reads only. $PATHS are those that matter, one a line: not on
-# stdin, which would be another round trip.
+# Prints what a host is, in sections that provision parses. Changes nothing but a memo that is gone at the next boot. $PATHS
+# are those that matter, one a line: not on stdin, which would be another round trip.
 # GNU find prints type, mode, owner, time of the last change and link target of them all in one process.
 state=/var/lib/slipway
 list=$(mktemp) || exit 1
@@ -34,6 +34,25 @@ xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%C@\t%l\t%p\n" 
 echo '[digests]'
 xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -exec sha256sum {} + 2>/dev/null; true' find <"$list"
 
+# What programs lead to. Reading them takes seconds, so a digest is kept with what changes when the content does. $KNOWN are
+# files that were read already, where they come from.
+echo '[contents]'
+memo=${MEMO:-/run/slipway-digests}
+tab=$(printf '\t')
+now=$(printf '%s\n' "$PROGRAMS" | grep . | tr '\n' '\0' |
+  xargs -0 -r sh -c 'find -L "$@" -maxdepth 0 -type f -printf "@%D:%i:%s:%T@:%C@\t%p\n" 2>/dev/null; true' find)
+[ -z "$now" ] || printf '%s\n' "$now"
+echo '[sums]'
+if [ -n "$now" ]; then
+  kept=$(printf '%s\n' "$now" | cut -f1 | sed "s/\$/$tab/" | { ids=$(cat); grep -F -e "$ids" "$memo" 2>/dev/null; })
+  seen=$({ printf '%s\n' "$KNOWN"; printf '%s\n' "$kept" | cut -f1; } | grep '^@' | sed "s/\$/$tab/")
+  fresh=$(printf '%s\n' "$now" | grep -vF -e "${seen:-none}" | while IFS=$tab read -r id p; do
+    sum=$(sha256sum <"$p") && printf '%s\t%s\n' "$id" "${sum%% *}"
+  done)
+  all=$(printf '%s\n%s\n' "$kept" "$fresh" | grep '^@') && printf '%s\n' "$all"
+  [ -z "$fresh" ] || (umask 077 && printf '%s\n' "$all" >"$memo.$$" && mv "$memo.$$" "$memo") 2>/dev/null
+fi
+
 echo '[owned]'
 cat $state/owned 2>/dev/null
 
@@ -44,10 +63,17 @@ units=$(named service .service | grep -vxF -e "$(named timer .service)"; named t
 [ -z "$units" ] || TZ=UTC systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,Job,NeedDaemonReload,StateChangeTimestamp $units
 
 echo '[inputs]'
-for pid in $( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$'); do
+pids=$( [ -z "$units" ] || systemctl show --value -p MainPID $units | grep -v -e '^0$' -e '^$')
+for pid in $pids; do
   tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n "s/^SLIPWAY_INPUTS=/$pid=/p"
 done
 for f in /run/slipway/*; do [ -f "$f" ] && echo "${f##*/}=$(cat "$f")"; done
+
+# What runs from a file that is no longer where it was.
+echo '[replaced]'
+for pid in $pids; do
+  case $(readlink "/proc/$pid/exe") in *' (deleted)') echo "$pid" ;; esac
+done
 
 echo '[sysctls]'
 for key in $SYSCTLS; do

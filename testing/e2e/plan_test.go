@@ -69,6 +69,9 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 	c.sshOK(t, cp2, `rm /etc/kubernetes/pki/apiserver-kubelet-client.crt; chmod 0644 /etc/kubernetes/pki/kube-proxy.key`)
 	c.sshOK(t, cp3, `systemctl stop kube-controller-manager`)
 	c.sshOK(t, worker, `rm /opt/slipway/kubernetes/*/bin/kubelet; sysctl -qw net.ipv4.ip_forward=0; ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep pause)`)
+	// A program with one other byte, in front of the bundle's: the link to it, its size and its mode are as they should be.
+	c.sshOK(t, worker, `at=$(readlink -f /usr/local/bin/crictl); cp -p "$at" /root/crictl; printf X | dd of=/root/crictl bs=1 seek=5000 conv=notrunc status=none; `+
+		`mount --bind /root/crictl "$at"`)
 	k.ctl(t, "label", "node", worker, "node-role.kubernetes.io/control-plane=")
 	k.ctl(t, "label", "node", worker, "theirs=stays")
 	if err := k.AppsV1().Deployments("kube-system").Delete(t.Context(), "coredns", metav1.DeleteOptions{}); err != nil {
@@ -84,6 +87,7 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 		{cp3, "unit", "kube-controller-manager.service", "update", "drift", "is inactive/dead since "},
 		{worker, "image", "slipway.invalid/pause:", "create", "drift", "the container runtime does not have it"},
 		{worker, "label", "node-role.kubernetes.io/control-plane", "delete", "drift", "added in the API"},
+		{worker, "program", "/opt/slipway/cri-tools/", "update", "drift", "has other content than the bundle's: its SHA-256 begins with "},
 		{worker, "program", "/opt/slipway/kubernetes/" + kubernetesVersion + "/bin/kubelet", "create", "drift", "removed on the host"},
 		{worker, "sysctl", "net.ipv4.ip_forward", "update", "drift", "is 0, should be 1"},
 	}
