@@ -42,8 +42,8 @@ func Refuse(in Input, before Before, observed State) Refusals {
 			r.host(m.Name, "systemd does not run there, and slipway's components are its units")
 		}
 		if p := h.blind(); p != "" {
-			reasons = append(reasons, fmt.Sprintf("%s: %s leads to nothing: the directory of bundles that the machine mounts was removed. It is here again; "+
-				"restart the machine, one control plane after another, to have it mount this one (`docker restart %s`)", m.Name, p, m.Name))
+			r.host(m.Name, fmt.Sprintf("%s leads to nothing: the directory of bundles that the machine mounts was removed. It is here again; "+
+				"restart the machine, one control plane after another, to have it mount this one (`docker restart %s`)", p, m.Name))
 		}
 		if f.Arch != "amd64" {
 			r.host(m.Name, fmt.Sprintf("the machine is %s, the bundle is amd64", f.Arch))

@@ -40,16 +40,17 @@ type work struct {
 	*cluster
 	store    *state.Store // nil where a plan finds none
 	progress *progress
+	damaged  []string             // what the cache's bundle was not, and was made anew
 	found    *spec.Infrastructure // before anything was done
 	// preflights says what becomes of machines; infra are those that there are then, with those that are gone.
 	preflights provision.Preflight
 	infra      *spec.Infrastructure
 	ensured    bool // the provider has done its part
-	changing bool // what is found is going to be changed
-	stored   *stored
-	secrets  *secrets
-	hosts    map[string]host.Host
-	runner   *provision.Runner
+	changing   bool // what is found is going to be changed
+	stored     *stored
+	secrets    *secrets
+	hosts      map[string]host.Host
+	runner     *provision.Runner
 }
 
 // addParallelism gives a command the flags of how it goes about its steps.
@@ -117,7 +118,12 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 	}
 	b, err := bundle.Ensure(ctx, bundle.Options{
 		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache, Pins: pins,
-		Progress: func(e bundle.Event) { w.progress.Host("bundle", e.String()) },
+		Progress: func(e bundle.Event) {
+			w.progress.Host("bundle", e.String())
+			if e.Phase == bundle.Damaged {
+				w.damaged = append(w.damaged, e.String())
+			}
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -292,7 +298,7 @@ func (w *work) ofRotation(err error) error {
 
 // notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
 func (w *work) notes() []string {
-	notes := slices.Concat(w.remarks, w.secrets.notes())
+	notes := slices.Concat(w.remarks, w.damaged, w.secrets.notes())
 	if r := w.secrets.PKI.Rotation; r != nil && w.prove != provision.ProveStage {
 		notes = append(notes, underWay(r))
 	}
