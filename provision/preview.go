@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"path"
 	"strings"
 	"time"
 
@@ -79,14 +80,12 @@ func NewPlan(cluster string, s Situation) *Plan {
 
 // ReadPlan reads a plan that was saved.
 func ReadPlan(text []byte) (*Plan, error) {
-	var version struct {
-		Version string `json:"version"`
-	}
-	if err := json.Unmarshal(text, &version); err != nil || version.Version == "" {
+	version := versionOf(text)
+	if version == "" {
 		return nil, errors.New("this is not a plan: make one with `slipway plan -o FILE`")
 	}
-	if version.Version != PlanVersion {
-		return nil, fmt.Errorf("the plan has format %q, and this slipway knows %q: plan again", version.Version, PlanVersion)
+	if version != PlanVersion {
+		return nil, fmt.Errorf("the plan has format %q, and this slipway knows %q: plan again", version, PlanVersion)
 	}
 	var p Plan
 	if err := json.Unmarshal(text, &p); err != nil {
@@ -96,6 +95,20 @@ func ReadPlan(text []byte) (*Plan, error) {
 		return nil, errors.New("the plan lacks what it was made from: only what `slipway plan -o FILE` has written can be applied, not the output of --output json")
 	}
 	return &p, nil
+}
+
+// IsPlan says whether text is the JSON of a plan, in whatever version of its format.
+func IsPlan(text []byte) bool { return strings.HasPrefix(versionOf(text), path.Dir(PlanVersion)+"/") }
+
+// versionOf is the version that JSON says it has; empty where it has none, or is no JSON.
+func versionOf(text []byte) string {
+	var v struct {
+		Version string `json:"version"`
+	}
+	if json.Unmarshal(text, &v) != nil {
+		return ""
+	}
+	return v.Version
 }
 
 // Cluster reads the spec that the plan was made for, and has it checked.

@@ -7,16 +7,20 @@ package templates
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"text/template"
+
+	"sigs.k8s.io/yaml"
 )
 
 //go:embed files manifests
 var files embed.FS
 
 var parsed = template.Must(template.New("").
-	Funcs(template.FuncMap{"join": strings.Join, "indent": indent}).
+	Funcs(template.FuncMap{"join": strings.Join, "indent": indent, "scalar": scalar, "json": jsonText}).
 	Option("missingkey=error").
 	ParseFS(files, "files/*", "manifests/*"))
 
@@ -32,4 +36,22 @@ func render(name string, data any) ([]byte, error) {
 // indent puts n spaces before every line but the first, for blocks inside YAML.
 func indent(n int, text string) string {
 	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+strings.Repeat(" ", n))
+}
+
+// plain is what a YAML scalar without quotes may look like anywhere, also inside brackets and braces.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./-][A-Za-z0-9_./:-]*$`)
+
+// scalar writes text as a string in YAML: in quotes where it would be something else without ("on", "1e3", "2026-11-26",
+// "a, b"). Every value that is put into YAML goes through it.
+func scalar(text string) (string, error) {
+	if out, err := yaml.Marshal(text); err == nil && plain.MatchString(text) && string(out) == text+"\n" {
+		return text, nil
+	}
+	return jsonText(text)
+}
+
+// jsonText writes a value as JSON.
+func jsonText(value any) (string, error) {
+	out, err := json.Marshal(value)
+	return string(out), err
 }

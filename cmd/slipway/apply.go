@@ -125,7 +125,7 @@ func (r *applyRun) allRun(otherwise string) error {
 }
 
 // record converges, with progress, a log and a journal: one run of a command, or one of its stages.
-func (r *applyRun) record(ctx context.Context, command, stage string) error {
+func (r *applyRun) record(ctx context.Context, command, stage string) (err error) {
 	name := strings.ReplaceAll(command, " ", "-")
 	if stage != "" {
 		name, stage = name+"-"+stage, ": stage "+stage

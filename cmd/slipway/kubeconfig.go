@@ -104,7 +104,7 @@ func (r *kubeconfigRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	if r.out != "" {
-		if r.into, err = newPrivateFile(r.out); err != nil {
+		if r.into, err = newPrivateFile("the kubeconfig", r.out); err != nil {
 			return err
 		}
 		defer r.into.Discard()

@@ -96,7 +96,7 @@ func replaceKubeconfig(path string, config *clientcmdapi.Config) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	file, err := newPrivateFile(path)
+	file, err := newPrivateFile("the kubeconfig", path)
 	if err != nil {
 		return err
 	}

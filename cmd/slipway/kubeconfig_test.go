@@ -185,7 +185,7 @@ func TestDeliver(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	if r.into, err = newPrivateFile(r.out); err != nil {
+	if r.into, err = newPrivateFile("the kubeconfig", r.out); err != nil {
 		t.Fatal(err)
 	}
 	err = r.give(t.Context(), c, infra)
@@ -200,7 +200,7 @@ func TestDeliver(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(r.out), ".*")); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
-	if _, err := newPrivateFile(os.DevNull); err == nil {
+	if _, err := newPrivateFile("the kubeconfig", os.DevNull); err == nil {
 		t.Error("a device would be replaced")
 	}
 }

@@ -55,6 +55,9 @@ type planRun struct {
 }
 
 func (r *planRun) plan(ctx context.Context) (err error) {
+	if err := r.checkOut(); err != nil {
+		return err
+	}
 	if r.cluster, err = r.open(r.authorities(ctx)); err != nil {
 		return err
 	}
@@ -168,11 +171,44 @@ func (r *planRun) save(plan *provision.Plan) error {
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	if err := os.Remove(r.out); err != nil && !errors.Is(err, fs.ErrNotExist) { // its mode would stay
+	if err := r.checkOut(); err != nil { // again: planning takes a while
+		return err
+	}
+	into, err := newPrivateFile("the plan", r.out)
+	if err != nil {
+		return err
+	}
+	defer into.Discard()
+	return into.Commit(append(saved, '\n'))
+}
+
+// checkOut refuses to replace what is no plan: the file may be the spec, by a slip of the hand.
+func (r *planRun) checkOut() error {
+	if r.out == "" {
+		return nil
+	}
+	info, err := os.Lstat(r.out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("save the plan: %w", err)
+	case !info.Mode().IsRegular():
+		return &notPlanError{r.out}
+	}
+	text, err := os.ReadFile(r.out)
+	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	if err := os.WriteFile(r.out, append(saved, '\n'), 0o600); err != nil {
-		return fmt.Errorf("save the plan: %w", err)
+	if len(text) > 0 && !provision.IsPlan(text) { // mktemp makes empty ones
+		return &notPlanError{r.out}
 	}
 	return nil
+}
+
+// notPlanError is a file that a plan would replace, and that is something else.
+type notPlanError struct{ path string }
+
+func (e *notPlanError) Error() string {
+	return fmt.Sprintf("save the plan: %s is there, and is no saved plan: name another file, or remove it first; nothing was changed", e.path)
 }

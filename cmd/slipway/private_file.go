@@ -10,24 +10,25 @@ import (
 
 // privateFile is a file that only its owner can read, and that is there whole or not at all.
 type privateFile struct {
+	what string // "the plan"
 	path string
 	temp *os.File // beside it
 }
 
 // newPrivateFile sees that path can be written, and changes nothing there yet.
-func newPrivateFile(path string) (*privateFile, error) {
+func newPrivateFile(what, path string) (*privateFile, error) {
 	info, err := os.Lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("write the kubeconfig: %w", err)
+		return nil, fmt.Errorf("write %s: %w", what, err)
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("write the kubeconfig: %s is there, and is no regular file: name another, or have it printed", path)
+		return nil, fmt.Errorf("write %s: %s is there, and is no regular file: name another, or have it printed", what, path)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
-		return nil, fmt.Errorf("write the kubeconfig: %w", err)
+		return nil, fmt.Errorf("write %s: %w", what, err)
 	}
-	return &privateFile{path, temp}, nil
+	return &privateFile{what, path, temp}, nil
 }
 
 // Commit puts content in the file's place.
@@ -37,7 +38,7 @@ func (f *privateFile) Commit(content []byte) error {
 		err = os.Rename(f.temp.Name(), f.path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the kubeconfig: %w", err)
+		return fmt.Errorf("write %s: %w", f.what, err)
 	}
 	return nil
 }

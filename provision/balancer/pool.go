@@ -110,7 +110,8 @@ func (p *pool) close() {
 	}
 }
 
-// connect finds a server for the client and opens a connection to it. It gives up when stopping is closed.
+// connect finds a server for the client and opens a connection to it. It gives up when stopping is closed,
+// and at once when ctx ends.
 func (p *pool) connect(ctx context.Context, stopping <-chan struct{}, client *net.TCPConn) (*link, error) {
 	hold := time.NewTimer(holdTime)
 	defer hold.Stop()
@@ -119,6 +120,9 @@ func (p *pool) connect(ctx context.Context, stopping <-chan struct{}, client *ne
 		if b != nil {
 			if l, err := p.dial(ctx, b, client); err == nil {
 				return l, nil
+			}
+			if ctx.Err() != nil { // dial marked nothing, and would be asked again for ever
+				return nil, context.Cause(ctx)
 			}
 			continue // dial marked it, so that another is picked
 		}
