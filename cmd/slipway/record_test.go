@@ -13,22 +13,17 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"slipway.dev/slipway/providers"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
 
-// noMachines is a provider that cannot make any.
-type noMachines struct{}
+// noMachines is a provider that cannot make any; nothing else is asked of it.
+type noMachines struct{ providers.Provider }
 
-func (noMachines) Ensure(context.Context, func(name, what string)) (*spec.Infrastructure, error) {
+func (noMachines) Ensure(context.Context, []string, func(name, what string)) (*spec.Infrastructure, error) {
 	return nil, errors.New("no room for machines")
 }
-
-func (noMachines) Find(context.Context) (*spec.Infrastructure, error) {
-	return &spec.Infrastructure{}, nil
-}
-
-func (noMachines) Destroy(context.Context, func(name, what string)) error { return nil }
 
 // TestRecordSaysThatLogIsLost: in a bucket a log is stored when it is closed, and a run whose log is not there says so,
 // beside what it failed of.
@@ -58,7 +53,8 @@ func TestRecordSaysThatLogIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	r := applyRun{found: &spec.Infrastructure{}}
+	var r applyRun
+	r.found = &spec.Infrastructure{}
 	r.app, r.store, r.cluster = &app{stderr: io.Discard}, store, &cluster{spec: clusterWith(spec.State{}), provider: noMachines{}}
 	r.spec.Spec.NodePools = []spec.NodePool{{Name: "cp", Role: spec.ControlPlane, Replicas: 1}}
 	err = r.record(t.Context(), "apply", "")
