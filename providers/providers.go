@@ -23,7 +23,8 @@ import (
 type Provider interface {
 	// Ensure makes those of the machines named that are missing and starts those that are stopped, and returns when they
 	// answer SSH. Others are left as they are. It never removes a disk: a machine that is made again gets its own back.
-	// Where something of another cluster is in the way it makes nothing. It may be interrupted at any point and called again.
+	// A machine that fails (Infrastructure.Failed) does not stop the others. Where something of another cluster is in the way
+	// it makes nothing. It may be interrupted at any point and called again.
 	Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error)
 	// Find looks and changes nothing. Machines that do not exist are left out.
 	Find(ctx context.Context) (*spec.Infrastructure, error)

@@ -43,13 +43,13 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired State, wai
 	return state, errors.Join(errs...)
 }
 
-// HasJoined says by what a host shows that it has been part of a cluster: etcd's data, a record that it was up, or a kubelet
-// that has registered; empty for none.
+// HasJoined says by what a host shows that it is, or has been, part of a cluster: etcd's data, a record that it was up, or
+// anything that slipway has put there; empty for none.
 func HasJoined(ctx context.Context, h host.Host) (string, error) {
 	result, err := h.Run(ctx, host.Cmd{Script: `
 if [ -e /var/lib/etcd/member ]; then echo "etcd data"
 elif [ -e ` + initializedFile + ` ]; then echo "been part of a cluster that was up"
-elif [ -d /var/lib/kubelet/pods ] && [ -n "$(ls -A /var/lib/kubelet/pods)" ]; then echo "pods"
+elif [ -e ` + ownedFile + ` ]; then echo "been set up as a node"
 fi`})
 	if err != nil {
 		return "", fmt.Errorf("look at %s: %w", h.Name(), err)

@@ -188,7 +188,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	}
 	s := Situation{
 		Machines: r.Input.Machines, Initialized: beenUp(r.Input, r.Observed), Unobserved: unobserved(r.Input.Machines, r.Observed),
-		Unrecorded: r.Before.Up == nil || r.Input.RebuildEmpty,
+		Unrecorded:     r.Before.Up == nil || r.Input.RebuildEmpty,
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {

@@ -66,9 +66,7 @@ func (r *renewRun) start(ctx context.Context, dryRun bool) error {
 		return p.plan(ctx)
 	}
 	return r.locked(ctx, func() error {
-		if err := r.allRun("certificates cannot be renewed"); err != nil {
-			return err
-		}
+		r.preflights.Changes = nil // no machine is made or started for it: those that do not run are left alone
 		return r.record(ctx, "certs renew", "")
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -234,7 +235,7 @@ func (w *work) holds() func(context.Context) error {
 func (w *work) running() []spec.Machine {
 	var all []spec.Machine
 	for _, m := range w.infra.Machines {
-		if w.infra.States[m.Name] == spec.MachineRunning {
+		if w.infra.States[m.Name] == spec.MachineRunning && w.infra.Failed[m.Name] == nil {
 			all = append(all, m)
 		}
 	}
@@ -251,10 +252,24 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	failed = maps.Clone(failed)
+	maps.Copy(failed, w.infra.Failed)
 	var errs []error
 	reached := len(failed) == 0
 	for name := range w.hosts {
 		reached = reached || w.wanted(name)
+	}
+	for _, n := range w.spec.Nodes() { // without its address nobody can be told of it
+		known := func(m spec.Machine) bool { return m.Name == n.Name }
+		if n.Role == spec.ControlPlane && !slices.ContainsFunc(w.infra.Machines, known) {
+			errs = append(errs, fmt.Errorf("control plane %s has no machine, and the others need to know its address: %w", n.Name,
+				cmp.Or(failed[n.Name], errors.New("run `slipway apply` first"))))
+		}
+	}
+	for _, m := range w.infra.Machines {
+		if state := w.infra.States[m.Name]; state != spec.MachineRunning && w.runner.Held[m.Name] == nil && failed[m.Name] == nil {
+			failed[m.Name] = fmt.Errorf("its machine is %s", state)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(failed)) {
 		switch {
@@ -263,7 +278,7 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 		case w.prove == provision.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
-			w.runner.Held[name] = []string{"it cannot be reached: " + failed[name].Error()}
+			w.runner.Held[name] = []string{"it could not be reached: " + failed[name].Error()}
 		}
 	}
 	return errors.Join(errs...)

@@ -118,31 +118,42 @@ func (p *Local) Ensure(ctx context.Context, machines []string, report func(name,
 	if err != nil {
 		return nil, err
 	}
-	if err := p.bringUp(ctx, image, apiPort, plans, inv, report); err != nil {
+	failed, err := p.bringUp(ctx, image, apiPort, plans, inv, report)
+	if err != nil {
 		return nil, err
 	}
 	// What is returned is what is there, not what was meant to be.
-	return p.Find(ctx)
+	infra, err := p.Find(ctx)
+	if err == nil {
+		infra.Failed = failed
+	}
+	return infra, err
 }
 
 // bringUp lets every machine and the balancer come up, all at once. One that fails does not stop the others:
-// the next Ensure has less to do.
+// the next Ensure has less to do. The error is about what all of them need.
 func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines []machine, inv *inventory,
 	report func(string, string),
-) error {
-	errs := make([]error, len(machines)+1)
+) (failed map[string]error, err error) {
+	errs := make([]error, len(machines))
 	var wg sync.WaitGroup
 	for i, m := range machines {
 		wg.Go(func() { errs[i] = p.ensureMachine(ctx, image, m, report) })
 	}
 	if p.o.Slipway != "" {
-		wg.Go(func() { errs[len(machines)] = p.ensureBalancer(ctx, image, apiPort, inv.balancer, report) })
+		wg.Go(func() { err = p.ensureBalancer(ctx, image, apiPort, inv.balancer, report) })
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	return errors.Join(errs...)
+	failed = map[string]error{}
+	for i, m := range machines {
+		if errs[i] != nil {
+			failed[m.node.Name] = errs[i]
+		}
+	}
+	return failed, err
 }
 
 // Find looks at what exists and changes nothing.

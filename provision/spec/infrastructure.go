@@ -9,6 +9,8 @@ type Infrastructure struct {
 	// Disks of machines that do not exist, by the machine's name, in the provider's words. A machine that is made again gets
 	// its disk back.
 	Disks map[string]string
+	// Failed says of machines that were to be made or started why that has failed, by name.
+	Failed map[string]error
 	// Foreign things carry the cluster's name and belong to another cluster: nobody touches them.
 	Foreign []Foreign
 	// States says of every machine, by name, MachineRunning or the provider's own words for why it is not.

@@ -211,7 +211,19 @@ func (d *directory) log(name string) (io.WriteCloser, error) {
 	return d.root.OpenFile(p, os.O_CREATE|os.O_APPEND|os.O_WRONLY, fileMode)
 }
 
-func (d *directory) destroy(context.Context) error { return os.RemoveAll(d.path) }
+// destroy removes what is the state's own, the lock last, and the directory itself unless it holds something else: also
+// what somebody has begun there since the lock was gone.
+func (d *directory) destroy(context.Context) error {
+	for _, name := range []string{dataDir, logsDir, stagingDir, commitDir, versionFile + ".new", versionFile, lockFile} {
+		if err := d.root.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	if entries, err := fs.ReadDir(d.root.FS(), "."); err != nil || len(entries) > 0 {
+		return err
+	}
+	return os.Remove(d.path)
+}
 
 func (d *directory) close() error {
 	err := d.root.Close()
