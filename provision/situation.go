@@ -112,8 +112,12 @@ func (s Situation) selected(host string) bool {
 
 // HeldError names the hosts that a run has left alone.
 type HeldError struct {
-	Held map[string][]string
+	// Held are the reasons by host; Causes are the errors behind some of them.
+	Held   map[string][]string
+	Causes []error
 }
+
+func (e *HeldError) Unwrap() []error { return e.Causes }
 
 func (e *HeldError) Error() string {
 	var lines []string

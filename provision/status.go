@@ -18,7 +18,9 @@ import (
 
 // Status is how a cluster is: what `slipway status` shows. Its JSON form is stable.
 type Status struct {
-	Cluster           string `json:"cluster"`
+	Cluster string `json:"cluster"`
+	// UID of the cluster; empty if nothing was applied yet.
+	UID               string `json:"uid,omitempty"`
 	KubernetesVersion string `json:"kubernetesVersion"` // that the spec asks for
 	Endpoint          string `json:"endpoint"`
 	// Healthy is the conjunction of all below.
@@ -81,7 +83,7 @@ const statusTimeout = 10 * time.Second
 func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts map[string]host.Host, unreachable map[string]error) *Status {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	s := &Status{Cluster: in.Cluster.Metadata.Name, KubernetesVersion: in.Cluster.Spec.Kubernetes.Version, Endpoint: in.Endpoint}
+	s := &Status{Cluster: in.Cluster.Metadata.Name, UID: in.UID, KubernetesVersion: in.Cluster.Spec.Kubernetes.Version, Endpoint: in.Endpoint}
 	s.machines(in, infra, unreachable)
 	var wait sync.WaitGroup
 	for i := range s.Machines {

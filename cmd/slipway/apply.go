@@ -107,7 +107,7 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.store.Close()) }()
-	if err := r.identify(ctx, r.store); err != nil {
+	if err := r.identifyToChange(ctx, r.store); err != nil {
 		return err
 	}
 	if err := r.preflight(ctx); err != nil {

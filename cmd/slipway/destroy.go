@@ -66,7 +66,7 @@ func (r *destroyRun) destroy(ctx context.Context) (err error) {
 	if r.store != nil {
 		defer func() { err = errors.Join(err, r.store.Close()) }()
 	}
-	if err := r.identify(ctx, r.store); err != nil {
+	if err := r.identifyToChange(ctx, r.store); err != nil {
 		return err
 	}
 	infra, err := r.provider.Find(ctx)

@@ -69,6 +69,14 @@ func (c *cluster) checkIdentity() error {
 		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spec.state to where the other's "+
 			"is; nothing was changed", uid, c.state, id.UID)
 	}
+	return nil
+}
+
+// identifyToChange is identify for what changes the cluster.
+func (c *cluster) identifyToChange(ctx context.Context, store *state.Store) error {
+	if err := c.identify(ctx, store); err != nil {
+		return err
+	}
 	return c.checkSpecFile()
 }
 

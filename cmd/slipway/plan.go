@@ -69,7 +69,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	default:
 		defer func() { err = errors.Join(err, r.store.Close()) }()
 	}
-	if err := r.identify(ctx, r.store); err != nil {
+	if err := r.identifyToChange(ctx, r.store); err != nil {
 		return err
 	}
 	var shown bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -39,11 +40,20 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return err
 	}
+	switch store, err := c.readStore(ctx); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
+			return err
+		}
+	}
 	infra, err := c.provider.Find(ctx)
 	if err != nil {
 		return err
 	}
-	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	in := provision.Input{Cluster: c.spec, UID: c.identity.UID, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
 		for _, h := range hosts {
@@ -86,7 +96,11 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 	if !s.Healthy {
 		health = "NOT healthy"
 	}
-	_, _ = fmt.Fprintf(out, "Cluster %s is %s: Kubernetes %s, API https://%s %s\n\n", s.Cluster, health, s.KubernetesVersion, s.Endpoint, s.API)
+	_, _ = fmt.Fprintf(out, "Cluster %s is %s: Kubernetes %s, API https://%s %s\n", s.Cluster, health, s.KubernetesVersion, s.Endpoint, s.API)
+	if s.UID != "" {
+		_, _ = fmt.Fprintf(out, "UID %s\n", s.UID)
+	}
+	_, _ = fmt.Fprintln(out)
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
 	var notes []string

@@ -46,8 +46,9 @@ type work struct {
 	// preflights says what becomes of machines; infra are those that there are then, with those that are gone.
 	preflights provision.Preflight
 	infra      *spec.Infrastructure
-	ensured    bool // the provider has done its part
-	changing   bool // what is found is going to be changed
+	causes     []error // why machines are left alone that could not be reached
+	ensured    bool    // the provider has done its part
+	changing   bool    // what is found is going to be changed
 	stored     *stored
 	secrets    *secrets
 	hosts      map[string]host.Host
@@ -245,7 +246,7 @@ func (w *work) running() []spec.Machine {
 // without goes on without the machines that are gone or cannot be reached: they are left alone. A rotation needs every
 // machine that there is, and nothing can be done where none can be reached.
 func (w *work) without(ctx context.Context, failed map[string]error) error {
-	w.runner.Held = map[string][]string{}
+	w.runner.Held, w.causes = map[string][]string{}, nil
 	for _, m := range w.preflights.Gone {
 		w.runner.Held[m.Name] = []string{provision.GoneReason}
 	}
@@ -278,7 +279,8 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 		case w.prove == provision.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
-			w.runner.Held[name] = []string{"it could not be reached: " + failed[name].Error()}
+			w.runner.Held[name] = []string{failed[name].Error()}
+			w.causes = append(w.causes, failed[name])
 		}
 	}
 	return errors.Join(errs...)
@@ -298,7 +300,7 @@ func (w *work) heldBy(plan *provision.Plan) error {
 	if len(held) == 0 {
 		return nil
 	}
-	return &provision.HeldError{Held: held}
+	return &provision.HeldError{Held: held, Causes: w.causes}
 }
 
 // ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
