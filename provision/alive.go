@@ -81,7 +81,7 @@ func standing(machines []spec.Machine, observed State, signs Signs) (members, po
 		}
 		members++
 		h, seen := observed.Hosts[m.Name]
-		unit := h.Units["etcd.service"]
+		unit := h.Units[etcdService]
 		runs := unit.Active || strings.HasPrefix(unit.State, "reloading/") || strings.HasPrefix(unit.State, "deactivating/")
 		starts := strings.HasPrefix(unit.State, "activating/")
 		switch {
@@ -112,7 +112,7 @@ func (r *Runner) endedMembers(ctx context.Context, observed State) map[string]bo
 		questions.Go(func() {
 			offset := r.Observed.Hosts[m.Name].Facts.Clock.Offset()
 			_ = r.eachEndpoint(ctx, m.Name, func(ctx context.Context, h host.Dialer, e endpointRow, address string) error {
-				if e.unit != "etcd.service" {
+				if e.unit != etcdService {
 					return nil
 				}
 				shown, err := peerCertificate(ctx, h, address, "")

@@ -163,7 +163,7 @@ func TestDisruptions(t *testing.T) {
 			"kubelets of which some are not Ready", 1, 6, 1, restart("kubelet.service", "w-1", "w-4", "w-5", "w-6"),
 			[]string{"kubelet restarts on w-4, w-5, w-6, w-1, up to 3 at a time in each pool: pods go on running"},
 		},
-		{"nothing restarts", 3, 1, 1, changed("cp-1"), nil},
+		{"nothing restarts", 3, 1, 1, changed("w-1"), nil},
 		{
 			"API servers", 3, 0, 1, restart("kube-apiserver.service", "cp-1", "cp-2", "cp-3"),
 			[]string{"kube-apiserver restarts on cp-1, cp-2, cp-3, one at a time: clients go on with the other API servers; pods go on running"},

@@ -186,10 +186,14 @@ func (s *simulation) spared(name string) bool {
 }
 
 func (s *simulation) members(disturbed map[string]bool) []etcd.Member {
+	p := planner{of: map[string][]Change{}}
+	for _, c := range s.situation.Changes {
+		p.of[c.Host] = append(p.of[c.Host], c)
+	}
 	var members []etcd.Member
 	for _, m := range s.machines {
 		if m.Role == spec.ControlPlane {
-			members = append(members, etcd.Member{Name: m.Name, Healthy: !s.sick[m.Name] && !disturbed[m.Name], Err: context.Canceled})
+			members = append(members, etcd.Member{Name: m.Name, Healthy: !s.sick[m.Name] && !(disturbed[m.Name] && p.restartsEtcd(m.Name)), Err: context.Canceled})
 		}
 	}
 	return members

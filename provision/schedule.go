@@ -192,7 +192,9 @@ func (p *planner) controlPlane(name, gate string) string {
 		return gate
 	}
 	if p.carries(Apply, name) {
-		gate = p.add(ProveSpare, name, gate)
+		if p.restartsEtcd(name) {
+			gate = p.add(ProveSpare, name, gate)
+		}
 		gate = p.add(Apply, name, gate)
 	}
 	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) || p.carries(Seal, name) {
@@ -204,6 +206,14 @@ func (p *planner) controlPlane(name, gate string) string {
 	}
 	gate = cmp.Or(p.ifNeeded(Seal, name, gate), gate)
 	return p.add(EnsureNode, name, gate)
+}
+
+// restartsEtcd says whether the member of a host stops for its changes. What etcd reloads, such as renewed certificates, it can
+// also be given while no member can be spared.
+func (p *planner) restartsEtcd(name string) bool {
+	return slices.ContainsFunc(p.of[name], func(c Change) bool {
+		return c.Kind == UnitChange && c.Name == etcdService && c.Action != Await
+	})
 }
 
 // workers adds the steps of all workers after gate: those that are only now joining, and those that are idle, all at once,

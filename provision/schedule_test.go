@@ -23,7 +23,11 @@ func machines(cps, workers int) []spec.Machine {
 func changed(names ...string) []Change {
 	var changes []Change
 	for _, n := range names {
-		changes = append(changes, Change{Host: n, Kind: FileChange, Name: "/x", Action: Update})
+		c := Change{Host: n, Kind: FileChange, Name: "/x", Action: Update}
+		if strings.HasPrefix(n, "cp-") {
+			c = Change{Host: n, Kind: UnitChange, Name: etcdService, Action: Restart}
+		}
+		changes = append(changes, c)
 	}
 	return changes
 }
@@ -299,5 +303,21 @@ func TestHeld(t *testing.T) {
 	s.hold(map[string][]string{"cp-1": {"it cannot be reached"}})
 	if err := s.Enough(); err == nil || !strings.Contains(err.Error(), "cp-1: it cannot be reached") || !strings.Contains(err.Error(), "cp-2: its disk is gone") {
 		t.Errorf("one of three is left: %v", err)
+	}
+}
+
+// With one of three members lost, no other can be spared: what does not restart it is done all the same.
+func TestOnlyARestartOfEtcdNeedsAMemberToSpare(t *testing.T) {
+	for action, want := range map[Change]bool{
+		{Host: "cp-1", Kind: FileChange, Name: pkiDir + "/etcd/server.crt", Action: Update}: false,
+		{Host: "cp-1", Kind: UnitChange, Name: kubeletService, Action: Restart}:             false,
+		{Host: "cp-1", Kind: UnitChange, Name: etcdService, Action: Await}:                  false,
+		{Host: "cp-1", Kind: UnitChange, Name: etcdService, Action: Restart}:                true,
+		{Host: "cp-1", Kind: UnitChange, Name: etcdService, Action: Create}:                 true,
+	} {
+		p := planner{Situation: Situation{Machines: machines(3, 0), Alive: true, Changes: []Change{action}}}
+		if got := slices.ContainsFunc(Schedule(p.Situation), func(s Step) bool { return s.Verb == ProveSpare }); got != want {
+			t.Errorf("%v: a proof that etcd can spare the member: %t, want %t", action, got, want)
+		}
 	}
 }

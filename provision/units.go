@@ -81,7 +81,7 @@ var unitTable = []unitRow{
 		disturbs: "connections through it to the API break and are made anew; pods go on running",
 	},
 	{
-		name: "etcd.service", on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"}, files: []string{etcdCAFile},
+		name: etcdService, on: node.controlPlane, unit: etcdUnit, programs: []string{"etcd"}, files: []string{etcdCAFile},
 		disturbs: "the other members keep the quorum; pods go on running", alone: noAPI,
 	},
 	{
@@ -334,6 +334,9 @@ const imagesService = "slipway-images.service"
 
 // balancerService is a node's way to the API servers.
 const balancerService = "slipway-balancer.service"
+
+// etcdService is a control plane's member of etcd.
+const etcdService = "etcd.service"
 
 // kubeletService is what makes a machine a node.
 const kubeletService = "kubelet.service"
