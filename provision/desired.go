@@ -110,9 +110,13 @@ func (n node) desired() (HostState, error) {
 		files[initializedFile] = regular([]byte(n.Cluster.Metadata.Name+"\n"), false, "the cluster has been up")
 	}
 	files[ownedFile] = regular(owned(files), false, "what slipway owns here")
-	return HostState{
+	state := HostState{
 		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Images: all(n.images()), Facts: n.facts,
-	}, nil
+	}
+	if n.controlPlane() && len(n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) > 0 {
+		state.Authentication = configHash(files[authenticationFile].Content)
+	}
+	return state, nil
 }
 
 // apiNode is the node as the API should have it.
@@ -183,6 +187,10 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 				return nil, fmt.Errorf("%s reads %s, which is not on the host", row.name, p)
 			}
 			inputs = append(inputs, f.Digest)
+			reads = append(reads, p)
+		}
+		for _, p := range slices.Sorted(maps.Keys(row.partly)) {
+			inputs = append(inputs, digest(row.partly[p]()))
 			reads = append(reads, p)
 		}
 		for _, name := range row.issuers {

@@ -23,6 +23,7 @@ func Diff(desired, observed State) []Change {
 		if _, registered := observed.Nodes[name]; observed.Nodes != nil && !registered {
 			d.register(want.Units, have.Units)
 		}
+		d.authentication(want, have)
 		d.sysctls(want.Sysctls, have.Sysctls)
 		d.modules(want.Modules, have.Modules)
 		d.images(want.Images, have)

@@ -55,7 +55,7 @@ func encryptionLoaded(ctx context.Context, config []byte, pki *certs.PKI, contro
 	if err != nil {
 		return err
 	}
-	want := fmt.Sprintf("sha256:%x", sha256.Sum256(config))
+	want := configHash(config)
 	for _, hash := range loaded {
 		if hash == want {
 			return nil

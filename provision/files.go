@@ -50,7 +50,7 @@ func fixed(text func() []byte) func(node) ([]byte, error) {
 
 var fileTable = []fileRow{
 	{path: auditPolicyFile, on: node.controlPlane, render: node.auditPolicy},
-	{path: authenticationFile, on: node.controlPlane, render: fixed(templates.Authentication)},
+	{path: authenticationFile, on: node.controlPlane, render: node.authentication},
 	{path: admissionFile, on: node.controlPlane, render: node.podSecurity},
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
 	{path: encryptionKeysFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return keyRing(n.EncryptionKeys...), nil }},
@@ -111,6 +111,10 @@ var sysctlTable = map[string]string{
 
 func (n node) auditPolicy() ([]byte, error) {
 	return templates.AuditPolicy{Policy: n.Cluster.Spec.Kubernetes.APIServer.AuditPolicy}.Render()
+}
+
+func (n node) authentication() ([]byte, error) {
+	return templates.Authentication{JWT: n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT}.Render()
 }
 
 func (n node) podSecurity() ([]byte, error) {

@@ -79,6 +79,8 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	RollWorkloads:   (*Runner).rollWorkloads,
 	AwaitEncryption: (*Runner).awaitEncryption,
 	RewriteSecrets:  (*Runner).rewriteSecrets,
+
+	AwaitAuthentication: (*Runner).awaitAuthentication,
 }
 
 // Bind makes of a schedule what plan.Run can run. Every step is bounded by its timeout. When the run is cancelled, a

@@ -95,6 +95,9 @@ func (p *planner) first() {
 		if p.renews(m.Name) {
 			p.add(AwaitServed, m.Name, units)
 		}
+		if p.authenticates(m.Name) {
+			p.add(AwaitAuthentication, m.Name, units)
+		}
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
 	p.workers(workers, api)
@@ -201,6 +204,9 @@ func (p *planner) controlPlane(name, gate string) string {
 		gate = p.add(AwaitUnits, name, gate)
 		gate = p.add(AwaitEtcd, name, gate)
 	}
+	if p.authenticates(name) {
+		gate = p.add(AwaitAuthentication, name, gate)
+	}
 	if p.renews(name) {
 		gate = p.add(AwaitServed, name, gate)
 	}
@@ -288,6 +294,9 @@ func (p *planner) carries(verb Verb, host string) bool {
 
 // renews says whether certificates change that are shown to others: the next host is touched once they are in use.
 func (p *planner) renews(host string) bool { return slices.ContainsFunc(p.of[host], isServed) }
+
+// authenticates says whether an API server has to take another authentication file: the next is touched once it has.
+func (p *planner) authenticates(host string) bool { return slices.ContainsFunc(p.of[host], authenticates) }
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
 

@@ -277,12 +277,19 @@ func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error)
 	defer cancel()
 	var objectsErr, nodesErr, uidErr error
 	var uid string
+	var loaded map[string]string
 	var questions sync.WaitGroup
 	questions.Go(func() { r.Objects, objectsErr = r.API.Diff(ctx, text) })
 	questions.Go(func() { r.Observed.Nodes, nodesErr = r.API.Nodes(ctx) })
 	questions.Go(func() { r.Observed.Members = members(ctx, r.Input, r.Hosts) })
 	questions.Go(func() { uid, uidErr = r.API.ClusterUID(ctx) })
+	questions.Go(func() { loaded = r.observeAuthentication(ctx) })
 	questions.Wait()
+	for name, hash := range loaded {
+		h := r.Observed.Hosts[name]
+		h.Authentication = hash
+		r.Observed.Hosts[name] = h
+	}
 	if nodesErr = cmp.Or(nodesErr, uidErr); nodesErr == nil {
 		if err := checkUID(r.Input, uid); err != nil {
 			return "", err

@@ -40,6 +40,9 @@ type HostState struct {
 	Modules map[string]bool `json:"modules,omitempty"`
 	// Images that the container runtime has, by reference. Observed, nil means that the runtime did not answer.
 	Images map[string]bool `json:"images,omitempty"`
+	// Authentication is the hash of the AuthenticationConfiguration that the API server works by, "sha256:...". It is empty
+	// where no identity provider is wanted; observed, also where the API server was not asked or did not answer.
+	Authentication string `json:"authentication,omitempty"`
 	// Facts are observed only: desired state is computed from them.
 	Facts Facts `json:"facts"`
 }

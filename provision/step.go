@@ -67,6 +67,8 @@ const (
 	RollWorkloads Verb = "roll-workloads"
 	// AwaitEncryption waits until an API server has loaded the keys of Secrets at rest.
 	AwaitEncryption Verb = "await-encryption"
+	// AwaitAuthentication waits until an API server takes those whom its file says.
+	AwaitAuthentication Verb = "await-authentication"
 	// RewriteSecrets has every Secret encrypted anew, and proves that none is left under another key.
 	RewriteSecrets Verb = "rewrite-secrets"
 )
@@ -87,6 +89,7 @@ var verbTable = []struct {
 	{StartLate, "start what needs the API", isLateUnit},
 	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Action == Await }},
 	{AwaitEtcd, "wait for etcd", func(c Change) bool { return c.Kind == MemberChange }},
+	{AwaitAuthentication, "wait until its API server knows whom to take", nil},
 	{RecordUp, "record in the state that it is up", nil},
 	{Seal, "record that the cluster is up", func(c Change) bool { return c.Name == initializedFile }},
 	{EnsureNode, "wait for the node", func(c Change) bool {
@@ -118,7 +121,7 @@ func isLateUnit(c Change) bool {
 func (s Step) Gate() bool {
 	switch s.Verb {
 	case AwaitUnits, ProveSpare, ProveDown, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitClientCAs,
-		AwaitEncryption:
+		AwaitEncryption, AwaitAuthentication:
 		return true
 	case EnsureNode:
 		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })

@@ -38,6 +38,8 @@ type unitRow struct {
 	// reloaded are etcd's authorities, the keys of service accounts, and what the controller manager publishes; a client
 	// looks at its authority again after 5 min at the earliest (client-go 0.36, ClientsAllowCARotation), flanneld never.
 	programs, files []string
+	// partly are files that it reloads but for a part, which is given here: that part is read when it starts.
+	partly map[string]func() []byte
 	// issuers are authorities and keys with which others make what the service holds in memory: connections with a client
 	// certificate, tokens of pods. It is restarted where another takes the place of one, since it would only be looked
 	// for after minutes; not where a certificate is renewed. API servers show certificates to kubelets, and those of the
@@ -87,6 +89,7 @@ var unitTable = []unitRow{
 	{
 		name: "kube-apiserver.service", on: node.controlPlane, unit: apiServerUnit, programs: []string{"kube-apiserver"},
 		files:    []string{auditPolicyFile, admissionFile, pkiDir + "/sa.pub", pkiDir + "/sa.key", etcdCAFile, caFile},
+		partly:   map[string]func() []byte{authenticationFile: templates.Anonymous}, // it refuses to reload another (KEP-4633)
 		issuers:  []string{certs.KubernetesCA, certs.FrontProxyCA},
 		needs:    "etcd.service", // or it waits for what it has asked until systemd kills it
 		health:   "https://127.0.0.1:6443/readyz",
@@ -186,7 +189,6 @@ func peerURL(m spec.Machine) string {
 
 func apiServerUnit(n node) templates.Unit {
 	network := n.Cluster.Spec.Network
-	issuer := "https://kubernetes.default.svc." + network.DNSDomain
 	args := map[string]string{
 		"advertise-address": n.address(), "secure-port": strconv.Itoa(apiPort),
 		"allow-privileged":   "true",
@@ -205,7 +207,7 @@ func apiServerUnit(n node) templates.Unit {
 		"requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt", "requestheader-allowed-names": "front-proxy-client",
 		"requestheader-extra-headers-prefix": "X-Remote-Extra-", "requestheader-group-headers": "X-Remote-Group",
 		"requestheader-username-headers":   "X-Remote-User",
-		"service-account-issuer":           issuer,
+		"service-account-issuer":           n.Cluster.ServiceAccountIssuer(),
 		"service-account-key-file":         pkiDir + "/sa.pub",
 		"service-account-signing-key-file": pkiDir + "/sa.key",
 		// Tokens of pods end when they say, after an hour, instead of a year: all clients read theirs anew by now.

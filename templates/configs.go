@@ -139,8 +139,25 @@ func (a AuditPolicy) Render() ([]byte, error) {
 	return text, nil
 }
 
-// Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and where.
-func Authentication() []byte { return static("authentication.yaml") }
+// Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and where, and the identity
+// providers (JWTAuthenticator) whose tokens it takes.
+type Authentication struct{ JWT []map[string]any }
+
+// Render gives the file's text.
+func (a Authentication) Render() ([]byte, error) {
+	text := Anonymous()
+	if len(a.JWT) == 0 {
+		return text, nil
+	}
+	jwt, err := yaml.Marshal(map[string]any{"jwt": a.JWT})
+	if err != nil {
+		return nil, fmt.Errorf("render authentication.yaml: %w", err)
+	}
+	return append(text, jwt...), nil
+}
+
+// Anonymous is the part of an AuthenticationConfiguration that an API server takes only when it starts.
+func Anonymous() []byte { return static("authentication.yaml") }
 
 // FlannelCNI is flannel's CNI network configuration list.
 func FlannelCNI() []byte { return static("flannel-cni.conflist") }

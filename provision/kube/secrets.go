@@ -1,10 +1,8 @@
 package kube
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -94,29 +92,4 @@ func retryTransient(ctx context.Context, do func() error) error {
 			apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err))
 	}
 	return retry.OnError(backoff, transient, do)
-}
-
-// encryptionMetric has, as a label, the digest of the file that an API server encrypts by
-// (k8s.io/apiserver/pkg/server/options/encryptionconfig/metrics).
-var encryptionMetric = regexp.MustCompile(`^apiserver_encryption_config_controller_last_config_info\{(?:.*,)?hash="([^"]*)"`)
-
-// EncryptionConfigs gives the digests ("sha256:" and hexadecimal) of the EncryptionConfigurations that the one API server
-// works by which this client reaches: none, or one.
-func (c *Client) EncryptionConfigs(ctx context.Context) (digests []string, err error) {
-	metrics, err := c.rest.Get().AbsPath("/metrics").Stream(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask for metrics: %w", err)
-	}
-	defer func() { _ = metrics.Close() }()
-	lines := bufio.NewScanner(metrics)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if m := encryptionMetric.FindSubmatch(lines.Bytes()); m != nil {
-			digests = append(digests, string(m[1]))
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	return digests, nil
 }

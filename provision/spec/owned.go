@@ -19,6 +19,7 @@ const (
 	useTaints    = "set spec.nodePools[].taints"
 	usePKI       = "set spec.pki.leafValidity"
 	useCgroups   = "set spec.allowCgroupV1"
+	useJWT       = "set spec.kubernetes.apiServer.authentication.jwt"
 	useConfig    = "use configPatch, which is laid over the file"
 )
 
@@ -35,6 +36,10 @@ var ownedByAPIServer = owned{flags: table(
 		"authorization-config", "enable-bootstrap-token-auth", "requestheader-allowed-names",
 	}},
 	rule{useServices, []string{"service-cluster-ip-range"}},
+	rule{useJWT, []string{
+		"oidc-issuer-url", "oidc-client-id", "oidc-ca-file", "oidc-username-claim", "oidc-username-prefix", "oidc-groups-claim",
+		"oidc-groups-prefix", "oidc-signing-algs", "oidc-required-claim",
+	}},
 	rule{"list plugins in enable-admission-plugins and disable-admission-plugins", []string{"admission-control"}},
 )}
 

@@ -81,7 +81,7 @@ type Kubernetes struct {
 	Proxy ConfigComponent `json:"proxy,omitempty"`
 }
 
-// APIServer is the kube-apiserver, whose command line can be extended, and its audit policy.
+// APIServer is the kube-apiserver, whose command line can be extended, its audit policy, and whom it takes.
 type APIServer struct {
 	// Flags without their dashes. They win over slipway's own, save for those that slipway owns, and for
 	// enable-admission-plugins, which adds to them.
@@ -90,6 +90,16 @@ type APIServer struct {
 	// policy, which records who wrote what, who read secrets, and who went into a pod (exec, attach, port-forward, proxy),
 	// and no contents.
 	AuditPolicy map[string]any `json:"auditPolicy,omitempty"`
+	// Whom the API server takes beside those who have a certificate or a token of the cluster.
+	Authentication Authentication `json:"authentication,omitempty"`
+}
+
+// Authentication is what a user can say of the API server's AuthenticationConfiguration (KEP-3331).
+type Authentication struct {
+	// Identity providers whose tokens (OpenID Connect) are taken: a list of JWTAuthenticator (apiserver.config.k8s.io/v1),
+	// with issuer, claimMappings, claimValidationRules and userValidationRules. A change needs no restart. See
+	// docs/hardening.md.
+	JWT []map[string]any `json:"jwt,omitempty"`
 }
 
 // Component is a program whose command line can be extended.

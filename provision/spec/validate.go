@@ -207,6 +207,7 @@ func isHost(s string) bool {
 func validateComponents(d *document, c *Cluster) {
 	k := c.Spec.Kubernetes
 	validateAdmission(d, k.APIServer.ExtraArgs)
+	validateAuthentication(d, c)
 	for _, p := range []struct {
 		path  string
 		args  map[string]string
