@@ -296,7 +296,9 @@ func (p *planner) carries(verb Verb, host string) bool {
 func (p *planner) renews(host string) bool { return slices.ContainsFunc(p.of[host], isServed) }
 
 // authenticates says whether an API server has to take another authentication file: the next is touched once it has.
-func (p *planner) authenticates(host string) bool { return slices.ContainsFunc(p.of[host], authenticates) }
+func (p *planner) authenticates(host string) bool {
+	return slices.ContainsFunc(p.of[host], authenticates)
+}
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
 

@@ -46,7 +46,8 @@ func validateAuthentication(d *document, c *Cluster) {
 	}
 	issuer := c.ServiceAccountIssuer()
 	for _, e := range validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), config, []string{issuer}) {
-		d.judge(authenticatorPath(e.Field), remedyOf(e.Type), "%s", e.ErrorBody())
+		message, _, _ := strings.Cut(e.ErrorBody(), "\n") // of expressions, a drawing follows
+		d.judge(authenticatorPath(e.Field), remedyOf(e.Type), "%s", message)
 	}
 	for i, a := range file.JWT {
 		at := fmt.Sprintf("%s.jwt[%d][issuer]", authenticationPath, i)

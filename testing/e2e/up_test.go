@@ -44,6 +44,7 @@ func TestCluster(t *testing.T) {
 		c.checkNoChange(t)
 	})
 	t.Run("security", func(t *testing.T) { c.checkSecurity(t, k) })
+	t.Run("identity provider", func(t *testing.T) { c.checkIdentityProvider(t, k) })
 	t.Run("drift", func(t *testing.T) { c.checkDrift(t, k) })
 	t.Run("reconfigure", func(t *testing.T) { c.checkReconfigure(t, k) })
 	t.Run("saved plan", func(t *testing.T) { c.checkSavedPlan(t, k) })
