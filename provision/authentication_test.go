@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 var provider = map[string]any{
@@ -16,6 +17,19 @@ var provider = map[string]any{
 func TestAuthenticationIsReloaded(t *testing.T) {
 	in := input(t)
 	was := desired(t, in)
+	for name, h := range was.Hosts { // as they are observed: each unit was started after its files had been written
+		h.Owned = map[string]string{}
+		for p, f := range h.Files {
+			h.Owned[p] = f.Digest
+			f.Changed = time.Unix(1, 0)
+			h.Files[p] = f
+		}
+		for unit, u := range h.Units {
+			u.Changed = time.Unix(2, 0)
+			h.Units[unit] = u
+		}
+		was.Hosts[name] = h
+	}
 	in.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT = []map[string]any{provider}
 	want := desired(t, in)
 	text := want.Hosts["demo-cp-1"].Files[authenticationFile].Content

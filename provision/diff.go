@@ -162,8 +162,8 @@ func (d *hostDiff) units(want, have HostState) {
 			c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", which has other content than the bundle's"
 		case h.Replaced:
 			c.Action, c.Reason = Restart, "runs a program whose file was replaced since it started"
-		case misread(w, h, want.Files, have.Files) != "":
-			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have.Files)+" had been edited"
+		case misread(w, h, want.Files, have) != "":
+			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have)+" had been edited"
 		case w.MaxAge > 0 && h.Running > w.MaxAge:
 			c.Action, c.Cause = Restart, Wanted
 			c.Reason = "has run since " + h.Changed.Local().Format(time.DateOnly) +
@@ -205,11 +205,11 @@ func since(t time.Time) string {
 }
 
 // misread gives a file that a running unit may have read with a content that nobody wanted: one that was edited before
-// the unit was started. Its inputs do not tell, since they are what slipway told it.
-func misread(w, h Unit, want, have map[string]File) string {
+// the unit was started. Its inputs do not tell, since they are what slipway told it. What slipway put down itself is no edit.
+func misread(w, h Unit, want map[string]File, have HostState) string {
 	for _, p := range w.Reads {
-		f, there := have[p]
-		if there && f.Digest != want[p].Digest && !f.Changed.IsZero() && !h.Changed.Before(f.Changed) {
+		f, there := have.Files[p]
+		if there && f.Digest != want[p].Digest && f.Digest != have.Owned[p] && !f.Changed.IsZero() && !h.Changed.Before(f.Changed) {
 			return p
 		}
 	}
