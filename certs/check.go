@@ -177,16 +177,16 @@ func (p Policy) subjectDiffers(q Request, name pkix.Name) string {
 // beginning, so that a leaf fits for as long as it lives, and changes when the policy does. Who signs elsewhere decides
 // about that alone.
 func (e *ensurer) endDiffers(q Request, cert *x509.Certificate, by *issuer) *Change {
-	latest := by.end
+	latest, lifetime := by.end, e.policy.Lifetime(q)
 	if by.key != nil {
-		if want := leafEnd(cert.NotBefore, e.policy, by); !cert.NotAfter.Equal(want) {
+		if want := leafEnd(cert.NotBefore, lifetime, by); !cert.NotAfter.Equal(want) {
 			layout := time.DateOnly
 			if cert.NotAfter.Format(layout) == want.Format(layout) {
 				layout = time.RFC3339
 			}
 			return differs(q, ValidityChanged, "ends %s, wanted %s", cert.NotAfter.Format(layout), want.Format(layout))
 		}
-		latest = leafEnd(leafBegin(e.now, e.policy, by), e.policy, by)
+		latest = leafEnd(leafBegin(e.now, lifetime, by), lifetime, by)
 	}
 	// Close to the end of its authority a new leaf would end no later: only a rotation helps, and PKI.Drift says so.
 	due := e.now.Add(e.policy.window(cert.NotAfter.Sub(cert.NotBefore))).After(cert.NotAfter)

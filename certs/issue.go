@@ -90,14 +90,14 @@ func signingRequest(q Request, p Policy) *csr.CertificateRequest {
 func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]byte, error) {
 	profile := &config.SigningProfile{
 		Usage:        keyUsages(q, p.keyOf(q)),
-		Expiry:       p.LeafValidity,
+		Expiry:       p.Lifetime(q),
 		CAConstraint: config.CAConstraint{IsCA: q.Kind == Authority, MaxPathLenZero: true},
 	}
 	begin := now.UTC().Add(-Backdated(p.CAValidity)).Truncate(time.Second)
 	end := begin.Add(p.CAValidity)
 	if q.Kind == Leaf {
-		begin = leafBegin(now, p, parent)
-		end = leafEnd(begin, p, parent)
+		begin = leafBegin(now, p.Lifetime(q), parent)
+		end = leafEnd(begin, p.Lifetime(q), parent)
 	}
 	s, err := local.NewSigner(parent.key, parent.cert, signer.DefaultSigAlgo(parent.key), &config.Signing{Default: profile})
 	if err != nil {
@@ -107,8 +107,8 @@ func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]
 }
 
 // leafBegin is when a leaf that is issued now begins: a little before, but not before its authority.
-func leafBegin(now time.Time, p Policy, by *issuer) time.Time {
-	begin := now.UTC().Add(-Backdated(p.LeafValidity)).Truncate(time.Second)
+func leafBegin(now time.Time, lifetime time.Duration, by *issuer) time.Time {
+	begin := now.UTC().Add(-Backdated(lifetime)).Truncate(time.Second)
 	if begin.Before(by.cert.NotBefore) {
 		return by.cert.NotBefore
 	}
@@ -116,8 +116,8 @@ func leafBegin(now time.Time, p Policy, by *issuer) time.Time {
 }
 
 // leafEnd is when a leaf that begins at a time ends: never after its authority.
-func leafEnd(begin time.Time, p Policy, by *issuer) time.Time {
-	end := begin.Add(p.LeafValidity)
+func leafEnd(begin time.Time, lifetime time.Duration, by *issuer) time.Time {
+	end := begin.Add(lifetime)
 	if end.After(by.end) {
 		return by.end
 	}

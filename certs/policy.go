@@ -49,6 +49,8 @@ type Policy struct {
 	// CAValidity and LeafValidity are between a minute and 100 years. CAValidity counts when an authority is made; a
 	// leaf never outlives its authority: its validity is cut to end with it.
 	CAValidity, LeafValidity time.Duration
+	// AdminValidity is LeafValidity for the certificates of Admin and SuperAdmin; 0 is LeafValidity.
+	AdminValidity time.Duration
 	// RenewalWindow is how long before its end a leaf is renewed, at most four fifths of LeafValidity; 0 stands for a
 	// fifth of the leaf's life, and at most a year.
 	RenewalWindow time.Duration
@@ -83,7 +85,8 @@ func (p Policy) validate() error {
 			return fmt.Errorf("certificate policy: unknown key algorithm %q: use ECDSA-P256, ECDSA-P384, Ed25519, RSA-2048, RSA-3072 or RSA-4096", k)
 		}
 	}
-	for what, d := range map[string]time.Duration{"CA": p.CAValidity, "leaf": p.LeafValidity} {
+	admin := p.Lifetime(Request{Name: Admin})
+	for what, d := range map[string]time.Duration{"CA": p.CAValidity, "leaf": p.LeafValidity, "admin": admin} {
 		if d < minimum || d > maximum {
 			return fmt.Errorf("certificate policy: %s validity %v is not between one minute and 100 years", what, d)
 		}
@@ -92,6 +95,14 @@ func (p Policy) validate() error {
 		return fmt.Errorf("certificate policy: renewal window %v is not between 0 and four fifths of the leaf validity %v", p.RenewalWindow, p.LeafValidity)
 	}
 	return nil
+}
+
+// Lifetime is how long a leaf is to be valid.
+func (p Policy) Lifetime(q Request) time.Duration {
+	if p.AdminValidity > 0 && (q.Name == Admin || q.Name == SuperAdmin) {
+		return p.AdminValidity
+	}
+	return p.LeafValidity
 }
 
 // keyOf is the algorithm of a request's key. Kubernetes signs service-account tokens with RSA or ECDSA only.

@@ -81,6 +81,10 @@ func TestReissue(t *testing.T) {
 			policy: func(p *Policy) { p.LeafValidity = 365 * day },
 			want:   all, detail: "validity changed: ends 2036-02-27, wanted 2027-03-01",
 		},
+		"a shorter validity of administrators": {
+			policy: func(p *Policy) { p.AdminValidity = 365 * day },
+			want:   []string{"admin", "super-admin"}, detail: "validity changed: ends 2036-02-27, wanted 2027-03-01",
+		},
 		"a longer validity, cut by the CA": {
 			policy: func(p *Policy) { p.LeafValidity = 100 * 365 * day },
 			want:   all, detail: "validity changed: ends 2036-02-27, wanted 2056-02-22",

@@ -106,6 +106,10 @@ func TestInputsFollowWhatUnitsRead(t *testing.T) {
 		{"the kubelet's configuration", func(in *Input) {
 			in.Cluster.Spec.Kubernetes.Kubelet.ConfigPatch = map[string]any{"maxPods": 60}
 		}, []string{"kubelet.service"}},
+		{"how long what is signed for others lives", func(in *Input) { in.Cluster.Spec.PKI.CSRValidity = "1y" }, []string{"kube-controller-manager.service"}},
+		{"an identity provider, which is reloaded", func(in *Input) {
+			in.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT = []map[string]any{provider}
+		}, nil},
 		{"pod security", func(in *Input) { in.Cluster.Spec.PodSecurity.Enforce = "baseline" }, []string{"kube-apiserver.service"}},
 		{"the proxy mode", func(in *Input) { in.Cluster.Spec.Network.ProxyMode = "iptables" }, []string{"flanneld.service", "kube-proxy.service"}},
 		{"a new binary of etcd", func(in *Input) {

@@ -252,7 +252,7 @@ func controllerManagerUnit(n node) templates.Unit {
 	}
 	if n.PKI.Signs(certs.KubernetesCA) { // without these, nobody signs CertificateSigningRequests
 		args["cluster-signing-cert-file"], args["cluster-signing-key-file"] = certs.SignerFile, pkiDir+"/ca.key"
-		args["cluster-signing-duration"] = n.Cluster.Spec.PKI.LeafDuration().String()
+		args["cluster-signing-duration"] = n.Cluster.Spec.PKI.CSRDuration().String()
 	}
 	return templates.Unit{
 		Description: "kube-controller-manager", Type: "simple", After: []string{"kube-apiserver.service"},

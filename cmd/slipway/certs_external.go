@@ -144,7 +144,7 @@ func (s *secrets) ask(ctx context.Context, policy certs.Policy, patterns []strin
 		return nil, err
 	}
 	s.asked = slices.ContainsFunc(requests, func(r certs.SigningRequest) bool { return r.New })
-	return chosen(newIndex(requests, policy.LeafValidity), names)
+	return chosen(newIndex(requests, policy), names)
 }
 
 // indexEntry says of a signing request what is in it, and what cannot be.
@@ -158,7 +158,7 @@ type indexEntry struct {
 	IPAddresses       []string `json:"ipAddresses,omitempty"`
 	KeyUsages         []string `json:"keyUsages"`
 	ExtendedKeyUsages []string `json:"extendedKeyUsages"`
-	// Validity is what spec.pki.leafValidity wants, in hours; whoever signs decides.
+	// Validity is what spec.pki.leafValidity or adminValidity wants, in hours; whoever signs decides.
 	Validity float64 `json:"validityHours"`
 	// Reason is why a certificate is wanted.
 	Reason string `json:"reason"`
@@ -166,14 +166,14 @@ type indexEntry struct {
 	csr []byte
 }
 
-func newIndex(requests []certs.SigningRequest, validity time.Duration) []indexEntry {
+func newIndex(requests []certs.SigningRequest, policy certs.Policy) []indexEntry {
 	var index []indexEntry
 	for _, r := range requests {
 		q := r.Request
 		e := indexEntry{
 			Name: q.Name, File: strings.NewReplacer("/", "_", "@", ".").Replace(q.Name) + ".csr", Authority: q.CA,
 			CommonName: q.CommonName, Organizations: q.Organizations, DNSNames: q.DNSNames,
-			KeyUsages: r.KeyUsages, ExtendedKeyUsages: r.ExtendedKeyUsages, Validity: validity.Hours(), Reason: r.Reason, csr: r.CSR,
+			KeyUsages: r.KeyUsages, ExtendedKeyUsages: r.ExtendedKeyUsages, Validity: policy.Lifetime(q).Hours(), Reason: r.Reason, csr: r.CSR,
 		}
 		for _, ip := range q.IPs {
 			e.IPAddresses = append(e.IPAddresses, ip.String())

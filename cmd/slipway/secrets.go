@@ -202,7 +202,7 @@ func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []
 // certPolicy is what the spec says of certificates, with the authorities that it names.
 func certPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	return certs.Policy{
-		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), RenewalWindow: p.RenewalDuration(),
+		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), AdminValidity: p.AdminDuration(), RenewalWindow: p.RenewalDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(p.KeyAlgorithm), CAKeyAlgorithm: certs.KeyAlgorithm(p.CAKeyAlgorithm),
 		Subject: certs.Subject(p.Subject), Own: own,
 	}

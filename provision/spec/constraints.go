@@ -58,6 +58,8 @@ var constraints = map[string]constraint{
 
 	"PKI.caValidity":     {def: "30y", pattern: duration},
 	"PKI.leafValidity":   {def: "10y", pattern: duration},
+	"PKI.adminValidity":  {pattern: duration, example: "1y"},
+	"PKI.csrValidity":    {pattern: duration, example: "1y"},
 	"PKI.renewalWindow":  {example: "30d", pattern: duration},
 	"PKI.keyAlgorithm":   {enum: keyAlgorithms, def: "ECDSA-P256"},
 	"PKI.caKeyAlgorithm": {enum: keyAlgorithms},

@@ -79,6 +79,10 @@ func TestAccessors(t *testing.T) {
 		{"local Network", c.Spec.Provider.Local.Network().String(), "10.89.0.0/24"},
 		{"CADuration", c.Spec.PKI.CADuration().String(), (30 * year).String()},
 		{"LeafDuration", c.Spec.PKI.LeafDuration().String(), (10 * year).String()},
+		{"AdminDuration", c.Spec.PKI.AdminDuration().String(), (10 * year).String()},
+		{"CSRDuration", c.Spec.PKI.CSRDuration().String(), (10 * year).String()},
+		{"AdminDuration of its own", PKI{LeafValidity: "10y", AdminValidity: "1y"}.AdminDuration().String(), year.String()},
+		{"CSRDuration of its own", PKI{LeafValidity: "10y", CSRValidity: "90d"}.CSRDuration().String(), (90 * day).String()},
 		{"an unloaded network", Network{}.DNSServiceIP().String(), netip.Addr{}.String()},
 	} {
 		if tc.got != tc.want {

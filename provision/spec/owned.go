@@ -17,7 +17,7 @@ const (
 	useProxyMode = "set spec.network.proxyMode"
 	useLabels    = "set spec.nodePools[].labels"
 	useTaints    = "set spec.nodePools[].taints"
-	usePKI       = "set spec.pki.leafValidity"
+	usePKI       = "set spec.pki.csrValidity"
 	useCgroups   = "set spec.allowCgroupV1"
 	useJWT       = "set spec.kubernetes.apiServer.authentication.jwt"
 	useConfig    = "use configPatch, which is laid over the file"

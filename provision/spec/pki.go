@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -14,6 +15,15 @@ func (p PKI) CADuration() time.Duration { return validDuration(p.CAValidity) }
 
 // LeafDuration is how long all other certificates are valid. It is only valid on a spec that was loaded.
 func (p PKI) LeafDuration() time.Duration { return validDuration(p.LeafValidity) }
+
+// AdminDuration is how long the administrators' certificates are valid. It is only valid on a spec that was loaded.
+func (p PKI) AdminDuration() time.Duration {
+	return validDuration(cmp.Or(p.AdminValidity, p.LeafValidity))
+}
+
+// CSRDuration is how long at the most certificates are valid that the cluster signs for others. It is only valid on a spec
+// that was loaded.
+func (p PKI) CSRDuration() time.Duration { return validDuration(cmp.Or(p.CSRValidity, p.LeafValidity)) }
 
 // RenewalDuration is how long before their end certificates are renewed; 0 where the spec leaves it to the default.
 func (p PKI) RenewalDuration() time.Duration { return validDuration(p.RenewalWindow) }
@@ -37,6 +47,15 @@ func validatePKI(d *document, p PKI) {
 		}
 		d.judge(path, "make leafValidity shorter or caValidity longer",
 			"certificates (%s) would outlive their authorities (%s)", p.LeafValidity, p.CAValidity)
+	}
+	for name, value := range map[string]string{"adminValidity": p.AdminValidity, "csrValidity": p.CSRValidity} {
+		path := "spec.pki." + name
+		if value == "" {
+			continue
+		}
+		if v, ok := d.validity(path, value); ok && caOK && v > ca {
+			d.judge(path, "make "+name+" shorter or caValidity longer", "certificates (%s) would outlive their authorities (%s)", value, p.CAValidity)
+		}
 	}
 	if leafOK && p.RenewalWindow != "" {
 		validateWindow(d, p, leaf)

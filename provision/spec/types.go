@@ -232,9 +232,13 @@ type EndpointSpec struct {
 type PKI struct {
 	// How long certificate authorities are valid, such as 30y, 90d, 12h, 15m (minutes) or a sum (1y30d); at most 100y.
 	CAValidity string `json:"caValidity,omitempty"`
-	// How long all other certificates are valid; not longer than the authorities. It is also how long certificates are
-	// valid that the cluster signs for others (CertificateSigningRequest).
+	// How long all other certificates are valid; not longer than the authorities.
 	LeafValidity string `json:"leafValidity,omitempty"`
+	// How long the certificates of the administrators' kubeconfigs are valid (admin, super-admin). The default is leafValidity.
+	AdminValidity string `json:"adminValidity,omitempty"`
+	// How long at the most certificates are valid that the cluster signs for others (CertificateSigningRequest), those of
+	// `slipway kubeconfig --user` too. The default is leafValidity.
+	CSRValidity string `json:"csrValidity,omitempty"`
 	// How long before their end certificates are renewed, at most four fifths of leafValidity. The default is a fifth
 	// of a certificate's life, and at most a year.
 	RenewalWindow string `json:"renewalWindow,omitempty"`
