@@ -148,7 +148,13 @@ func (s *safety) disk(t *testing.T) {
 		"all":                       {nodes, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			plan := filepath.Join(t.TempDir(), "saved.plan")
+			s.ok(t, "plan", "-f", s.file, "-o", plan)
 			docker(t, append([]string{"rm", "-f", "-v"}, tt.removed...)...)
+			before := s.things(t)
+			if r := s.run(t, nil, "apply", plan, "--yes"); r.code != 1 || s.things(t) != before {
+				t.Errorf("the saved plan of machines that are gone: %v, and of\n%s\nthis is left:\n%s", r, before, s.things(t))
+			}
 			s.refused(t, []string{tt.removed[0] + " does not exist"}, "plan", "-o", filepath.Join(t.TempDir(), "a.plan"))
 			s.ok(t, append([]string{"apply", "-f", s.file, "--yes"}, tt.args...)...)
 			s.healthy(t)
