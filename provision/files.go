@@ -86,6 +86,9 @@ var programTable = []struct {
 // the container lives.
 const stableRunc = programDir + "bin/runc"
 
+// stableSlipway is slipway at a place that does not change with its version, for units that need not restart with it.
+const stableSlipway = programDir + "bin/slipway"
+
 // programDir has the bundle's artifacts, by component and version.
 const programDir = "/opt/slipway/"
 
@@ -96,6 +99,7 @@ var commandTable = []struct {
 	name, at string
 }{
 	{everywhere, "runc", stableRunc},
+	{node.flannel, "slipway", stableSlipway},
 	{everywhere, "ctr", "/usr/local/bin/ctr"},
 	{everywhere, "crictl", "/usr/local/bin/crictl"},
 	{everywhere, "kubectl", "/usr/local/bin/kubectl"},

@@ -301,8 +301,13 @@ func flannelUnit(n node) templates.Unit {
 		"kube-subnet-mgr": "true", "kubeconfig-file": kubernetesDir + "/flannel.conf",
 		"net-config-path": flannelFile, "iface": n.address(), "ip-masq": "true",
 	}
+	// Without its node's network flanneld ends, again and again: the node is registered, and given it, meanwhile.
+	wait := []string{
+		stableSlipway, "wait-for-pod-cidr", quote("--kubeconfig=" + kubernetesDir + "/flannel.conf"), quote("--node=" + n.Name),
+	}
 	return templates.Unit{
 		Description: "flanneld, the pod network", Type: "notify", After: []string{"slipway-balancer.service"},
+		Pre:  []string{strings.Join(wait, " ")},
 		Exec: n.path("flanneld"), Args: flags(args, nil), Env: []string{"NODE_NAME=" + n.Name},
 	}
 }

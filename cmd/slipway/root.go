@@ -64,6 +64,7 @@ func newRoot(a *app) *cobra.Command {
 		newBundleCmd(a),
 		newVersionCmd(a),
 		newBalancerCmd(a),
+		newWaitForPodCIDRCmd(),
 	)
 	return root
 }

@@ -59,6 +59,15 @@ func (c *Client) Nodes(ctx context.Context) (map[string]Node, error) {
 	return nodes, nil
 }
 
+// PodCIDR is the network of a node's pods, empty where it has not been given one.
+func (c *Client) PodCIDR(ctx context.Context, node string) (string, error) {
+	n, err := c.typed.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("ask for the pods' network of node %s: %w", node, err)
+	}
+	return n.Spec.PodCIDR, nil
+}
+
 // observed reads what is compared of a node.
 func observed(node *corev1.Node) Node {
 	n := Node{Labels: node.Labels, Taints: map[string]string{}, Version: node.Status.NodeInfo.KubeletVersion}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"slipway.dev/slipway/provision"
+)
+
+// newWaitForPodCIDRCmd is what flanneld's unit runs before flanneld. It is hidden: people have no use for it.
+func newWaitForPodCIDRCmd() *cobra.Command {
+	var kubeconfig, node string
+	cmd := &cobra.Command{
+		Use:    "wait-for-pod-cidr",
+		Short:  "Wait until a node has been given a network for its pods",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return provision.AwaitPodCIDR(cmd.Context(), kubeconfig, node) },
+	}
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "how to reach the API, as somebody who may read nodes (required)")
+	cmd.Flags().StringVar(&node, "node", "", "name of the node (required)")
+	_ = cmd.MarkFlagRequired("kubeconfig")
+	_ = cmd.MarkFlagRequired("node")
+	return cmd
+}
