@@ -121,7 +121,7 @@ func (n node) desired() (HostState, error) {
 
 // apiNode is the node as the API should have it.
 func (n node) apiNode() kube.Node {
-	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: true}
+	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: n.flannel()}
 	if n.controlPlane() {
 		if settings.Labels == nil {
 			settings.Labels = map[string]string{}

@@ -260,7 +260,7 @@ func (d *hostDiff) node(want kube.Node, nodes map[string]kube.Node) {
 	case !ok:
 		c.Action, c.Cause, c.Reason = Create, Wanted, "is not registered"
 		d.add(c)
-	case !have.Ready:
+	case !have.Fits(want):
 		c.Reason = have.Condition
 		d.add(c)
 	case have.Version != want.Version:

@@ -318,6 +318,7 @@ const capSysResource = 24
 
 func (o *observation) parseFacts() Facts {
 	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
+	size, _ := strconv.ParseInt(o.facts["disk"], 10, 64)
 	return Facts{
 		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
 		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
@@ -330,6 +331,7 @@ func (o *observation) parseFacts() Facts {
 		ClusterUID:        o.facts["cluster"],
 		Systemd:           o.facts["systemd"] == "1",
 		FreeBytes:         free,
+		DiskBytes:         size,
 		Clock:             Clock{Read: unixTime(o.facts["now"])},
 	}
 }

@@ -185,7 +185,7 @@ func seen(s State) map[string]string {
 			put(ImageChange, ref, "there")
 		}
 		facts := h.Facts
-		facts.FreeBytes, facts.Clock = 0, Clock{}
+		facts.FreeBytes, facts.DiskBytes, facts.Clock = 0, 0, Clock{}
 		put("host", "facts", fmt.Sprintf("%+v", facts))
 	}
 	for name, m := range s.Members {

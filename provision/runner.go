@@ -67,6 +67,7 @@ var doTable = map[Verb]func(*Runner, context.Context, Step) error{
 	ApplyManifests:  (*Runner).applyManifests,
 	EnsureNode:      (*Runner).ensureNode,
 	RecordUp:        (*Runner).recordUp,
+	AwaitUsable:     (*Runner).awaitUsable,
 	Seal:            (*Runner).seal,
 	AwaitServed:     (*Runner).awaitServed,
 	AwaitPresented:  (*Runner).awaitPresented,

@@ -24,6 +24,7 @@ func Schedule(s Situation) []Step {
 	default:
 		p.first()
 	}
+	p.usable()
 	p.proofs()
 	return p.steps
 }
@@ -146,6 +147,17 @@ func (p *planner) living() {
 		}
 	}
 	p.workers(workers, gate)
+}
+
+// usable ends what installs or changes a cluster: that is done when it can be used. Where only some hosts are selected, the
+// rest is not looked at; and a stage of a rotation has proofs of its own.
+func (p *planner) usable() {
+	changes := slices.ContainsFunc(p.steps, func(s Step) bool {
+		return s.Verb == Install || s.Verb == StartLate || s.Verb == Apply || s.Verb == ApplyManifests
+	})
+	if changes && p.selected("") && len(p.Proofs) == 0 {
+		p.add(AwaitUsable, "", p.ends()...)
+	}
 }
 
 // proofs come last: those of a host after its other steps, and then those of the cluster, one after another.

@@ -65,6 +65,7 @@ w-1: wait for the node <- cp-1: wait for the node
 w-2: apply changes <- w-1: wait for the node
 w-2: wait for the units <- w-2: apply changes
 w-2: wait for the node <- w-2: wait for the units
+cluster: wait until it can be used <- cluster: apply manifests, w-2: wait for the node
 `
 	if got := listed(Schedule(Situation{Machines: machines(3, 2), Alive: true, Changes: changes})); got != want {
 		t.Errorf("got:\n%s", got)
@@ -148,6 +149,7 @@ w-2: apply changes <- cluster: wait for the API
 w-2: wait for the units <- w-2: apply changes
 w-2: wait until its certificates are served <- w-2: wait for the units
 w-2: wait for the node <- w-2: wait until its certificates are served
+cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for etcd, cp-1: wait until its certificates are served, cp-1: wait for the node, w-1: wait for the node, w-2: wait for the node
 `
 	if got := listed(Schedule(s)); got != want {
 		t.Errorf("got:\n%s", got)
@@ -175,6 +177,7 @@ w-1: wait for the node <- w-1: wait for the units
 w-2: apply changes <- w-1: wait for the node
 w-2: wait for the units <- w-2: apply changes
 w-2: wait for the node <- w-2: wait for the units
+cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for the units, cp-1: wait for the node, w-2: wait for the node
 `
 	if got := listed(Schedule(s)); got != want {
 		t.Errorf("got:\n%s", got)
@@ -244,6 +247,7 @@ cp-1: start what needs the API <- cluster: apply manifests
 cp-1: wait for the units <- cp-1: start what needs the API
 cp-1: wait for the node <- cluster: wait for the API
 w-1: wait for the node <- cluster: wait for the API
+cluster: wait until it can be used <- cp-1: record that the cluster is up, cp-1: wait for the units, cp-1: wait for the node, w-1: wait for the node
 `
 	if got := listed(Schedule(s)); got != want {
 		t.Errorf("got:\n%s", got)
@@ -318,6 +322,33 @@ func TestOnlyARestartOfEtcdNeedsAMemberToSpare(t *testing.T) {
 		p := planner{Situation: Situation{Machines: machines(3, 0), Alive: true, Changes: []Change{action}}}
 		if got := slices.ContainsFunc(Schedule(p.Situation), func(s Step) bool { return s.Verb == ProveSpare }); got != want {
 			t.Errorf("%v: a proof that etcd can spare the member: %t, want %t", action, got, want)
+		}
+	}
+}
+
+// An apply that installs or changes ends when the cluster can be used; one that has nothing to do asks nothing, nor does one of
+// some hosts, and a stage of a rotation has proofs of its own.
+func TestScheduleEndsWhenTheClusterCanBeUsed(t *testing.T) {
+	label := []Change{{Host: "w-1", Kind: LabelChange, Name: "tier", Action: Create}}
+	for name, tt := range map[string]struct {
+		situation Situation
+		want      bool
+	}{
+		"a first start":  {Situation{Changes: changed("cp-1")}, true},
+		"a change":       {Situation{Alive: true, Changes: changed("w-1")}, true},
+		"an object":      {Situation{Alive: true, Changes: []Change{{Kind: ObjectChange, Name: "x", Action: Update}}}, true},
+		"nothing":        {Situation{Alive: true}, false},
+		"a label":        {Situation{Alive: true, Changes: label}, false},
+		"some hosts":     {Situation{Alive: true, Changes: changed("w-1"), Selected: []string{"w-1"}}, false},
+		"of a rotation ": {Situation{Alive: true, Changes: changed("w-1"), Proofs: []Proof{{Verb: AwaitRootCA}}}, false},
+	} {
+		tt.situation.Machines = machines(1, 1)
+		steps := Schedule(tt.situation)
+		if got := slices.ContainsFunc(steps, func(s Step) bool { return s.Verb == AwaitUsable }); got != tt.want {
+			t.Errorf("%s: waits until it can be used: %t, in\n%s", name, got, listed(steps))
+		}
+		if tt.want && steps[len(steps)-1].Verb != AwaitUsable {
+			t.Errorf("%s: it is not the last:\n%s", name, listed(steps))
 		}
 	}
 }

@@ -219,6 +219,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		return Situation{}, err
 	}
 	r.warnOfClocks()
+	r.warnOfDisks()
 	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
 		return Situation{}, err
 	}

@@ -130,6 +130,8 @@ type Facts struct {
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.
 	FreeBytes int64 `json:"freeBytes"`
+	// DiskBytes is the size of that file system; 0 is not known.
+	DiskBytes int64 `json:"diskBytes,omitempty"`
 	// Clock is the host's, as it was when the host was observed.
 	Clock Clock `json:"-"`
 }

@@ -13,6 +13,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -25,8 +26,9 @@ type Status struct {
 	Endpoint          string `json:"endpoint"`
 	// Healthy is the conjunction of all below.
 	Healthy bool `json:"healthy"`
-	// API is "ok", or why it does not answer.
+	// API is "ok", or why it does not answer; DNS is "ok", or what is wrong with CoreDNS.
 	API          string          `json:"api"`
+	DNS          string          `json:"dns"`
 	Machines     []MachineStatus `json:"machines"`
 	Certificates CertStatus      `json:"certificates"`
 	// Rotation that is under way, or nil.
@@ -53,6 +55,10 @@ type NodeStatus struct {
 	Ready   bool   `json:"ready"`
 	Reason  string `json:"reason"`
 	Version string `json:"version"` // of the kubelet
+	// Trouble is what keeps pods from it beside not being Ready: what it has too little of, and taints that Kubernetes gave it.
+	Trouble []string `json:"trouble,omitempty"`
+	// Taints that the spec does not ask for, "key:effect"; a cordoned node has one. They are somebody's decision, and healthy.
+	Taints []string `json:"taints,omitempty"`
 }
 
 // EtcdStatus is one member.
@@ -94,18 +100,18 @@ func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts 
 	var nodes map[string]*NodeStatus
 	var members map[string]*EtcdStatus
 	if in.PKI != nil {
-		wait.Go(func() { nodes, s.API = nodeStatus(ctx, in, hosts) })
+		wait.Go(func() { nodes, s.API, s.DNS = nodeStatus(ctx, in, hosts) })
 		wait.Go(func() { members = etcdStatus(ctx, in, hosts) })
 		s.Certificates, s.Rotation = certStatus(in), in.PKI.Rotation
 	} else {
-		s.API = "not installed"
+		s.API, s.DNS = "not installed", "not installed"
 	}
 	wait.Wait()
 	for i := range s.Machines {
 		m := &s.Machines[i]
 		m.Node, m.Etcd = nodes[m.Name], members[m.Name]
 	}
-	s.Healthy = s.API == "ok" && !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return !m.healthy() })
+	s.Healthy = s.API == "ok" && s.DNS == "ok" && !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return !m.healthy() })
 	return s
 }
 
@@ -146,24 +152,54 @@ func (m *MachineStatus) units(ctx context.Context, h host.Host) {
 }
 
 func (m *MachineStatus) healthy() bool {
-	return len(m.UnitsDown()) == 0 && m.State == spec.MachineRunning && m.Error == "" && len(m.Units) > 0 && m.Node != nil && m.Node.Ready &&
+	return len(m.UnitsDown()) == 0 && m.State == spec.MachineRunning && m.Error == "" && len(m.Units) > 0 && m.Node != nil && m.Node.Ready && len(m.Node.Trouble) == 0 &&
 		(m.Role != spec.ControlPlane || m.Etcd != nil && m.Etcd.Healthy)
 }
 
-func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (map[string]*NodeStatus, string) {
+// nodeStatus asks the API, side by side, for its nodes and for DNS. Either word is "ok", or why not.
+func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (nodes map[string]*NodeStatus, api, dns string) {
 	client, err := apiClient(in, hosts)
 	if err != nil {
-		return nil, err.Error()
+		return nil, err.Error(), "not asked"
 	}
-	list, err := client.Nodes(ctx)
-	if err != nil {
-		return nil, err.Error()
+	var list map[string]kube.Node
+	var listErr, dnsErr error
+	var deployment kube.Deployment
+	var questions sync.WaitGroup
+	questions.Go(func() { list, listErr = client.Nodes(ctx) })
+	questions.Go(func() { deployment, dnsErr = client.Deployment(ctx, dnsNamespace, dnsName) })
+	questions.Wait()
+	if listErr != nil {
+		return nil, listErr.Error(), "not asked"
 	}
-	nodes := map[string]*NodeStatus{}
+	dns = "ok"
+	switch {
+	case dnsErr != nil:
+		dns = dnsErr.Error()
+	case !deployment.Serves():
+		dns = deployment.String()
+	}
+	nodes = map[string]*NodeStatus{}
+	wanted := wantedTaints(in)
 	for name, n := range list {
-		nodes[name] = &NodeStatus{Ready: n.Ready, Reason: cmp.Or(n.Condition, "Ready"), Version: n.Version}
+		trouble := n.Trouble(wanted[name])
+		foreign := slices.DeleteFunc(n.Foreign(wanted[name]), func(taint string) bool { return slices.Contains(trouble, "taint "+taint) })
+		nodes[name] = &NodeStatus{Ready: n.Ready, Reason: cmp.Or(n.Condition, "Ready"), Version: n.Version, Trouble: trouble, Taints: foreign}
 	}
-	return nodes, "ok"
+	return nodes, "ok", dns
+}
+
+// wantedTaints are those that the spec asks for, by node: a status knows no more of how nodes should be.
+func wantedTaints(in Input) map[string]kube.Node {
+	wanted := map[string]kube.Node{}
+	for _, n := range in.Cluster.Nodes() {
+		taints := map[string]string{}
+		for _, t := range (node{Node: n}).taints() {
+			taints[t.Key+":"+t.Effect] = t.Value
+		}
+		wanted[n.Name] = kube.Node{Taints: taints}
+	}
+	return wanted
 }
 
 func etcdStatus(ctx context.Context, in Input, hosts map[string]host.Host) map[string]*EtcdStatus {

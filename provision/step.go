@@ -45,6 +45,8 @@ const (
 	EnsureNode Verb = "ensure-node"
 	// RecordUp has the state record that the cluster is up, with the ID that etcd gave it.
 	RecordUp Verb = "record-up"
+	// AwaitUsable waits until the cluster can be used: DNS answers, and nothing keeps pods from nodes.
+	AwaitUsable Verb = "await-usable"
 	// Seal records on a control plane that the cluster has been up.
 	Seal Verb = "seal"
 	// AwaitServed waits until the endpoints of a host show the certificates that are in its files.
@@ -95,6 +97,7 @@ var verbTable = []struct {
 	{EnsureNode, "wait for the node", func(c Change) bool {
 		return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange
 	}},
+	{AwaitUsable, "wait until it can be used", nil},
 	{AwaitServed, "wait until its certificates are served", nil},
 	{AwaitPresented, "wait until its clients show new certificates", nil},
 	{ProveTrust, "prove that it trusts the new", nil},
@@ -120,8 +123,8 @@ func isLateUnit(c Change) bool {
 // Gate says whether the step changes nothing.
 func (s Step) Gate() bool {
 	switch s.Verb {
-	case AwaitUnits, ProveSpare, ProveDown, AwaitEtcd, AwaitAPI, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal, AwaitRootCA, AwaitClientCAs,
-		AwaitEncryption, AwaitAuthentication:
+	case AwaitUnits, ProveSpare, ProveDown, AwaitEtcd, AwaitAPI, AwaitUsable, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal,
+		AwaitRootCA, AwaitClientCAs, AwaitEncryption, AwaitAuthentication:
 		return true
 	case EnsureNode:
 		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })

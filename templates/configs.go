@@ -35,7 +35,9 @@ type Kubelet struct {
 	DNSDomain           string
 	ResolvConf          string
 	RestrictOOMScoreAdj bool
-	Taints              []Taint
+	// SharedDisk keeps the kubelet from judging by how full the disk is.
+	SharedDisk bool
+	Taints     []Taint
 	// Patch is a JSON merge patch (RFC 7386) from the spec.
 	Patch map[string]any
 }

@@ -112,6 +112,12 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 				node = "NotReady"
 				notes = append(notes, m.Name+": "+m.Node.Reason)
 			}
+			for _, trouble := range m.Node.Trouble {
+				notes = append(notes, m.Name+": "+trouble)
+			}
+			if len(m.Node.Taints) > 0 {
+				notes = append(notes, m.Name+": has taints that are not of the spec: "+strings.Join(m.Node.Taints, ", "))
+			}
 		}
 		units := fmt.Sprintf("%d/%d", len(m.Units)-len(m.UnitsDown()), len(m.Units))
 		if down := m.UnitsDown(); len(down) > 0 {
@@ -132,6 +138,9 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 	if c := s.Certificates; c.Nearest != "" {
 		_, _ = fmt.Fprintf(out, "%d certificates; the first to end is %s, on %s (%d days)\n",
 			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
+	}
+	if s.DNS != "ok" {
+		notes = append(notes, "DNS: "+s.DNS)
 	}
 	if s.Rotation != nil {
 		notes = append(notes, underWay(s.Rotation))

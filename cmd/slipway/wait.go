@@ -14,7 +14,9 @@ func newWaitForPodCIDRCmd() *cobra.Command {
 		Short:  "Wait until a node has been given a network for its pods",
 		Hidden: true,
 		Args:   cobra.NoArgs,
-		RunE:   func(cmd *cobra.Command, _ []string) error { return provision.AwaitPodCIDR(cmd.Context(), kubeconfig, node) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return provision.AwaitPodCIDR(cmd.Context(), kubeconfig, node)
+		},
 	}
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "how to reach the API, as somebody who may read nodes (required)")
 	cmd.Flags().StringVar(&node, "node", "", "name of the node (required)")

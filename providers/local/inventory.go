@@ -218,7 +218,7 @@ func (p *Local) describe(f found, user keyPair) (spec.Machine, error) {
 	m := spec.Machine{
 		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
 		SSHAddress: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), SSHUser: "root", SSHKey: user.private,
-		Address: address, Artifacts: Bundles,
+		Address: address, Artifacts: Bundles, SharedDisk: true,
 	}
 	if host, err := loadKey(p.keyDir(), f.name); err == nil {
 		m.HostKeys = []string{host.public}

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,9 +29,14 @@ type Node struct {
 	Taints map[string]string `json:"taints,omitempty"`
 	// Version of the kubelet, "v1.36.3".
 	Version string `json:"version"`
-	Ready   bool   `json:"ready"`
+	// Ready, desired, is false where nothing but a network plugin may be missing.
+	Ready bool `json:"ready"`
 	// Condition says why it is not ready, in the kubelet's words; observed only.
 	Condition string `json:"condition,omitempty"`
+	// Short is what the node has too little of, by condition ("DiskPressure"), with the kubelet's words; observed only.
+	Short map[string]string `json:"short,omitempty"`
+	// Unconnected is a node that is not ready for want of a network plugin; observed only.
+	Unconnected bool `json:"unconnected,omitempty"`
 	// RecordedLabels and RecordedTaints are those that EnsureNode gave it last; observed only.
 	RecordedLabels map[string]string `json:"recordedLabels,omitempty"`
 	RecordedTaints map[string]string `json:"recordedTaints,omitempty"`
@@ -70,13 +76,14 @@ func (c *Client) PodCIDR(ctx context.Context, node string) (string, error) {
 
 // observed reads what is compared of a node.
 func observed(node *corev1.Node) Node {
-	n := Node{Labels: node.Labels, Taints: map[string]string{}, Version: node.Status.NodeInfo.KubeletVersion}
+	n := Node{Labels: node.Labels, Taints: map[string]string{}, Version: node.Status.NodeInfo.KubeletVersion, Short: short(node)}
 	for _, t := range node.Spec.Taints {
 		n.Taints[taintName(t)] = t.Value
 	}
 	if n.Ready, n.Condition = condition(node); n.Ready {
 		n.Condition = ""
 	}
+	n.Unconnected = !n.Ready && strings.Contains(n.Condition, "NetworkPluginNotReady") // of the kubelet's message
 	var last applied
 	// An annotation that somebody has damaged says nothing: what it listed counts as others'.
 	if err := json.Unmarshal([]byte(node.Annotations[appliedAnnotation]), &last); err == nil {
@@ -88,7 +95,9 @@ func observed(node *corev1.Node) Node {
 func taintName(t corev1.Taint) string { return t.Key + ":" + string(t.Effect) }
 
 // EnsureNode waits for a node to register, gives it its labels and taints as soon as it does, takes those away that an
-// earlier call gave it and that are not wanted any more, and those that must be absent, and returns when it is Ready in the wanted version. report is told each new reason why it is not yet. It ends with ctx, and the error says what was seen last.
+// earlier call gave it and that are not wanted any more, and those that must be absent, and returns when it is Ready in the
+// wanted version, and nothing keeps pods from it (Trouble). report is told each new reason why it is not yet. It ends with
+// ctx, and the error says what was seen last.
 func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report func(condition string)) error {
 	last := "it has not registered"
 	done := func(e watch.Event) (bool, error) {
@@ -100,9 +109,13 @@ func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report 
 		if patch := want.patch(node); patch != nil {
 			return false, c.patchNode(ctx, name, patch) // the changed node comes as an event of its own
 		}
-		ready, why := condition(node)
-		if have := node.Status.NodeInfo.KubeletVersion; ready && have != want.Version {
-			ready, why = false, "its kubelet is still "+have
+		have := observed(node)
+		ready, why := have.Fits(want), cmp.Or(have.Condition, "Ready")
+		if ready && have.Version != want.Version {
+			ready, why = false, "its kubelet is still "+have.Version
+		}
+		if trouble := have.Trouble(want); ready && len(trouble) > 0 {
+			ready, why = false, strings.Join(trouble, ", ")
 		}
 		if !ready && why != last {
 			report(why)
@@ -119,6 +132,9 @@ func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report 
 	}
 	return nil
 }
+
+// Fits says whether a node is as Ready as it is wanted.
+func (n Node) Fits(want Node) bool { return n.Ready || !want.Ready && n.Unconnected }
 
 // patchNode takes it for no error that somebody was faster.
 func (c *Client) patchNode(ctx context.Context, name string, patch []byte) error {

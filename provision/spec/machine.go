@@ -26,4 +26,7 @@ type Machine struct {
 	// Artifacts is a directory on the machine where the operator's bundles are visible read-only
 	// (one directory a bundle, named by its digest); empty means they must be copied.
 	Artifacts string
+	// SharedDisk says that the machine's disk is one that others use, too, so that how full it is says nothing about the
+	// machine: its kubelet goes on until nothing is left.
+	SharedDisk bool
 }

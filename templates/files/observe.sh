@@ -26,7 +26,7 @@ if [ ! -e $max ] || stat -c %A $max | grep -q w; then echo conntrack=1; fi
 for f in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
   if grep -E '^nameserver' "$f" 2>/dev/null | grep -qvE '^nameserver[[:space:]]+(127\.|::1)'; then echo "resolv=$f"; break; fi
 done
-echo "free=$(df -B1 --output=avail /var 2>/dev/null | tail -n 1 | tr -d ' ')"
+df -B1 --output=avail,size /var 2>/dev/null | tail -n 1 | { read -r free size; echo "free=$free"; echo "disk=$size"; }
 
 echo '[files]'
 xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%C@\t%l\t%p\n" 2>/dev/null; true' find <"$list"

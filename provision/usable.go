@@ -1,0 +1,80 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/provision/kube"
+)
+
+// The cluster's DNS.
+const (
+	dnsNamespace = "kube-system"
+	dnsName      = "coredns"
+)
+
+const (
+	usableTimeout  = 3 * time.Minute
+	usableInterval = 250 * time.Millisecond
+	// pressureTime is how long a kubelet may take to say that its disk is full: it looks every 10 s, not at the first moment,
+	// and reports every 10 s.
+	pressureTime = 30 * time.Second
+)
+
+// awaitUsable waits until the cluster can be used: DNS answers with nothing of before left, and nothing keeps pods from nodes.
+// A kubelet says only after some seconds that its disk is too full. Where that is foreseen, it is given the time to.
+func (r *Runner) awaitUsable(ctx context.Context, _ Step) error {
+	ctx, cancel := context.WithTimeout(ctx, usableTimeout)
+	defer cancel()
+	if hosts := r.fullDisks(); len(hosts) > 0 {
+		r.awaitPressure(ctx, hosts)
+	}
+	return waitEvery(ctx, usableInterval, "the cluster cannot be used", func(ctx context.Context) error {
+		nodes, err := r.API.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		troubles := troubles(nodes, r.Desired.Nodes)
+		if r.Input.Cluster.Spec.Network.Plugin == "none" { // no pod can run before somebody has installed one
+			return errors.Join(troubles...)
+		}
+		dns, err := r.API.Deployment(ctx, dnsNamespace, dnsName)
+		if err == nil && !(dns.Serves() && dns.Settled) {
+			err = errors.New(dns.String())
+		}
+		return errors.Join(append(troubles, err)...)
+	})
+}
+
+// awaitPressure returns when a kubelet has said that it has too little of something, and after pressureTime in any case.
+func (r *Runner) awaitPressure(ctx context.Context, hosts []string) {
+	ctx, cancel := context.WithTimeout(ctx, pressureTime)
+	defer cancel()
+	// What comes of it is asked again, and told, by who calls.
+	_ = waitEvery(ctx, usableInterval, "no pressure", func(ctx context.Context) error {
+		nodes, err := r.API.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(hosts, func(name string) bool { return len(nodes[name].Short) > 0 }) {
+			return errors.New("no kubelet has reported any")
+		}
+		return nil
+	})
+}
+
+// troubles are what keeps pods from nodes that are wanted, one error a node.
+func troubles(nodes, wanted map[string]kube.Node) []error {
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if trouble := nodes[name].Trouble(wanted[name]); len(trouble) > 0 {
+			all = append(all, fmt.Errorf("node %s: %s", name, strings.Join(trouble, ", ")))
+		}
+	}
+	return all
+}
