@@ -21,6 +21,7 @@ func TestCluster(t *testing.T) {
 		for _, node := range c.nodes() {
 			c.checkUnits(t, node)
 		}
+		c.checkImages(t)
 	}) {
 		t.FailNow()
 	}
@@ -147,6 +148,8 @@ func TestSingleNode(t *testing.T) {
 	c.apply(t)
 	c.waitReady(t, c.kube(t), 10*time.Second)
 	c.checkUnits(t, c.nodes()[0])
+	c.checkImages(t)
+	c.checkMirror(t, c.nodes()[0])
 	c.checkNoChange(t)
 	c.checkLeftover(t, c.nodes()[0])
 }
