@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -337,7 +338,8 @@ func Manifests(in Input) ([]byte, error) {
 	}
 	return templates.Manifests{
 		ClusterInfo: string(info), UID: in.UID, DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(),
-		Image: in.Artifacts["image/coredns"].Image, Replicas: min(2, len(in.Machines)),
+		Image: in.Artifacts["image/coredns"].Image, Replicas: cmp.Or(network.DNS.Replicas, min(2, len(in.Machines))),
+		YieldReplicas: network.DNS.Replicas == 0, ExtraCorefile: network.DNS.ExtraCorefile,
 		Forward: forward, Flannel: network.Plugin == "flannel",
 	}.Render()
 }

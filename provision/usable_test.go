@@ -144,3 +144,26 @@ func TestAwaitUsable(t *testing.T) {
 		})
 	}
 }
+
+// The number of DNS pods is the spec's only where it says one, and server blocks of the spec come after the cluster's own.
+func TestManifestsOfDNS(t *testing.T) {
+	in := input(t)
+	text, err := Manifests(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), kube.YieldAnnotation+": spec.replicas}\nspec:\n  replicas: 2\n") {
+		t.Errorf("replicas are not left to others:\n%s", text)
+	}
+	in.Cluster.Spec.Network.DNS.Replicas = 5
+	in.Cluster.Spec.Network.DNS.ExtraCorefile = "corp.example:53 {\n  forward . 192.0.2.53\n}\n"
+	if text, err = Manifests(in); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), kube.YieldAnnotation) || !strings.Contains(string(text), "  replicas: 5\n") {
+		t.Errorf("the spec's replicas are not owned:\n%s", text)
+	}
+	if !strings.Contains(string(text), "        loadbalance\n    }\n    corp.example:53 {\n      forward . 192.0.2.53\n    }\n---\n") {
+		t.Errorf("the server block is not there:\n%s", text)
+	}
+}

@@ -183,14 +183,17 @@ type Manifests struct {
 	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.
 	ClusterInfo string
 	// UID of the cluster.
-	UID string
-	DNSDomain   string
+	UID       string
+	DNSDomain string
 	// ClusterIP of the DNS service.
 	ClusterIP string
 	// Image of CoreDNS, already on the machines.
 	Image string
-	// Replicas of CoreDNS.
-	Replicas int
+	// Replicas of CoreDNS; YieldReplicas leaves them to whoever has scaled it.
+	Replicas      int
+	YieldReplicas bool
+	// ExtraCorefile are server blocks after the cluster's own.
+	ExtraCorefile string
 	// Forward sends names outside the cluster to the nodes' resolvers.
 	Forward bool
 	// Flannel is set where flannel is the network plugin.

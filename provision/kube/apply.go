@@ -82,7 +82,7 @@ func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) (*Chan
 	if err != nil {
 		return nil, err
 	}
-	after, err := r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	after, err := r.Apply(ctx, o.GetName(), yield(o, before), metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	switch {
 	case err != nil:
 		return nil, err
@@ -112,20 +112,28 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	if err != nil {
 		return nil, err
 	}
-	var trial *unstructured.Unstructured
+	var live, trial *unstructured.Unstructured
 	var trialErr error
 	var questions sync.WaitGroup
-	questions.Go(func() {
+	try := func() {
 		options := metav1.ApplyOptions{FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll}}
-		trial, trialErr = r.Apply(ctx, o.GetName(), o, options)
-	})
-	live, err := get(ctx, r, o.GetName())
+		trial, trialErr = r.Apply(ctx, o.GetName(), yield(o, live), options)
+	}
+	_, yields := o.GetAnnotations()[YieldAnnotation]
+	if !yields { // else the trial depends on what there is
+		questions.Go(try)
+	}
+	found, err := get(ctx, r, o.GetName())
 	questions.Wait()
+	live = found
+	if yields && err == nil {
+		try()
+	}
 	switch {
 	case err != nil:
 		return nil, err
 	case live == nil: // the trial may have failed: its namespace can be missing, too
-		return &Change{Object: describe(o), Missing: true, Wanted: show(o)}, nil
+		return &Change{Object: describe(o), Missing: true, Wanted: show(yield(o, nil))}, nil
 	case trialErr != nil:
 		return nil, trialErr
 	case !same(live, trial):

@@ -42,6 +42,7 @@ func TestAgainstAPIServer(t *testing.T) {
 		"EnsureNode":       testEnsureNode,
 		"EnsureNodeEnds":   testEnsureNodeEnds,
 		"Nodes":            testNodes,
+		"Yield":            testYield,
 		"EnsureNodeTakes":  testEnsureNodeTakes,
 		"Dial":             func(t *testing.T, _ *Client) { testDial(t, server) },
 	} {

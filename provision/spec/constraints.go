@@ -54,6 +54,8 @@ var constraints = map[string]constraint{
 	"Network.plugin":         {enum: []string{"flannel", "none"}, def: "flannel"},
 	"Network.flannelBackend": {enum: []string{"vxlan", "host-gw"}, def: "vxlan"},
 	"Network.proxyMode":      {enum: []string{"nftables", "iptables", "ipvs"}, def: "nftables"},
+	"DNS.replicas":           {example: "3", min: 1, max: 1000},
+	"DNS.extraCorefile":      {example: "corp.example:53 {\n  forward . 192.0.2.53\n}\n"},
 	"EndpointSpec.endpoint":  {example: "k8s.example.com:6443"},
 
 	"PKI.caValidity":     {def: "30y", pattern: duration},

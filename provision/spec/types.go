@@ -218,6 +218,18 @@ type Network struct {
 	FlannelBackend string `json:"flannelBackend,omitempty"`
 	// How kube-proxy implements services.
 	ProxyMode string `json:"proxyMode,omitempty"`
+	// The cluster's DNS (CoreDNS).
+	DNS DNS `json:"dns,omitempty"`
+}
+
+// DNS is what is changed of CoreDNS.
+type DNS struct {
+	// How many pods of CoreDNS there are. Without it there are two, or one on a single node, until somebody scales the
+	// Deployment: what people or autoscalers choose stays.
+	Replicas int `json:"replicas,omitempty"`
+	// More server blocks for the Corefile, such as "corp.example:53 {\n  forward . 192.0.2.53\n}". The one of the cluster, for
+	// all names on port 53, is slipway's.
+	ExtraCorefile string `json:"extraCorefile,omitempty"`
 }
 
 // EndpointSpec is how clients outside reach the control plane.

@@ -25,6 +25,7 @@ func validate(d *document, c *Cluster) {
 	validatePools(d, c)
 	validateNetworks(d, c)
 	validatePlugin(d, c.Spec.Network)
+	validateDNS(d, c.Spec.Network.DNS)
 	validateEndpoint(d, c.Spec.ControlPlane)
 	validateSANs(d, "spec.etcd.certSANs", c.Spec.Etcd.CertSANs)
 	validatePKI(d, c.Spec.PKI)
@@ -165,6 +166,33 @@ func validatePlugin(d *document, n Network) {
 	if domain := n.DNSDomain; len(validation.IsDNS1123Subdomain(domain)) > 0 {
 		d.judge("spec.network.dnsDomain", "use lower-case DNS labels joined by dots, without a dot at the end, such as cluster.local",
 			"%q is not a DNS domain", domain)
+	}
+}
+
+// validateDNS finds in a Corefile what would stop CoreDNS, as far as can be seen without it: DNS would be gone.
+func validateDNS(d *document, dns DNS) {
+	const path = "spec.network.dns.extraCorefile"
+	const remedy = "write whole server blocks, such as `corp.example:53 { forward . 192.0.2.53 }`, over several lines"
+	depth := 0
+	for line := range strings.Lines(dns.ExtraCorefile) {
+		line, _, _ = strings.Cut(line, "#")
+		for i, word := range strings.Fields(line) {
+			switch {
+			case word == "{" || i > 0 && strings.HasSuffix(word, "{"):
+				depth++
+			case word == "}":
+				depth--
+			case depth == 0 && slices.Contains([]string{".", ".:53", "dns://.", "dns://.:53"}, strings.TrimSuffix(word, ",")):
+				d.judge(path, "name the domains that the block is for", "%s is the cluster's own server block, and there cannot be a second", word)
+			}
+			if depth < 0 {
+				d.judge(path, remedy, "a } has no { before it")
+				return
+			}
+		}
+	}
+	if depth > 0 {
+		d.judge(path, remedy, "a { has no } after it")
 	}
 }
 

@@ -50,6 +50,11 @@ func TestCluster(t *testing.T) {
 	t.Run("reconfigure", func(t *testing.T) { c.checkReconfigure(t, k) })
 	t.Run("saved plan", func(t *testing.T) { c.checkSavedPlan(t, k) })
 	t.Run("only", func(t *testing.T) { c.checkOnly(t) })
+	t.Run("scaled DNS", func(t *testing.T) {
+		k.ctl(t, "scale", "deployment", "coredns", "--namespace=kube-system", "--replicas=3")
+		c.checkNoChange(t)
+		k.ctl(t, "scale", "deployment", "coredns", "--namespace=kube-system", "--replicas=2")
+	})
 	t.Run("kubeconfig", func(t *testing.T) { c.checkMerge(t, k) })
 	for _, node := range c.controlPlanes() {
 		t.Run("without "+node, func(t *testing.T) { c.checkSurvives(t, k, node) })
