@@ -32,7 +32,9 @@ func (r *Runner) awaitUsable(ctx context.Context, _ Step) error {
 	ctx, cancel := context.WithTimeout(ctx, usableTimeout)
 	defer cancel()
 	if hosts := r.fullDisks(); len(hosts) > 0 {
-		r.awaitPressure(ctx, hosts)
+		if err := r.awaitPressure(ctx, hosts); err != nil {
+			return fmt.Errorf("the cluster cannot be used: %w", err)
+		}
 	}
 	return waitEvery(ctx, usableInterval, "the cluster cannot be used", func(ctx context.Context) error {
 		nodes, err := r.API.Nodes(ctx)
@@ -51,21 +53,25 @@ func (r *Runner) awaitUsable(ctx context.Context, _ Step) error {
 	})
 }
 
-// awaitPressure returns when a kubelet has said that it has too little of something, and after pressureTime in any case.
-func (r *Runner) awaitPressure(ctx context.Context, hosts []string) {
+// awaitPressure gives kubelets pressureTime to say that they are short of what they were foreseen to be. That will not pass
+// by itself: nothing is waited for once one has said so.
+func (r *Runner) awaitPressure(ctx context.Context, hosts []string) error {
 	ctx, cancel := context.WithTimeout(ctx, pressureTime)
 	defer cancel()
-	// What comes of it is asked again, and told, by who calls.
+	var short []error
+	// That none says so is what is hoped for.
 	_ = waitEvery(ctx, usableInterval, "no pressure", func(ctx context.Context) error {
 		nodes, err := r.API.Nodes(ctx)
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(hosts, func(name string) bool { return len(nodes[name].Short) > 0 }) {
+		maps.DeleteFunc(nodes, func(name string, n kube.Node) bool { return !slices.Contains(hosts, name) || len(n.Short) == 0 })
+		if short = troubles(nodes, r.Desired.Nodes); len(short) == 0 {
 			return errors.New("no kubelet has reported any")
 		}
 		return nil
 	})
+	return errors.Join(short...)
 }
 
 // troubles are what keeps pods from nodes that are wanted, one error a node.
