@@ -41,7 +41,7 @@ func (r *Runner) awaitUsable(ctx context.Context, _ Step) error {
 		if err != nil {
 			return err
 		}
-		troubles := troubles(nodes, r.Desired.Nodes)
+		troubles := r.troubles(nodes)
 		if r.Input.Cluster.Spec.Network.Plugin == "none" { // no pod can run before somebody has installed one
 			return errors.Join(troubles...)
 		}
@@ -66,7 +66,7 @@ func (r *Runner) awaitPressure(ctx context.Context, hosts []string) error {
 			return err
 		}
 		maps.DeleteFunc(nodes, func(name string, n kube.Node) bool { return !slices.Contains(hosts, name) || len(n.Short) == 0 })
-		if short = troubles(nodes, r.Desired.Nodes); len(short) == 0 {
+		if short = r.troubles(nodes); len(short) == 0 {
 			return errors.New("no kubelet has reported any")
 		}
 		return nil
@@ -74,11 +74,12 @@ func (r *Runner) awaitPressure(ctx context.Context, hosts []string) error {
 	return errors.Join(short...)
 }
 
-// troubles are what keeps pods from nodes that are wanted, one error a node.
-func troubles(nodes, wanted map[string]kube.Node) []error {
+// troubles are what keeps pods from nodes that are wanted, one error a node. Hosts that are left alone are known to be unwell.
+func (r *Runner) troubles(nodes map[string]kube.Node) []error {
 	var all []error
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		if trouble := nodes[name].Trouble(wanted[name]); len(trouble) > 0 {
+	for _, name := range slices.Sorted(maps.Keys(r.Desired.Nodes)) {
+		trouble := nodes[name].Trouble(r.Desired.Nodes[name])
+		if len(trouble) > 0 && len(r.Held[name]) == 0 {
 			all = append(all, fmt.Errorf("node %s: %s", name, strings.Join(trouble, ", ")))
 		}
 	}

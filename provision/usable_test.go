@@ -119,6 +119,9 @@ func TestAwaitUsable(t *testing.T) {
 		"pressure that is foreseen and comes late": {
 			api: func(f *fakeAPI) { f.then = shortOfDisk }, runner: full, want: []string{"node demo-cp-2: DiskPressure"},
 		},
+		"pressure of a host that is left alone": {
+			api: shortOfDisk, runner: func(r *Runner) { r.Held = map[string][]string{"demo-cp-2": {"it cannot be reached"}} },
+		},
 		"a cloud's taint": {
 			api: func(f *fakeAPI) {
 				f.nodes.Items[0].Spec.Taints = []corev1.Taint{{Key: "node.cloudprovider.kubernetes.io/uninitialized", Effect: "NoSchedule"}}
