@@ -106,7 +106,7 @@ func TestABalancerThatLeadsNowhereStopsTheRun(t *testing.T) {
 			defer cancel()
 			var steps []Step
 			for _, step := range Schedule(s) {
-				if step.Verb == EnsureNode { // a gate of the API's that would be passed: it calls the node Ready for 40 s
+				if step.Verb == EnsureNode || step.Verb == AwaitUsable { // gates of the API that would be passed: it calls the node Ready for 40 s
 					step.Verb = ProveSpare // of a single control plane, which is none
 				}
 				steps = append(steps, step)
