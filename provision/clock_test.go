@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"strings"
 	"testing"
@@ -102,8 +103,12 @@ type told struct {
 	report string
 }
 
-func (h told) Run(context.Context, host.Cmd) (host.Result, error) {
-	return host.Result{Stdout: []byte(h.report)}, nil
+func (h told) Run(_ context.Context, cmd host.Cmd) (host.Result, error) {
+	if cmd.Stdout == nil {
+		return host.Result{Stdout: []byte(h.report)}, nil
+	}
+	_, err := io.WriteString(cmd.Stdout, h.report)
+	return host.Result{}, err
 }
 
 // The whole way: what hosts print, what is issued, what an earlier run has issued and not brought to them.

@@ -84,6 +84,8 @@ func lines(text string) []string {
 
 // readAll reads files of a host in one session. Those that are not there are left out.
 func readAll(ctx context.Context, h host.Host, paths []string) (map[string][]byte, error) {
+	ctx, cancel := within(ctx, h, observeTimeout)
+	defer cancel()
 	script := `while IFS= read -r f; do [ -f "$f" ] && [ ! -L "$f" ] && printf '%s\n%s\n' "$f" "$(base64 -w0 <"$f")"; done; true`
 	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(strings.Join(paths, "\n") + "\n")})
 	if err != nil {

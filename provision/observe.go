@@ -1,9 +1,9 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -23,29 +23,39 @@ import (
 // It looks at the paths of desired and at those that slipway put there before.
 // Who is going to change what is found gives waits: what an earlier run has left at work on a host is waited for then, or
 // ended, and waits hears of it.
-// Errors are joined: one for each host that could not be read.
-func Observe(ctx context.Context, hosts map[string]host.Host, desired State, waits func(host, what string)) (State, error) {
+// The error is an *UnreadError where hosts could not be read, each within limit (0 is two minutes): the State has the others.
+func Observe(ctx context.Context, hosts map[string]host.Host, desired State, waits func(host, what string), limit time.Duration) (State, error) {
 	names := slices.Sorted(maps.Keys(hosts))
 	states, errs := make([]HostState, len(names)), make([]error, len(names))
 	words := newVocabulary()
 	var group errgroup.Group
 	for i, name := range names {
 		group.Go(func() error {
-			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], waits, words)
+			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], waits, words, cmp.Or(limit, observeTimeout))
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are kept by host
 	state := State{Hosts: map[string]HostState{}}
+	unread := &UnreadError{Hosts: map[string]error{}}
 	for i, name := range names {
+		if errs[i] != nil {
+			unread.Hosts[name] = errs[i]
+			continue
+		}
 		state.Hosts[name] = states[i]
 	}
-	return state, errors.Join(errs...)
+	if len(unread.Hosts) > 0 {
+		return state, unread
+	}
+	return state, nil
 }
 
 // HasJoined says by what a host shows that it is, or has been, part of a cluster: etcd's data, a record that it was up, or
 // anything that slipway has put there; empty for none.
 func HasJoined(ctx context.Context, h host.Host) (string, error) {
+	ctx, cancel := within(ctx, h, observeTimeout)
+	defer cancel()
 	result, err := h.Run(ctx, host.Cmd{Script: `
 if [ -e /var/lib/etcd/member ]; then echo "etcd data"
 elif [ -e ` + initializedFile + ` ]; then echo "been part of a cluster that was up"
@@ -77,18 +87,29 @@ func (v *vocabulary) keep(word string) string {
 	return kept
 }
 
-func observeHost(ctx context.Context, h host.Host, desired HostState, waits func(host, what string), words *vocabulary) (HostState, error) {
-	cmd := host.Cmd{Script: observeScript(desired)}
+func observeHost(ctx context.Context, h host.Host, desired HostState, waits func(host, what string), words *vocabulary, limit time.Duration) (HostState, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var said hostReport
+	over := time.AfterFunc(limit, func() { cancel(&HungError{Host: h.Name(), Limit: limit, Section: said.section()}) })
+	defer over.Stop()
+	cmd := host.Cmd{Script: observeScript(desired), Stdout: &said}
 	if waits != nil {
-		cmd.Alone, cmd.Stderr = true, waiter(func(what string) { waits(h.Name(), what) })
+		cmd.Alone = true
+		cmd.Stderr = waiter(func(what string) {
+			over.Reset(turnTimeout + limit) // the host has not been asked yet
+			if what == host.Turn {
+				over.Reset(limit)
+			}
+			waits(h.Name(), what)
+		})
 	}
 	sent := time.Now()
-	result, err := h.Run(ctx, cmd)
-	if err != nil {
+	if _, err := h.Run(ctx, cmd); err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	returned := time.Now()
-	state, err := parseObservation(string(result.Stdout), desired, words)
+	state, err := parseObservation(said.text(), desired, words)
 	if err != nil {
 		return HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}

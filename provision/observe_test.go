@@ -229,7 +229,7 @@ func TestObserveNamesTheHostThatFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	hosts := map[string]host.Host{"demo-cp-1": host.Local("demo-cp-1"), "demo-cp-2": host.Local("demo-cp-2")}
-	_, err := Observe(ctx, hosts, State{}, nil)
+	_, err := Observe(ctx, hosts, State{}, nil, 0)
 	for name := range hosts {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error does not name %s: %v", name, err)

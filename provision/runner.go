@@ -43,6 +43,8 @@ type Runner struct {
 	Record func(ctx context.Context, change func(was *Up) *Up) error
 	// Held are hosts that are left alone, and why; Situation adds to them.
 	Held map[string][]string
+	// ObserveLimit is how long a host may take to be observed; 0 is two minutes.
+	ObserveLimit time.Duration
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
 

@@ -173,9 +173,12 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	if r.Changing {
 		waits = r.report
 	}
-	if r.Observed, err = Observe(ctx, hosts, asked, waits); err != nil {
+	r.Observed, err = Observe(ctx, hosts, asked, waits, r.ObserveLimit)
+	unread, err := r.withoutUnread(ctx, err)
+	if err != nil {
 		return Situation{}, err
 	}
+	hosts = r.Hosts
 	if r.Input.RebuildEmpty {
 		forgetUp(r.Observed)
 	}
@@ -214,6 +217,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	s.Down = notReady(r.Desired, r.Observed)
 	s.Changes = Diff(r.Desired, r.Observed)
 	s.hold(r.Held)
+	s.hold(unread)
 	s.hold(refusals.Hosts)
 	if err := RefuseClocks(r.Observed, r.brought(s.Changes)); err != nil {
 		return Situation{}, err

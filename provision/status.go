@@ -140,7 +140,7 @@ func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[
 }
 
 func (m *MachineStatus) units(ctx context.Context, h host.Host) {
-	seen, err := observeHost(ctx, h, HostState{}, nil, newVocabulary())
+	seen, err := observeHost(ctx, h, HostState{}, nil, newVocabulary(), observeTimeout)
 	if err != nil {
 		m.Error = err.Error()
 		return

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"slipway.dev/slipway/provision/spec"
@@ -44,10 +45,20 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run executes one command line and returns the exit code. The first interrupt cancels the context, the second kills.
+// interrupts are signals after which nothing new is begun: Ctrl-C, a polite kill, and the end of the terminal, as when the
+// operator's own connection drops.
+var interrupts = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+
+// run executes one command line and returns the exit code. The first interrupt cancels the context, the second kills; of a
+// terminal's end shell and kernel tell one after the other, so that SIGHUP never is the second.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, heeded()...)
 	defer stop()
+	if signals := heeded(); slices.Contains(signals, os.Signal(syscall.SIGHUP)) {
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	context.AfterFunc(ctx, stop) // after the first signal the default handler is back
 
 	root := newRoot(&app{stdin: stdin, stdout: stdout, stderr: stderr})
@@ -57,6 +68,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	return exitCode(ctx, err, resumeOf(cmd), stderr)
+}
+
+// heeded are the interrupts but for SIGHUP where it is ignored: nohup wants a program to outlive its terminal.
+func heeded() []os.Signal {
+	return slices.DeleteFunc(slices.Clone(interrupts), func(s os.Signal) bool { return s == syscall.SIGHUP && signal.Ignored(s) })
 }
 
 // exitCode prints an error, with what to do about it; command goes on where it has happened.
