@@ -68,3 +68,14 @@ func at(value any, path []any) any {
 	}
 	return value
 }
+
+// TestKeysStayPlain: hosts are known by the digest of this file (provision.Refuse), which an older slipway wrote without quotes.
+func TestKeysStayPlain(t *testing.T) {
+	for _, first := range "+/0a9Z" {
+		key := string(first) + strings.Repeat("+/k", 14) + "="
+		text, err := Encryption{Keys: []EncryptionKey{{"key1", key}}}.Render()
+		if err != nil || !strings.Contains(string(text), "name: key1\n        secret: "+key+"\n") {
+			t.Errorf("%v:\n%s", err, text)
+		}
+	}
+}

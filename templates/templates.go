@@ -39,7 +39,7 @@ func indent(n int, text string) string {
 }
 
 // plain is what a YAML scalar without quotes may look like anywhere, also inside brackets and braces.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_./-][A-Za-z0-9_./:-]*$`)
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./+-][A-Za-z0-9_./:+=-]*$`)
 
 // scalar writes text as a string in YAML: in quotes where it would be something else without ("on", "1e3", "2026-11-26",
 // "a, b"). Every value that is put into YAML goes through it.
