@@ -23,7 +23,7 @@ import (
 func TestEncryptionConfig(t *testing.T) {
 	key := func(name string) EncryptionKey { return EncryptionKey{name, bytes.Repeat([]byte("k"), 32)} }
 	text, err := EncryptionConfig([]EncryptionKey{key("key2"), key("key1")})
-	if err != nil || strings.Index(string(text), "name: key2") > strings.Index(string(text), "name: key1") || strings.Count(string(text), `secret: "a2tr`) != 2 {
+	if err != nil || strings.Index(string(text), "name: key2") > strings.Index(string(text), "name: key1") || strings.Count(string(text), "secret: a2tr") != 2 {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	for name, keys := range map[string][]EncryptionKey{"none": nil, "no name": {key("")}, "the same twice": {key("a"), key("b"), key("a")}} {
