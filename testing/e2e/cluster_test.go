@@ -141,9 +141,9 @@ func wantError(t *testing.T, r result, words ...string) {
 }
 
 // applyStoppedWhen starts apply, sends it a signal as soon as reached says so, and waits for its end.
-func (c *cluster) applyStoppedWhen(t *testing.T, signal os.Signal, what string, reached func(ctx context.Context) error) result {
+func (c *cluster) applyStoppedWhen(t *testing.T, signal os.Signal, what string, reached func(ctx context.Context) error, more ...string) result {
 	t.Helper()
-	args := []string{"apply", "-f", c.file, "--yes"}
+	args := append([]string{"apply", "-f", c.file, "--yes"}, more...)
 	cmd := c.command(t.Context(), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
