@@ -15,15 +15,13 @@ import (
 // Asked are the keys of what Desired gives: what has to be observed. What is in the files depends on facts, which are
 // not known before; which files there are does not.
 func Asked(in Input) (State, error) {
-	nodes, err := in.nodes()
-	if err != nil {
-		return State{}, err
-	}
 	state := State{Hosts: map[string]HostState{}}
-	for _, n := range nodes {
-		if state.Hosts[n.Name], err = n.asked(); err != nil {
+	for _, n := range in.nodes() {
+		host, err := n.asked()
+		if err != nil {
 			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
 		}
+		state.Hosts[n.Name] = host
 	}
 	return state, nil
 }
@@ -64,12 +62,8 @@ func (n node) asked() (HostState, error) {
 
 // Desired computes what should be on every host. It is pure: equal inputs give equal states.
 func Desired(in Input) (State, error) {
-	nodes, err := in.nodes()
-	if err != nil {
-		return State{}, err
-	}
 	state := State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}}
-	for _, n := range nodes {
+	for _, n := range in.nodes() {
 		host, err := n.desired()
 		if err != nil {
 			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)

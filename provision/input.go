@@ -105,7 +105,7 @@ func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error)
 	return text, err
 }
 
-func (in *Input) nodes() ([]node, error) {
+func (in *Input) nodes() []node {
 	machines := map[string]spec.Machine{}
 	for _, m := range in.Machines {
 		machines[m.Name] = m
@@ -127,7 +127,7 @@ func (in *Input) nodes() ([]node, error) {
 		}
 		nodes = append(nodes, node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared})
 	}
-	return nodes, nil
+	return nodes
 }
 
 func (n node) controlPlane() bool { return n.Role == spec.ControlPlane }

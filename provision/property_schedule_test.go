@@ -193,7 +193,7 @@ func (s *simulation) members(disturbed map[string]bool) []etcd.Member {
 	var members []etcd.Member
 	for _, m := range s.machines {
 		if m.Role == spec.ControlPlane {
-			members = append(members, etcd.Member{Name: m.Name, Healthy: !s.sick[m.Name] && !(disturbed[m.Name] && p.restartsEtcd(m.Name)), Err: context.Canceled})
+			members = append(members, etcd.Member{Name: m.Name, Healthy: !s.sick[m.Name] && (!disturbed[m.Name] || !p.restartsEtcd(m.Name)), Err: context.Canceled})
 		}
 	}
 	return members

@@ -65,17 +65,13 @@ var authorities = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA}
 var clientCAs = []string{certs.KubernetesCA, certs.FrontProxyCA}
 
 // proofs are what is wanted. That servers show new certificates is a gate of every schedule; that clients do takes minutes.
-func (p Proving) proofs(in Input, changes []Change) ([]Proof, error) {
+func (p Proving) proofs(in Input, changes []Change) []Proof {
 	r := in.PKI.Rotation
 	switch {
 	case p == ProveClients:
-		return presented(changes), nil
+		return presented(changes)
 	case p == ProveNothing || r == nil:
-		return nil, nil
-	}
-	nodes, err := in.nodes()
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	var all []Proof
 	for _, row := range proofTable {
@@ -86,13 +82,13 @@ func (p Proving) proofs(in Input, changes []Change) ([]Proof, error) {
 			all = append(all, Proof{Verb: row.verb})
 			continue
 		}
-		for _, n := range nodes {
+		for _, n := range in.nodes() {
 			if row.on(n) {
 				all = append(all, Proof{row.verb, n.Name})
 			}
 		}
 	}
-	return all, nil
+	return all
 }
 
 func presented(changes []Change) []Proof {

@@ -179,17 +179,17 @@ func (r *applyRun) confirmMachines(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	var make, start []string
+	var create, start []string
 	disks := false
 	for _, c := range changes {
 		if c.Action != provision.Create {
 			start = append(start, c.Name)
 			continue
 		}
-		make = append(make, c.Name)
+		create = append(create, c.Name)
 		disks = disks || r.found.Disks[c.Name] != ""
 	}
-	if err := r.confirm(ctx, r.machineQuestion(make, start)); err != nil {
+	if err := r.confirm(ctx, r.machineQuestion(create, start)); err != nil {
 		return err
 	}
 	if len(r.found.Machines) == 0 && !disks && r.identity.Up == nil {
@@ -199,15 +199,15 @@ func (r *applyRun) confirmMachines(ctx context.Context) error {
 }
 
 // machineQuestion asks for machines alone: a yes to it is none to what happens to data.
-func (r *applyRun) machineQuestion(make, start []string) string {
+func (r *applyRun) machineQuestion(create, start []string) string {
 	var what []string
 	if len(start) > 0 {
 		what = append(what, "start "+list(start))
 	}
-	if len(make) > 0 {
-		what = append(what, "create "+list(make))
+	if len(create) > 0 {
+		what = append(what, "create "+list(create))
 	}
-	if len(make) > 0 && r.identity.Up == nil {
+	if len(create) > 0 && r.identity.Up == nil {
 		what = append(what, "install Kubernetes "+r.spec.Spec.Kubernetes.Version)
 	}
 	question := strings.Join(what, " and ") + "?"
