@@ -114,8 +114,10 @@ func TestAlive(t *testing.T) {
 func TestMembersWithAlarms(t *testing.T) {
 	full := &etcd.AlarmError{Alarms: []string{etcd.NoSpace}}
 	found := membersOf([]etcd.Member{
-		{Name: "cp-1", Answers: true, Alarms: full.Alarms, Err: full}, {Name: "cp-2", Err: errors.New("refused"), Out: true},
-		{Name: "cp-3", Answers: true, Healthy: true}, {Name: "cp-4", Healthy: true, Learner: true},
+		{Name: "cp-1", Answers: true, Alarms: full.Alarms, Err: full},
+		{Name: "cp-2", Err: errors.New("refused"), Out: true},
+		{Name: "cp-3", Answers: true, Healthy: true},
+		{Name: "cp-4", Healthy: true, Learner: true},
 	})
 	if m := found["cp-1"]; !m.Answers || m.Healthy || m.Out {
 		t.Errorf("a member with an alarm is %+v", m)

@@ -93,7 +93,7 @@ func TestPreflights(t *testing.T) {
 				t.Errorf("error is %v, want %q", err, tt.refused)
 			}
 			for _, m := range p.Gone {
-				if m.Address != (netip.AddrFrom4([4]byte{10, 89, 0, byte(11 + slices.Index(cps, m.Name))})) {
+				if m.Address != netip.AddrFrom4([4]byte{10, 89, 0, byte(11 + slices.Index(cps, m.Name))}) {
 					t.Errorf("%s is gone and was at %s", m.Name, m.Address)
 				}
 			}

@@ -224,9 +224,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	}
 	r.warnOfClocks()
 	r.warnOfDisks()
-	if s.Proofs, err = r.Prove.proofs(r.Input, s.Changes); err != nil {
-		return Situation{}, err
-	}
+	s.Proofs = r.Prove.proofs(r.Input, s.Changes)
 	s.Roll = r.roll(ctx, s)
 	for _, o := range r.Objects {
 		s.Changes = append(s.Changes, objectChange(o))

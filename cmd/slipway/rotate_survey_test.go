@@ -149,8 +149,9 @@ func TestGatesOfARotation(t *testing.T) {
 	if err := errors.Join(made.save(t.Context(), store), saveRotation(t.Context(), store, at, nil)); err != nil {
 		t.Fatal(err)
 	}
-	r := rotateRun{command: "certs rotate-ca", pauseAfter: "trust", applyRun: applyRun{work: work{found: infra,
-		app: &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
+	r := rotateRun{command: "certs rotate-ca", pauseAfter: "trust", applyRun: applyRun{work: work{
+		found: infra,
+		app:   &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
 		runner: &provision.Runner{Observed: provision.State{Nodes: map[string]kube.Node{"byhand": {}}}},
 	}}}
 	if _, err := r.begin(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {

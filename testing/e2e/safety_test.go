@@ -30,7 +30,7 @@ var safetyRows = map[string]struct {
 	"data":            {prove: (*safety).data},
 	"member":          {prove: (*safety).member},
 	"membership":      {prove: (*safety).membership},
-	"quorum":          {by: "TestNoTwoControlPlanesOfWhatMayLive"},
+	"quorum":          {by: "TestEveryObservationIsSafe"},
 	"surplus":         {prove: (*safety).surplus},
 	"foreign-machine": {prove: (*safety).foreignMachine},
 	"foreign-host":    {prove: (*safety).foreignHost},
