@@ -46,7 +46,12 @@ func runBalancer(t *testing.T, ca []byte, backend string) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- balancer.Run(ctx, filepath.Join(dir, "config.json"), slog.New(slog.DiscardHandler)) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the balancer ended with %v", err)
+		}
+	})
 	return address
 }
 

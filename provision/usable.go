@@ -46,7 +46,7 @@ func (r *Runner) awaitUsable(ctx context.Context, _ Step) error {
 			return errors.Join(troubles...)
 		}
 		dns, err := r.API.Deployment(ctx, dnsNamespace, dnsName)
-		if err == nil && !(dns.Serves() && dns.Settled) {
+		if err == nil && (!dns.Serves() || !dns.Settled) {
 			err = errors.New(dns.String())
 		}
 		return errors.Join(append(troubles, err)...)

@@ -50,8 +50,11 @@ func TestCutOff(t *testing.T) {
 	}
 	r = c.applyStoppedWhen(t, os.Interrupt, "the one that was down is repaired, and the other is waited for", func(ctx context.Context) error {
 		out, err := dockerContext(ctx, "exec", down, "sh", "-c", "systemctl is-active etcd; tr '\\0' ' ' </proc/$(pidof etcd)/cmdline")
-		if err != nil || !strings.HasPrefix(out, "active") || !strings.Contains(out, "--snapshot-count=9000") {
-			return fmt.Errorf("%s has %q, %v", down, out, err)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(out, "active") || !strings.Contains(out, "--snapshot-count=9000") {
+			return fmt.Errorf("%s has %q", down, out)
 		}
 		return c.waits(ctx, needed+": prove that etcd can spare it", 5*time.Second)
 	}, some...)
