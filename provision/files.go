@@ -66,6 +66,7 @@ var fileTable = []fileRow{
 	{path: "/etc/crictl.yaml", on: everywhere, render: fixed(templates.Crictl)},
 	{path: "/etc/sysctl.d/90-slipway.conf", on: everywhere, render: fixed(templates.Sysctls)},
 	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: node.modules},
+	{path: stackSliceFile, on: everywhere, render: fixed(templates.StackSlice)},
 	{path: noResolvConf, on: node.noResolver, render: fixed(func() []byte { return []byte("# No resolver that pods could reach.\n") })},
 }
 

@@ -146,6 +146,7 @@ func containerdUnit(n node) templates.Unit {
 func balancerUnit(n node) templates.Unit {
 	return templates.Unit{
 		Description: "slipway balancer, this node's way to the API servers", Type: "notify",
+		Slice: stackSlice, Sandbox: templates.Sealed,
 		Exec: n.path("slipway"), Args: []string{"balancer", "--config=" + balancerFile},
 		OOMScoreAdjust: n.protect(-998),
 	}
@@ -178,6 +179,7 @@ func etcdUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "etcd, the cluster's store", Type: "notify",
+		Slice: stackSlice, Sandbox: templates.Sealed, State: "etcd",
 		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
 		OOMScoreAdjust: n.protect(-999),
 	}
@@ -225,7 +227,7 @@ func apiServerUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "kube-apiserver", Type: "notify", After: []string{"etcd.service"},
-		Pre:  []string{"/bin/mkdir -p -m 0700 /var/log/kubernetes"},
+		Slice: stackSlice, Sandbox: templates.Sealed, Logs: "kubernetes",
 		Exec: n.path("kube-apiserver"), Args: flags(args, withAdmission(n.Cluster.Spec.Kubernetes.APIServer.ExtraArgs)),
 		OOMScoreAdjust: n.protect(-997),
 	}
@@ -256,6 +258,7 @@ func controllerManagerUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "kube-controller-manager", Type: "simple", After: []string{"kube-apiserver.service"},
+		Slice: stackSlice, Sandbox: templates.Sealed,
 		Exec: n.path("kube-controller-manager"), Args: flags(args, n.Cluster.Spec.Kubernetes.ControllerManager.ExtraArgs),
 	}
 }
@@ -271,6 +274,7 @@ func schedulerUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "kube-scheduler", Type: "simple", After: []string{"kube-apiserver.service"},
+		Slice: stackSlice, Sandbox: templates.Sealed,
 		Exec: n.path("kube-scheduler"), Args: flags(args, n.Cluster.Spec.Kubernetes.Scheduler.ExtraArgs),
 	}
 }
@@ -291,6 +295,7 @@ func kubeletUnit(n node) templates.Unit {
 func proxyUnit(n node) templates.Unit {
 	return templates.Unit{
 		Description: "kube-proxy", Type: "simple", After: []string{"slipway-balancer.service"},
+		Slice: stackSlice, Sandbox: templates.Fenced,
 		Exec: n.path("kube-proxy"), Args: flags(map[string]string{"config": proxyFile}, n.Cluster.Spec.Kubernetes.Proxy.ExtraArgs),
 		OOMScoreAdjust: n.protect(-999),
 	}
@@ -307,6 +312,7 @@ func flannelUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "flanneld, the pod network", Type: "notify", After: []string{"slipway-balancer.service"},
+		Slice: stackSlice, Sandbox: templates.Fenced,
 		Pre:  []string{strings.Join(wait, " ")},
 		Exec: n.path("flanneld"), Args: flags(args, nil), Env: []string{"NODE_NAME=" + n.Name},
 	}
@@ -341,6 +347,13 @@ const imagesService = "slipway-images.service"
 
 // balancerService is a node's way to the API servers.
 const balancerService = "slipway-balancer.service"
+
+// stackSlice is the slice of what is the cluster's own and starts no containers, stackSliceFile its unit file. The kubelet
+// and containerd stay outside: what they have started outlives them, in the control groups that they were in.
+const (
+	stackSlice     = "slipway.slice"
+	stackSliceFile = unitDir + stackSlice
+)
 
 // etcdService is a control plane's member of etcd.
 const etcdService = "etcd.service"

@@ -178,6 +178,9 @@ func (m Modules) Render() ([]byte, error) { return render("modules.conf", m) }
 // Crictl is /etc/crictl.yaml.
 func Crictl() []byte { return static("crictl.yaml") }
 
+// StackSlice is the unit file of slipway.slice (systemd.slice(5)).
+func StackSlice() []byte { return static("slipway.slice") }
+
 // Manifests are the objects that every cluster gets, applied by server-side apply.
 type Manifests struct {
 	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.

@@ -18,6 +18,13 @@ type Unit struct {
 	Delegate bool
 	// KillProcess ends only the main process on stop, so that containers outlive their runtime.
 	KillProcess bool
+	// Slice is the unit's slice (systemd.slice(5)); empty is system.slice.
+	Slice string
+	// Sandbox is what the unit may not do.
+	Sandbox Sandbox
+	// State and Logs are directories below /var/lib and /var/log that are the unit's own, 0700: systemd makes them, and a
+	// Sealed unit may write nowhere else.
+	State, Logs string
 	// OOMScoreAdjust protects the unit; 0 leaves the default.
 	OOMScoreAdjust int
 	// Inputs is the digest of all that the unit reads and cannot reload. It is put into the environment, where
@@ -27,6 +34,24 @@ type Unit struct {
 	// remains to be asked. A oneshot without one is for a timer.
 	Stamp string
 }
+
+// Sandbox is how much of the host a unit is kept from (systemd.exec(5), "Sandboxing").
+type Sandbox int
+
+const (
+	// Open units need the host: what they start are containers, with mounts and rights of their own.
+	Open Sandbox = iota
+	// Fenced units set up the host's network: they get no new privileges and do not see homes.
+	Fenced
+	// Sealed units read their configuration, answer on the network, and write to their own directories.
+	Sealed
+)
+
+// Fenced says whether a unit has at least that sandbox.
+func (u Unit) Fenced() bool { return u.Sandbox >= Fenced }
+
+// Sealed says whether a unit has the whole sandbox.
+func (u Unit) Sealed() bool { return u.Sandbox >= Sealed }
 
 // RenderUnit gives the text of a unit file.
 func RenderUnit(u Unit) ([]byte, error) { return render("unit.service", u) }

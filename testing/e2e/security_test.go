@@ -18,6 +18,9 @@ func (c *cluster) checkSecurity(t *testing.T, k *kube) {
 	c.checkSecretsAtRest(t, k)
 	c.checkAudit(t, k)
 	c.checkExternalIPs(t, k)
+	for _, node := range c.controlPlanes() {
+		c.checkSandboxes(t, node)
+	}
 	for _, node := range c.nodes() {
 		c.checkKeyFiles(t, node)
 		// The kubelet serves nobody without a certificate, and its own is verified by the CA of the cluster.
@@ -108,6 +111,22 @@ func (c *cluster) checkExternalIPs(t *testing.T, k *kube) {
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	if _, err := k.CoreV1().Services(metav1.NamespaceDefault).Create(t.Context(), service, dry); !apierrors.IsForbidden(err) {
 		t.Errorf("a Service with an external IP gives %v", err)
+	}
+}
+
+// checkSandboxes asks the kernel, not the unit files, what the processes of a node may do.
+func (c *cluster) checkSandboxes(t *testing.T, node string) {
+	t.Helper()
+	script := `for u in etcd kube-apiserver kube-controller-manager kube-scheduler slipway-balancer; do
+  pid=$(systemctl show --value -p MainPID $u)
+  echo "$u $(sed -n 's/^NoNewPrivs:[[:space:]]*//p; s/^CapEff:[[:space:]]*//p; s/^Seccomp:[[:space:]]*//p' /proc/$pid/status | tr '\n' ' ')" \
+    "$(nsenter -t $pid -m sh -c 'touch /usr/x 2>/dev/null && echo writes || echo reads')" "$(systemctl show --value -p Slice $u)"
+done`
+	for line := range strings.Lines(c.sshOK(t, node, script)) {
+		// In the order of /proc/PID/status: no capability, no new privileges, system calls filtered.
+		if unit, got, _ := strings.Cut(strings.TrimSpace(line), " "); got != "0000000000000000 1 2  reads slipway.slice" {
+			t.Errorf("%s: %s has %q", node, unit, got)
+		}
 	}
 }
 
