@@ -106,9 +106,12 @@ func certsNode(m spec.Machine) certs.Node {
 
 func loopbackURL(port int) string { return fmt.Sprintf("https://127.0.0.1:%d", port) }
 
+// AdminUser is the user of AdminKubeconfig.
+const AdminUser = "kubernetes-admin"
+
 // AdminKubeconfig is what a person gets: certificate and key inside, for the API at server (a URL).
 func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, error) {
-	access := certs.Access{Cluster: cluster, User: "kubernetes-admin", Server: server}
+	access := certs.Access{Cluster: cluster, User: AdminUser, Server: server}
 	return certs.KubeconfigEmbedded(access, pki.Chain(certs.KubernetesCA), pki.Material[certs.Admin])
 }
 

@@ -26,7 +26,8 @@ func newDestroyCmd(a *app) *cobra.Command {
 certificates, in a directory or in S3. Nothing of it can be brought back. Bundles and machine images stay in the cache.
 
 What carries the name of the cluster and belongs to another one (another UID) is named and left alone, and so is whatever
-else is in the directory of the state. With --machine only machines are removed that the spec no longer has and that have
+else is in the directory of the state. The cluster's entries are taken out of $KUBECONFIG or ~/.kube/config, by its CA; all
+others stay. With --machine only machines are removed that the spec no longer has and that have
 never been members of etcd, with their disks.`,
 		Example: `  slipway destroy                      # the cluster in ./cluster.yaml, after a question
   slipway destroy -f prod.yaml --yes   # no question
@@ -114,6 +115,7 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.identity.UID)); err != nil {
 		return err
 	}
+	kept, unread := loadSecrets(ctx, r.store) // while there is a state
 	progress := newProgress(r.stderr, isTerminal(r.stderr), io.Discard, r.names())
 	progress.Phase("destroy")
 	err := underLock(ctx, r.store, func(ctx context.Context) error { return r.provider.Destroy(ctx, progress.Host) })
@@ -124,6 +126,7 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if err != nil {
 		return err
 	}
+	r.forget(kept, unread)
 	// The machines are gone: what the state knew of them is worth nothing, and its keys should not lie about.
 	if err := r.store.Destroy(ctx); err != nil {
 		return err
@@ -137,6 +140,17 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 		return fmt.Errorf("remove the cluster's directory: %w", err)
 	}
 	return nil
+}
+
+// forget takes the cluster out of the user's kubeconfigs. What goes wrong there is said, and keeps nothing from going on.
+func (r *destroyRun) forget(kept *stored, unread error) {
+	if unread != nil {
+		_, _ = fmt.Fprintf(r.stderr, "Warning: the cluster's entries are left in the kubeconfig, for its CA cannot be read: %v\n", unread)
+		return
+	}
+	for _, line := range forgetKubeconfig(kept.cas()) {
+		_, _ = fmt.Fprintln(r.stderr, line)
+	}
 }
 
 // some removes machines that have never been part of the cluster.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
@@ -28,10 +29,14 @@ With --user it is one for a person, who may do what roles are bound to the name 
 cluster signs the certificate, and both are in the kubeconfig and nowhere else. The state keeps a record of what was given
 to whom, without keys: see ` + "`slipway kubeconfig list`" + `. While a run has the state locked, this waits for it.
 
+--merge overwrites no entry of another cluster: one with another server and a CA that this cluster never had. Give --context
+then, which names the entries for cluster, user and context. ` + "`slipway destroy`" + ` takes the cluster's entries out again.
+
 A certificate cannot be taken back: it ends with its validity, or with the cluster's CA. What can be taken away are rights,
 by removing the bindings of the name and of the groups. So group system:masters, which has its rights built in, is refused.`,
 		Example: `  slipway kubeconfig > demo.conf          # keep it: umask 077
   slipway kubeconfig --merge              # into $KUBECONFIG or ~/.kube/config, and make it current
+  slipway kubeconfig --merge --context shop   # where another cluster of the same name is in there
   slipway kubeconfig --user ana --group dev --validity 90d --out ana.conf   # only its owner can read the file
   kubectl create rolebinding dev --clusterrole=edit --group=dev --namespace=shop
   slipway kubeconfig list`,
@@ -43,6 +48,7 @@ by removing the bindings of the name and of the groups. So group system:masters,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&run.merge, "merge", false, "merge into $KUBECONFIG or ~/.kube/config instead of printing")
+	flags.StringVar(&run.context, "context", "", "with --merge: call cluster, user and context `NAME` there")
 	flags.StringVar(&run.out, "out", "", "write to `FILE`, which only its owner can read, instead of printing")
 	flags.StringVar(&run.user, "user", "", "a kubeconfig for this person instead of the admin's")
 	flags.StringArrayVar(&run.groups, "group", nil, "a group of the person's; may be given several times")
@@ -56,12 +62,14 @@ by removing the bindings of the name and of the groups. So group system:masters,
 type kubeconfigRun struct {
 	*app
 	merge    bool
+	context  string // how entries are called; "" is user@cluster, and the cluster's name
 	out      string
 	personal bool // --user was given
 	user     string
 	groups   []string
 	validity string
 
+	own   ownCAs        // of the cluster, by which its entries are known
 	valid time.Duration // validity, parsed; 0 is the default
 	into  *privateFile  // nil without --out
 }
@@ -71,6 +79,9 @@ func (r *kubeconfigRun) check() error {
 	var errs []error
 	if r.merge && r.out != "" {
 		errs = append(errs, errors.New("--merge and --out are two places: give one of them"))
+	}
+	if r.context != "" && !r.merge {
+		errs = append(errs, errors.New("--context names the entries that --merge makes: give --merge too"))
 	}
 	if !r.personal && (len(r.groups) > 0 || r.validity != "") {
 		errs = append(errs, errors.New("--group and --validity are of a person's kubeconfig: say whose with --user"))
@@ -127,6 +138,10 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 	if err != nil {
 		return err
 	}
+	r.own = kept.cas()
+	if err := r.checkEntries(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra)); err != nil {
+		return err
+	}
 	if r.personal {
 		return r.issue(ctx, c, infra, kept.pki())
 	}
@@ -136,6 +151,42 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 	}
 	r.recordAdmin(ctx, c, kept)
 	return r.deliver(text)
+}
+
+// checkEntries refuses to merge over another cluster's entries, before anything is issued.
+func (r *kubeconfigRun) checkEntries(cluster, server string) error {
+	if !r.merge {
+		return nil
+	}
+	there, err := clientcmd.NewDefaultPathOptions().GetStartingConfig()
+	if err != nil {
+		return fmt.Errorf("read the kubeconfig that is merged into: %w", err)
+	}
+	user := r.user
+	if !r.personal {
+		user = provision.AdminUser
+	}
+	text, err := certs.KubeconfigEmbedded(certs.Access{Cluster: cluster, User: user, Server: server}, nil, certs.Item{})
+	if err != nil {
+		return err
+	}
+	mine, err := r.named(text)
+	if err != nil {
+		return err
+	}
+	return checkTaken(there, mine, r.own)
+}
+
+// named is one of our kubeconfigs with its entries called as --context has it.
+func (r *kubeconfigRun) named(text secret.Bytes) (*clientcmdapi.Config, error) {
+	mine, err := clientcmd.Load(text.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("read our own kubeconfig: %w", err)
+	}
+	if r.context != "" {
+		mine = renamed(mine, r.context)
+	}
+	return mine, nil
 }
 
 // deliver prints, writes or merges a kubeconfig.
@@ -151,13 +202,16 @@ func (r *kubeconfigRun) deliver(text secret.Bytes) error {
 		_, err := r.stdout.Write(text.Reveal())
 		return err
 	}
-	mine, err := clientcmd.Load(text.Reveal())
-	if err != nil {
-		return fmt.Errorf("read our own kubeconfig: %w", err)
-	}
-	path, err := mergeKubeconfig(mine)
+	mine, err := r.named(text)
 	if err != nil {
 		return err
+	}
+	path, err := mergeKubeconfig(mine, r.own)
+	if err != nil {
+		return err
+	}
+	if r.context != "" {
+		_, _ = fmt.Fprintf(r.stderr, "Cluster, user and context are called %s there.\n", r.context)
 	}
 	_, err = fmt.Fprintf(r.stderr, "Context %s is current in %s.\n", mine.CurrentContext, path)
 	return err

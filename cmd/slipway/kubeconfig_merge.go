@@ -15,8 +15,9 @@ import (
 
 // mergeKubeconfig adds what mine has to the user's files, replacing entries of the same name where these are, makes it
 // current, and gives the file that says so. Users get the names of their contexts, so that one of the same name in another
-// cluster stays. Each file that changes is replaced as a whole, and only its owner can read it then.
-func mergeKubeconfig(mine *clientcmdapi.Config) (path string, err error) {
+// cluster stays. Entries of another cluster are never replaced: own are the CAs by which the cluster's are known, and the
+// error is a *takenError. Each file that changes is replaced as a whole, and only its owner can read it then.
+func mergeKubeconfig(mine *clientcmdapi.Config, own ownCAs) (path string, err error) {
 	access := clientcmd.NewDefaultPathOptions()
 	unlock, err := lockKubeconfigs(access.GetLoadingPrecedence())
 	if err != nil {
@@ -24,7 +25,7 @@ func mergeKubeconfig(mine *clientcmdapi.Config) (path string, err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	path = access.GetDefaultFilename()
-	changed, err := mergedKubeconfigs(access, path, mine)
+	changed, err := mergedKubeconfigs(access, path, mine, own)
 	if err != nil {
 		return "", fmt.Errorf("merge the kubeconfig: %w", err)
 	}
@@ -41,9 +42,12 @@ func mergeKubeconfig(mine *clientcmdapi.Config) (path string, err error) {
 
 // mergedKubeconfigs are the files that change, as they are to be: an entry stays in the file that has it, and what is new
 // goes with the current context to path (clientcmd.ModifyConfig does the same, with a write for each).
-func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientcmdapi.Config) (map[string]*clientcmdapi.Config, error) {
+func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientcmdapi.Config, own ownCAs) (map[string]*clientcmdapi.Config, error) {
 	there, err := access.GetStartingConfig()
 	if err != nil {
+		return nil, err
+	}
+	if err := checkTaken(there, mine, own); err != nil {
 		return nil, err
 	}
 	changed := map[string]*clientcmdapi.Config{}

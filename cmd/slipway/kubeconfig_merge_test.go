@@ -65,7 +65,7 @@ func TestMergeWritesWholePrivateFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("KUBECONFIG", link)
-	if path, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo")); err != nil || path != link {
+	if path, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err != nil || path != link {
 		t.Fatalf("%s, %v", path, err)
 	}
 	wantPrivate(t, elsewhere, "kubeconfig")
@@ -110,9 +110,11 @@ func TestMergeIntoSeveralFiles(t *testing.T) {
 	dir := t.TempDir()
 	absent, first, second := filepath.Join(dir, "absent"), filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	writeConfig(t, first, kubeconfigOf("other", "https://other"), 0o644)
-	writeConfig(t, second, kubeconfigOf("demo", "https://before"), 0o644)
+	before := kubeconfigOf("demo", "https://now")
+	before.Clusters["demo"].TLSServerName = "before"
+	writeConfig(t, second, before, 0o644)
 	t.Setenv("KUBECONFIG", strings.Join([]string{absent, "", first, second}, string(filepath.ListSeparator)))
-	if path, err := mergeKubeconfig(kubeconfigOf("demo", "https://now")); err != nil || path != first {
+	if path, err := mergeKubeconfig(kubeconfigOf("demo", "https://now"), ownCAs{}); err != nil || path != first {
 		t.Fatalf("%s, %v", path, err)
 	}
 	wantPrivate(t, dir, "first", "second")
@@ -120,7 +122,7 @@ func TestMergeIntoSeveralFiles(t *testing.T) {
 	if one.CurrentContext != "ana@demo" || one.Clusters["other"] == nil || one.Clusters["demo"] != nil || one.AuthInfos["ana@demo"] == nil {
 		t.Errorf("the first has %+v", one)
 	}
-	if two.Clusters["demo"].Server != "https://now" || two.Contexts["ana@demo"].AuthInfo != "ana@demo" || two.AuthInfos["ana@demo"] != nil {
+	if two.Clusters["demo"].Server != "https://now" || two.Clusters["demo"].TLSServerName != "" || two.Contexts["ana@demo"].AuthInfo != "ana@demo" || two.AuthInfos["ana@demo"] != nil {
 		t.Errorf("the second has %+v", two)
 	}
 }
@@ -136,7 +138,7 @@ func TestMergeRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, _ := os.ReadDir(dir)
-		if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo")); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 		after, _ := os.ReadDir(dir)
@@ -152,7 +154,7 @@ func TestMergeRefusals(t *testing.T) {
 	if err := os.Remove(file + ".lock"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo")); err != nil {
+	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err != nil {
 		t.Errorf("into an empty file: %v", err)
 	}
 	wantPrivate(t, dir, "config")
@@ -162,7 +164,7 @@ func TestMergeRefusals(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "nowhere"), file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo")); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err == nil || !strings.Contains(err.Error(), "no regular file") {
 		t.Errorf("into a link that leads nowhere: %v", err)
 	}
 }

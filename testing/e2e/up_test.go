@@ -122,6 +122,23 @@ func (c *cluster) checkMerge(t *testing.T, k *kube) {
 	if got := merged.ctl(t, "config", "get-users"); !strings.Contains(got, "mine") {
 		t.Errorf("what was in the file is gone; its users are %q", got)
 	}
+
+	foreign := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters:\n- name: %s\n  cluster: {server: 'https://192.0.2.1:6443'}\n", c.name)
+	if err := os.WriteFile(file, []byte(foreign), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.env = []string{"KUBECONFIG=" + file}
+	defer func() { c.env = nil }()
+	if r := c.run(t, nil, "kubeconfig", "-f", c.file, "--merge"); r.code != 1 || !strings.Contains(r.stderr, "of another cluster") {
+		t.Errorf("over another cluster's entry: %v", r)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != foreign {
+		t.Errorf("the file was changed: %q, %v", text, err)
+	}
+	c.ok(t, "kubeconfig", "-f", c.file, "--merge", "--context", "renamed")
+	if got := merged.ctl(t, "get", "nodes", "-o", "name"); strings.Count(got, "node/") != len(c.nodes()) {
+		t.Errorf("kubectl get nodes as context renamed printed %q", got)
+	}
 }
 
 // leavings of kube-proxy's modes, which the other mode must have removed: a command that prints nothing then.
