@@ -33,6 +33,7 @@ test: prepare build ## Run every test: units with the race detector, then the bu
 
 unit:
 	go test -race ./...
+	go test -run TestEveryObservationIsSafe ./provision
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 e2e: build

@@ -98,7 +98,7 @@ func newCluster(t testing.TB, hosts int) *cluster {
 	c.find(t)
 	c.input = provision.Input{
 		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
-		Facts: map[string]provision.Facts{},
+		Facts: map[string]provision.Facts{}, UID: clusterUID,
 	}
 	for _, m := range c.infra.Machines {
 		c.input.Facts[m.Name] = facts(m)
@@ -225,6 +225,9 @@ func (c *cluster) serve(t testing.TB) {
 	}
 }
 
+// clusterUID is that of the simulated cluster.
+const clusterUID = "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"
+
 // find asks the local provider for the machines, as slipway will.
 func (c *cluster) find(t testing.TB) {
 	t.Helper()
@@ -233,7 +236,7 @@ func (c *cluster) find(t testing.TB) {
 		name, value, _ := strings.Cut(e, "=")
 		t.Setenv(name, value)
 	}
-	provider, err := providers.Open(c.spec, providers.Options{StateDir: c.stateDir(), CacheDir: c.cacheDir()})
+	provider, err := providers.Open(c.spec, providers.Options{StateDir: c.stateDir(), CacheDir: c.cacheDir(), UID: clusterUID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,6 +271,10 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 		t.Fatal(err)
 	}
 	if put["applied.json"], err = json.Marshal(applied); err != nil {
+		t.Fatal(err)
+	}
+	identity := provision.Identity{UID: clusterUID, Name: c.spec.Metadata.Name, Up: applied.Up()}
+	if put["cluster.json"], err = json.Marshal(identity); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Put(t.Context(), put); err != nil {

@@ -32,14 +32,16 @@ func (c *cluster) startEngine(t testing.TB) {
 		machines = append(machines, container.Summary{
 			ID: n.Name, Names: []string{"/" + n.Name}, State: container.StateRunning, Status: "Up 2 hours",
 			Labels: map[string]string{
-				"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/pool": n.Pool, "slipway.dev/role": string(n.Role),
+				"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/uid": clusterUID, "slipway.dev/pool": n.Pool, "slipway.dev/role": string(n.Role),
 				"slipway.dev/address": address.String(), "slipway.dev/ssh-port": port,
 			},
 		})
 		address = address.Next()
 	}
 	ours := network.Summary{Network: network.Network{
-		Name: "slipway-" + c.spec.Metadata.Name, Labels: map[string]string{"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/api-port": "16443"},
+		Name: "slipway-" + c.spec.Metadata.Name, Labels: map[string]string{
+			"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/uid": clusterUID, "slipway.dev/api-port": "16443",
+		},
 	}}
 	answers := map[string]any{
 		"/containers/json": machines,
