@@ -227,6 +227,6 @@ func (a *app) printCerts(cluster string, uses []certs.Use, worst certs.Level, no
 	case prometheusOutput:
 		return certs.WriteMetrics(a.stdout, uses)
 	}
-	v := certsView{out: a.stdout, now: now, all: a.verbose, color: isTerminal(a.stdout) && os.Getenv("NO_COLOR") == ""}
+	v := certsView{out: unescaped(a.stdout), now: now, all: a.verbose, color: isTerminal(a.stdout) && os.Getenv("NO_COLOR") == ""}
 	return v.print(cluster, uses)
 }

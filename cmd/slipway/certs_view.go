@@ -41,11 +41,11 @@ func (v certsView) print(cluster string, uses []certs.Use) error {
 			several(r.hosts, "host"), cmp.Or(r.Name, "-"), r.where(), r.subject(), r.ends(), r.days(), r.remarks)
 	}
 	_ = table.Flush() // to memory
-	_, _ = fmt.Fprintf(v.out, "%s\n\n", v.summary(cluster, uses))
+	_, _ = fmt.Fprintf(v.out, "%s\n\n", escaped(v.summary(cluster, uses)))
 	// The table is coloured a line at a time: tabwriter would count colours as width.
 	line := -1 // the header
 	for s := range strings.Lines(text.String()) {
-		s = strings.TrimRight(s, " \n")
+		s = escaped(strings.TrimRight(s, " \n"))
 		if line >= 0 {
 			s = v.paint(levelColors[rows[line].Level], s)
 		}

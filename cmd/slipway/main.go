@@ -61,13 +61,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	context.AfterFunc(ctx, stop) // after the first signal the default handler is back
 
-	root := newRoot(&app{stdin: stdin, stdout: stdout, stderr: stderr})
+	a := &app{stdin: stdin, stdout: newEscapingWriter(stdout), stderr: newEscapingWriter(stderr)}
+	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	return exitCode(ctx, err, resumeOf(cmd), stderr)
+	return exitCode(ctx, err, resumeOf(cmd), a.stderr)
 }
 
 // heeded are the interrupts but for SIGHUP where it is ignored: nohup wants a program to outlive its terminal.

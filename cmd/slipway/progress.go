@@ -69,7 +69,7 @@ const clusterRow = "cluster"
 // newProgress writes to out, drawing when it is a terminal (tty), and the full log to log. hosts are listed from the
 // beginning, in that order; others appear when something is said about them.
 func newProgress(out io.Writer, tty bool, log io.Writer, hosts []string) *progress {
-	p := &progress{out: out, log: slog.New(slog.NewTextHandler(log, nil)), now: time.Now, byName: map[string]*row{}}
+	p := &progress{out: unescaped(out), log: slog.New(slog.NewTextHandler(log, nil)), now: time.Now, byName: map[string]*row{}}
 	p.begun = p.now()
 	for _, name := range hosts {
 		p.row(name)
@@ -208,7 +208,7 @@ func (p *progress) update(change func() string) {
 }
 
 func (p *progress) println(now time.Time, line string) {
-	_, _ = io.WriteString(p.out, now.Format("15:04:05")+" "+line+"\n")
+	_, _ = io.WriteString(p.out, now.Format("15:04:05")+" "+escaped(line)+"\n")
 }
 
 func (p *progress) row(name string) *row {

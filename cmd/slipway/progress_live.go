@@ -57,7 +57,7 @@ func (l *live) add(name string, priority int, content func() (mark, color, text 
 		l.mu.Lock()
 		mark, color, text := content()
 		l.mu.Unlock()
-		text = runewidth.Truncate(text, s.AvailableWidth-3, "…")
+		text = runewidth.Truncate(escaped(text), s.AvailableWidth-3, "…")
 		_, err := io.WriteString(w, l.paint(color, mark)+" "+text)
 		return err
 	})
@@ -89,7 +89,7 @@ func (l *live) print(text string) {
 	l.line(l.bars, text)
 }
 
-func (l *live) line(w io.Writer, text string) { _, _ = io.WriteString(w, text+"\n") }
+func (l *live) line(w io.Writer, text string) { _, _ = io.WriteString(w, escaped(text)+"\n") }
 
 func (l *live) paint(color, text string) string {
 	if !l.color || color == "" {

@@ -13,7 +13,7 @@ import (
 // app is what every command shares: the streams and the global flags.
 type app struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer
+	stdout, stderr io.Writer // which escape what steers terminals, see unescaped
 
 	file    string                // -f: the cluster spec
 	given   *spec.Cluster         // the spec, where it does not come from file

@@ -182,13 +182,13 @@ func (a *app) showRun(ctx context.Context, args []string, page string) (err erro
 		return a.printJSON(run)
 	}
 	width, color := 100, false
-	if file, ok := a.stdout.(*os.File); ok && isTerminal(file) {
+	if file, ok := unescaped(a.stdout).(*os.File); ok && isTerminal(file) {
 		color = os.Getenv("NO_COLOR") == "" // no-color.org
 		if w, _, err := term.GetSize(int(file.Fd())); err == nil && w > 0 {
 			width = w
 		}
 	}
-	return journal.WriteTimeline(a.stdout, run, time.Now(), width, color)
+	return journal.WriteTimeline(unescaped(a.stdout), run, time.Now(), width, color)
 }
 
 // find gives the run whose number is in args, or the last one.

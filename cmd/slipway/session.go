@@ -156,6 +156,6 @@ func list(names []string) string {
 }
 
 func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+	file, ok := unescaped(w).(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -55,7 +55,7 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if len(command) == 0 {
 		return a.shell(ctx, h)
 	}
-	_, err = h.Run(ctx, host.Cmd{Script: strings.Join(command, " "), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr})
+	_, err = h.Run(ctx, host.Cmd{Script: strings.Join(command, " "), Stdin: a.stdin, Stdout: unescaped(a.stdout), Stderr: unescaped(a.stderr)})
 	var exit *host.ExitError
 	if errors.As(err, &exit) && exit.Signal == "" {
 		return &exitError{code: exit.Code}
@@ -81,7 +81,7 @@ func (a *app) shell(ctx context.Context, h *host.SSH) error {
 	resized, stop := watchSize(in)
 	defer stop()
 	terminal := host.Terminal{Type: os.Getenv("TERM"), Width: width, Height: height, Resized: resized}
-	err = h.Shell(ctx, terminal, in, a.stdout)
+	err = h.Shell(ctx, terminal, in, unescaped(a.stdout))
 	var exit *host.ExitError
 	if errors.As(err, &exit) && exit.Signal == "" {
 		return &exitError{code: exit.Code}
