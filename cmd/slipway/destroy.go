@@ -76,7 +76,7 @@ func (r *destroyRun) destroy(ctx context.Context) (err error) {
 	}
 	switch {
 	case r.store == nil:
-		return r.unknown(infra)
+		return r.unknown(ctx, infra)
 	case len(r.machines) > 0:
 		return r.some(ctx, infra)
 	}
@@ -84,10 +84,20 @@ func (r *destroyRun) destroy(ctx context.Context) (err error) {
 }
 
 // unknown says what there is where no state is.
-func (r *destroyRun) unknown(infra *spec.Infrastructure) error {
+func (r *destroyRun) unknown(ctx context.Context, infra *spec.Infrastructure) error {
 	if len(infra.Foreign) > 0 {
 		return fmt.Errorf("there is no state of cluster %s in %s, and without it nobody can tell whose these are; nothing was removed.%s",
 			r.spec.Metadata.Name, r.state, foreignHint(infra.Foreign))
+	}
+	// An apply that came to nothing has left a state that holds nothing.
+	if _, err := os.Stat(r.state.Dir); r.state.Dir != "" && err == nil {
+		store, err := r.openStore(ctx)
+		if err == nil {
+			err = errors.Join(store.Destroy(ctx), store.Close())
+		}
+		if err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(r.stderr, "There is no cluster %s: no state in %s, and no machine.\n", r.spec.Metadata.Name, r.state)
 	return err
@@ -131,7 +141,12 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if err := r.store.Destroy(ctx); err != nil {
 		return err
 	}
-	// The provider has removed what it had there. What else is there is not slipway's.
+	return r.removeDir()
+}
+
+// removeDir removes the cluster's own directory, of which the provider has removed what it had there. What else is there is
+// not slipway's.
+func (r *destroyRun) removeDir() error {
 	if err := os.Remove(r.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if left, rerr := os.ReadDir(r.dir); rerr == nil && len(left) > 0 {
 			_, err = fmt.Fprintf(r.stderr, "%s is left as it is: it holds what slipway did not put there, such as %s.\n", r.dir, left[0].Name())
