@@ -34,8 +34,8 @@ stays shut ends the run before the next host is touched.
 With a plan that ` + "`slipway plan -o PLAN`" + ` has saved, exactly that is done. If anything is not as it was when the plan
 was made, apply names it and touches nothing.
 
-The first interrupt (Ctrl-C, or the end of the terminal) lets steps that change something come to their end, and begins no others; the second one
-ends at once. Either way running apply again goes on from there.`,
+The first interrupt (Ctrl-C, or the end of the terminal) lets steps that change something come to their end, and begins
+no others; a second Ctrl-C ends at once. Either way running apply again goes on from there.`,
 		Example: `  slipway apply                      # the spec in ./cluster.yaml, after showing the plan and a question
   slipway apply -f prod.yaml --yes   # no question
   slipway apply next.plan            # what was planned, to the letter

@@ -80,6 +80,10 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 	flags := cmd.Flags()
 	flags.StringVar(&options.KubernetesVersion, "kubernetes-version", bundle.Versions()[0], "the Kubernetes release")
 	if use == "download" {
+		cmd.Example += `
+  slipway bundle download --mirror /media/usb         # a directory, or a URL, with upstream's paths
+  slipway bundle download --pins upstream.sha256      # digests that you have from elsewhere
+  slipway bundle download --trust-published-digests   # what has no pin; writes bundle.lock, which belongs beside the spec`
 		flags.StringVar(&options.Mirror, "mirror", "", "URL or directory with upstream's paths beneath it, instead of upstream")
 		flags.StringVar(&pins, "pins", "", "file with the SHA-256 of upstream's files, as sha256sum writes it (default: bundle.lock beside the spec)")
 		flags.BoolVar(&options.TrustPublished, "trust-published-digests", false,

@@ -57,8 +57,8 @@ func newCertsImportCmd(a *app) *cobra.Command {
 		Short: "Take in certificates that were signed elsewhere",
 		Long: `Take in certificates that were made from the requests of ` + "`slipway certs csr`" + `. Of a directory, every .crt, .pem and .cer
 is read. Each certificate finds its key by itself, whatever the file's name, and is checked: its authority, subject, names,
-usages and validity. If one does not fit, all that is wrong is said, and none is taken in. The next apply installs them; where a rotation waits
-for them, ` + "`slipway certs rotate-ca`" + ` goes on with it.`,
+usages and validity. If one does not fit, all that is wrong is said, and none is taken in. The next apply installs
+them; where a rotation waits for them, ` + "`slipway certs rotate-ca`" + ` goes on with it.`,
 		Example: `  slipway certs import requests && slipway apply
   slipway certs import apiserver.pem etcd-server.pem`,
 		Args: cobra.MinimumNArgs(1),

@@ -32,8 +32,9 @@ func newCertsStatusCmd(a *app) *cobra.Command {
 		Short: "Show every certificate where it is used, the most urgent first",
 		Long: `Show every certificate of the cluster where it is used: what servers serve, what is in files and kubeconfigs on the
 hosts, what webhooks and other objects of the API trust, and what the state keeps. What is served is compared with its
-file, both with the state, and that with the spec: what ` + "`slipway apply`" + ` would issue anew, and why. Everything is read, and nothing is changed; what cannot be read is shown, too. It works
-while the API is down, and when certificates have expired: nothing but SSH has to answer.
+file, both with the state, and that with the spec: what ` + "`slipway apply`" + ` would issue anew, and why. Everything is read, and
+nothing is changed; what cannot be read is shown, too. It works while the API is down, and when certificates have
+expired: nothing but SSH has to answer.
 
 A NAME is that of a node, or of a certificate ("apiserver", "apiserver@demo-cp-1"); without one all are shown.
 A certificate that is the same in many places is one line; with -v each place has its own.

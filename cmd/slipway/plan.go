@@ -40,7 +40,7 @@ if anything has moved in the meantime. It holds no secrets. Its JSON form is des
 	flags := cmd.Flags()
 	flags.BoolVar(&run.diff, "diff", false, "show the text that changes; secrets are never shown")
 	flags.BoolVar(&run.detailed, "detailed-exitcode", false, "exit with 2 where there are changes")
-	flags.StringVarP(&run.out, "out", "o", "", "save the plan in this file, for `slipway apply FILE`")
+	flags.StringVarP(&run.out, "out", "o", "", "save the plan in `FILE`, for slipway apply FILE")
 	flags.DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 	_ = cmd.MarkFlagFilename("out")
 	run.addOnly(cmd)

@@ -16,7 +16,9 @@ func newStateCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state",
 		Short: "Free a lock, or move the state into a bucket",
-		Args:  cobra.NoArgs,
+		Example: `  slipway state import ~/.local/state/slipway/demo   # into the bucket that the spec names
+  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the error that says who has the lock has this ID`,
+		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
