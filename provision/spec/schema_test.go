@@ -243,11 +243,14 @@ func reference(t *testing.T, s *jsonschema.Schema) string {
 			if values := valuesOf(p.Value); values != "" {
 				text += " " + values
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Key, typ, def, strings.ReplaceAll(text, "|", `\|`))
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Key, typ, def, cell.Replace(text))
 		}
 	}
 	return b.String()
 }
+
+// cell keeps text within its cell of a table, and what is in angle brackets from being taken for HTML.
+var cell = strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
 
 // typeName names a field's type for the reference, and the type that it leads to, if any.
 func typeName(s *jsonschema.Schema) (text, next string) {
@@ -282,7 +285,7 @@ func valuesOf(s *jsonschema.Schema) string {
 			values[i] = fmt.Sprintf("`%v`", v)
 		}
 		return "Values: " + strings.Join(values, ", ") + "."
-	case len(s.Examples) > 0:
+	case len(s.Examples) > 0 && !strings.Contains(fmt.Sprint(s.Examples[0]), "\n"): // the description has what takes lines
 		return fmt.Sprintf("Example: `%v`.", s.Examples[0])
 	}
 	return ""
