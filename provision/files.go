@@ -166,7 +166,7 @@ func (n node) kubeletConfig() ([]byte, error) {
 		CgroupDriver: "systemd", AllowCgroupV1: *n.Cluster.Spec.AllowCgroupV1,
 		ClusterDNS: n.Cluster.Spec.Network.DNSServiceIP().String(), DNSDomain: n.Cluster.Spec.Network.DNSDomain,
 		ResolvConf: n.facts.ResolvConf, RestrictOOMScoreAdj: !n.facts.SysResource, SharedDisk: n.machine.SharedDisk,
-		Patch: n.Cluster.Spec.Kubernetes.Kubelet.ConfigPatch,
+		Reserved: reservations[n.Role], Patch: n.Cluster.Spec.Kubernetes.Kubelet.ConfigPatch,
 	}
 	if !n.facts.CgroupV2 {
 		k.CgroupDriver = "cgroupfs" // the systemd driver needs the unified hierarchy to be of use

@@ -1,9 +1,12 @@
 package provision
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 // What is readable for more than its owner: nobody but root needs the rest (CIS 1.1 and 4.1 ask for 0600).
@@ -59,6 +62,57 @@ func TestCISFlags(t *testing.T) {
 			if has == absent {
 				t.Errorf("CIS %s: %s: %s is there: %v", want[0], unit, flag, has)
 			}
+		}
+	}
+}
+
+// kubeletSettings are the fields of a KubeletConfiguration that an auditor looks at.
+type kubeletSettings struct {
+	Authentication struct {
+		Anonymous struct{ Enabled *bool }
+		X509      struct{ ClientCAFile string }
+	}
+	Authorization                   struct{ Mode string }
+	ReadOnlyPort, PodPidsLimit      int
+	StreamingConnectionIdleTimeout  string
+	MakeIPTablesUtilChains          *bool
+	EventRecordQPS                  *int
+	TLSCertFile, TLSPrivateKeyFile  string
+	SeccompDefault                  bool
+	KubeReserved, SystemReserved    map[string]string
+	ShutdownGracePeriod             string
+	ShutdownGracePeriodCriticalPods string
+}
+
+func TestCISKubelet(t *testing.T) {
+	for host, state := range desired(t, input(t)).Hosts {
+		var c kubeletSettings
+		if err := yaml.Unmarshal(state.Files[kubeletFile].Content, &c); err != nil {
+			t.Fatal(err)
+		}
+		for section, ok := range map[string]bool{
+			"4.2.1":  c.Authentication.Anonymous.Enabled != nil && !*c.Authentication.Anonymous.Enabled,
+			"4.2.2":  c.Authorization.Mode == "Webhook",
+			"4.2.3":  c.Authentication.X509.ClientCAFile == caFile,
+			"4.2.4":  c.ReadOnlyPort == 0,
+			"4.2.5":  c.StreamingConnectionIdleTimeout == "", // the default, 4h
+			"4.2.6":  c.MakeIPTablesUtilChains == nil,        // the default, true
+			"4.2.8":  c.EventRecordQPS == nil,                // the default, 50
+			"4.2.9":  path.Ext(c.TLSCertFile) == ".crt" && path.Ext(c.TLSPrivateKeyFile) == ".key",
+			"4.2.13": c.PodPidsLimit == 4096,
+			"4.2.14": c.SeccompDefault,
+		} {
+			if !ok {
+				t.Errorf("CIS %s does not hold on %s", section, host)
+			}
+		}
+		for _, reserved := range []map[string]string{c.KubeReserved, c.SystemReserved} {
+			if reserved["cpu"] == "" || reserved["memory"] == "" {
+				t.Errorf("%s reserves %v", host, reserved)
+			}
+		}
+		if c.ShutdownGracePeriod != "30s" || c.ShutdownGracePeriodCriticalPods != "10s" {
+			t.Errorf("%s: of %q, %q are for critical pods", host, c.ShutdownGracePeriod, c.ShutdownGracePeriodCriticalPods)
 		}
 	}
 }
