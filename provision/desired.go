@@ -2,7 +2,6 @@ package provision
 
 import (
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -91,7 +90,11 @@ func (n node) desired() (HostState, error) {
 		if err != nil {
 			return HostState{}, err
 		}
-		files[row.path] = n.file(content, row.secret, "configuration")
+		f := n.file(content, row.secret, "configuration")
+		if row.public {
+			f.Mode = 0o644
+		}
+		files[row.path] = f
 	}
 	if err := n.pki(files); err != nil {
 		return HostState{}, err
@@ -208,16 +211,9 @@ func (n node) artifactFile(a Artifact) File {
 	return f
 }
 
-// regular is a file of root's: secrets 0600, the rest 0644.
+// regular is a file of root's that nobody else may read (CIS 1.1 and 4.1 want that of configuration and certificates, too).
 func regular(content []byte, secret bool, why string) File {
-	return File{Mode: regularMode(secret), Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
-}
-
-func regularMode(secret bool) fs.FileMode {
-	if secret {
-		return 0o600
-	}
-	return 0o644
+	return File{Mode: 0o600, Owner: "root:root", Digest: digest(content), Content: content, Secret: secret, Why: why}
 }
 
 // owned lists the files, and itself, sorted by path: digest, tab, path.

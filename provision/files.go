@@ -41,6 +41,8 @@ type fileRow struct {
 	on     func(node) bool
 	render func(node) ([]byte, error)
 	secret bool
+	// public files are for others than root, too.
+	public bool
 }
 
 // fixed is a renderer that has nothing to say about the node.
@@ -63,11 +65,11 @@ var fileTable = []fileRow{
 	{path: flannelFile, on: node.flannel, render: node.flannelConfig},
 	{path: "/etc/cni/net.d/10-flannel.conflist", on: node.flannel, render: fixed(templates.FlannelCNI)},
 	{path: "/etc/containerd/config.toml", on: everywhere, render: node.containerdConfig},
-	{path: "/etc/crictl.yaml", on: everywhere, render: fixed(templates.Crictl)},
-	{path: "/etc/sysctl.d/90-slipway.conf", on: everywhere, render: fixed(templates.Sysctls)},
-	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: node.modules},
+	{path: "/etc/crictl.yaml", on: everywhere, render: fixed(templates.Crictl), public: true},
+	{path: "/etc/sysctl.d/90-slipway.conf", on: everywhere, render: fixed(templates.Sysctls), public: true},
+	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: node.modules, public: true},
 	{path: stackSliceFile, on: everywhere, render: fixed(templates.StackSlice)},
-	{path: noResolvConf, on: node.noResolver, render: fixed(func() []byte { return []byte("# No resolver that pods could reach.\n") })},
+	{path: noResolvConf, on: node.noResolver, render: fixed(func() []byte { return []byte("# No resolver that pods could reach.\n") }), public: true},
 }
 
 // programTable says which programs of the bundle a host gets.
@@ -164,7 +166,7 @@ func (n node) kubeletConfig() ([]byte, error) {
 		CgroupDriver: "systemd", AllowCgroupV1: *n.Cluster.Spec.AllowCgroupV1,
 		ClusterDNS: n.Cluster.Spec.Network.DNSServiceIP().String(), DNSDomain: n.Cluster.Spec.Network.DNSDomain,
 		ResolvConf: n.facts.ResolvConf, RestrictOOMScoreAdj: !n.facts.SysResource, SharedDisk: n.machine.SharedDisk,
-		Patch: n.Cluster.Spec.Kubernetes.Kubelet.ConfigPatch,
+		Reserved: reservations[n.Role], Patch: n.Cluster.Spec.Kubernetes.Kubelet.ConfigPatch,
 	}
 	if !n.facts.CgroupV2 {
 		k.CgroupDriver = "cgroupfs" // the systemd driver needs the unified hierarchy to be of use

@@ -89,7 +89,7 @@ func (t *texts) file(content []byte, secret bool, why string) File {
 		f = regular(content, false, "")
 		t.kept[string(content)] = f
 	}
-	f.Mode, f.Secret, f.Why = regularMode(secret), secret, why
+	f.Secret, f.Why = secret, why
 	return f
 }
 

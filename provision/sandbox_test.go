@@ -28,7 +28,7 @@ func TestUnitsAreSandboxed(t *testing.T) {
 		text := string(files[unitDir+row.name].Content)
 		for directive, from := range map[string]templates.Sandbox{
 			"NoNewPrivileges=yes": templates.Fenced, "ProtectHome=yes": templates.Fenced,
-			"CapabilityBoundingSet=\n": templates.Sealed, "ProtectSystem=strict": templates.Sealed, "SystemCallFilter=@system-service": templates.Sealed,
+			"CapabilityBoundingSet=CAP_DAC_OVERRIDE\n": templates.Sealed, "ProtectSystem=full": templates.Sealed, "SystemCallFilter=@system-service": templates.Sealed,
 		} {
 			if got := strings.Contains(text, directive); got != (want.sandbox >= from) {
 				t.Errorf("%s: %q is there: %t", row.name, directive, got)

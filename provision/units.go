@@ -260,6 +260,7 @@ func controllerManagerUnit(n node) templates.Unit {
 		Description: "kube-controller-manager", Type: "simple", After: []string{"kube-apiserver.service"},
 		Slice: stackSlice, Sandbox: templates.Sealed,
 		Exec: n.path("kube-controller-manager"), Args: flags(args, n.Cluster.Spec.Kubernetes.ControllerManager.ExtraArgs),
+		OOMScoreAdjust: n.protect(-997),
 	}
 }
 
@@ -271,11 +272,14 @@ func schedulerUnit(n node) templates.Unit {
 		"requestheader-client-ca-file": pkiDir + "/front-proxy-ca.crt",
 		"tls-cert-file":                pkiDir + "/scheduler-server.crt", "tls-private-key-file": pkiDir + "/scheduler-server.key",
 		"tls-min-version": "VersionTLS12",
+		// The configuration says so, too; auditors look at the command line.
+		"profiling": "false",
 	}
 	return templates.Unit{
 		Description: "kube-scheduler", Type: "simple", After: []string{"kube-apiserver.service"},
 		Slice: stackSlice, Sandbox: templates.Sealed,
 		Exec: n.path("kube-scheduler"), Args: flags(args, n.Cluster.Spec.Kubernetes.Scheduler.ExtraArgs),
+		OOMScoreAdjust: n.protect(-997),
 	}
 }
 
@@ -315,6 +319,7 @@ func flannelUnit(n node) templates.Unit {
 		Slice: stackSlice, Sandbox: templates.Fenced,
 		Pre:  []string{strings.Join(wait, " ")},
 		Exec: n.path("flanneld"), Args: flags(args, nil), Env: []string{"NODE_NAME=" + n.Name},
+		OOMScoreAdjust: n.protect(-998),
 	}
 }
 

@@ -27,6 +27,11 @@ func (c Containerd) Render() ([]byte, error) { return render("containerd.toml", 
 // Taint as in core/v1.
 type Taint struct{ Key, Value, Effect string }
 
+// Reserved are resource quantities, as in core/v1: for the stack, and for the rest of the machine.
+type Reserved struct {
+	KubeCPU, KubeMemory, SystemCPU, SystemMemory string
+}
+
 // Kubelet is a KubeletConfiguration (kubelet.config.k8s.io/v1beta1).
 type Kubelet struct {
 	CgroupDriver        string // "systemd" or "cgroupfs"
@@ -38,6 +43,8 @@ type Kubelet struct {
 	// SharedDisk keeps the kubelet from judging by how full the disk is.
 	SharedDisk bool
 	Taints     []Taint
+	// Reserved are what pods do not get.
+	Reserved Reserved
 	// Patch is a JSON merge patch (RFC 7386) from the spec.
 	Patch map[string]any
 }

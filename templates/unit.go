@@ -22,8 +22,7 @@ type Unit struct {
 	Slice string
 	// Sandbox is what the unit may not do.
 	Sandbox Sandbox
-	// State and Logs are directories below /var/lib and /var/log that are the unit's own, 0700: systemd makes them, and a
-	// Sealed unit may write nowhere else.
+	// State and Logs are directories below /var/lib and /var/log that are the unit's own, 0700: systemd makes them.
 	State, Logs string
 	// OOMScoreAdjust protects the unit; 0 leaves the default.
 	OOMScoreAdjust int
@@ -43,7 +42,8 @@ const (
 	Open Sandbox = iota
 	// Fenced units set up the host's network: they get no new privileges and do not see homes.
 	Fenced
-	// Sealed units read their configuration, answer on the network, and write to their own directories.
+	// Sealed units read their configuration, answer on the network, and write below /var: they see the rest read-only, and have
+	// no capability but to read and write files of other users, such as keys and sockets that the spec's flags name.
 	Sealed
 )
 

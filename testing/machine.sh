@@ -55,7 +55,8 @@ start_engine() {
     return 1
   fi
   say "starting dockerd (log: $log)"
-  setsid dockerd --pidfile "$pidfile" >"$log" 2>&1 </dev/null &
+  # Without what was opened for us, such as a lock that somebody holds: it would be held for as long as the engine runs.
+  setsid bash -c 'for f in /proc/self/fd/*; do f=${f##*/}; [ "$f" -le 2 ] || eval "exec $f>&-"; done; exec "$@"' _ dockerd --pidfile "$pidfile" >"$log" 2>&1 </dev/null &
   local deadline=$((SECONDS + patience))
   until engine_answers; do
     if [ $SECONDS -ge $deadline ]; then

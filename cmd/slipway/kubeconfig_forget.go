@@ -24,7 +24,7 @@ func forgetKubeconfig(own ownCAs) (said []string) {
 		}
 	}
 	if len(files) == 0 {
-		return []string{"There is no kubeconfig to take the cluster's entries out of."}
+		return nil
 	}
 	left := func(err error) []string {
 		return append(said, fmt.Sprintf("Warning: the cluster's entries are left in the kubeconfig: %v", err))

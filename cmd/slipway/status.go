@@ -126,6 +126,9 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 		if m.Error != "" {
 			notes = append(notes, m.Name+": "+m.Error)
 		}
+		if m.State != spec.MachineRunning {
+			notes = append(notes, m.Name+": its machine is "+m.State)
+		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, m.Address, m.State, node, version, units, etcdColumn(m.Etcd))
 		if m.Etcd != nil && m.Etcd.Error != "" {
 			notes = append(notes, m.Name+": etcd: "+m.Etcd.Error)

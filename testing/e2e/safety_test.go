@@ -44,7 +44,7 @@ var safetyRows = map[string]struct {
 // TestSafety walks the table of docs/safety.md on a cluster with data.
 func TestSafety(t *testing.T) {
 	parallel(t, 300*time.Second)
-	c := newCluster(t, "e2e-safe", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 3, workers: 1})
+	c := newCluster(t, "e2e-safe", clusterSpec{subnet: "10.88.41.0/24", controlPlanes: 3, workers: 1})
 	c.apply(t)
 	s := &safety{cluster: c, kube: c.kube(t), spec: c.spec}
 	_, err := s.kube.CoreV1().ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{

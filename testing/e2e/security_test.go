@@ -123,8 +123,8 @@ func (c *cluster) checkSandboxes(t *testing.T, node string) {
     "$(nsenter -t $pid -m sh -c 'touch /usr/x 2>/dev/null && echo writes || echo reads')" "$(systemctl show --value -p Slice $u)"
 done`
 	for line := range strings.Lines(c.sshOK(t, node, script)) {
-		// In the order of /proc/PID/status: no capability, no new privileges, system calls filtered.
-		if unit, got, _ := strings.Cut(strings.TrimSpace(line), " "); got != "0000000000000000 1 2  reads slipway.slice" {
+		// In the order of /proc/PID/status: CAP_DAC_OVERRIDE alone, no new privileges, system calls filtered.
+		if unit, got, _ := strings.Cut(strings.TrimSpace(line), " "); got != "0000000000000002 1 2  reads slipway.slice" {
 			t.Errorf("%s: %s has %q", node, unit, got)
 		}
 	}
@@ -142,5 +142,32 @@ func (c *cluster) checkKeyFiles(t *testing.T, node string) {
 		if !strings.HasPrefix(line, "600 root ") {
 			t.Errorf("%s: %s is not 0600 and root's", node, line)
 		}
+	}
+}
+
+// checkModes wants units, configuration and certificates to be root's alone.
+func (c *cluster) checkModes(t *testing.T, node string) {
+	t.Helper()
+	list := c.sshOK(t, node, "cut -f2 /var/lib/slipway/owned | xargs -d '\\n' stat -c '%F %a %U:%G %n' | grep '^regular' | grep -v ' 600 root:root '; true")
+	for line := range strings.Lines(list) {
+		line = strings.TrimSpace(line)
+		switch line[strings.LastIndexByte(line, ' ')+1:] {
+		case "/etc/crictl.yaml", "/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf", "/etc/kubernetes/resolv.conf":
+		default:
+			t.Errorf("%s: %s is for others than root", node, line)
+		}
+	}
+}
+
+// checkPodsBounded wants a pod's processes to be filtered and counted. CoreDNS is one that every node can have.
+func (c *cluster) checkPodsBounded(t *testing.T, node string) {
+	t.Helper()
+	status := c.sshOK(t, node, "cat /proc/$(pgrep -o coredns)/status")
+	if !strings.Contains(status, "\nSeccomp:\t2\n") {
+		t.Errorf("%s: a pod runs without a seccomp filter:\n%s", node, status)
+	}
+	limit := c.sshOK(t, node, "find /sys/fs/cgroup -path '*kubepods*' -name pids.max | xargs grep -lx 4096 | wc -l")
+	if strings.TrimSpace(limit) == "0" {
+		t.Errorf("%s: no pod has a limit of processes", node)
 	}
 }
