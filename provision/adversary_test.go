@@ -42,3 +42,28 @@ func TestRebuildEmptyLooksAtControlPlanesThatLeftTheSpec(t *testing.T) {
 		})
 	}
 }
+
+// shows is an observation of control planes by their facts; the others are not reached.
+func shows(facts map[string]Facts) State {
+	s := State{Hosts: map[string]HostState{}}
+	for name, f := range facts {
+		f.Systemd, f.Arch, f.CgroupV2 = true, "amd64", true
+		s.Hosts[name] = HostState{Facts: f}
+	}
+	return s
+}
+
+// A --rebuild-empty that was killed, or failed on one host, when etcd had begun on another can be gone on with: by the same
+// command, or by one without the flag.
+func TestRebuildEmptyGoesOn(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	half := shows(map[string]Facts{"demo-cp-1": {EtcdData: true, ClusterUID: in.UID}, "demo-cp-2": {}, "demo-cp-3": {}})
+	again, without := in, in
+	again.RebuildEmpty = true
+	first := Refuse(again, Before{Up: upOf(in)}, half)
+	second := Refuse(without, Before{Up: upOf(in)}, half)
+	if len(first.Cluster) > 0 && len(second.Hosts) > 1 {
+		t.Errorf("neither goes on: with the flag %q, and without it two of three are held, with which nothing is enough: %v", first.Cluster, second.Hosts)
+	}
+}
