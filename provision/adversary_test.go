@@ -67,3 +67,19 @@ func TestRebuildEmptyGoesOn(t *testing.T) {
 		t.Errorf("neither goes on: with the flag %q, and without it two of three are held, with which nothing is enough: %v", first.Cluster, second.Hosts)
 	}
 }
+
+// The state knows that the API has answered, so most members had data. Where fewer have it now, some member that voted has
+// lost it, and most may not begin without: they would be a majority that knows nothing, also before any is known as joined.
+func TestMostMembersDoNotBeginWithoutData(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	up := upOf(in, "none") // as RecordUp leaves it, when the run is killed before it seals
+	observed := shows(map[string]Facts{"demo-cp-1": {EtcdData: true, ClusterUID: in.UID}, "demo-cp-2": {}, "demo-cp-3": {}})
+	if r := Refuse(in, Before{Up: up}, observed); r.err() == nil {
+		t.Error("two of three begin with an empty store beside one with data")
+	}
+	p, err := Preflights(in.Cluster, Identity{UID: in.UID, Name: "demo", Up: up}, foundAll(in, "demo-cp-2", "demo-cp-3"), Wish{})
+	if err == nil && len(p.Gone) == 0 {
+		t.Error("and two machines are made with new disks, though most had data")
+	}
+}
