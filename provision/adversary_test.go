@@ -83,3 +83,41 @@ func TestMostMembersDoNotBeginWithoutData(t *testing.T) {
 		t.Error("and two machines are made with new disks, though most had data")
 	}
 }
+
+// A control plane of another cluster is left alone and named (docs/safety.md, foreign-host); so is one that was away during
+// a rotation and is back with keys that are gone. The others go on.
+func TestOneStrangeControlPlaneDoesNotStopTheOthers(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	for name, uid := range map[string]string{"another cluster's": "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22", "back after a rotation": in.UID} {
+		t.Run(name, func(t *testing.T) {
+			observed := observedAs(t, in)
+			for name, h := range observed.Hosts {
+				h.Facts = Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true, ClusterUID: in.UID}
+				if name == "demo-cp-3" {
+					h.Facts.ClusterUID = uid
+					h.Owned[authoritiesFile] = digest([]byte("other authorities"))
+				}
+				observed.Hosts[name] = h
+			}
+			r := Refuse(in, Before{Up: upOf(in)}, observed)
+			if len(r.Cluster) > 0 || len(r.Hosts["demo-cp-3"]) == 0 {
+				t.Errorf("nothing is done anywhere: %q", r.Cluster)
+			}
+		})
+	}
+}
+
+// A new cluster is not taken for one that has been up since one of its hosts is another cluster's.
+func TestAStrangersRecordIsNotOurs(t *testing.T) {
+	in := input(t)
+	observed := shows(map[string]Facts{"demo-cp-1": {}, "demo-cp-2": {}, "demo-cp-3": {}, "demo-worker-1": {
+		Initialized: true, ClusterUID: "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22",
+	}})
+	if beenUp(in, observed) {
+		t.Error("what another cluster has recorded counts as ours")
+	}
+	if r := Refuse(in, Before{}, observed); len(r.Cluster) > 0 {
+		t.Errorf("refused: %q", r.Cluster)
+	}
+}
