@@ -121,3 +121,35 @@ func TestAStrangersRecordIsNotOurs(t *testing.T) {
 		t.Errorf("refused: %q", r.Cluster)
 	}
 }
+
+// Disks that --only leaves out are not gone: nobody is told that the data is, nor to begin without it.
+func TestDataThatOnlyLeavesOutIsNotGone(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	found := foundAll(in, "demo-cp-1", "demo-cp-3")
+	found.Disks["demo-cp-1"], found.Disks["demo-cp-3"] = "volume demo-cp-1", "volume demo-cp-3"
+	p, err := Preflights(in.Cluster, Identity{UID: in.UID, Name: "demo", Up: upOf(in)}, found, Wish{Only: []string{"demo-cp-2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Gone = p.GoneNames()
+	r := Refuse(in, Before{Up: upOf(in)}, shows(map[string]Facts{"demo-cp-2": {ClusterUID: in.UID}}))
+	if text := strings.Join(r.Cluster, "; "); strings.Contains(text, "--rebuild-empty") {
+		t.Errorf("two disks have all data, and what is said is: %s", text)
+	}
+}
+
+// A living cluster that the state does not know to be up, as after an older slipway's apply that did not end well, keeps its
+// networks: the hosts tell them.
+func TestNetworksOfAClusterThatOnlyHostsKnow(t *testing.T) {
+	in := input(t)
+	observed := observedAs(t, in)
+	for name, h := range observed.Hosts {
+		h.Facts = Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true}
+		observed.Hosts[name] = h
+	}
+	moved := reparsed(t, in, "provider: {local: {}}", "provider: {local: {}}\n  network: {podSubnet: 10.50.0.0/16}")
+	if r := Refuse(moved, Before{}, observed); r.err() == nil {
+		t.Error("podSubnet of a living cluster is changed")
+	}
+}
