@@ -165,3 +165,25 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// A directory with data/ and logs/ of somebody's, and no version, is not a state: nobody may find it empty, take it over, and
+// remove it in the end. Who was killed while initializing left these two empty.
+func TestSomebodysDataIsNoState(t *testing.T) {
+	dir := t.TempDir()
+	own(t, dir)
+	thesis := filepath.Join(dir, "data", "thesis.tex")
+	if err := errors.Join(os.Mkdir(filepath.Dir(thesis), 0o700), os.WriteFile(thesis, []byte("years"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Dir: dir})
+	if err != nil {
+		return
+	}
+	t.Error("opened as an empty state")
+	if err := errors.Join(s.Destroy(t.Context()), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(thesis); err != nil {
+		t.Errorf("and removed: %v", err)
+	}
+}

@@ -1,0 +1,155 @@
+package provision
+
+import (
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+// A cluster begins again without its data only where no control plane that it had has any left: one that the spec no longer
+// has, or has under another name, has all of it.
+func TestRebuildEmptyLooksAtControlPlanesThatLeftTheSpec(t *testing.T) {
+	in := input(t)
+	one := reparsed(t, in, "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: 1}").Cluster
+	renamed := reparsed(t, in, "{name: cp, role: control-plane, replicas: 3}", "{name: main, role: control-plane, replicas: 3}").Cluster
+	wanted := func(c *spec.Cluster, name string) bool {
+		for _, n := range c.Nodes() {
+			if n.Name == name {
+				return true
+			}
+		}
+		return false
+	}
+	for name, c := range map[string]*spec.Cluster{"two of three are out of the spec": one, "the pool was renamed": renamed} {
+		t.Run(name, func(t *testing.T) {
+			found := &spec.Infrastructure{States: map[string]string{}, Disks: map[string]string{}}
+			for _, m := range foundAll(in).Machines {
+				found.States[m.Name] = spec.MachineRunning
+				if wanted(c, m.Name) {
+					found.Machines = append(found.Machines, m)
+				} else {
+					found.Surplus = append(found.Surplus, m) // it runs, with etcd's data
+				}
+			}
+			if _, err := Preflights(c, Identity{UID: in.UID, Name: "demo", Up: upOf(in)}, found, Wish{RebuildEmpty: true}); err == nil {
+				t.Errorf("an empty cluster is begun beside control planes that run with its data")
+			}
+			_, err := Preflights(c, Identity{UID: in.UID, Name: "demo", Up: upOf(in)}, found, Wish{})
+			if err == nil || strings.Contains(err.Error(), "its data is gone from here") {
+				t.Errorf("all control planes run, and what is said is: %v", err)
+			}
+		})
+	}
+}
+
+// shows is an observation of control planes by their facts; the others are not reached.
+func shows(facts map[string]Facts) State {
+	s := State{Hosts: map[string]HostState{}}
+	for name, f := range facts {
+		f.Systemd, f.Arch, f.CgroupV2 = true, "amd64", true
+		s.Hosts[name] = HostState{Facts: f}
+	}
+	return s
+}
+
+// A --rebuild-empty that was killed, or failed on one host, when etcd had begun on another can be gone on with: by the same
+// command, or by one without the flag.
+func TestRebuildEmptyGoesOn(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	half := shows(map[string]Facts{"demo-cp-1": {EtcdData: true, ClusterUID: in.UID}, "demo-cp-2": {}, "demo-cp-3": {}})
+	again, without := in, in
+	again.RebuildEmpty = true
+	first := Refuse(again, Before{Up: upOf(in)}, half)
+	second := Refuse(without, Before{Up: upOf(in)}, half)
+	if len(first.Cluster) > 0 && len(second.Hosts) > 1 {
+		t.Errorf("neither goes on: with the flag %q, and without it two of three are held, with which nothing is enough: %v", first.Cluster, second.Hosts)
+	}
+}
+
+// The state knows that the API has answered, so most members had data. Where fewer have it now, some member that voted has
+// lost it, and most may not begin without: they would be a majority that knows nothing, also before any is known as joined.
+func TestMostMembersDoNotBeginWithoutData(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	up := upOf(in, "none") // as RecordUp leaves it, when the run is killed before it seals
+	observed := shows(map[string]Facts{"demo-cp-1": {EtcdData: true, ClusterUID: in.UID}, "demo-cp-2": {}, "demo-cp-3": {}})
+	if r := Refuse(in, Before{Up: up}, observed); r.err() == nil {
+		t.Error("two of three begin with an empty store beside one with data")
+	}
+	p, err := Preflights(in.Cluster, Identity{UID: in.UID, Name: "demo", Up: up}, foundAll(in, "demo-cp-2", "demo-cp-3"), Wish{})
+	if err == nil && len(p.Gone) == 0 {
+		t.Error("and two machines are made with new disks, though most had data")
+	}
+}
+
+// A control plane of another cluster is left alone and named (docs/safety.md, foreign-host); so is one that was away during
+// a rotation and is back with keys that are gone. The others go on.
+func TestOneStrangeControlPlaneDoesNotStopTheOthers(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	for name, uid := range map[string]string{"another cluster's": "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22", "back after a rotation": in.UID} {
+		t.Run(name, func(t *testing.T) {
+			observed := observedAs(t, in)
+			for name, h := range observed.Hosts {
+				h.Facts = Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true, ClusterUID: in.UID}
+				if name == "demo-cp-3" {
+					h.Facts.ClusterUID = uid
+					h.Owned[authoritiesFile] = digest([]byte("other authorities"))
+				}
+				observed.Hosts[name] = h
+			}
+			r := Refuse(in, Before{Up: upOf(in)}, observed)
+			if len(r.Cluster) > 0 || len(r.Hosts["demo-cp-3"]) == 0 {
+				t.Errorf("nothing is done anywhere: %q", r.Cluster)
+			}
+		})
+	}
+}
+
+// A new cluster is not taken for one that has been up since one of its hosts is another cluster's.
+func TestAStrangersRecordIsNotOurs(t *testing.T) {
+	in := input(t)
+	observed := shows(map[string]Facts{"demo-cp-1": {}, "demo-cp-2": {}, "demo-cp-3": {}, "demo-worker-1": {
+		Initialized: true, ClusterUID: "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22",
+	}})
+	if beenUp(in, observed) {
+		t.Error("what another cluster has recorded counts as ours")
+	}
+	if r := Refuse(in, Before{}, observed); len(r.Cluster) > 0 {
+		t.Errorf("refused: %q", r.Cluster)
+	}
+}
+
+// Disks that --only leaves out are not gone: nobody is told that the data is, nor to begin without it.
+func TestDataThatOnlyLeavesOutIsNotGone(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	found := foundAll(in, "demo-cp-1", "demo-cp-3")
+	found.Disks["demo-cp-1"], found.Disks["demo-cp-3"] = "volume demo-cp-1", "volume demo-cp-3"
+	p, err := Preflights(in.Cluster, Identity{UID: in.UID, Name: "demo", Up: upOf(in)}, found, Wish{Only: []string{"demo-cp-2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Gone = p.GoneNames()
+	r := Refuse(in, Before{Up: upOf(in)}, shows(map[string]Facts{"demo-cp-2": {ClusterUID: in.UID}}))
+	if text := strings.Join(r.Cluster, "; "); strings.Contains(text, "--rebuild-empty") {
+		t.Errorf("two disks have all data, and what is said is: %s", text)
+	}
+}
+
+// A living cluster that the state does not know to be up, as after an older slipway's apply that did not end well, keeps its
+// networks: the hosts tell them.
+func TestNetworksOfAClusterThatOnlyHostsKnow(t *testing.T) {
+	in := input(t)
+	observed := observedAs(t, in)
+	for name, h := range observed.Hosts {
+		h.Facts = Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true}
+		observed.Hosts[name] = h
+	}
+	moved := reparsed(t, in, "provider: {local: {}}", "provider: {local: {}}\n  network: {podSubnet: 10.50.0.0/16}")
+	if r := Refuse(moved, Before{}, observed); r.err() == nil {
+		t.Error("podSubnet of a living cluster is changed")
+	}
+}
