@@ -26,6 +26,8 @@ type Identity struct {
 	Name string `json:"name"`
 	// SpecFile is where the spec was when it was applied last, absolute; empty if it came from the standard input.
 	SpecFile string `json:"specFile,omitempty"`
+	// Rebuilding says that it begins again without its data, and that this has not ended: what data there is is new.
+	Rebuilding bool `json:"rebuilding,omitempty"`
 	// Up is nil until the cluster's API has answered for the first time.
 	Up *Up `json:"up,omitempty"`
 }

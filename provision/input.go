@@ -21,6 +21,8 @@ type Input struct {
 	// RebuildEmpty says that a cluster whose data is gone begins again without it: nothing that records that it has been up
 	// counts.
 	RebuildEmpty bool
+	// Rebuilding says that this was begun by an earlier run: what data there is is new.
+	Rebuilding bool
 	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".

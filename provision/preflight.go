@@ -13,9 +13,12 @@ import (
 type Preflight struct {
 	// Changes are the machines that have to be made or started.
 	Changes []MachineChange
-	// Gone are control planes of a cluster that has been up that have no machine and get none: since the disk is gone, too
-	// (an empty member of etcd under a name that it knows could vote on what it has forgotten), or since they are left out.
+	// Gone are control planes of a cluster that has been up that have no machine and get none, since the disk is gone, too
+	// (an empty member of etcd under a name that it knows could vote on what it has forgotten).
 	Gone []spec.Machine
+	// LeftOut are control planes of a cluster that has been up that have no machine and get none now, since --only leaves them
+	// out.
+	LeftOut []spec.Machine
 }
 
 // GoneNames are the names of those that are gone.
@@ -35,7 +38,7 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	if id.Up != nil && !wish.RebuildEmpty {
 		reasons = append(reasons, id.Up.refuse(c, found)...)
 	}
-	if wish.RebuildEmpty && id.Up == nil {
+	if wish.RebuildEmpty && id.Up == nil && !id.Rebuilding {
 		reasons = append(reasons, "--rebuild-empty: the state does not know that the cluster has ever been up; apply without it")
 	}
 	var p Preflight
@@ -43,15 +46,24 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	for _, m := range found.Machines {
 		have[m.Name] = true
 	}
+	few := id.Up != nil && !wish.RebuildEmpty && id.Up.few(found)
+	if wish.RebuildEmpty && id.Up != nil {
+		for _, name := range id.Up.left(found) {
+			if !slices.ContainsFunc(c.Nodes(), func(n spec.Node) bool { return n.Name == name }) {
+				reasons = append(reasons, "--rebuild-empty: "+name+" is a control plane of the cluster that the spec does not have, and it may have etcd's data: "+
+					"put it back into the spec")
+			}
+		}
+	}
 	wanted := func(name string) bool { return len(wish.Only) == 0 || slices.Contains(wish.Only, name) }
 	for _, n := range c.Nodes() {
 		disk := found.Disks[n.Name]
 		switch {
 		case have[n.Name]:
-		case disk == "" && n.Role == spec.ControlPlane && !wish.RebuildEmpty && id.Up.has(n.Name):
+		case disk == "" && n.Role == spec.ControlPlane && !wish.RebuildEmpty && (few || id.Up.has(n.Name)):
 			p.Gone = append(p.Gone, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: id.Up.ControlPlanes[n.Name].Address})
 		case !wanted(n.Name) && n.Role == spec.ControlPlane && id.Up != nil && !wish.RebuildEmpty:
-			p.Gone = append(p.Gone, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: id.Up.ControlPlanes[n.Name].Address})
+			p.LeftOut = append(p.LeftOut, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: id.Up.ControlPlanes[n.Name].Address})
 		case !wanted(n.Name) && n.Role == spec.ControlPlane:
 			reasons = append(reasons, n.Name+": this control plane has no machine yet, and those of a new cluster come up together: name it in --only, too")
 		case !wanted(n.Name):
@@ -98,11 +110,7 @@ func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 // refuse finds what a cluster that has been up cannot take of a spec and of machines.
 func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure) []string {
 	reasons := u.moved(c)
-	wanted, left := map[string]bool{}, 0
-	have := map[string]bool{}
-	for _, m := range found.Machines {
-		have[m.Name] = true
-	}
+	wanted := map[string]bool{}
 	for _, n := range c.Nodes() {
 		if n.Role != spec.ControlPlane {
 			continue
@@ -112,9 +120,6 @@ func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure) []string {
 			reasons = append(reasons, n.Name+": the cluster has been up without this control plane, and adding control planes is not available yet: "+
 				"take it out of the spec again")
 		}
-		if have[n.Name] || found.Disks[n.Name] != "" {
-			left++
-		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.ControlPlanes)) {
 		if !wanted[name] {
@@ -122,10 +127,28 @@ func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure) []string {
 				"available yet: put it back")
 		}
 	}
-	if left == 0 {
+	if len(u.left(found)) == 0 {
 		reasons = append(reasons, u.empty(c.Metadata.Name, "no machine and no disk of a control plane is left"))
 	}
 	return reasons
+}
+
+// left are the control planes of which there is a machine or a disk, whether the spec has them or not.
+func (u *Up) left(found *spec.Infrastructure) []string {
+	var left []string
+	for _, name := range slices.Sorted(maps.Keys(u.ControlPlanes)) {
+		known := func(m spec.Machine) bool { return m.Name == name }
+		if found.Disks[name] != "" || slices.ContainsFunc(found.Machines, known) || slices.ContainsFunc(found.Surplus, known) {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// few says whether fewer control planes are left than etcd needs: most had data when the API answered, so one that has none
+// has lost it, even if it is not known to have joined.
+func (u *Up) few(found *spec.Infrastructure) bool {
+	return len(u.left(found)) < len(u.ControlPlanes)/2+1
 }
 
 // empty refuses to take a cluster that has been up for a new one.

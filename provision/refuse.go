@@ -35,7 +35,7 @@ func Refuse(in Input, before Before, observed State) Refusals {
 			continue
 		}
 		f := h.Facts
-		if f.ClusterUID != "" && f.ClusterUID != in.UID {
+		if strange(in, f) {
 			r.host(m.Name, fmt.Sprintf("it is part of another cluster, with the UID %s (this one's is %s): it is not touched", f.ClusterUID, in.UID))
 		}
 		if !f.Systemd {
@@ -74,7 +74,7 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 		}
 	}
 	if in.RebuildEmpty {
-		if len(with) > 0 {
+		if len(with) > 0 && !in.Rebuilding {
 			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s still has etcd's data; apply without it", strings.Join(with, ", ")))
 		}
 		if len(damaged) > 0 {
@@ -101,8 +101,10 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 		r.host(name, "the data of its member of etcd is damaged: it has no write-ahead log, or no database; replacing a member is not available yet. "+
 			"Put /var/lib/etcd back from a copy")
 	}
+	// When the API answered, most had data: where fewer have it now, nobody without it may begin.
+	few := len(with)+len(unseen) < len(in.controlPlanes())/2+1
 	for _, name := range without {
-		if before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
+		if few || before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
 			r.host(name, "it had a member of etcd, and has no etcd data any more; with an empty store it could vote on what it has forgotten, and "+
 				"replacing a member is not available yet. Put /var/lib/etcd back")
 		}
@@ -111,8 +113,19 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 
 // beenUp says whether the state or any host knows that the cluster has been up.
 func beenUp(in Input, observed State) bool {
-	return !in.RebuildEmpty && (in.BeenUp || initialized(observed))
+	if in.RebuildEmpty || in.BeenUp {
+		return !in.RebuildEmpty
+	}
+	for _, h := range observed.Hosts {
+		if h.Facts.Initialized && !strange(in, h.Facts) {
+			return true
+		}
+	}
+	return false
 }
+
+// strange says whether a host is part of another cluster.
+func strange(in Input, f Facts) bool { return f.ClusterUID != "" && f.ClusterUID != in.UID }
 
 // refuse finds what a cluster that has been up cannot take: new authorities in place of those that everything in it
 // trusts, and other networks than those that are in its certificates, Services and pods.
@@ -144,6 +157,9 @@ func foreign(in Input, observed State) []string {
 	known := map[bool]map[string][]string{true: allowed(in, true), false: allowed(in, false)}
 	var reasons []string
 	for _, m := range in.controlPlanes() {
+		if strange(in, observed.Hosts[m.Name].Facts) {
+			continue // it is left alone
+		}
 		owned := observed.Hosts[m.Name].Owned
 		records := known[owned[authoritiesFile] != ""]
 		for _, path := range slices.Sorted(maps.Keys(records)) {

@@ -67,11 +67,12 @@ func (p *planner) first() {
 		}
 	}
 	api := p.add(AwaitAPI, "", servers...)
+	// Before it is recorded: what is recorded is changed one control plane at a time, and their pod networks need these.
+	manifests := p.ifUnknown(ApplyManifests, "", api)
 	up := api
 	if p.Unrecorded {
-		up = p.add(RecordUp, "", api)
+		up = p.add(RecordUp, "", cmp.Or(manifests, api))
 	}
-	manifests := p.ifUnknown(ApplyManifests, "", up)
 	var workers []spec.Machine
 	for _, m := range p.Machines {
 		install := installs[m.Name]

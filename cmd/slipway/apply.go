@@ -229,9 +229,6 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	defer closeAll()
-	if r.rebuild != "" { // the hosts have shown that there is no data
-		r.identity.Up = nil
-	}
 	if r.saved != nil {
 		if moved := r.saved.Moved(r.runner.Observed, todo); len(moved) > 0 {
 			return &movedError{moved}
@@ -242,6 +239,13 @@ func (r *applyRun) converge(ctx context.Context) error {
 	}
 	if err := r.ask(ctx, todo); err != nil {
 		return err
+	}
+	if r.rebuild != "" && !r.identity.Rebuilding { // the hosts have shown that there is no data
+		id := r.identity
+		id.Up, id.Rebuilding = nil, true
+		if err := r.putIdentity(ctx, r.store, id); err != nil {
+			return err
+		}
 	}
 	if err := r.settle(ctx, todo.Alive); err != nil {
 		return err

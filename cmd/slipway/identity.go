@@ -126,7 +126,7 @@ func (c *cluster) recorder(store *state.Store) func(context.Context, func(*provi
 		mu.Lock()
 		defer mu.Unlock()
 		id := c.identity
-		id.Up = change(id.Up)
+		id.Up, id.Rebuilding = change(id.Up), false
 		if id.Up.Equal(c.identity.Up) && c.recorded {
 			return nil
 		}

@@ -19,6 +19,9 @@ func (w *work) preflight(ctx context.Context) (err error) {
 	if name := w.spec.Metadata.Name; w.rebuild != "" && w.rebuild != name {
 		return fmt.Errorf("--rebuild-empty names %q, and the spec is of cluster %q; nothing was changed", w.rebuild, name)
 	}
+	if w.identity.Rebuilding && w.identity.Up == nil {
+		w.rebuild = w.spec.Metadata.Name // an earlier run was told so, and did not come to its end
+	}
 	if w.found, err = w.provider.Find(ctx); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]provisi
 func (w *work) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
 	all := *infra
 	have := map[string]spec.Machine{}
-	for _, m := range slices.Concat(infra.Machines, w.preflights.Gone) {
+	for _, m := range slices.Concat(infra.Machines, w.preflights.Gone, w.preflights.LeftOut) {
 		have[m.Name] = m
 	}
 	all.Machines = nil
@@ -107,7 +110,7 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 	}
 	for _, m := range w.infra.Machines {
 		if state := w.infra.States[m.Name]; state != spec.MachineRunning && w.runner.Held[m.Name] == nil && failed[m.Name] == nil {
-			failed[m.Name] = fmt.Errorf("its machine is %s", state)
+			failed[m.Name] = fmt.Errorf("its machine is %s", cmp.Or(state, "not there"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(failed)) {

@@ -196,6 +196,7 @@ func (w *work) notes() []string {
 // observe reads hosts and API and works out what differs.
 func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	w.progress.Phase("observe")
+	w.runner.Input.Rebuilding = w.identity.Rebuilding
 	w.runner.Input.RebuildEmpty, w.runner.Input.BeenUp, w.runner.Before.Up = w.rebuild != "", w.identity.Up != nil, w.identity.Up
 	situation, err := w.runner.Situation(ctx, w.hosts)
 	if err != nil {

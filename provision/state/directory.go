@@ -127,6 +127,12 @@ func (d *directory) checkNew(missing error) error {
 		if n := entry.Name(); n != lockFile && n != versionFile && n != versionFile+".new" && n != dataDir && n != logsDir {
 			return fmt.Errorf("not a state directory: it has no version file and holds %q: choose an empty or another directory", n)
 		}
+		if !entry.IsDir() {
+			continue
+		}
+		if below, err := fs.ReadDir(d.root.FS(), entry.Name()); err != nil || len(below) > 0 {
+			return errors.Join(err, fmt.Errorf("not a state directory: it has no version file, and %q is not empty: choose an empty or another directory", entry.Name()))
+		}
 	}
 	return missing
 }
