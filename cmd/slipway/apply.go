@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -291,10 +292,34 @@ func (e *movedError) Error() string {
 	return "the plan does not fit any more; nothing was touched, since:\n  " + strings.Join(e.moved, "\n  ")
 }
 
+// nodePatience is how long nodes may take to be Ready once more: what the API says of a node whose machine was away is of
+// before for a moment, and its kubelet, started again, has to make itself ready.
+const nodePatience = time.Minute
+
+// observeSettled observes, and again as long as nothing is left but nodes that are not Ready.
+func (r *applyRun) observeSettled(ctx context.Context) (*provision.Plan, error) {
+	limited, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		left, err := r.observe(ctx)
+		other := func(c provision.Change) bool { return c.Kind != provision.NodeChange }
+		if err != nil || len(left.Changes) == 0 || slices.ContainsFunc(left.Changes, other) {
+			return left, err
+		}
+		select {
+		case <-limited.Done():
+			return left, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
 // verify observes again: what still differs is named, and a failure.
 func (r *applyRun) verify(ctx context.Context) error {
 	r.rebuild = "" // that has been done
-	left, err := r.observe(ctx)
+	left, err := r.observeSettled(ctx)
 	if err != nil {
 		return err
 	}
