@@ -68,7 +68,7 @@ func (c *cluster) checkWhole(t *testing.T) {
 	c.checkNothingPlanned(t)
 }
 
-// survive runs apply again and again, and strikes each time after one, two or three steps, until it comes to its end.
+// survive runs apply again and again, and strikes each time after one to four steps, until it comes to its end.
 // It gives the number of boundaries at which it struck.
 func (c *cluster) survive(t *testing.T, strike func(*cluster, *testing.T, *os.Process)) int {
 	t.Helper()
@@ -77,7 +77,7 @@ func (c *cluster) survive(t *testing.T, strike func(*cluster, *testing.T, *os.Pr
 		if attempt > 60 {
 			t.Fatal("apply does not come to an end")
 		}
-		finished, output := c.struck(t, 1+attempt%2, strike)
+		finished, output := c.struck(t, 1+attempt%4, strike) // four gates and changes stand in a row at the most
 		run := c.lastRun(t)
 		for _, s := range run.Steps {
 			began := s.State != "pending" && s.State != "skipped"
