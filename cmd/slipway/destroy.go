@@ -92,10 +92,17 @@ func (r *destroyRun) unknown(ctx context.Context, infra *spec.Infrastructure) er
 	// An apply that came to nothing has left a state that holds nothing.
 	if _, err := os.Stat(r.state.Dir); r.state.Dir != "" && err == nil {
 		store, err := r.openStore(ctx)
-		if err == nil {
-			err = errors.Join(store.Destroy(ctx), store.Close())
-		}
 		if err != nil {
+			return err
+		}
+		names, err := store.List(ctx, "") // under the lock: another run may have filled it since
+		if err == nil && len(names) > 0 {
+			err = fmt.Errorf("the state %s is another run's by now; nothing was removed", r.state)
+		}
+		if err == nil {
+			err = store.Destroy(ctx)
+		}
+		if err = errors.Join(err, store.Close()); err != nil {
 			return err
 		}
 	}
