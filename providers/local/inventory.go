@@ -105,8 +105,11 @@ func (inv *inventory) free(port int) bool {
 	return l.Close() == nil
 }
 
-// inventory asks Docker what there is.
+// inventory connects to Docker and asks it what there is.
 func (p *Local) inventory(ctx context.Context) (*inventory, error) {
+	if err := p.connect(ctx); err != nil {
+		return nil, err
+	}
 	inv := &inventory{ports: map[int]bool{}, disks: map[string][]volume.Volume{}}
 	// Containers of any cluster: the ports of 127.0.0.1 are shared.
 	containers, err := p.docker.ContainerList(ctx, client.ContainerListOptions{
@@ -133,7 +136,7 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 	}
 	for _, v := range volumes.Items {
 		machine := v.Labels[labelMachine]
-		if p.owns(v.Labels, p.hasKey(machine)) {
+		if p.owns(v.Labels, func() bool { return p.hasKey(machine) }) {
 			inv.disks[machine] = append(inv.disks[machine], v)
 		} else {
 			inv.foreign = append(inv.foreign, spec.Foreign{Kind: "disk", Name: v.Name, UID: v.Labels[labelUID], Remove: "docker volume rm " + v.Name})
@@ -143,13 +146,16 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 }
 
 // owns says whether an object that carries the cluster's name is this cluster's: by its UID, or, where the object is older
-// than UIDs or ours is not at hand, by otherwise.
-func (p *Local) owns(labels map[string]string, otherwise bool) bool {
+// than UIDs or ours is not at hand, by its keys, which are read only then.
+func (p *Local) owns(labels map[string]string, byKeys func() bool) bool {
 	if uid := labels[labelUID]; uid != "" && p.o.UID != "" {
 		return uid == p.o.UID
 	}
-	return otherwise
+	return byKeys()
 }
+
+// hasUserKey says whether the cluster's directory has the key that logs in.
+func (p *Local) hasUserKey() bool { return p.hasKey(userKey) }
 
 // hasKey says whether the cluster's directory has the SSH key of that name.
 func (p *Local) hasKey(name string) bool {
@@ -157,8 +163,8 @@ func (p *Local) hasKey(name string) bool {
 	return err == nil
 }
 
-// entered says whether a machine lets our keys in, or, if there are none, cannot be told from one of ours.
-func (p *Local) entered(name, digest string) bool {
+// hasKeys says whether a machine was given our keys, by their digest.
+func (p *Local) hasKeys(name, digest string) bool {
 	user, err := loadKey(p.keyDir(), userKey)
 	if err != nil {
 		return false
@@ -180,12 +186,12 @@ func (p *Local) addContainer(inv *inventory, c container.Summary) {
 	foreign := spec.Foreign{Kind: "machine", Name: f.name, UID: c.Labels[labelUID], Remove: "docker rm -f " + f.name}
 	balancer := c.Labels[labelRole] == roleBalancer
 	switch {
-	case balancer && p.owns(c.Labels, p.hasKey(userKey)):
+	case balancer && p.owns(c.Labels, p.hasUserKey):
 		inv.balancer = &f
 	case balancer:
 		foreign.Kind = roleBalancer
 		inv.foreign = append(inv.foreign, foreign)
-	case p.owns(c.Labels, p.entered(f.name, c.Labels[labelKeys])):
+	case p.owns(c.Labels, func() bool { return p.hasKeys(f.name, c.Labels[labelKeys]) }):
 		inv.machines = append(inv.machines, f)
 	default:
 		inv.foreign = append(inv.foreign, foreign)
@@ -194,7 +200,7 @@ func (p *Local) addContainer(inv *inventory, c container.Summary) {
 
 func (p *Local) addNetwork(inv *inventory, n network.Summary) {
 	if n.Labels[labelCluster] == p.cluster {
-		if p.owns(n.Labels, p.hasKey(userKey)) {
+		if p.owns(n.Labels, p.hasUserKey) {
 			inv.networks = append(inv.networks, n)
 			return
 		}

@@ -83,9 +83,6 @@ func Open(c *spec.Cluster, o Options) (*Local, error) {
 // belongs to another cluster is in the way, nothing is made.
 func (p *Local) Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error) {
 	report = serial(report)
-	if err := p.connect(ctx); err != nil {
-		return nil, err
-	}
 	inv, err := p.inventory(ctx)
 	if err != nil {
 		return nil, err
@@ -158,9 +155,6 @@ func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines
 
 // Find looks at what exists and changes nothing.
 func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
-	if err := p.connect(ctx); err != nil {
-		return nil, err
-	}
 	inv, err := p.inventory(ctx)
 	if err != nil {
 		return nil, err
@@ -206,9 +200,6 @@ func (p *Local) place(name string) int {
 // Destroy removes every object of the cluster, disks last, and our keys. What carries its name and is another's stays.
 func (p *Local) Destroy(ctx context.Context, report func(name, what string)) error {
 	report = serial(report)
-	if err := p.connect(ctx); err != nil {
-		return err
-	}
 	inv, err := p.inventory(ctx)
 	if err != nil {
 		return err
@@ -253,9 +244,6 @@ func (p *Local) Destroy(ctx context.Context, report func(name, what string)) err
 // Remove removes machines that the spec does not have, with their disks.
 func (p *Local) Remove(ctx context.Context, machines []string, report func(name, what string)) error {
 	report = serial(report)
-	if err := p.connect(ctx); err != nil {
-		return err
-	}
 	inv, err := p.inventory(ctx)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ var safetyRows = map[string]struct {
 	"two-specs":       {prove: (*safety).twoSpecs},
 	"networks":        {prove: (*safety).networks},
 	"keys":            {prove: (*safety).keys},
-	"state":           {prove: (*safety).nothing}, // "directory" has it
+	"state":           {prove: (*safety).destroyed},
 	"directory":       {prove: (*safety).directory},
 }
 
@@ -314,26 +314,33 @@ func (s *safety) data(t *testing.T) {
 	s.refused(t, []string{"still has etcd's data"}, "apply", "--yes", "--rebuild-empty", s.name)
 }
 
-func (s *safety) nothing(*testing.T) {}
+// notOurs is a file of somebody's in the directory of the state.
+func (s *safety) notOurs() string { return filepath.Join(s.state, s.name, "mine.txt") }
 
-// directory wants destroy to remove the state, and what is not its own to stay.
-func (s *safety) directory(t *testing.T) {
-	dir := filepath.Join(s.state, s.name)
-	mine := filepath.Join(dir, "mine.txt")
-	if err := os.WriteFile(mine, []byte("not slipway's\n"), 0o600); err != nil {
+// destroyed destroys the cluster, beside a file of somebody's, and wants its machines and its state to be gone.
+func (s *safety) destroyed(t *testing.T) {
+	if err := os.WriteFile(s.notOurs(), []byte("not slipway's\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.ok(t, "destroy", "-f", s.file, "--yes"); !strings.Contains(r.stderr, "mine.txt") {
+	if r := s.ok(t, "destroy", "-f", s.file, "--yes"); !strings.Contains(r.stderr, filepath.Base(s.notOurs())) {
 		t.Errorf("what was left is not named: %v", r)
-	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 1 || left[0].Name() != "mine.txt" {
-		t.Errorf("left are %v, %v", left, err)
 	}
 	if s.things(t) != "\n\n" {
 		t.Errorf("machines are left: %s", s.things(t))
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	s.walk(t, func(path, _ string) {
+		if path != s.notOurs() {
+			t.Errorf("of the state is left %s", path)
+		}
+	})
+}
+
+// directory wants what destroy found beside the state to be as it was.
+func (s *safety) directory(t *testing.T) {
+	if text, err := os.ReadFile(s.notOurs()); err != nil || string(text) != "not slipway's\n" {
+		t.Errorf("somebody's file is %q, %v", text, err)
+	}
+	if err := os.RemoveAll(filepath.Dir(s.notOurs())); err != nil {
 		t.Error(err)
 	}
 }
