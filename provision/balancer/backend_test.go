@@ -135,12 +135,19 @@ func (b *testBackend) stop() {
 	if b.listener != nil {
 		_ = b.listener.Close()
 	}
+	b.mu.Unlock()
+	b.reset()
+	b.wg.Wait()
+}
+
+// reset loses every connection.
+func (b *testBackend) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for conn := range b.conns {
 		_ = conn.(*net.TCPConn).SetLinger(0)
 		_ = conn.Close()
 	}
-	b.mu.Unlock()
-	b.wg.Wait()
 }
 
 func (b *testBackend) serve(conn *net.TCPConn) {

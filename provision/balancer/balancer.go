@@ -3,13 +3,16 @@
 // It forwards bytes and terminates no TLS: clients verify the API server itself, so the balancer holds no key and need
 // not be trusted. What it adds is knowing where to connect: each API server's /readyz is asked over verified TLS.
 //
-//   - A new connection goes to the ready server with the fewest connections. A server that cannot be dialled is down at
-//     once, and the next is tried for the same client.
-//   - While no server is ready, a new client is held for some seconds and connected the moment one becomes ready, so
-//     that a kubelet started before the API servers loses no time to its own back-off.
-//   - It fails open. A server whose certificate does not verify, or that refuses to tell anonymous clients whether it is
-//     ready, is used when no server is known to be ready: the probe may be what is wrong, for example during a change of
-//     CA. When the hold is over, every server is tried in order, whatever the probes say.
+//   - A new connection goes to the ready server with the fewest connections. A server that cannot be dialled, or that
+//     breaks the probe's connection, is not ready until it is proven to be again, and the next is tried for the same client.
+//   - A server that was ready and gives no answer in time is slow. It is used when no other is ready: everything may be slow
+//     then, and a server that just starts would refuse what a slow one answers.
+//   - While there is neither, a new client is held for some seconds and connected the moment one becomes ready, so
+//     that a kubelet started before the API servers loses no time to its own back-off. A server that forbids /readyz has
+//     not read its RBAC rules yet, and would forbid everything: it is not ready, for as long as that may take.
+//   - It fails open. A server whose certificate does not verify, or that goes on refusing to tell anonymous clients whether
+//     it is ready, is used when no server is known to be ready: the probe may be what is wrong, for example during a change
+//     of CA. When the hold is over, every server is tried, the best first, whatever the probes say.
 //   - A server that is down loses its connections as soon as another is ready, so that watches move on quickly. One
 //     that is not ready any more (the API server says so when it begins to shut down) gets no new connections and
 //     keeps the ones it has, for a grace period.

@@ -45,7 +45,7 @@ func TestSlowServerKeepsConnections(t *testing.T) {
 	}
 	a.status.Store(0)
 	probes := a.probes.Load()
-	eventually(t, "not ready", r.logged(`"API server is not ready" backend=`+a.address, 1))
+	eventually(t, "slow", r.logged(`"API server is slow" backend=`+a.address, 1))
 	eventually(t, "three probes in vain", func() string {
 		if n := a.probes.Load() - probes; n < 3 {
 			return fmt.Sprintf("%d probes", n)
@@ -60,32 +60,78 @@ func TestSlowServerKeepsConnections(t *testing.T) {
 	}
 }
 
-// What probes find decides whether a machine is taken for dead, and with it the fate of its clients.
+// What probes find decides who gets new clients, whether a machine is taken for dead, and with it the fate of its clients.
 func TestLearn(t *testing.T) {
+	type finding struct {
+		found health
+		why   error
+	}
+	var (
+		silent    = finding{notReady, &silence{}}
+		late      = finding{notReady, &silence{accepted: true}}
+		yes       = finding{ready, nil}
+		no        = finding{notReady, errors.New("500")}
+		refused   = finding{down, errors.New("connection refused")}
+		forbidden = finding{unjudged, errForbidden}
+		nobody    = finding{unjudged, errors.New("401")}
+	)
 	tests := []struct {
-		name string
-		why  []error
-		want health
+		name  string
+		found []finding
+		want  health
 	}{
-		{"one lost packet", []error{&silence{}}, notReady},
-		{"a dead machine", []error{&silence{}, &silence{}}, down},
-		{"a slow server", []error{&silence{accepted: true}, &silence{accepted: true}, &silence{accepted: true}}, notReady},
-		{"slow, then dead", []error{&silence{accepted: true}, &silence{}, &silence{}}, down},
-		{"silence, then a refusal to be ready", []error{&silence{}, errors.New("500"), &silence{}}, notReady},
+		{"one lost packet", []finding{silent}, slow},
+		{"a dead machine", []finding{silent, silent}, down},
+		{"a slow server", []finding{late, late, late}, slow},
+		{"slow, then dead", []finding{late, silent, silent}, down},
+		{"slow after a restart", []finding{refused, late}, notReady},
+		{"slow after a refusal to be ready", []finding{no, silent}, notReady},
+		{"silence, then a refusal to be ready", []finding{silent, no, silent}, notReady},
+		{"slow after everything was forbidden", []finding{forbidden, late, forbidden}, notReady},
+		{"ready again, then slow", []finding{refused, forbidden, yes, late}, slow},
+		{"starting", []finding{refused, forbidden}, notReady},
+		{"nobody may ask", []finding{nobody}, unjudged},
+		{"slow where nobody may ask", []finding{nobody, late}, notReady},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := newPool(t.Context(), slog.New(slog.DiscardHandler))
-			b := &backend{address: "a", kick: make(chan struct{}, 1), health: ready, links: map[*link]struct{}{}}
-			p.backends = []*backend{b}
-			for _, why := range tt.why {
-				p.learn(b, notReady, why)
+			p, b := poolOfOne(t)
+			p.learn(b, ready, nil)
+			for _, f := range tt.found {
+				p.learn(b, f.found, f.why)
 			}
 			if b.health != tt.want {
 				t.Errorf("the server is %v, want %v", b.health, tt.want)
 			}
 		})
 	}
+}
+
+// A server that goes on forbidding does not start: it tells nobody whether it is ready.
+func TestForbiddenForLong(t *testing.T) {
+	p, b := poolOfOne(t)
+	p.learn(b, unjudged, errForbidden)
+	if b.health != notReady {
+		t.Errorf("at first the server is %v, want %v", b.health, notReady)
+	}
+	b.forbids = b.forbids.Add(-startTime)
+	p.learn(b, unjudged, errForbidden)
+	if b.health != unjudged {
+		t.Errorf("after %v the server is %v, want %v", startTime, b.health, unjudged)
+	}
+	p.learn(b, down, errors.New("connection refused"))
+	p.learn(b, unjudged, errForbidden)
+	if b.health != notReady {
+		t.Errorf("started again, the server is %v, want %v", b.health, notReady)
+	}
+}
+
+func poolOfOne(t *testing.T) (*pool, *backend) {
+	t.Helper()
+	p := newPool(t.Context(), slog.New(slog.DiscardHandler))
+	b := &backend{address: "a", kick: make(chan struct{}, 1), links: map[*link]struct{}{}}
+	p.backends = []*backend{b}
+	return p, b
 }
 
 func TestProbeIntervals(t *testing.T) {
@@ -109,7 +155,7 @@ func TestExpiredServer(t *testing.T) {
 	b.start(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
-	transport := newTransport(roots)
+	transport := newTransport(roots, func(string, error) {})
 	defer transport.CloseIdleConnections()
 	if found, err := probe(t.Context(), transport, b.address); found != ready {
 		t.Fatalf("before its end: %v, %v", found, err)

@@ -20,8 +20,12 @@ const (
 	holdTime = 5 * time.Second
 	// dialTimeout leaves room for one lost SYN (sent again after 1 s).
 	dialTimeout = 1500 * time.Millisecond
-	// grace is how long a server that said it is not ready keeps the connections it has.
+	// grace is how long a server that is not ready any more, or slow, keeps the connections it has. For as long a slow one
+	// gets new ones where no other is ready.
 	grace = 30 * time.Second
+	// startTime is how long a server that forbids /readyz is taken for one that starts: its RBAC rules are not read yet, and
+	// it would forbid whatever a client asks.
+	startTime = 30 * time.Second
 )
 
 // pool is the API servers and what is known about each.
@@ -45,6 +49,8 @@ type backend struct {
 	health   health
 	since    time.Time // of health
 	timeouts int       // probes in a row that had no answer in time
+	proven   time.Time // when it was last found to be ready; zero if it has been found otherwise since
+	forbids  time.Time // since when it forbids /readyz; zero if it does not
 	active   int       // connections open and being opened
 	links    map[*link]struct{}
 	removed  bool
@@ -62,7 +68,7 @@ func (p *pool) configure(addresses []string, roots *x509.CertPool) {
 	if p.transport != nil {
 		p.transport.CloseIdleConnections()
 	}
-	p.transport = newTransport(roots)
+	p.transport = newTransport(roots, p.lost)
 	known := map[string]*backend{}
 	for _, b := range p.backends {
 		if slices.Contains(addresses, b.address) {
@@ -136,10 +142,10 @@ func (p *pool) connect(ctx context.Context, stopping <-chan struct{}, client *ne
 	}
 }
 
-// failOpen tries every server in order, whatever its health.
+// failOpen tries every server, whatever its health: the best first.
 func (p *pool) failOpen(ctx context.Context, client *net.TCPConn) (*link, error) {
 	p.mu.Lock()
-	backends := slices.Clone(p.backends)
+	backends := p.ranked()
 	for _, b := range backends {
 		b.active++
 	}
@@ -165,12 +171,16 @@ func (p *pool) failOpen(ctx context.Context, client *net.TCPConn) (*link, error)
 func (p *pool) pick() (*backend, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, wanted := range []health{ready, unjudged} {
+	for _, usable := range []func(*backend) bool{
+		func(b *backend) bool { return b.health == ready },
+		func(b *backend) bool { return b.health == slow && time.Since(b.proven) < grace },
+		func(b *backend) bool { return b.health == unjudged },
+	} {
 		var best *backend
 		ties := 0
 		for _, b := range p.backends {
 			switch {
-			case b.health != wanted || best != nil && b.active > best.active:
+			case !usable(b) || best != nil && b.active > best.active:
 			case best == nil || b.active < best.active:
 				best, ties = b, 1
 			default: // as good: each gets its chance, so that the nodes of a cluster do not all begin with the first
@@ -186,6 +196,14 @@ func (p *pool) pick() (*backend, <-chan struct{}) {
 		}
 	}
 	return nil, p.changed
+}
+
+// ranked is the servers, the best first, and else in the configuration's order. The mutex is held.
+func (p *pool) ranked() []*backend {
+	order := []health{ready, slow, unjudged, unknown, notReady, down}
+	return slices.SortedStableFunc(slices.Values(p.backends), func(a, b *backend) int {
+		return slices.Index(order, a.health) - slices.Index(order, b.health)
+	})
 }
 
 func (p *pool) release(b *backend) {
@@ -207,9 +225,9 @@ func (p *pool) dial(ctx context.Context, b *backend, client *net.TCPConn) (*link
 	if err != nil {
 		b.active--
 		if ctx.Err() == nil {
-			to := down
-			if timedOut(err) {
-				to = notReady // perhaps only slow: the probe that follows decides about existing connections
+			to := notReady // perhaps only slow: the probe that follows decides about existing connections
+			if !timedOut(err) {
+				to, b.proven = down, time.Time{}
 			}
 			p.set(b, to, err)
 			p.transport.CloseIdleConnections() // so that the next probe has to connect, too
@@ -247,7 +265,7 @@ func (p *pool) set(b *backend, to health, why error) {
 		return // nowhere better to go
 	}
 	for _, other := range p.backends {
-		if other.health == down || other.health == notReady && time.Since(other.since) > grace {
+		if other.health == down || (other.health == notReady || other.health == slow) && time.Since(other.since) > grace {
 			other.cut()
 		}
 	}

@@ -29,22 +29,69 @@ type health int
 const (
 	unknown  health = iota
 	ready           // /readyz says so
+	slow            // /readyz gave no answer in time, and the last answer was that it is ready
 	unjudged        // it serves TLS, but the probe cannot tell: certificate not verified, or no answer for anonymous clients
-	notReady        // /readyz says no, or gave no answer in time
+	notReady        // /readyz says no, or gave no answer in time, and has not been seen to say yes since the server began
 	down            // cannot be reached
 )
 
 func (h health) String() string {
-	return [...]string{"unknown", "ready", "not judged", "not ready", "down"}[h]
+	return [...]string{"unknown", "ready", "slow", "not judged", "not ready", "down"}[h]
 }
 
-// newTransport speaks HTTP/1.1 and keeps one connection to each server, so that probes cost no handshakes.
-func newTransport(roots *x509.CertPool) *http.Transport {
+// errForbidden is what a server answers that tells anonymous clients nothing, or that has not read its RBAC rules yet.
+var errForbidden = errors.New("GET /readyz: 403 Forbidden")
+
+// newTransport speaks HTTP/1.1 and keeps one connection to each server, so that probes cost no handshakes. It tells lost,
+// with the server's address, when the other side breaks that connection, as a process that ends does.
+func newTransport(roots *x509.CertPool, lost func(address string, why error)) *http.Transport {
+	dialer := tls.Dialer{
+		NetDialer: &net.Dialer{Timeout: probeTimeout},
+		Config:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}
 	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: probeTimeout}).DialContext,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &probeConn{Conn: conn.(*tls.Conn), lost: func(why error) { lost(address, why) }}, nil
+		},
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     10 * probeInterval,
+	}
+}
+
+// probeConn is a probe's connection. The transport reads from it all the time, also between probes.
+type probeConn struct {
+	*tls.Conn
+	closed atomic.Bool // from this side
+	lost   func(why error)
+}
+
+func (c *probeConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && !c.closed.Load() {
+		c.lost(err)
+	}
+	return n, err
+}
+
+func (c *probeConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// lost takes a server whose connection broke for one that may begin anew, until it is proven to be ready.
+func (p *pool) lost(address string, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.backends {
+		if b.address == address && (b.health == ready || b.health == slow) {
+			b.proven = time.Time{}
+			p.set(b, notReady, fmt.Errorf("lost the connection: %w", why))
+			b.probeNow()
+		}
 	}
 }
 
@@ -74,14 +121,10 @@ func (p *pool) watch(ctx context.Context, b *backend) {
 func (p *pool) learn(b *backend, found health, why error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var silent *silence
-	if errors.As(why, &silent) && !silent.accepted {
-		b.timeouts++
-		if b.timeouts > 1 || b.health == down {
-			found = down // once may be a lost packet, twice is a dead machine
-		}
+	if silent := new(silence); errors.As(why, &silent) {
+		found = b.unanswered(silent.accepted)
 	} else {
-		b.timeouts = 0
+		found = b.answered(found, errors.Is(why, errForbidden))
 	}
 	p.set(b, found, why)
 	if p.anyReady() && b.timeouts != 1 {
@@ -90,13 +133,48 @@ func (p *pool) learn(b *backend, found health, why error) time.Duration {
 	return seekInterval
 }
 
+// unanswered is the health of a server that gave no answer in time. That it was ready, and that it forbids, stays known.
+func (b *backend) unanswered(accepted bool) health {
+	b.timeouts++
+	if accepted {
+		b.timeouts = 0
+	}
+	switch {
+	case !accepted && (b.timeouts > 1 || b.health == down): // once may be a lost packet, twice is a dead machine
+		b.proven = time.Time{}
+		return down
+	case b.proven.IsZero():
+		return notReady
+	}
+	return slow
+}
+
+// answered is the health of a server that was found to be so.
+func (b *backend) answered(found health, forbidden bool) health {
+	b.timeouts, b.proven = 0, time.Time{}
+	switch {
+	case found == ready:
+		b.proven, b.forbids = time.Now(), time.Time{}
+	case !forbidden:
+		b.forbids = time.Time{}
+	case b.forbids.IsZero():
+		b.forbids = time.Now()
+	}
+	if forbidden && time.Since(b.forbids) < startTime {
+		return notReady
+	}
+	return found
+}
+
 // probe asks a server whether it is ready. The error says why it is not.
 func probe(ctx context.Context, transport *http.Transport, address string) (health, error) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var accepted atomic.Bool // the transport goes on dialing when the request has ended
+	var shown tls.ConnectionState
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		ConnectDone: func(_, _ string, err error) { accepted.Store(err == nil) },
+		GotConn:     func(info httptrace.GotConnInfo) { shown = info.Conn.(*probeConn).ConnectionState() },
 	})
 	request, err := http.NewRequestWithContext(traced, http.MethodGet, "https://"+address+"/readyz", nil)
 	if err != nil {
@@ -112,21 +190,23 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 		return judge(limited, accepted.Load(), err)
 	}
 	// The connection lasts longer than a certificate may; new clients look at that.
-	if err := expired(response.TLS); err != nil {
+	if err := expired(shown); err != nil {
 		transport.CloseIdleConnections() // the server may have another one by now
 		return unjudged, err
 	}
 	switch response.StatusCode {
 	case http.StatusOK:
 		return ready, nil
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+	case http.StatusForbidden:
+		return unjudged, errForbidden
+	case http.StatusUnauthorized, http.StatusNotFound:
 		return unjudged, fmt.Errorf("GET /readyz: %s", response.Status)
 	}
 	return notReady, fmt.Errorf("GET /readyz: %s: %s", response.Status, failedChecks(string(body)))
 }
 
 // expired says what a new connection would fail with since the server's certificates were verified.
-func expired(shown *tls.ConnectionState) error {
+func expired(shown tls.ConnectionState) error {
 	for _, cert := range shown.VerifiedChains[0] {
 		if time.Now().After(cert.NotAfter) {
 			return &tls.CertificateVerificationError{
