@@ -171,12 +171,15 @@ func membersOf(list []etcd.Member) map[string]Member {
 	return found
 }
 
-// etcdClientOf speaks to the members on those control planes that can be reached.
+// etcdClientOf speaks to the members on those control planes of the cluster's own that can be reached.
 func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
 	var endpoints []etcd.Endpoint
 	var anyone string
 	for _, m := range in.controlPlanes() {
 		anyone = m.Name // one control plane's client certificate is as good as another's
+		if strange(in, in.Facts[m.Name]) {
+			continue
+		}
 		if d, ok := hosts[m.Name].(host.Dialer); ok {
 			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
 		}

@@ -3,6 +3,7 @@ package provision
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -151,6 +152,11 @@ func (in *Input) controlPlanes() []spec.Machine {
 		}
 	}
 	return machines
+}
+
+// ours are the control planes that may speak for the cluster: a host that is part of another one speaks for that.
+func (in *Input) ours() []spec.Machine {
+	return slices.DeleteFunc(in.controlPlanes(), func(m spec.Machine) bool { return strange(*in, in.Facts[m.Name]) })
 }
 
 // APIServers are the "address:6443" of every control plane.

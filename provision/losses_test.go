@@ -1,9 +1,15 @@
 package provision
 
 import (
+	"context"
+	"errors"
+	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -104,6 +110,74 @@ func TestOneStrangeControlPlaneDoesNotStopTheOthers(t *testing.T) {
 				t.Errorf("nothing is done anywhere: %q", r.Cluster)
 			}
 		})
+	}
+}
+
+// What a stranger has under a control plane's name is not the cluster's data: most members are not there with it.
+func TestAStrangersDataIsNotOurs(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	stranger := Facts{EtcdData: true, Initialized: true, ClusterUID: "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22"}
+	up := upOf(in, "demo-cp-1")
+	r := Refuse(in, Before{Up: up}, shows(map[string]Facts{"demo-cp-1": {EtcdData: true}, "demo-cp-2": stranger, "demo-cp-3": {}}))
+	if len(r.Cluster) > 0 || len(r.Hosts["demo-cp-1"]) > 0 || len(r.Hosts["demo-cp-2"]) != 1 || len(r.Hosts["demo-cp-3"]) == 0 {
+		t.Errorf("one of three has data, and held is %v; refused %q", r.Hosts, r.Cluster)
+	}
+	r = Refuse(in, Before{Up: up}, shows(map[string]Facts{"demo-cp-1": {}, "demo-cp-2": stranger, "demo-cp-3": {}}))
+	if len(r.Cluster) != 1 || !strings.Contains(r.Cluster[0], "no control plane has etcd's data; demo-cp-2 is part of another cluster") {
+		t.Errorf("none has data, and refused is %q", r.Cluster)
+	}
+}
+
+// asker is a host that takes no connection, and notes that one was wanted.
+type asker struct {
+	host.Host
+	name string
+	mu   *sync.Mutex
+	who  map[string]bool
+}
+
+func (d asker) DialContext(context.Context, string, string) (net.Conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.who[d.name] = true
+	return nil, errors.New("it takes none")
+}
+
+// Neither the API nor etcd is asked through a host that is part of another cluster: that one would answer.
+func TestStrangersAreNotAsked(t *testing.T) {
+	in := input(t)
+	f := in.Facts["demo-cp-1"]
+	f.ClusterUID = "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22"
+	in.Facts["demo-cp-1"] = f
+	var mu sync.Mutex
+	who := map[string]bool{}
+	hosts := map[string]host.Host{}
+	for _, m := range in.controlPlanes() {
+		hosts[m.Name] = asker{name: m.Name, mu: &mu, who: who}
+	}
+	api, err := apiClient(in, hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	etcd, err := etcdClientOf(in, hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, ask := range map[string]func(context.Context) error{
+		"API": api.Ready, "etcd": func(ctx context.Context) error { _, err := etcd.Status(ctx); return err },
+	} {
+		clear(who)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := ask(ctx); err == nil {
+			t.Errorf("%s: it answers", what)
+		}
+		cancel()
+		mu.Lock()
+		if who["demo-cp-1"] || !who["demo-cp-2"] || !who["demo-cp-3"] {
+			t.Errorf("%s: asked through %v", what, who)
+		}
+		mu.Unlock()
 	}
 }
 

@@ -29,6 +29,9 @@ func (r *Refusals) host(name, reason string) {
 // seen on the hosts. Those that could not be reached are left alone in any case.
 func Refuse(in Input, before Before, observed State) Refusals {
 	r := Refusals{Cluster: before.refuse(in, observed)}
+	if beenUp(in, observed) {
+		r.foreign(in, observed)
+	}
 	for _, m := range in.Machines {
 		h, ok := observed.Hosts[m.Name]
 		if !ok {
@@ -59,10 +62,12 @@ func Refuse(in Input, before Before, observed State) Refusals {
 
 // data refuses what would start an empty etcd where there has been one with data.
 func (r *Refusals) data(in Input, before Before, observed State) {
-	var with, without, damaged, unseen []string
+	var with, without, damaged, unseen, anothers []string
 	for _, m := range in.controlPlanes() {
 		h, ok := observed.Hosts[m.Name]
 		switch {
+		case strange(in, h.Facts): // so is what it has
+			anothers = append(anothers, m.Name)
 		case ok && h.Facts.EtcdData:
 			with = append(with, m.Name)
 		case ok && h.Facts.EtcdDamaged:
@@ -93,6 +98,9 @@ func (r *Refusals) data(in Input, before Before, observed State) {
 		was, why := cmp.Or(before.Up, &Up{}), "no control plane has etcd's data"
 		if len(damaged) > 0 {
 			why += "; that of " + strings.Join(damaged, ", ") + " is damaged"
+		}
+		if len(anothers) > 0 {
+			why += "; " + strings.Join(anothers, ", ") + " is part of another cluster"
 		}
 		r.Cluster = append(r.Cluster, was.empty(in.Cluster.Metadata.Name, why))
 		return
@@ -133,7 +141,7 @@ func (b Before) refuse(in Input, observed State) []string {
 	if !beenUp(in, observed) {
 		return nil
 	}
-	reasons := foreign(in, observed)
+	var reasons []string
 	kinds := map[string]certs.Kind{}
 	for _, q := range in.PKI.Requests {
 		kinds[q.Name] = q.Kind
@@ -150,26 +158,41 @@ func (b Before) refuse(in Input, observed State) []string {
 	return reasons
 }
 
-// foreign finds control planes on which something was put that this state has not got the keys for: it is that of another
-// cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became
-// of it since.
-func foreign(in Input, observed State) []string {
+// foreign refuses where control planes have something that this state has not got the keys for: it is that of another
+// cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became of
+// it since.
+//
+// A rotation takes in every control plane that there is, and most there have to be. So where most have what this state
+// gives, it is not the state that is older: it is the control plane, which was away then, and it alone is left alone.
+func (r *Refusals) foreign(in Input, observed State) {
 	known := map[bool]map[string][]string{true: allowed(in, true), false: allowed(in, false)}
-	var reasons []string
+	agree, others := map[string]int{}, map[string][]string{} // by path: how many have what this state gives, and who does not
 	for _, m := range in.controlPlanes() {
 		if strange(in, observed.Hosts[m.Name].Facts) {
 			continue // it is left alone
 		}
 		owned := observed.Hosts[m.Name].Owned
-		records := known[owned[authoritiesFile] != ""]
-		for _, path := range slices.Sorted(maps.Keys(records)) {
-			if last := owned[path]; last != "" && !slices.Contains(records[path], last) {
-				reasons = append(reasons, fmt.Sprintf("%s: %s was put there by slipway with another state than the one that the spec names, or with a newer one: "+
-					"its keys are not in this one, and going on would lock everybody out. Restore the newest state, or set spec.state to where it is", m.Name, path))
+		for path, digests := range known[owned[authoritiesFile] != ""] {
+			switch last := owned[path]; {
+			case last == "":
+			case slices.Contains(digests, last):
+				agree[path]++
+			default:
+				others[path] = append(others[path], m.Name)
 			}
 		}
 	}
-	return reasons
+	for _, path := range slices.Sorted(maps.Keys(others)) {
+		for _, name := range others[path] {
+			if agree[path] > len(in.controlPlanes())/2 {
+				r.host(name, fmt.Sprintf("%s was put there by slipway with another state, and most control planes have the keys of this one: it was away when they were "+
+					"rotated. It is not touched. If that is so, remove %s there, and `slipway apply` gives it those of now", path, ownedFile))
+				continue
+			}
+			r.Cluster = append(r.Cluster, fmt.Sprintf("%s: %s was put there by slipway with another state than the one that the spec names, or with a newer one: "+
+				"its keys are not in this one, and going on would lock everybody out. Restore the newest state, or set spec.state to where it is", name, path))
+		}
+	}
 }
 
 // allowed are digests of what slipway may have put on a host with this state, by path. An older slipway recorded no

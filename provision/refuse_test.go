@@ -111,6 +111,11 @@ func byOlder(owned map[string]string) map[string]string {
 
 // refused is the error of Refuse, where control planes have records. Nothing else is wrong with the hosts.
 func refused(in Input, owned ...map[string]string) error {
+	r := refusalsOf(in, owned...)
+	return r.err()
+}
+
+func refusalsOf(in Input, owned ...map[string]string) Refusals {
 	observed := State{Hosts: map[string]HostState{}}
 	for _, m := range in.Machines {
 		observed.Hosts[m.Name] = HostState{Facts: Facts{Systemd: true, Arch: "amd64", CgroupV2: true, Initialized: true, EtcdData: true}}
@@ -120,7 +125,7 @@ func refused(in Input, owned ...map[string]string) error {
 		h.Owned = owned[i%len(owned)]
 		observed.Hosts[m.Name] = h
 	}
-	return Refuse(in, Before{}, observed).err()
+	return Refuse(in, Before{}, observed)
 }
 
 // A run may be killed between any two hosts of any stage, and gone on with or back from: its own records are not foreign.
@@ -246,5 +251,54 @@ func TestAnOwnAuthorityWithANewCertificateIsNotRefused(t *testing.T) {
 	owned := map[string]string{everyName[certs.EtcdCA]: digest(theirs[0].Cert)}
 	if err := refused(older, owned); err == nil || !strings.Contains(err.Error(), "etcd/ca.crt was put there") {
 		t.Errorf("of an older state: %v", err)
+	}
+}
+
+// A control plane that was away during a rotation has the keys of before. It is left alone only where most others show that
+// it is not the state that is older.
+func TestAControlPlaneThatWasAway(t *testing.T) {
+	first := input(t)
+	for name := range everyName {
+		stored := beginning(t, first, []string{name})
+		before := inStage(t, first, stored, nil)
+		end := maps.Clone(stored)
+		for r := certs.Begin([]string{name}, time.Now()); r != nil; r = r.Next(time.Now()) {
+			maps.Copy(end, r.Finished(stored))
+		}
+		delete(end, certs.NextName(name))
+		now := inStage(t, first, end, nil)
+		older, newer := recorded(t, before, "demo-cp-1"), recorded(t, now, "demo-cp-1")
+		file := recordOf(name, false)
+		partly := func(drop string, of map[string]string) map[string]string {
+			of = maps.Clone(of)
+			delete(of, drop)
+			return of
+		}
+		for what, tt := range map[string]struct {
+			in      Input
+			hosts   []map[string]string // nil: it shows nothing
+			held    []string
+			refused bool
+		}{
+			"all took part":                        {in: now, hosts: []map[string]string{newer, newer, newer}},
+			"one was away":                         {in: now, hosts: []map[string]string{newer, older, newer}, held: []string{"demo-cp-2"}},
+			"two were away":                        {in: now, hosts: []map[string]string{older, older, newer}, refused: true},
+			"the state is the older one":           {in: before, hosts: []map[string]string{newer, newer, older}, refused: true},
+			"and only one host is seen":            {in: before, hosts: []map[string]string{newer, nil, nil}, refused: true},
+			"only the one that was away is seen":   {in: now, hosts: []map[string]string{nil, older, nil}, refused: true},
+			"one other is seen, and that is a tie": {in: now, hosts: []map[string]string{newer, older, nil}, refused: true},
+			"others do not tell of these keys":     {in: now, hosts: []map[string]string{partly(file, newer), older, partly(file, newer)}, refused: true},
+		} {
+			r := refusalsOf(tt.in, tt.hosts...)
+			held := slices.Sorted(maps.Keys(r.Hosts))
+			if !slices.Equal(held, tt.held) || (len(r.Cluster) > 0) != tt.refused {
+				t.Errorf("%s: %s: held %v, want %q; refused %q, want %t", name, what, r.Hosts, tt.held, r.Cluster, tt.refused)
+			}
+			for _, reasons := range r.Hosts {
+				if !strings.Contains(reasons[0], file) || !strings.Contains(reasons[0], ownedFile) {
+					t.Errorf("%s: %s: held since %q", name, what, reasons)
+				}
+			}
+		}
 	}
 }

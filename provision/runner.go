@@ -131,7 +131,7 @@ func timeout(verb Verb) time.Duration {
 func (r *Runner) connected(ctx context.Context, name string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var controlPlanes []host.Host
-	for _, m := range r.Input.controlPlanes() {
+	for _, m := range r.Input.ours() {
 		controlPlanes = append(controlPlanes, r.Hosts[m.Name])
 	}
 	for _, needed := range [][]host.Host{{r.Hosts[name]}, controlPlanes} {
@@ -170,11 +170,11 @@ func finishing(ctx context.Context) (context.Context, func()) {
 	return late, func() { stop(); cancel(nil) }
 }
 
-// apiClient speaks to the cluster's API as its super admin, through the balancer of the first control plane that can
-// be reached over SSH: nothing but SSH has to be open to the operator.
+// apiClient speaks to the cluster's API as its super admin, through the balancer of the first control plane of its own that
+// can be reached over SSH: nothing but SSH has to be open to the operator.
 func apiClient(in Input, hosts map[string]host.Host) (*kube.Client, error) {
 	var dialers []host.Dialer
-	for _, m := range in.controlPlanes() {
+	for _, m := range in.ours() {
 		if d, ok := hosts[m.Name].(host.Dialer); ok {
 			dialers = append(dialers, d)
 		}
