@@ -55,6 +55,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// UID of the cluster, which marks what is made. Empty: only to look, and the keys tell what is the cluster's.
 	UID string
+	// Claimed says that the UID is only what the spec says: it counts where a machine that carries it has our keys, too.
+	Claimed bool
 	// Addresses that machines had, by name: nobody else gets them.
 	Addresses map[string]netip.Addr
 }

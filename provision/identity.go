@@ -28,6 +28,8 @@ type Identity struct {
 	SpecFile string `json:"specFile,omitempty"`
 	// Rebuilding says that it begins again without its data, and that this has not ended: what data there is is new.
 	Rebuilding bool `json:"rebuilding,omitempty"`
+	// Older says that the state is an older slipway's, and knows of no UID: the cluster may have got one since.
+	Older bool `json:"-"`
 	// Up is nil until the cluster's API has answered for the first time.
 	Up *Up `json:"up,omitempty"`
 }

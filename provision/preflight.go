@@ -46,6 +46,9 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	for _, m := range found.Machines {
 		have[m.Name] = true
 	}
+	for name := range found.Failed { // it is there, and nothing can be done with it
+		have[name] = true
+	}
 	few := id.Up != nil && !wish.RebuildEmpty && id.Up.few(found)
 	if wish.RebuildEmpty && id.Up != nil {
 		for _, name := range id.Up.left(found) {
@@ -94,17 +97,25 @@ func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 		return nil
 	}
 	var lines, remove []string
+	uids := map[string]bool{}
 	for _, f := range found.Foreign {
 		whose := "of an older slipway, with other keys"
 		if f.UID != "" {
-			whose = "of cluster UID " + f.UID
+			whose, uids[f.UID] = "of cluster UID "+f.UID, true
+		}
+		if f.UID == id.UID { // which only the spec says
+			whose += ", as metadata.uid says, and no machine has the SSH keys that are beside the state"
 		}
 		lines = append(lines, fmt.Sprintf("%s %s (%s)", f.Kind, f.Name, whose))
 		remove = append(remove, f.Remove)
 	}
-	return []string{fmt.Sprintf("these carry the name of cluster %s and do not belong to it (its UID is %s): %s. If they are this cluster's, its state is "+
-		"elsewhere: set SLIPWAY_STATE_DIR or spec.state to where it is. If they are another's, take another metadata.name. Only if nobody needs them "+
-		"and the data on them, remove them: %s", id.Name, id.UID, strings.Join(lines, ", "), strings.Join(remove, "; "))}
+	remedy := "If they are this cluster's, its state is elsewhere: set SLIPWAY_STATE_DIR or spec.state to where it is"
+	if uid := slices.Collect(maps.Keys(uids)); id.Older && len(uid) == 1 && uid[0] != id.UID {
+		remedy += ". If it is lost, and this one is a copy from before clusters had UIDs, write `uid: " + uid[0] + "` into the metadata of the spec"
+	}
+	return []string{fmt.Sprintf("these carry the name of cluster %s and do not belong to it (its UID is %s): %s. %s. If they are another's, take another "+
+		"metadata.name. Only if nobody needs them and the data on them, remove them: %s",
+		id.Name, id.UID, strings.Join(lines, ", "), remedy, strings.Join(remove, "; "))}
 }
 
 // refuse finds what a cluster that has been up cannot take of a spec and of machines.

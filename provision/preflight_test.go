@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,6 +44,8 @@ func TestPreflights(t *testing.T) {
 	}
 	stopped := foundAll(in)
 	stopped.States["demo-worker-1"] = "exited"
+	bad := foundAll(in, "demo-cp-2", "demo-worker-1")
+	bad.Failed = map[string]error{"demo-cp-2": errors.New("it lacks a label"), "demo-worker-1": errors.New("it lacks a label")}
 	five := reparsed(t, in, "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: 5}").Cluster
 	one := reparsed(t, in, "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: 1}").Cluster
 	moved := reparsed(t, in, "provider: {local: {}}", "provider: {local: {}}\n  network: {podSubnet: 10.50.0.0/16}").Cluster
@@ -73,6 +76,7 @@ func TestPreflights(t *testing.T) {
 		{name: "other networks", spec: moved, up: upOf(in), found: foundAll(in), refused: "spec.network.podSubnet was"},
 		{name: "stopped", up: upOf(in), found: stopped, changes: []string{"~ demo-worker-1"}},
 		{name: "stopped, and left out", up: upOf(in), found: stopped, wish: Wish{Only: cps}},
+		{name: "there, and not known where: neither gone nor made", up: upOf(in), found: bad},
 		{name: "missing, and left out", up: upOf(in), found: foundAll(in, "demo-worker-1"), wish: Wish{Only: cps}},
 		{name: "a control plane with a disk, left out", up: upOf(in), found: withDisk(foundAll(in, "demo-cp-1"), "demo-cp-1"), wish: Wish{Only: cps[1:]}},
 		{name: "a new control plane, left out", found: foundAll(in, cps...), wish: Wish{Only: cps[1:]}, changes: []string{"+ demo-cp-2", "+ demo-cp-3"}, refused: "demo-cp-1: this control plane has no machine yet"},
@@ -166,5 +170,52 @@ func TestAHostOfAnotherClusterIsHeld(t *testing.T) {
 	r := Refuse(in, Before{}, observed)
 	if len(r.Cluster) > 0 || len(r.Hosts) != 1 || len(r.Hosts["demo-worker-1"]) != 1 || !strings.Contains(r.Hosts["demo-worker-1"][0], "0b7c1c3e") {
 		t.Errorf("refused: %+v", r)
+	}
+}
+
+// The way out for who has only a state of before clusters had UIDs is named, and to nobody else.
+func TestForeignMachinesOfAnOlderState(t *testing.T) {
+	in := input(t)
+	foreign := func(uids ...string) *spec.Infrastructure {
+		infra := foundAll(in)
+		for _, uid := range uids {
+			infra.Foreign = append(infra.Foreign, spec.Foreign{Kind: "machine", Name: "demo-cp-1", UID: uid, Remove: "rm it"})
+		}
+		return infra
+	}
+	for name, tt := range map[string]struct {
+		older bool
+		found *spec.Infrastructure
+		hint  string
+	}{
+		"one UID":                {older: true, found: foreign("abc", "abc"), hint: "write `uid: abc` into the metadata"},
+		"two UIDs":               {older: true, found: foreign("abc", "def")},
+		"no UID":                 {older: true, found: foreign("")},
+		"a state that knows its": {found: foreign("abc")},
+		"that of the spec":       {older: true, found: foreign(in.UID), hint: "no machine has the SSH keys"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Preflights(in.Cluster, Identity{UID: in.UID, Name: "demo", Older: tt.older}, tt.found, Wish{})
+			if err == nil || !strings.Contains(err.Error(), tt.hint) || tt.hint == "" && strings.Contains(err.Error(), "write `uid") {
+				t.Errorf("error %v, want %q", err, tt.hint)
+			}
+		})
+	}
+}
+
+// With another cluster's UID in its spec a state takes over nothing: hosts that have been up show keys that it has not got.
+func TestAnothersUIDTakesNothingOver(t *testing.T) {
+	theirs, mine := input(t), input(t)
+	mine.UID = theirs.UID
+	observed := observedAs(t, theirs)
+	for name, h := range observed.Hosts {
+		h.Facts.Initialized, h.Facts.EtcdData, h.Facts.ClusterUID = true, true, theirs.UID
+		observed.Hosts[name] = h
+	}
+	if r := Refuse(theirs, Before{}, observed); len(r.Cluster) > 0 {
+		t.Errorf("its own state is refused: %q", r.Cluster)
+	}
+	if r := Refuse(mine, Before{}, observed); len(r.Cluster) < 3 || !strings.Contains(r.Cluster[0], "with another state than the one that the spec names") {
+		t.Errorf("another's state is taken for its own: %q", r.Cluster)
 	}
 }

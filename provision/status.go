@@ -123,10 +123,10 @@ func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[
 	}
 	add := func(name string, role spec.Role) {
 		m := MachineStatus{Name: name, Role: role, Address: have[name].Address, State: infra.States[name]}
-		if _, ok := have[name]; !ok {
+		if _, ok := have[name]; !ok && infra.Failed[name] == nil {
 			m.State = "missing"
 		}
-		if err := unreachable[name]; err != nil {
+		if err := cmp.Or(infra.Failed[name], unreachable[name]); err != nil {
 			m.Error = err.Error()
 		}
 		s.Machines = append(s.Machines, m)

@@ -1,11 +1,13 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -118,6 +120,7 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
+	p.borne = !p.o.Claimed || slices.ContainsFunc(containers.Items, p.bears)
 	for _, c := range containers.Items {
 		p.addContainer(inv, c)
 	}
@@ -149,9 +152,15 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 // than UIDs or ours is not at hand, by its keys, which are read only then.
 func (p *Local) owns(labels map[string]string, byKeys func() bool) bool {
 	if uid := labels[labelUID]; uid != "" && p.o.UID != "" {
-		return uid == p.o.UID
+		return uid == p.o.UID && p.borne
 	}
 	return byKeys()
+}
+
+// bears says whether a container is a machine with our UID that was given our keys: a UID that is only claimed is ours then.
+func (p *Local) bears(c container.Summary) bool {
+	return c.Labels[labelCluster] == p.cluster && c.Labels[labelUID] == p.o.UID && len(c.Names) > 0 &&
+		p.hasKeys(strings.TrimPrefix(c.Names[0], "/"), c.Labels[labelKeys])
 }
 
 // hasUserKey says whether the cluster's directory has the key that logs in.
@@ -214,22 +223,43 @@ func (p *Local) addNetwork(inv *inventory, n network.Summary) {
 	}
 }
 
-// describe makes a machine of a container's labels and our keys.
-func (p *Local) describe(f found, user keyPair) (spec.Machine, error) {
-	address, err := netip.ParseAddr(f.labels[labelAddress])
-	if err != nil {
-		return spec.Machine{}, fmt.Errorf("container %s carries no address in its label %s: %w; destroy the cluster",
-			f.name, labelAddress, err)
-	}
+// describe makes a machine of a container's labels and our keys. What labels do not say any more, it takes from the spec and
+// from known addresses: to the others the machine is still there. The address is invalid where nobody knows it.
+func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spec.Machine {
 	m := spec.Machine{
 		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
 		SSHAddress: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), SSHUser: "root", SSHKey: user.private,
-		Address: address, Artifacts: Bundles, SharedDisk: true,
+		Address: known[f.name], Artifacts: Bundles, SharedDisk: true,
+	}
+	if i := p.place(f.name); i >= 0 {
+		m.Pool, m.Role = cmp.Or(m.Pool, p.nodes[i].Pool), cmp.Or(m.Role, p.nodes[i].Role)
+	}
+	if address, err := netip.ParseAddr(f.labels[labelAddress]); err == nil {
+		m.Address = address
 	}
 	if host, err := loadKey(p.keyDir(), f.name); err == nil {
 		m.HostKeys = []string{host.public}
 	}
-	return m, nil
+	return m
+}
+
+// damage says which label a container lacks that every machine is given, and without which nothing can be done with it.
+func (f found) damage() error {
+	_, address := netip.ParseAddr(f.labels[labelAddress])
+	_, port := strconv.Atoi(f.labels[labelSSHPort])
+	var label string
+	switch {
+	case address != nil:
+		label = labelAddress
+	case port != nil:
+		label = labelSSHPort
+	case f.labels[labelRole] == "":
+		label = labelRole
+	default:
+		return nil
+	}
+	return fmt.Errorf("container %[1]s lacks the label %[2]s, so slipway has not made it as it is: find out who has; once it is removed (`docker rm -f %[1]s`, "+
+		"which leaves its volume) `slipway apply` makes the machine again, with the disk that it had", f.name, label)
 }
 
 // bundlesDir is what machines see at Bundles.

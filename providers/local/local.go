@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -34,6 +35,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// UID of the cluster: what carries another is not touched. Empty: the SSH keys tell what is the cluster's.
 	UID string
+	// Claimed says that the UID is only what the spec says: it counts where a machine that carries it has our keys, too.
+	Claimed bool
 	// Addresses that machines had, by name: nobody else gets them.
 	Addresses map[string]netip.Addr
 }
@@ -47,6 +50,7 @@ type Local struct {
 	o       Options
 	docker  *client.Client
 	api     string // the daemon's API version, once connected
+	borne   bool   // machines bear out the UID, or nobody doubts it; by the last inventory
 	proc    string // "/proc"; tests hide the daemon there
 }
 
@@ -111,18 +115,19 @@ func (p *Local) Ensure(ctx context.Context, machines []string, report func(name,
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	plans, err := p.plan(inv, user, machines)
+	plans, failed, err := p.plan(inv, user, machines)
 	if err != nil {
 		return nil, err
 	}
-	failed, err := p.bringUp(ctx, image, apiPort, plans, inv, report)
+	down, err := p.bringUp(ctx, image, apiPort, plans, inv, report)
 	if err != nil {
 		return nil, err
 	}
 	// What is returned is what is there, not what was meant to be.
 	infra, err := p.Find(ctx)
 	if err == nil {
-		infra.Failed = failed
+		maps.Copy(infra.Failed, failed)
+		maps.Copy(infra.Failed, down)
 	}
 	return infra, err
 }
@@ -162,20 +167,24 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	// Machines whose keys are lost can still be listed and destroyed.
 	user, _ := loadKey(p.keyDir(), userKey)
 	infra := &spec.Infrastructure{
-		States: map[string]string{}, Disks: map[string]string{}, Foreign: inv.foreign, ExtraSANs: []string{"127.0.0.1", "localhost"},
+		States: map[string]string{}, Disks: map[string]string{}, Failed: map[string]error{}, Foreign: inv.foreign,
+		ExtraSANs: []string{"127.0.0.1", "localhost"},
 	}
 	if port := inv.apiPort(); port != 0 {
 		infra.Endpoint = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
+	known := p.known(inv)
 	for _, f := range inv.machines {
-		m, err := p.describe(f, user)
-		if err != nil {
-			return nil, err
-		}
+		m := p.describe(f, user, known)
 		infra.States[m.Name] = f.describeState()
-		if p.place(m.Name) >= 0 {
+		if err := f.damage(); err != nil {
+			infra.Failed[m.Name] = err
+		}
+		switch {
+		case !m.Address.IsValid(): // nobody can be told of it
+		case p.place(m.Name) >= 0:
 			infra.Machines = append(infra.Machines, m)
-		} else {
+		default:
 			infra.Surplus = append(infra.Surplus, m)
 		}
 	}

@@ -3,6 +3,7 @@ package local
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -46,40 +47,50 @@ func (m machine) keys() string {
 // sshPort inside the machine.
 var sshPort = network.MustParsePort("22/tcp")
 
-// plan settles address, port, keys and disk of the machines that are named; those that exist keep theirs.
-func (p *Local) plan(inv *inventory, user keyPair, wanted []string) ([]machine, error) {
+// plan settles address, port, keys and disk of the machines that are named; those that exist keep theirs. One that cannot be
+// settled has failed, and does not stop the others.
+func (p *Local) plan(inv *inventory, user keyPair, wanted []string) (machines []machine, failed map[string]error, err error) {
 	addresses, err := assignAddresses(p.subnet, wanted, p.known(inv))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	caps := p.daemonCaps()
-	var machines []machine
+	failed = map[string]error{}
 	for _, n := range p.nodes {
 		if !slices.Contains(wanted, n.Name) {
 			continue
 		}
 		m := machine{node: n, address: addresses[n.Name], user: user, caps: caps, exists: inv.machine(n.Name)}
-		if m.host, err = ensureKey(p.keyDir(), n.Name); err != nil {
-			return nil, err
-		}
-		if m.exists != nil && !m.exists.unstarted() {
-			if err := p.checkMachine(m); err != nil {
-				return nil, err
-			}
-			m.sshPort, _ = strconv.Atoi(m.exists.labels[labelSSHPort])
-		} else {
-			start := portStart(n.Name, firstSSHPort, lastSSHPort)
-			if m.sshPort, err = choosePort("SSH", start, firstSSHPort, lastSSHPort, inv.free); err != nil {
-				return nil, err
-			}
-			inv.ports[m.sshPort] = true
-			if m.disk, err = inv.diskOf(n.Name); err != nil {
-				return nil, err
-			}
+		if err := p.settle(inv, &m); err != nil {
+			failed[n.Name] = err
+			continue
 		}
 		machines = append(machines, m)
 	}
-	return machines, nil
+	return machines, failed, nil
+}
+
+// settle finds out port, keys and disk of a machine.
+func (p *Local) settle(inv *inventory, m *machine) (err error) {
+	if m.host, err = ensureKey(p.keyDir(), m.node.Name); err != nil {
+		return err
+	}
+	if m.exists != nil && !m.exists.unstarted() {
+		if err := cmp.Or(m.exists.damage(), p.checkMachine(*m)); err != nil {
+			return err
+		}
+		m.sshPort, err = strconv.Atoi(m.exists.labels[labelSSHPort])
+		return err
+	}
+	if m.disk, err = inv.diskOf(m.node.Name); err != nil {
+		return err
+	}
+	start := portStart(m.node.Name, firstSSHPort, lastSSHPort)
+	if m.sshPort, err = choosePort("SSH", start, firstSSHPort, lastSSHPort, inv.free); err != nil {
+		return err
+	}
+	inv.ports[m.sshPort] = true
+	return nil
 }
 
 // known are the addresses that machines have, or had: etcd's members keep theirs on their disks.

@@ -9,7 +9,7 @@ type Infrastructure struct {
 	// Disks of machines that do not exist, by the machine's name, in the provider's words. A machine that is made again gets
 	// its disk back.
 	Disks map[string]string
-	// Failed says of machines that were to be made or started why that has failed, by name.
+	// Failed says why nothing can be done with a machine, by name: that it could not be made or started, or is not as it was made.
 	Failed map[string]error
 	// Foreign things carry the cluster's name and belong to another cluster: nobody touches them.
 	Foreign []Foreign
