@@ -129,6 +129,10 @@ func orNone(uid string) string {
 // all removes the cluster and its state.
 func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error {
 	name := r.spec.Metadata.Name
+	if r.identity.Older && !r.recorded && len(infra.Foreign) > 0 { // with the state would go the keys to them
+		return fmt.Errorf("the state %s knows of no UID, and these have one: if they are the cluster's own, write it into the metadata of the spec "+
+			"(`uid: UID`); if not, remove the state by hand; nothing was removed.%s", r.state, foreignHint(infra.Foreign))
+	}
 	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.identity.UID)); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,11 +28,9 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 		text, err := store.Get(ctx, identityName)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // nothing was applied, or by an older slipway
-			applied, err := readApplied(ctx, store)
-			if err != nil {
+			if err := c.identifyOlder(ctx, store); err != nil {
 				return err
 			}
-			c.identity.Up = applied.Up()
 		case err != nil:
 			return err
 		default:
@@ -45,13 +44,32 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 		return err
 	}
 	o := c.options
-	o.UID = c.identity.UID
+	o.UID, o.Claimed = c.identity.UID, c.identity.Older && !c.recorded
 	if up := c.identity.Up; up != nil {
 		o.Addresses = up.Addresses()
 	}
 	var err error
 	c.provider, err = providers.Open(c.spec, o)
 	return err
+}
+
+// identifyOlder takes what a state of an older slipway has: keys, and what was applied, and no UID. Where the cluster has got
+// one since, as where the state is a copy from before, only the spec can say it; machines with the state's keys have to bear
+// it out.
+func (c *cluster) identifyOlder(ctx context.Context, store *state.Store) error {
+	applied, err := readApplied(ctx, store)
+	if err != nil {
+		return err
+	}
+	keys, err := store.List(ctx, pkiPrefix)
+	if err != nil {
+		return err
+	}
+	c.identity.Up = applied.Up()
+	if c.identity.Older = applied != nil || len(keys) > 0; c.identity.Older {
+		c.identity.UID = cmp.Or(c.spec.Metadata.UID, c.identity.UID)
+	}
+	return nil
 }
 
 // checkIdentity refuses a spec that is not of the cluster that the state is of.
@@ -87,12 +105,18 @@ func (c *cluster) checkSpecFile() error {
 		return nil
 	}
 	other, err := spec.Load(last)
-	if err != nil || other.Metadata.Name != c.identity.Name || other.Metadata.UID != "" {
-		return nil //nolint:nilerr // it is gone, or another cluster's by now: this one has taken its place
+	what, mend := "which is still there", ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // this one has taken its place
+	case err != nil: // whose it is by now nobody can tell
+		what, mend = fmt.Sprintf("which is still there and cannot be read (%v)", err), ", or mend that file"
+	case other.Metadata.Name != c.identity.Name || other.Metadata.UID != "" && other.Metadata.UID != c.identity.UID:
+		return nil // it is another cluster's by now
 	}
-	return fmt.Errorf("cluster %s was last applied from %s, which is still there, and this is %s: two specs of one name would be one cluster. If this is another "+
-		"cluster, give it another metadata.name. If it is the same, write `uid: %s` into its metadata; nothing was changed",
-		c.identity.Name, last, c.specPath, c.identity.UID)
+	return fmt.Errorf("cluster %s was last applied from %s, %s, and this is %s: two specs of one name would be one cluster. If this is another cluster, give "+
+		"it another metadata.name. If it is the same, write `uid: %s` into its metadata%s; nothing was changed",
+		c.identity.Name, last, what, c.specPath, c.identity.UID, mend)
 }
 
 // saveIdentity records which cluster it is, and from which file, before anything is made.

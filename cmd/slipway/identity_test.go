@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+)
+
+const (
+	oneUID     = "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"
+	anotherUID = "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22"
+)
+
+// A state of before clusters had UIDs takes the one that the spec gives; an empty one, and one that has its own, do not.
+func TestIdentify(t *testing.T) {
+	for name, tt := range map[string]struct {
+		state   map[string]string
+		uid     string // of the spec
+		older   bool
+		want    string // "" is a new one
+		refused string
+	}{
+		"nothing":                      {},
+		"nothing, and the spec's":      {uid: oneUID, refused: "knows of no cluster"},
+		"runs alone":                   {state: map[string]string{"runs/000001.json": "{}"}, uid: oneUID, refused: "knows of no cluster"},
+		"keys":                         {state: map[string]string{"pki/ca.key": "x"}, older: true},
+		"keys, and the spec's":         {state: map[string]string{"pki/ca.key": "x"}, uid: oneUID, older: true, want: oneUID},
+		"applied, and the spec's":      {state: map[string]string{appliedName: "{}"}, uid: oneUID, older: true, want: oneUID},
+		"its own":                      {state: map[string]string{"pki/ca.key": "x", identityName: `{"uid":"` + oneUID + `","name":"demo"}`}, want: oneUID},
+		"its own, and another in spec": {state: map[string]string{"pki/ca.key": "x", identityName: `{"uid":"` + oneUID + `","name":"demo"}`}, uid: anotherUID, refused: "is of the cluster with the UID " + oneUID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("SLIPWAY_STATE_DIR", dir)
+			a := &app{file: filepath.Join(dir, "cluster.yaml")}
+			loaded, err := spec.Parse("cluster.yaml", spec.Starter("demo"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &cluster{spec: loaded}
+			if c.state, c.dir, err = a.stateOf(loaded); err != nil {
+				t.Fatal(err)
+			}
+			loaded.Metadata.UID = tt.uid
+			store := lock(t, c)
+			put := map[string]secret.Bytes{}
+			for name, content := range tt.state {
+				put[name] = secret.Bytes(content)
+			}
+			if err := store.Put(t.Context(), put); len(put) > 0 && err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(c.identify(t.Context(), store), store.Close())
+			if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
+				t.Fatalf("error %v, want %q", err, tt.refused)
+			}
+			if err == nil && (c.identity.Older != tt.older || tt.want != "" && c.identity.UID != tt.want || c.identity.UID == "" || c.recorded == tt.older && len(tt.state) > 0) {
+				t.Errorf("identity %+v, recorded %t", c.identity, c.recorded)
+			}
+		})
+	}
+}
+
+// Where a spec was applied from another file, that one has to be gone, or another cluster's: one that cannot be read is neither.
+func TestSpecFile(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	text := string(spec.Starter("demo"))
+	for name, content := range map[string]string{
+		"demo.yaml": text, "other.yaml": strings.Replace(text, "name: demo", "name: other", 1), "broken.yaml": "{", "wrong.yaml": text + "nonsense: true\n",
+		"uid.yaml": strings.Replace(text, "name: demo", "name: demo\n  uid: "+oneUID, 1), "another.yaml": strings.Replace(text, "name: demo", "name: demo\n  uid: "+anotherUID, 1),
+	} {
+		if err := os.WriteFile(path(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		last, now, uid string
+		refused        []string
+	}{
+		{last: "", now: "demo.yaml"},
+		{last: "demo.yaml", now: "demo.yaml"},
+		{last: "gone.yaml", now: "demo.yaml"},
+		{last: "other.yaml", now: "demo.yaml"},
+		{last: "another.yaml", now: "demo.yaml"},
+		{last: "demo.yaml", now: "new.yaml", uid: oneUID},
+		{last: "demo.yaml", now: "new.yaml", refused: []string{"demo.yaml, which is still there, and", "uid: " + oneUID}},
+		{last: "uid.yaml", now: "demo.yaml", refused: []string{"uid.yaml, which is still there, and", "uid: " + oneUID}},
+		{last: "broken.yaml", now: "demo.yaml", refused: []string{"broken.yaml, which is still there and cannot be read (", "or mend that file"}},
+		{last: "wrong.yaml", now: "demo.yaml", refused: []string{"wrong.yaml, which is still there and cannot be read (", "nonsense", "or mend that file"}},
+		{last: "", now: "broken.yaml"},
+		{last: ".", now: "demo.yaml", refused: []string{"cannot be read (", "or mend that file"}}, // a directory
+	} {
+		c := &cluster{specPath: path(tt.now), spec: &spec.Cluster{Metadata: spec.Metadata{Name: "demo", UID: tt.uid}}}
+		c.identity = provision.Identity{Name: "demo", UID: oneUID}
+		if tt.last != "" {
+			c.identity.SpecFile = path(tt.last)
+		}
+		err := c.checkSpecFile()
+		if (err != nil) != (tt.refused != nil) {
+			t.Errorf("from %q to %s: %v", tt.last, tt.now, err)
+		}
+		for _, word := range tt.refused {
+			if err != nil && !strings.Contains(err.Error(), word) {
+				t.Errorf("from %q to %s: %v, without %q", tt.last, tt.now, err, word)
+			}
+		}
+	}
+}
