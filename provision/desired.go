@@ -193,6 +193,9 @@ func (n node) units(files map[string]File) (map[string]Unit, error) {
 		for _, name := range row.issuers {
 			inputs = append(inputs, digest(n.PKI.Material[name].Cert))
 		}
+		if n.Generation != "" { // what it holds in memory is of before, and a kubelet registers only when it starts
+			inputs = append(inputs, n.Generation)
+		}
 		u.Inputs = digest([]byte(strings.Join(inputs, "\n")))[:16]
 		text, err := templates.RenderUnit(u)
 		if err != nil {

@@ -18,15 +18,16 @@ type sight struct {
 
 // The members that there can be on a host. healthy and corrupt answer linearizable reads; slow did not answer in time;
 // starting has a unit that is only starting; leaderless has said for seconds that it sees no leader; down does not run; lost
-// does not, and its disk is another one, without data.
+// does not, and its disk is another one, without data; stale data is of before the cluster began again.
 const (
 	observed, cut, gone                                   = 'o', 'c', 'g'
 	well, slow, down, starting, leaderless, lost, corrupt = 'h', 's', 'd', 'a', 'l', '0', 'x'
+	stale                                                 = 'b'
 )
 
 // sightings are all that can be found of one control plane. What is another cluster's would always be changed.
 func sightings(sealed []bool) []sight {
-	all := []sight{{host: cut}, {host: gone}}
+	all := []sight{{host: cut}, {host: gone}, {observed, stale, false, false, true}}
 	for _, member := range []byte{well, slow, down, starting, leaderless, lost, corrupt} {
 		of := sealed
 		if member == lost {
@@ -60,13 +61,16 @@ func stateOf(ms []spec.Machine, sights []sight, uid string) (s State, missing []
 		if w.others {
 			h.Facts.ClusterUID = "others"
 		}
+		if w.member == stale {
+			h.Facts.Generation = "of before"
+		}
 		unit, member := Unit{Active: true, State: "active/running"}, Member{}
 		switch w.member {
 		case well:
 			member.Answers, member.Healthy = true, true
 		case corrupt:
 			member.Answers = true
-		case down:
+		case down, stale:
 			unit, member.Out = Unit{State: "failed/failed"}, true
 		case starting:
 			unit, member.Out = Unit{State: "activating/start"}, true
@@ -91,7 +95,7 @@ func truth(sights []sight, api bool) (lives, returns bool) {
 		switch {
 		case w.host == cut || w.host == observed && w.member == slow:
 			maybe++
-		case w.host == gone || w.member == down || w.member == lost:
+		case w.host == gone || w.member == down || w.member == lost || w.member == stale:
 		case w.member == starting || w.member == leaderless:
 			later++
 		default:
@@ -249,6 +253,9 @@ func (x *exhaustion) schedule(sights []sight, s Situation, api bool) {
 		}
 		if w.member == lost && s.Initialized {
 			wrong(step, "begins anew without data")
+		}
+		if w.member == stale {
+			wrong(step, "is of data that is of another beginning")
 		}
 		touched = append(touched, step)
 	}

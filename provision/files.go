@@ -3,6 +3,7 @@ package provision
 import (
 	"io/fs"
 	"net/netip"
+	"strings"
 
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/templates"
@@ -28,7 +29,7 @@ const (
 	// ownedFile lists every path that slipway put on the host, one a line after the digest of what it put there:
 	// what leaves the spec leaves the host, and what somebody else has changed is known as such.
 	ownedFile = "/var/lib/slipway/owned"
-	// clusterFile has the UID of the cluster that the host is part of.
+	// clusterFile has the UID of the cluster that the host is part of, and its generation after a space where it has one.
 	clusterFile = "/var/lib/slipway/cluster"
 	// initializedFile says that this host has been part of a cluster that was up.
 	initializedFile = "/var/lib/slipway/initialized"
@@ -57,7 +58,7 @@ var fileTable = []fileRow{
 	{path: encryptionFile, on: node.controlPlane, render: node.encryption, secret: true},
 	{path: encryptionKeysFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return keyRing(n.EncryptionKeys...), nil }},
 	{path: authoritiesFile, on: node.controlPlane, render: func(n node) ([]byte, error) { return authorityRing(n.PKI), nil }},
-	{path: clusterFile, on: everywhere, render: func(n node) ([]byte, error) { return []byte(n.UID + "\n"), nil }},
+	{path: clusterFile, on: everywhere, render: func(n node) ([]byte, error) { return []byte(strings.TrimSpace(n.UID+" "+n.Generation) + "\n"), nil }},
 	{path: schedulerFile, on: node.controlPlane, render: node.schedulerConfig},
 	{path: proxyFile, on: everywhere, render: node.proxyConfig},
 	{path: balancerFile, on: everywhere, render: node.balancerConfig},

@@ -26,12 +26,36 @@ type Identity struct {
 	Name string `json:"name"`
 	// SpecFile is where the spec was when it was applied last, absolute; empty if it came from the standard input.
 	SpecFile string `json:"specFile,omitempty"`
-	// Rebuilding says that it begins again without its data, and that this has not ended: what data there is is new.
-	Rebuilding bool `json:"rebuilding,omitempty"`
+	// Generation is made anew where the cluster begins again without its data (--rebuild-empty); empty until then. Hosts and
+	// etcd's token carry it, which keeps members of before and of after from ever being one cluster.
+	Generation string `json:"generation,omitempty"`
+	// Rebuilding is the generation that was begun and has not been up yet; empty for none. Until it is, Generation and Up are
+	// of before, and hold if disks come back.
+	Rebuilding string `json:"rebuilding,omitempty"`
 	// Older says that the state is an older slipway's, and knows of no UID: the cluster may have got one since.
 	Older bool `json:"-"`
 	// Up is nil until the cluster's API has answered for the first time.
 	Up *Up `json:"up,omitempty"`
+}
+
+// NewGeneration makes the name of a new beginning.
+func NewGeneration() string { return uuid.NewString() }
+
+// Recorded is the identity once a cluster of this generation is known to be up. What was known of another one is over.
+func (id Identity) Recorded(generation string, change func(was *Up) *Up) Identity {
+	was := id.Up
+	if id.Generation != generation {
+		was = nil
+	}
+	id.Up, id.Generation, id.Rebuilding = change(was), generation, ""
+	return id
+}
+
+// Equal compares two identities.
+func (id Identity) Equal(other Identity) bool {
+	up := id.Up.Equal(other.Up)
+	id.Up, other.Up = nil, nil
+	return up && id == other
 }
 
 // Up is what a cluster that has been up cannot lose or change without being told so: that there is data at all, on which

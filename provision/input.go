@@ -22,8 +22,8 @@ type Input struct {
 	// RebuildEmpty says that a cluster whose data is gone begins again without it: nothing that records that it has been up
 	// counts.
 	RebuildEmpty bool
-	// Rebuilding says that this was begun by an earlier run: what data there is is new.
-	Rebuilding bool
+	// Generation is the one that hosts get, and Rebuilding one that was begun and has not been up: see Identity.
+	Generation, Rebuilding string
 	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".

@@ -59,21 +59,6 @@ func shows(facts map[string]Facts) State {
 	return s
 }
 
-// A --rebuild-empty that was killed, or failed on one host, when etcd had begun on another can be gone on with: by the same
-// command, or by one without the flag.
-func TestRebuildEmptyGoesOn(t *testing.T) {
-	in := input(t)
-	in.BeenUp = true
-	half := shows(map[string]Facts{"demo-cp-1": {EtcdData: true, ClusterUID: in.UID}, "demo-cp-2": {}, "demo-cp-3": {}})
-	again, without := in, in
-	again.RebuildEmpty, again.Rebuilding = true, true // as the first run has recorded it before it began
-	first := Refuse(again, Before{Up: upOf(in)}, half)
-	second := Refuse(without, Before{Up: upOf(in)}, half)
-	if len(first.Cluster) > 0 && len(second.Hosts) > 1 {
-		t.Errorf("neither goes on: with the flag %q, and without it two of three are held, with which nothing is enough: %v", first.Cluster, second.Hosts)
-	}
-}
-
 // The state knows that the API has answered, so most members had data. Where fewer have it now, some member that voted has
 // lost it, and most may not begin without: they would be a majority that knows nothing, also before any is known as joined.
 func TestMostMembersDoNotBeginWithoutData(t *testing.T) {

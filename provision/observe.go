@@ -340,6 +340,7 @@ const capSysResource = 24
 func (o *observation) parseFacts() Facts {
 	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
 	size, _ := strconv.ParseInt(o.facts["disk"], 10, 64)
+	uid, generation, _ := strings.Cut(o.facts["cluster"], " ")
 	return Facts{
 		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
 		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
@@ -349,7 +350,8 @@ func (o *observation) parseFacts() Facts {
 		EtcdData:          o.facts["etcddata"] == "whole",
 		EtcdDamaged:       o.facts["etcddata"] == "damaged",
 		Initialized:       o.facts["initialized"] == "1",
-		ClusterUID:        o.facts["cluster"],
+		ClusterUID:        uid,
+		Generation:        generation,
 		Systemd:           o.facts["systemd"] == "1",
 		FreeBytes:         free,
 		DiskBytes:         size,

@@ -140,6 +140,9 @@ func TestRefuseWithoutData(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			in, observed := in, State{Hosts: map[string]HostState{}}
 			in.BeenUp, in.RebuildEmpty, in.Gone = !tt.notInState, tt.rebuild, tt.gone
+			if tt.rebuild {
+				in.Generation = firstBegun
+			}
 			for n, shows := range tt.hosts {
 				f := Facts{Systemd: true, Arch: "amd64", CgroupV2: true, EtcdData: strings.HasPrefix(shows, "data"), EtcdDamaged: shows == "damaged", Initialized: shows == "sealed" || shows == "data+"}
 				observed.Hosts["demo-cp-"+n] = HostState{Facts: f}

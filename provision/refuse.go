@@ -60,63 +60,103 @@ func Refuse(in Input, before Before, observed State) Refusals {
 	return r
 }
 
-// data refuses what would start an empty etcd where there has been one with data.
-func (r *Refusals) data(in Input, before Before, observed State) {
-	var with, without, damaged, unseen, anothers []string
+// stores are the control planes by what they have of etcd: data, that of another generation, none, damaged data; those that
+// could not be looked at; and those that are another cluster's.
+type stores struct{ with, other, without, damaged, unseen, anothers []string }
+
+func storesOf(in Input, observed State) (s stores) {
 	for _, m := range in.controlPlanes() {
 		h, ok := observed.Hosts[m.Name]
 		switch {
 		case strange(in, h.Facts): // so is what it has
-			anothers = append(anothers, m.Name)
+			s.anothers = append(s.anothers, m.Name)
+		case ok && (h.Facts.EtcdData || h.Facts.EtcdDamaged) && in.RebuildEmpty && !otherGeneration(in, h.Facts): // just begun
+		case ok && h.Facts.EtcdData && otherGeneration(in, h.Facts):
+			s.other = append(s.other, m.Name)
 		case ok && h.Facts.EtcdData:
-			with = append(with, m.Name)
+			s.with = append(s.with, m.Name)
 		case ok && h.Facts.EtcdDamaged:
-			damaged = append(damaged, m.Name)
+			s.damaged = append(s.damaged, m.Name)
 		case ok:
-			without = append(without, m.Name)
+			s.without = append(s.without, m.Name)
 		case !slices.Contains(in.Gone, m.Name):
-			unseen = append(unseen, m.Name)
+			s.unseen = append(s.unseen, m.Name)
 		}
 	}
+	return s
+}
+
+// rebuild refuses to begin again where there is data of before.
+func (s stores) rebuild() []string {
+	var reasons []string
+	for _, row := range []struct {
+		names []string
+		what  string
+	}{
+		{s.other, "still has etcd's data; apply without it"},
+		{s.damaged, "has damaged etcd data, of which something may be saved; move /var/lib/etcd away first"},
+		{s.unseen, "could not be looked at, and may have etcd's data"},
+	} {
+		if len(row.names) > 0 {
+			reasons = append(reasons, "--rebuild-empty: "+strings.Join(row.names, ", ")+" "+row.what)
+		}
+	}
+	return reasons
+}
+
+// data refuses what would start an empty etcd where there has been one with data.
+func (r *Refusals) data(in Input, before Before, observed State) {
+	s := storesOf(in, observed)
 	if in.RebuildEmpty {
-		if len(with) > 0 && !in.Rebuilding {
-			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s still has etcd's data; apply without it", strings.Join(with, ", ")))
-		}
-		if len(damaged) > 0 {
-			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s has damaged etcd data, of which something may be saved; move /var/lib/etcd away first",
-				strings.Join(damaged, ", ")))
-		}
-		if len(unseen) > 0 {
-			r.Cluster = append(r.Cluster, fmt.Sprintf("--rebuild-empty: %s could not be looked at, and may have etcd's data", strings.Join(unseen, ", ")))
-		}
+		r.Cluster = append(r.Cluster, s.rebuild()...)
 		return
+	}
+	for _, name := range s.other {
+		r.host(name, otherData(in, observed.Hosts[name].Facts))
 	}
 	if !beenUp(in, observed) {
 		return
 	}
-	if len(with) == 0 && len(unseen) == 0 {
+	if len(s.with) == 0 && len(s.unseen) == 0 {
 		was, why := cmp.Or(before.Up, &Up{}), "no control plane has etcd's data"
-		if len(damaged) > 0 {
-			why += "; that of " + strings.Join(damaged, ", ") + " is damaged"
+		if len(s.damaged) > 0 {
+			why += "; that of " + strings.Join(s.damaged, ", ") + " is damaged"
 		}
-		if len(anothers) > 0 {
-			why += "; " + strings.Join(anothers, ", ") + " is part of another cluster"
+		if len(s.anothers) > 0 {
+			why += "; " + strings.Join(s.anothers, ", ") + " is part of another cluster"
+		}
+		for _, name := range s.other {
+			why += "; " + name + ": " + otherData(in, observed.Hosts[name].Facts)
 		}
 		r.Cluster = append(r.Cluster, was.empty(in.Cluster.Metadata.Name, why))
 		return
 	}
-	for _, name := range damaged {
+	for _, name := range s.damaged {
 		r.host(name, "the data of its member of etcd is damaged: it has no write-ahead log, or no database; replacing a member is not available yet. "+
 			"Put /var/lib/etcd back from a copy")
 	}
 	// When the API answered, most had data: where fewer have it now, nobody without it may begin.
-	few := len(with)+len(unseen) < len(in.controlPlanes())/2+1
-	for _, name := range without {
+	few := len(s.with)+len(s.unseen) < len(in.controlPlanes())/2+1
+	for _, name := range s.without {
 		if few || before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
 			r.host(name, "it had a member of etcd, and has no etcd data any more; with an empty store it could vote on what it has forgotten, and "+
 				"replacing a member is not available yet. Put /var/lib/etcd back")
 		}
 	}
+}
+
+// otherGeneration says whether a host was set up before the cluster began again without its data, or for a beginning that is
+// not this one.
+func otherGeneration(in Input, f Facts) bool { return f.Generation != in.Generation }
+
+// otherData says why etcd's data of another generation is not touched.
+func otherData(in Input, f Facts) string {
+	if f.Generation != "" && f.Generation == in.Rebuilding {
+		return "its etcd data is of an `apply --rebuild-empty` that has not come to its end; it is left alone. If the data of before is gone for good, " +
+			"give the flag again"
+	}
+	return "its etcd data is of another beginning of this cluster (`apply --rebuild-empty` makes one), and cannot go together with this one's; it is left " +
+		"alone. Move /var/lib/etcd away, to where you can still read it"
 }
 
 // beenUp says whether the state or any host knows that the cluster has been up.

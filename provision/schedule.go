@@ -3,6 +3,7 @@ package provision
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"slipway.dev/slipway/provision/spec"
 )
@@ -67,12 +68,11 @@ func (p *planner) first() {
 		}
 	}
 	api := p.add(AwaitAPI, "", servers...)
-	// Before it is recorded: what is recorded is changed one control plane at a time, and their pod networks need these.
-	manifests := p.ifUnknown(ApplyManifests, "", api)
 	up := api
 	if p.Unrecorded {
-		up = p.add(RecordUp, "", cmp.Or(manifests, api))
+		up = p.add(RecordUp, "", api)
 	}
+	manifests := p.ifUnknown(ApplyManifests, "", api)
 	var workers []spec.Machine
 	for _, m := range p.Machines {
 		install := installs[m.Name]
@@ -135,19 +135,32 @@ func (p *planner) living() {
 	// Those that do not work come first: there is nothing to lose with them, and the others need them.
 	slices.SortStableFunc(controlPlanes, p.brokenFirst)
 	gate := ""
+	if p.lacksRights() {
+		gate = p.add(ApplyManifests, "")
+	}
 	for _, m := range controlPlanes {
 		gate = p.controlPlane(m.Name, gate)
 	}
 	if p.Unasked != "" {
 		gate = p.add(AwaitAPI, "", gate)
 	}
-	p.ifUnknown(ApplyManifests, "", gate)
+	if !p.stands(ApplyManifests, "") {
+		p.ifUnknown(ApplyManifests, "", gate)
+	}
 	for _, m := range controlPlanes {
 		if !p.stands(EnsureNode, m.Name) { // its node could not be asked about
 			p.ifUnknown(EnsureNode, m.Name, gate)
 		}
 	}
 	p.workers(workers, gate)
+}
+
+// lacksRights says whether a role or its binding is missing, as where a first run was cut short once the cluster was up:
+// without that of the pods' network no node gets Ready, and no gate opens.
+func (p *planner) lacksRights() bool {
+	return slices.ContainsFunc(p.of[""], func(c Change) bool {
+		return c.Kind == ObjectChange && c.Action == Create && strings.HasPrefix(c.Name, "ClusterRole")
+	})
 }
 
 // usable ends what installs or changes a cluster: that is done when it can be used. Where only some hosts are selected, the

@@ -233,6 +233,25 @@ demo-cp-1: wait for the node <- cluster: wait for the API
 }
 
 // What was killed after the installs goes on with the rest, and installs nothing again.
+// The state knows that the cluster is up as soon as it answers, and before anything in it can be used. A run that is cut
+// short right then leaves a living cluster whose pods' network may do nothing yet, and every gate waits for it.
+func TestScheduleRecordsFirstAndGivesRightsFirst(t *testing.T) {
+	changes := append(changed("cp-1", "cp-2", "cp-3"), Change{Kind: ObjectChange, Name: "ClusterRole flannel", Action: Create})
+	first := Schedule(Situation{Machines: machines(3, 0), Unrecorded: true, Unasked: "no API server runs", Changes: changes})
+	for _, s := range first {
+		if s.Verb == RecordUp && !slices.Equal(s.Deps, []string{"cluster: wait for the API"}) {
+			t.Errorf("it is recorded after %q", s.Deps)
+		}
+	}
+	living := Schedule(Situation{Machines: machines(3, 0), Alive: true, Changes: changes})
+	before := closure(living)
+	for _, s := range living {
+		if s.Verb == EnsureNode && !before[s.Name]["cluster: apply manifests"] {
+			t.Errorf("%q does not wait for the manifests:\n%s", s.Name, listed(living))
+		}
+	}
+}
+
 func TestScheduleGoesOnWithAFirstStart(t *testing.T) {
 	s := Situation{Machines: machines(1, 1), Unasked: "no API server answers", Changes: []Change{
 		{Host: "cp-1", Kind: FileChange, Name: initializedFile, Action: Create},

@@ -179,9 +179,8 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		return Situation{}, err
 	}
 	hosts = r.Hosts
-	if r.Input.RebuildEmpty {
-		forgetUp(r.Observed)
-	}
+	r.Input.adopt(r.Observed)
+	forget(r.Input, r.Observed)
 	r.Input.Facts = map[string]Facts{}
 	for name, h := range r.Observed.Hosts {
 		r.Input.Facts[name] = h.Facts
@@ -244,19 +243,32 @@ func checkUID(in Input, api string) error {
 		"state is of %s: set SLIPWAY_STATE_DIR or spec.state to where its state is", api, in.UID)})
 }
 
-// forgetUp forgets that hosts were part of a cluster that was up, and takes what runs on them for outdated: a kubelet
-// registers only when it starts, and what others hold in memory is of the cluster that is gone.
-func forgetUp(observed State) {
-	for name, h := range observed.Hosts {
-		h.Facts.Initialized = false
-		delete(h.Files, initializedFile)
-		for unit, u := range h.Units {
-			if u.Inputs != "" {
-				u.Inputs = "of a cluster that is gone"
-				h.Units[unit] = u
-			}
+// adopt takes the generation that hosts with data have, where the state is from before there was any: it was restored from a
+// backup, and its keys are still the cluster's.
+func (in *Input) adopt(observed State) {
+	if in.Generation != "" || in.RebuildEmpty {
+		return
+	}
+	found := map[string]bool{}
+	for _, m := range in.controlPlanes() {
+		if f := observed.Hosts[m.Name].Facts; f.EtcdData && !strange(*in, f) && f.Generation != in.Rebuilding {
+			found[f.Generation] = true
 		}
-		observed.Hosts[name] = h
+	}
+	delete(found, "")
+	if len(found) == 1 {
+		in.Generation = slices.Collect(maps.Keys(found))[0]
+	}
+}
+
+// forget passes over what hosts have recorded of a cluster that was up in another generation.
+func forget(in Input, observed State) {
+	for name, h := range observed.Hosts {
+		if otherGeneration(in, h.Facts) {
+			h.Facts.Initialized = false
+			delete(h.Files, initializedFile)
+			observed.Hosts[name] = h
+		}
 	}
 }
 

@@ -126,6 +126,8 @@ type Facts struct {
 	Initialized bool `json:"initialized,omitempty"`
 	// ClusterUID is that of the cluster that the host is part of; empty if it is part of none, or an older slipway made it so.
 	ClusterUID string `json:"clusterUID,omitempty"`
+	// Generation of that cluster, as the host was told: see Identity.
+	Generation string `json:"generation,omitempty"`
 	// Systemd is false where PID 1 is something else.
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.

@@ -165,7 +165,7 @@ func etcdUnit(n node) templates.Unit {
 		"advertise-client-urls": client,
 		"listen-peer-urls":      peer, "initial-advertise-peer-urls": peer,
 		"initial-cluster":       strings.Join(members, ","),
-		"initial-cluster-state": "new", "initial-cluster-token": n.Cluster.Metadata.Name,
+		"initial-cluster-state": "new", "initial-cluster-token": n.etcdToken(),
 		"listen-metrics-urls": "http://127.0.0.1:2381",
 		"cert-file":           pkiDir + "/etcd/server.crt", "key-file": pkiDir + "/etcd/server.key",
 		"trusted-ca-file": pkiDir + "/etcd/ca.crt", "client-cert-auth": "true",
@@ -183,6 +183,14 @@ func etcdUnit(n node) templates.Unit {
 		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
 		OOMScoreAdjust: n.protect(-999),
 	}
+}
+
+// etcdToken goes into the IDs of etcd's cluster and members, which take no message of another cluster.
+func (n node) etcdToken() string {
+	if n.Generation == "" {
+		return n.Cluster.Metadata.Name
+	}
+	return n.Cluster.Metadata.Name + "-" + n.Generation
 }
 
 func peerURL(m spec.Machine) string {

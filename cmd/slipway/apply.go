@@ -241,12 +241,8 @@ func (r *applyRun) converge(ctx context.Context) error {
 	if err := r.ask(ctx, todo); err != nil {
 		return err
 	}
-	if r.rebuild != "" && !r.identity.Rebuilding { // the hosts have shown that there is no data
-		id := r.identity
-		id.Up, id.Rebuilding = nil, true
-		if err := r.putIdentity(ctx, r.store, id); err != nil {
-			return err
-		}
+	if err := r.begin(ctx); err != nil {
+		return err
 	}
 	if err := r.settle(ctx, todo.Alive); err != nil {
 		return err
@@ -263,6 +259,16 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	return r.verify(ctx)
+}
+
+// begin records that the cluster begins again without its data, before any host is told: the hosts have shown that there is
+// none. What is known of the cluster of before stays until this one is up.
+func (r *applyRun) begin(ctx context.Context) error {
+	id := r.identity
+	if id.Rebuilding = cmp.Or(r.beginning, id.Rebuilding); id.Equal(r.identity) {
+		return nil
+	}
+	return r.putIdentity(ctx, r.store, id)
 }
 
 // nothing has to be done on the hosts.
@@ -318,7 +324,7 @@ func (r *applyRun) observeSettled(ctx context.Context) (*provision.Plan, error) 
 
 // verify observes again: what still differs is named, and a failure.
 func (r *applyRun) verify(ctx context.Context) error {
-	r.rebuild = "" // that has been done
+	r.rebuild, r.beginning = "", "" // that has been done
 	left, err := r.observeSettled(ctx)
 	if err != nil {
 		return err

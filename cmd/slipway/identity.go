@@ -144,16 +144,15 @@ func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id provis
 }
 
 // recorder changes, one call at a time, what the state knows of a cluster that is up.
-func (c *cluster) recorder(store *state.Store) func(context.Context, func(*provision.Up) *provision.Up) error {
+func (w *work) recorder() func(context.Context, func(*provision.Up) *provision.Up) error {
 	var mu sync.Mutex
 	return func(ctx context.Context, change func(*provision.Up) *provision.Up) error {
 		mu.Lock()
 		defer mu.Unlock()
-		id := c.identity
-		id.Up, id.Rebuilding = change(id.Up), false
-		if id.Up.Equal(c.identity.Up) && c.recorded {
+		id := w.identity.Recorded(w.runner.Input.Generation, change)
+		if id.Equal(w.identity) && w.recorded {
 			return nil
 		}
-		return c.putIdentity(ctx, store, id)
+		return w.putIdentity(ctx, w.store, id)
 	}
 }

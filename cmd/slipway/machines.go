@@ -19,9 +19,8 @@ func (w *work) preflight(ctx context.Context) (err error) {
 	if name := w.spec.Metadata.Name; w.rebuild != "" && w.rebuild != name {
 		return fmt.Errorf("--rebuild-empty names %q, and the spec is of cluster %q; nothing was changed", w.rebuild, name)
 	}
-	if w.identity.Rebuilding && w.identity.Up == nil && w.rebuild == "" { // what was told an earlier run is told to no other
-		return fmt.Errorf("an `apply --rebuild-empty %[1]s` has not come to its end: if no disk with its data has come back since, give it again; nothing was changed",
-			w.spec.Metadata.Name)
+	if w.rebuild != "" { // a beginning that an earlier run has not brought to its end is gone on with
+		w.beginning = cmp.Or(w.identity.Rebuilding, provision.NewGeneration())
 	}
 	if w.found, err = w.provider.Find(ctx); err != nil {
 		return err

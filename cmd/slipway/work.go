@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ type work struct {
 	parallelism int
 	prove       provision.Proving
 	rebuild     string   // the name of a cluster that may begin again without its data
+	beginning   string   // the generation that it then gets
 	renew       []string // patterns of certificates that are issued anew
 	leaving     []string // items that a rotation is about to replace
 
@@ -150,7 +152,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
 	if w.store != nil && w.changing {
-		w.runner.Record = w.recorder(w.store)
+		w.runner.Record = w.recorder()
 	}
 	hosts, closeAll, failed := dialAll(ctx, w.running(), w.connectTimeout)
 	w.hosts = hosts
@@ -196,7 +198,7 @@ func (w *work) notes() []string {
 // observe reads hosts and API and works out what differs.
 func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	w.progress.Phase("observe")
-	w.runner.Input.Rebuilding = w.identity.Rebuilding
+	w.runner.Input.Generation, w.runner.Input.Rebuilding = cmp.Or(w.beginning, w.identity.Generation), w.identity.Rebuilding
 	w.runner.Input.RebuildEmpty, w.runner.Input.BeenUp, w.runner.Before.Up = w.rebuild != "", w.identity.Up != nil, w.identity.Up
 	situation, err := w.runner.Situation(ctx, w.hosts)
 	if err != nil {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -300,6 +301,11 @@ func (s *safety) disks(t *testing.T, machine string) []string {
 
 // data loses every disk of a control plane: nothing begins again without its own yes.
 func (s *safety) data(t *testing.T) {
+	old := t.TempDir()
+	docker(t, "exec", s.nodes()[0], "systemctl", "stop", "etcd")
+	for _, dir := range dataDirs {
+		docker(t, "cp", "-q", "-a", s.nodes()[0]+":"+dir, old)
+	}
 	docker(t, "rm", "-f", s.nodes()[0], s.nodes()[2])
 	docker(t, append([]string{"volume", "rm"}, append(s.disks(t, s.nodes()[0]), s.disks(t, s.nodes()[2])...)...)...)
 	hint := "--rebuild-empty " + s.name
@@ -312,6 +318,28 @@ func (s *safety) data(t *testing.T) {
 	s.waitReady(t, s.kube, time.Minute)
 	s.checkNoChange(t)
 	s.refused(t, []string{"still has etcd's data"}, "apply", "--yes", "--rebuild-empty", s.name)
+	s.returned(t, s.nodes()[0], old)
+}
+
+// dataDirs have etcd's data on a control plane, and what slipway has recorded beside it.
+var dataDirs = []string{"/var/lib/etcd", "/var/lib/slipway"}
+
+// returned brings the data of before back to one control plane of a cluster that has begun again. Its etcd and that of the others
+// take nothing from each other, and it is left alone.
+func (s *safety) returned(t *testing.T, node, old string) {
+	docker(t, "exec", node, "systemctl", "stop", "etcd")
+	for _, dir := range dataDirs {
+		docker(t, "exec", node, "sh", "-c", "rm -rf "+dir+"/*")
+		docker(t, "cp", "-q", "-a", filepath.Join(old, filepath.Base(dir)), node+":"+filepath.Dir(dir))
+	}
+	docker(t, "exec", node, "systemctl", "start", "--no-block", "etcd")
+	s.refused(t, []string{node + ": its etcd data is of another beginning of this cluster"}, "apply", "--yes")
+	if list, err := s.kube.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{}); err != nil || strings.Contains(fmt.Sprint(list.Items), "kept") {
+		t.Errorf("the others do not go on by themselves: %v, %v", list, err)
+	}
+	if docker(t, "exec", node, "sh", "-c", "ls /var/lib/etcd/member/wal") == "" {
+		t.Error("the data of before was not left alone")
+	}
 }
 
 // notOurs is a file of somebody's in the directory of the state.

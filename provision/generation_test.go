@@ -1,0 +1,142 @@
+package provision
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	firstBegun = "3f0c2f0e-6a51-4a52-9a4e-0d3c9b1f6a01"
+	thenBegun  = "8a9d1b7c-2e36-4f0b-8a55-6c1d2e3f4a02"
+)
+
+// Where the cluster begins again without its data only data of this very beginning is passed over. What comes back of
+// before stops it, whatever an earlier run has begun; and without the flag it is what was begun that is left alone.
+func TestGenerations(t *testing.T) {
+	in := input(t)
+	in.BeenUp = true
+	old, fresh := Facts{EtcdData: true, Initialized: true, ClusterUID: in.UID}, Facts{EtcdData: true, ClusterUID: in.UID, Generation: firstBegun}
+	cut := Facts{EtcdDamaged: true, ClusterUID: in.UID, Generation: firstBegun}
+	for name, tt := range map[string]struct {
+		rebuild                bool
+		generation, rebuilding string
+		facts                  [3]Facts
+		refused                string // of the cluster; empty: it goes on
+		held                   []string
+	}{
+		"nothing is left": {rebuild: true, generation: firstBegun},
+		"some is left":    {rebuild: true, generation: firstBegun, facts: [3]Facts{old}, refused: "demo-cp-1 still has etcd's data"},
+		"one that was killed goes on": {
+			rebuild: true, generation: firstBegun, rebuilding: firstBegun, facts: [3]Facts{fresh, cut, {}},
+		},
+		"a disk came back before it goes on": {
+			rebuild: true, generation: firstBegun, rebuilding: firstBegun, facts: [3]Facts{fresh, {}, old}, refused: "demo-cp-3 still has etcd's data",
+		},
+		"the flag for a cluster that works": {rebuild: true, generation: thenBegun, facts: [3]Facts{fresh, fresh, fresh}, refused: "still has etcd's data"},
+		"the data of before came back": {
+			rebuilding: firstBegun, facts: [3]Facts{old, old, fresh}, held: []string{"demo-cp-3"},
+		},
+		"one that was killed, without the flag": {
+			rebuilding: firstBegun, facts: [3]Facts{fresh, fresh, fresh}, refused: "has not come to its end",
+		},
+		"a control plane was away meanwhile": {
+			generation: firstBegun, facts: [3]Facts{fresh, fresh, old}, held: []string{"demo-cp-3"},
+		},
+		"all that is left is of before": {generation: firstBegun, facts: [3]Facts{old, old, old}, refused: "another beginning of this cluster"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := in
+			in.RebuildEmpty, in.Generation, in.Rebuilding = tt.rebuild, tt.generation, tt.rebuilding
+			observed := shows(map[string]Facts{"demo-cp-1": tt.facts[0], "demo-cp-2": tt.facts[1], "demo-cp-3": tt.facts[2]})
+			in.adopt(observed)
+			forget(in, observed)
+			r := Refuse(in, Before{Up: upOf(in)}, observed)
+			if text := strings.Join(r.Cluster, "; "); tt.refused == "" && text != "" || !strings.Contains(text, tt.refused) {
+				t.Errorf("refused: %q, want %q", text, tt.refused)
+			}
+			if held := slices.Sorted(maps.Keys(r.Hosts)); tt.refused == "" && !slices.Equal(held, tt.held) {
+				t.Errorf("left alone: %v, want %v", r.Hosts, tt.held)
+			}
+		})
+	}
+}
+
+// A state that was restored from before a cluster began again takes the beginning that its hosts know, and no other state does.
+func TestAdoptedGeneration(t *testing.T) {
+	in := input(t)
+	ours := func(generation string) Facts {
+		return Facts{EtcdData: true, ClusterUID: in.UID, Generation: generation}
+	}
+	for name, tt := range map[string]struct {
+		known, rebuilding string
+		facts             [3]Facts
+		want              string
+	}{
+		"restored":                  {facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}, want: firstBegun},
+		"with one of before":        {facts: [3]Facts{ours(firstBegun), ours(firstBegun), ours("")}, want: firstBegun},
+		"two of them":               {facts: [3]Facts{ours(firstBegun), ours(thenBegun), {}}},
+		"begun, and not at its end": {rebuilding: firstBegun, facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}},
+		"of the one before":         {known: thenBegun, facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}, want: thenBegun},
+		"a stranger's":              {facts: [3]Facts{{EtcdData: true, ClusterUID: "another", Generation: firstBegun}, ours(""), {}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := in
+			in.Generation, in.Rebuilding = tt.known, tt.rebuilding
+			in.adopt(shows(map[string]Facts{"demo-cp-1": tt.facts[0], "demo-cp-2": tt.facts[1], "demo-cp-3": tt.facts[2]}))
+			if in.Generation != tt.want {
+				t.Errorf("generation %q, want %q", in.Generation, tt.want)
+			}
+		})
+	}
+}
+
+// What a cluster that begins again shares with the one of before: no etcd that takes the other's messages, and no process that
+// goes on with what it knew. Going on with it changes nothing any more.
+func TestGenerationChangesEtcdAndRestartsAll(t *testing.T) {
+	in := input(t)
+	before := desired(t, in)
+	in.Generation = firstBegun
+	after := desired(t, in)
+	for name, h := range after.Hosts {
+		for unit, u := range h.Units {
+			if u.Inputs == "" {
+				continue // it is not restarted for anything
+			}
+			if u.Inputs == before.Hosts[name].Units[unit].Inputs {
+				t.Errorf("%s: %s goes on", name, unit)
+			}
+		}
+		if text := string(h.Files[clusterFile].Content); text != in.UID+" "+firstBegun+"\n" {
+			t.Errorf("%s: %s has %q", name, clusterFile, text)
+		}
+	}
+	unit := string(after.Hosts["demo-cp-1"].Files[unitDir+etcdService].Content)
+	if !strings.Contains(unit, "--initial-cluster-token=demo-"+firstBegun) {
+		t.Errorf("etcd's token is the one of before:\n%s", unit)
+	}
+}
+
+// What the state knows of the cluster of before stays until the new one is up, and then is over.
+func TestRecordedGeneration(t *testing.T) {
+	in := input(t)
+	id := Identity{UID: in.UID, Name: "demo", Up: upOf(in), Rebuilding: firstBegun}
+	change := func(was *Up) *Up {
+		if was != nil {
+			t.Error("what was known of before goes on")
+		}
+		return newUp(in.Cluster)
+	}
+	got := id.Recorded(firstBegun, change)
+	if got.Generation != firstBegun || got.Rebuilding != "" || len(got.Up.ControlPlanes) > 0 {
+		t.Errorf("recorded %+v", got)
+	}
+	again := got.Recorded(firstBegun, func(was *Up) *Up { return was })
+	if !again.Equal(got) {
+		t.Errorf("then %+v", again)
+	}
+	if back := id.Recorded("", func(was *Up) *Up { return was }); !back.Up.Equal(id.Up) || back.Rebuilding != "" || back.Generation != "" {
+		t.Errorf("the cluster of before lives, and is recorded as %+v", back)
+	}
+}
