@@ -165,26 +165,11 @@ func names[T any](of []T, name func(T) string) []string {
 // do harm; it changes nothing but r.
 func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Situation, error) {
 	r.Hosts, r.Objects = hosts, nil
-	asked, err := Asked(r.Input)
-	if err != nil {
-		return Situation{}, err
-	}
-	var waits func(host, what string)
-	if r.Changing {
-		waits = r.report
-	}
-	r.Observed, err = Observe(ctx, hosts, asked, waits, r.ObserveLimit)
-	unread, err := r.withoutUnread(ctx, err)
+	unread, err := r.observeHosts(ctx)
 	if err != nil {
 		return Situation{}, err
 	}
 	hosts = r.Hosts
-	r.Input.adopt(r.Observed)
-	forget(r.Input, r.Observed)
-	r.Input.Facts = map[string]Facts{}
-	for name, h := range r.Observed.Hosts {
-		r.Input.Facts[name] = h.Facts
-	}
 	refusals := Refuse(r.Input, r.Before, r.Observed)
 	if err := refusal(hostsUnchanged, refusals.Cluster); err != nil {
 		return Situation{}, err
@@ -232,6 +217,30 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 		Explain(s.Changes, r.Causes())
 	}
 	return s, nil
+}
+
+// observeHosts observes the hosts, and takes from what they are the facts that desired state is computed from. It gives
+// those that could not be read, with the reasons.
+func (r *Runner) observeHosts(ctx context.Context) (unread map[string][]string, err error) {
+	asked, err := Asked(r.Input)
+	if err != nil {
+		return nil, err
+	}
+	var waits func(host, what string)
+	if r.Changing {
+		waits = r.report
+	}
+	r.Observed, err = Observe(ctx, r.Hosts, asked, waits, r.ObserveLimit)
+	if unread, err = r.withoutUnread(ctx, err); err != nil {
+		return nil, err
+	}
+	r.Input.adopt(r.Observed)
+	forget(r.Input, r.Observed)
+	r.Input.Facts = map[string]Facts{}
+	for name, h := range r.Observed.Hosts {
+		r.Input.Facts[name] = h.Facts
+	}
+	return unread, nil
 }
 
 // checkUID refuses a cluster whose API says that it is another.

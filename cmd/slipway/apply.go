@@ -261,16 +261,6 @@ func (r *applyRun) converge(ctx context.Context) error {
 	return r.verify(ctx)
 }
 
-// begin records that the cluster begins again without its data, before any host is told: the hosts have shown that there is
-// none. What is known of the cluster of before stays until this one is up.
-func (r *applyRun) begin(ctx context.Context) error {
-	id := r.identity
-	if id.Rebuilding = cmp.Or(r.beginning, id.Rebuilding); id.Equal(r.identity) {
-		return nil
-	}
-	return r.putIdentity(ctx, r.store, id)
-}
-
 // nothing has to be done on the hosts.
 func (r *applyRun) nothing(ctx context.Context, todo *provision.Plan) error {
 	if err := r.settle(ctx, todo.Alive); err != nil {

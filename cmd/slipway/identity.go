@@ -143,6 +143,16 @@ func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id provis
 	return nil
 }
 
+// begin records that the cluster begins again without its data, before any host is told: the hosts have shown that there is
+// none. What is known of the cluster of before stays until this one is up.
+func (w *work) begin(ctx context.Context) error {
+	id := w.identity
+	if id.Rebuilding = cmp.Or(w.beginning, id.Rebuilding); id.Equal(w.identity) {
+		return nil
+	}
+	return w.putIdentity(ctx, w.store, id)
+}
+
 // recorder changes, one call at a time, what the state knows of a cluster that is up.
 func (w *work) recorder() func(context.Context, func(*provision.Up) *provision.Up) error {
 	var mu sync.Mutex
