@@ -1,9 +1,13 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +181,73 @@ func TestAStrangersRecordIsNotOurs(t *testing.T) {
 	}
 	if r := Refuse(in, Before{}, observed); len(r.Cluster) > 0 {
 		t.Errorf("refused: %q", r.Cluster)
+	}
+}
+
+// Where only hosts know that the cluster has been up, it keeps the networks that they were installed with.
+func TestNetworksThatOnlyHostsKnow(t *testing.T) {
+	in := input(t)
+	n := in.Cluster.Spec.Network
+	as := Facts{EtcdData: true, Initialized: true, ClusterUID: in.UID, PodSubnet: n.PodSubnet, ServiceSubnet: n.ServiceSubnet, DNSDomain: n.DNSDomain}
+	for name, tt := range map[string]struct {
+		change func(*Facts)
+		up     *Up
+		want   string
+	}{
+		"as they are":            {change: func(*Facts) {}},
+		"not known":              {change: func(f *Facts) { f.PodSubnet, f.ServiceSubnet, f.DNSDomain = "", "", "" }},
+		"other pods":             {change: func(f *Facts) { f.PodSubnet = "10.50.0.0/16" }, want: "spec.network.podSubnet was 10.50.0.0/16"},
+		"other services":         {change: func(f *Facts) { f.ServiceSubnet = "10.60.0.0/16" }, want: "spec.network.serviceSubnet was 10.60.0.0/16"},
+		"another domain":         {change: func(f *Facts) { f.DNSDomain = "example.org" }, want: "spec.network.dnsDomain was example.org"},
+		"drift, the state knows": {change: func(f *Facts) { f.PodSubnet = "10.50.0.0/16" }, up: upOf(in)},
+		"a stranger's":           {change: func(f *Facts) { f.PodSubnet, f.ClusterUID = "10.50.0.0/16", "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22" }},
+		"of one that was not up": {change: func(f *Facts) { f.PodSubnet, f.Initialized = "10.50.0.0/16", false }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := as
+			tt.change(&changed)
+			r := Refuse(in, Before{Up: tt.up}, shows(map[string]Facts{"demo-cp-1": as, "demo-cp-2": changed, "demo-cp-3": changed}))
+			if len(r.Cluster) != min(len(tt.want), 1) || tt.want != "" && !strings.Contains(r.Cluster[0], tt.want) {
+				t.Errorf("refused %q, want %q", r.Cluster, tt.want)
+			}
+		})
+	}
+}
+
+// The networks are read off the very files that a host is given.
+func TestInstalledNetworksAreObserved(t *testing.T) {
+	in, root := input(t), t.TempDir()
+	files := desired(t, in).Hosts["demo-cp-1"].Files
+	for _, path := range []string{unitDir + "kube-apiserver.service", unitDir + "kube-controller-manager.service", kubeletFile} {
+		if err := os.MkdirAll(filepath.Dir(root+path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(root+path, files[path].Content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", "ROOT="+root+"\n"+observeScript(HostState{})).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := parseObservation(string(out), HostState{}, newVocabulary())
+	n, f := in.Cluster.Spec.Network, state.Facts
+	if err != nil || f.PodSubnet != n.PodSubnet || f.ServiceSubnet != n.ServiceSubnet || f.DNSDomain != n.DNSDomain {
+		t.Errorf("observed %q, %q, %q: %v", f.PodSubnet, f.ServiceSubnet, f.DNSDomain, err)
+	}
+}
+
+// Who is told that the API is another cluster's is told what to do, whichever of the two is right.
+func TestCheckUID(t *testing.T) {
+	in := input(t)
+	if err := cmp.Or(checkUID(in, in.UID), checkUID(in, "")); err != nil {
+		t.Error(err)
+	}
+	err := checkUID(in, "0b7c1c3e-1c43-4d0c-8a4f-5a2c1d9e7b22")
+	for _, word := range []string{"0b7c1c3e", in.UID, "SLIPWAY_STATE_DIR", "kubectl -n kube-system delete configmap slipway-cluster"} {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("error %v, without %q", err, word)
+		}
 	}
 }
 

@@ -193,7 +193,26 @@ func (b Before) refuse(in Input, observed State) []string {
 		}
 	}
 	if up := cmp.Or(b.Up, b.Applied.Up()); up != nil {
-		reasons = append(reasons, up.moved(in.Cluster)...)
+		return append(reasons, up.moved(in.Cluster)...)
+	}
+	return append(reasons, installedMoved(in, observed)...)
+}
+
+// installedMoved is Up.moved where only hosts know that the cluster has been up: what they were installed with counts.
+func installedMoved(in Input, observed State) []string {
+	now := in.Cluster.Spec.Network
+	var reasons []string
+	for _, m := range in.controlPlanes() {
+		f := observed.Hosts[m.Name].Facts
+		if !f.Initialized || strange(in, f) {
+			continue
+		}
+		was := Up{PodSubnet: cmp.Or(f.PodSubnet, now.PodSubnet), ServiceSubnet: cmp.Or(f.ServiceSubnet, now.ServiceSubnet), DNSDomain: cmp.Or(f.DNSDomain, now.DNSDomain)}
+		for _, reason := range was.moved(in.Cluster) {
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+		}
 	}
 	return reasons
 }

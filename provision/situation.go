@@ -249,7 +249,8 @@ func checkUID(in Input, api string) error {
 		return nil
 	}
 	return refusal(hostsUnchanged, []string{fmt.Sprintf("the cluster's API says (ConfigMap kube-system/slipway-cluster) that it is the cluster with the UID %s, and the "+
-		"state is of %s: set SLIPWAY_STATE_DIR or spec.state to where its state is", api, in.UID)})
+		"state is of %s. If it is, its state is elsewhere: set SLIPWAY_STATE_DIR or spec.state to where that is. If it is not, somebody has put another cluster's "+
+		"objects there, as from a backup: `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
 }
 
 // adopt takes the generation that hosts with data have, where the state is from before there was any: it was restored from a

@@ -128,6 +128,10 @@ type Facts struct {
 	ClusterUID string `json:"clusterUID,omitempty"`
 	// Generation of that cluster, as the host was told: see Identity.
 	Generation string `json:"generation,omitempty"`
+	// PodSubnet, ServiceSubnet and DNSDomain are those that components were installed with; empty where they are not.
+	PodSubnet     string `json:"podSubnet,omitempty"`
+	ServiceSubnet string `json:"serviceSubnet,omitempty"`
+	DNSDomain     string `json:"dnsDomain,omitempty"`
 	// Systemd is false where PID 1 is something else.
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.
