@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/journal"
@@ -360,35 +358,4 @@ func (r *applyRun) ask(ctx context.Context, todo *provision.Plan) error {
 		}
 		return r.confirm(ctx, "Apply this?")
 	})
-}
-
-// confirm asks on a terminal. Without one nothing is asked: --yes has to say it.
-func (a *app) confirm(ctx context.Context, question string) error {
-	if a.yes {
-		return nil
-	}
-	file, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return errors.New("there is no terminal to ask on; give --yes to go on without a question")
-	}
-	_, _ = fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	var answer string
-	var err error
-	answered := make(chan struct{})
-	go func() { // which is left behind by an interrupt, with the process
-		defer close(answered)
-		answer, err = bufio.NewReader(a.stdin).ReadString('\n')
-	}()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-answered:
-	}
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errors.New("not confirmed; nothing was changed")
-	}
-	return nil
 }
