@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -83,8 +84,21 @@ func (r *Runner) certainlyDown(ctx context.Context) bool {
 		})
 	}
 	questions.Wait()
-	members, possible, _ := standing(r.Input.Machines, now, Signs{Gone: r.Input.Gone, Ended: r.endedMembers(ctx, now)})
+	members, possible, _ := standing(r.Input.Machines, now, Signs{Gone: r.stillGone(ctx), Ended: r.endedMembers(ctx, now)})
 	return possible < members/2+1
+}
+
+// stillGone are the machines that did not exist and do not now: one may have been brought back since, and its member runs.
+// Where nobody can say, none counts.
+func (r *Runner) stillGone(ctx context.Context) []string {
+	if len(r.Input.Gone) == 0 || r.Exist == nil {
+		return r.Input.Gone
+	}
+	exist, err := r.Exist(ctx)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(r.Input.Gone), func(name string) bool { return slices.Contains(exist, name) })
 }
 
 // etcdUnitNow asks a host how its member's unit is.

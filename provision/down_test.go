@@ -51,22 +51,30 @@ func TestProvenDown(t *testing.T) {
 func TestCertainlyDown(t *testing.T) {
 	const active, failed, starting, silent = "ActiveState=active\nSubState=running\n", "ActiveState=failed\nSubState=failed\n",
 		"ActiveState=activating\nSubState=auto-restart\n", ""
+	exist := func(names ...string) func(context.Context) ([]string, error) {
+		return func(context.Context) ([]string, error) { return names, nil }
+	}
+	broken := func(context.Context) ([]string, error) { return nil, errors.New("no answer") }
 	for _, tt := range []struct {
 		name  string
 		hosts map[string]string
 		gone  []string
 		want  bool
+		exist func(context.Context) ([]string, error)
 	}{
-		{"none runs", map[string]string{"cp-1": failed, "cp-2": failed, "cp-3": failed}, nil, true},
-		{"one runs", map[string]string{"cp-1": failed, "cp-2": failed, "cp-3": active}, nil, true},
-		{"one does not run", map[string]string{"cp-1": failed, "cp-2": active, "cp-3": active}, nil, false},
-		{"one does not run, one is starting", map[string]string{"cp-1": failed, "cp-2": starting, "cp-3": failed}, nil, true},
-		{"two are starting", map[string]string{"cp-1": failed, "cp-2": starting, "cp-3": starting}, nil, false},
-		{"one does not run, one is cut off", map[string]string{"cp-1": failed, "cp-2": active}, nil, false},
-		{"one does not run, one does not exist", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, true},
-		{"one does not run, of one systemd says nothing", map[string]string{"cp-1": failed, "cp-2": silent, "cp-3": active}, nil, false},
+		{"none runs", map[string]string{"cp-1": failed, "cp-2": failed, "cp-3": failed}, nil, true, nil},
+		{"one runs", map[string]string{"cp-1": failed, "cp-2": failed, "cp-3": active}, nil, true, nil},
+		{"one does not run", map[string]string{"cp-1": failed, "cp-2": active, "cp-3": active}, nil, false, nil},
+		{"one does not run, one is starting", map[string]string{"cp-1": failed, "cp-2": starting, "cp-3": failed}, nil, true, nil},
+		{"two are starting", map[string]string{"cp-1": failed, "cp-2": starting, "cp-3": starting}, nil, false, nil},
+		{"one does not run, one is cut off", map[string]string{"cp-1": failed, "cp-2": active}, nil, false, nil},
+		{"one does not run, one does not exist", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, true, nil},
+		{"and does not now, either", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, true, exist("cp-1", "cp-2")},
+		{"and was brought back", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, false, exist("cp-1", "cp-2", "cp-3")},
+		{"and nobody knows whether it does now", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, false, broken},
+		{"one does not run, of one systemd says nothing", map[string]string{"cp-1": failed, "cp-2": silent, "cp-3": active}, nil, false, nil},
 	} {
-		r := &Runner{Input: Input{Machines: machines(3, 1), Gone: tt.gone}, Hosts: map[string]host.Host{}}
+		r := &Runner{Input: Input{Machines: machines(3, 1), Gone: tt.gone}, Exist: tt.exist, Hosts: map[string]host.Host{}}
 		for name, says := range tt.hosts {
 			h := hosttest.NewMemory(name)
 			h.On("systemctl", hosttest.Answer{Stdout: says})

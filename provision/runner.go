@@ -41,6 +41,8 @@ type Runner struct {
 	// Record changes what the state knows of a cluster that is up (nil: that it is), one call at a time; nil where nothing
 	// keeps a state.
 	Record func(ctx context.Context, change func(was *Up) *Up) error
+	// Exist names the machines that exist now; nil where Input.Gone cannot have changed since.
+	Exist func(context.Context) ([]string, error)
 	// Held are hosts that are left alone, and why; Situation adds to them.
 	Held map[string][]string
 	// ObserveLimit is how long a host may take to be observed; 0 is two minutes.

@@ -84,6 +84,15 @@ func (w *work) running() []spec.Machine {
 	return all
 }
 
+// exist names the machines that there are by now, and those of which there is a disk, with which they can come back.
+func (w *work) exist(ctx context.Context) ([]string, error) {
+	infra, err := w.provider.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(slices.Collect(maps.Keys(infra.States)), slices.Collect(maps.Keys(infra.Disks))), nil
+}
+
 // without goes on without the machines that are gone or cannot be reached: they are left alone. A rotation needs every
 // machine that there is, and nothing can be done where none can be reached.
 func (w *work) without(ctx context.Context, failed map[string]error) error {

@@ -143,7 +143,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		return nil, nothing, err
 	}
 	w.runner = &provision.Runner{
-		Changing: w.changing, Holds: w.holds(), Report: w.progress.Host, Prove: w.prove,
+		Changing: w.changing, Holds: w.holds(), Report: w.progress.Host, Prove: w.prove, Exist: w.exist,
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
