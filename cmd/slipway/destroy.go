@@ -26,9 +26,9 @@ func newDestroyCmd(a *app) *cobra.Command {
 certificates, in a directory or in S3. Nothing of it can be brought back. Bundles and machine images stay in the cache.
 
 What carries the name of the cluster and belongs to another one (another UID) is named and left alone, and so is whatever
-else is in the directory of the state. The cluster's entries are taken out of $KUBECONFIG or ~/.kube/config, by its CA; all
-others stay. With --machine only machines are removed that the spec no longer has and that have
-never been members of etcd, with their disks.`,
+else is in the directory of the state. The cluster's entries are taken out of $KUBECONFIG or ~/.kube/config, by its CA, and,
+where that is your own (spec.pki.authorities), by its server as well; all others stay. With --machine only machines are
+removed that the spec no longer has and that have never been members of etcd, with their disks.`,
 		Example: `  slipway destroy                      # the cluster in ./cluster.yaml, after a question
   slipway destroy -f prod.yaml --yes   # no question
   slipway destroy --machine demo-cp-2  # a machine that is not in the spec any more and has never joined`,
@@ -147,7 +147,7 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if err != nil {
 		return err
 	}
-	r.forget(kept, unread)
+	r.forget(kept, unread, infra)
 	// The machines are gone: what the state knew of them is worth nothing, and its keys should not lie about.
 	if err := r.store.Destroy(ctx); err != nil {
 		return err
@@ -169,12 +169,12 @@ func (r *destroyRun) removeDir() error {
 }
 
 // forget takes the cluster out of the user's kubeconfigs. What goes wrong there is said, and keeps nothing from going on.
-func (r *destroyRun) forget(kept *stored, unread error) {
+func (r *destroyRun) forget(kept *stored, unread error, infra *spec.Infrastructure) {
 	if unread != nil {
 		_, _ = fmt.Fprintf(r.stderr, "Warning: the cluster's entries are left in the kubeconfig, for its CA cannot be read: %v\n", unread)
 		return
 	}
-	for _, line := range forgetKubeconfig(kept.cas()) {
+	for _, line := range forgetKubeconfig(r.casOf(kept, infra)) {
 		_, _ = fmt.Fprintln(r.stderr, line)
 	}
 }

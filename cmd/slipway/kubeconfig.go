@@ -138,7 +138,7 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 	if err != nil {
 		return err
 	}
-	r.own = kept.cas()
+	r.own = c.casOf(kept, infra)
 	if err := r.checkEntries(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra)); err != nil {
 		return err
 	}

@@ -13,12 +13,24 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/spec"
 )
 
 // ownCAs are the authorities that the cluster has or had, by which its entries in kubeconfigs are known.
 type ownCAs struct {
 	prints map[string]bool     // SHA-256 of public keys and of certificates, in hexadecimal
 	certs  []*x509.Certificate // those whose certificate is known still
+	// shared says that the authority is the user's own, who may have given it to other clusters: then an entry has to have the
+	// server as well, and who has signed a certificate says nothing.
+	shared bool
+	server string
+}
+
+// casOf are cas of a cluster whose API is at an endpoint.
+func (c *cluster) casOf(kept *stored, infra *spec.Infrastructure) ownCAs {
+	own := kept.cas()
+	own.shared, own.server = c.spec.Spec.PKI.Authorities.Kubernetes != nil, "https://"+endpoint(c.spec, infra)
+	return own
 }
 
 // cas are the authorities of the state: those of all stages of a rotation, and those whose kubeconfigs are on record.
@@ -42,6 +54,9 @@ func (s *stored) cas() ownCAs {
 
 // trustedBy are those certificates of a cluster entry that are authorities of the cluster.
 func (own ownCAs) trustedBy(entry *clientcmdapi.Cluster) (mine []*x509.Certificate) {
+	if own.shared && entry.Server != own.server {
+		return nil
+	}
 	parsed, err := certs.Parse(inlined(entry.CertificateAuthorityData, entry.CertificateAuthority, entry.LocationOfOrigin))
 	if err != nil {
 		return nil
@@ -57,7 +72,7 @@ func (own ownCAs) trustedBy(entry *clientcmdapi.Cluster) (mine []*x509.Certifica
 // signed tells whether one of the authorities has signed the client certificate of a user entry.
 func (own ownCAs) signed(entry *clientcmdapi.AuthInfo) bool {
 	parsed, err := certs.Parse(inlined(entry.ClientCertificateData, entry.ClientCertificate, entry.LocationOfOrigin))
-	return err == nil && len(parsed) > 0 &&
+	return err == nil && len(parsed) > 0 && !own.shared &&
 		slices.ContainsFunc(own.certs, func(ca *x509.Certificate) bool { return parsed[0].CheckSignatureFrom(ca) == nil })
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/spec"
 )
 
 // keptSecrets are those of another cluster than any before.
@@ -224,5 +225,44 @@ func TestForgetKubeconfigNotes(t *testing.T) {
 	}
 	if said := forgetKubeconfig(ours.cas()); len(said) != 1 || !strings.Contains(said[0], "another program") || readConfig(t, file).Clusters["demo"] == nil {
 		t.Errorf("locked: %q", said)
+	}
+}
+
+// An authority of the user's own may be that of other clusters, too: their entries are neither overwritten nor taken out.
+func TestEntriesOfASharedAuthority(t *testing.T) {
+	kept := keptSecrets(t)
+	file := filepath.Join(t.TempDir(), "config")
+	t.Setenv("KUBECONFIG", file)
+	const here, there = "https://127.0.0.1:6443", "https://prod:6443"
+	for name, tt := range map[string]struct {
+		authorities spec.Authorities
+		shared      bool
+	}{
+		"slipway's":  {},
+		"the user's": {authorities: spec.Authorities{Kubernetes: &spec.Authority{CertFile: "ca.crt"}}, shared: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &cluster{spec: &spec.Cluster{Spec: spec.ClusterSpec{PKI: spec.PKI{Authorities: tt.authorities}}}}
+			own := c.casOf(kept, &spec.Infrastructure{Endpoint: strings.TrimPrefix(here, "https://")})
+			writeConfig(t, file, adminOf(t, kept, there), 0o600)
+			_, err := mergeKubeconfig(adminOf(t, kept, here), own)
+			if errors.As(err, new(*takenError)) != tt.shared || !tt.shared && err != nil {
+				t.Errorf("merged: %v", err)
+			}
+			theirs := renamed(adminOf(t, kept, there), "prod")
+			both := theirs.DeepCopy()
+			both.AuthInfos["lone"] = theirs.AuthInfos["prod"] // which signed it nobody can tell
+			mine := renamed(adminOf(t, kept, here), "mine")
+			both.Clusters["mine"], both.Contexts["mine"], both.AuthInfos["mine"] = mine.Clusters["mine"], mine.Contexts["mine"], mine.AuthInfos["mine"]
+			writeConfig(t, file, both, 0o600)
+			said := forgetKubeconfig(own)
+			left := readConfig(t, file)
+			if left.Clusters["mine"] != nil || left.Contexts["mine"] != nil || left.AuthInfos["mine"] != nil {
+				t.Errorf("its own are left; said %q", said)
+			}
+			if kept := left.Clusters["prod"] != nil && left.Contexts["prod"] != nil && left.AuthInfos["prod"] != nil && left.AuthInfos["lone"] != nil; kept != tt.shared {
+				t.Errorf("another's are left: %t; said %q", kept, said)
+			}
+		})
 	}
 }
