@@ -177,10 +177,7 @@ func etcdClientOf(in Input, hosts map[string]host.Host) (*etcd.Client, error) {
 	var anyone string
 	for _, m := range in.controlPlanes() {
 		anyone = m.Name // one control plane's client certificate is as good as another's
-		if strange(in, in.Facts[m.Name]) {
-			continue
-		}
-		if d, ok := hosts[m.Name].(host.Dialer); ok {
+		if d, ok := hosts[m.Name].(host.Dialer); ok && in.speaks(m.Name) {
 			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, etcdClient).String(), Dial: d.DialContext})
 		}
 	}

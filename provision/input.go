@@ -154,9 +154,16 @@ func (in *Input) controlPlanes() []spec.Machine {
 	return machines
 }
 
-// ours are the control planes that may speak for the cluster: a host that is part of another one speaks for that.
+// ours are the control planes that may speak for the cluster.
 func (in *Input) ours() []spec.Machine {
-	return slices.DeleteFunc(in.controlPlanes(), func(m spec.Machine) bool { return strange(*in, in.Facts[m.Name]) })
+	return slices.DeleteFunc(in.controlPlanes(), func(m spec.Machine) bool { return !in.speaks(m.Name) })
+}
+
+// speaks says whether a control plane may speak for the cluster: a host that is part of another one speaks for that, and one
+// with the data of another beginning for what the cluster was.
+func (in *Input) speaks(name string) bool {
+	f := in.Facts[name]
+	return !strange(*in, f) && (in.RebuildEmpty || !f.EtcdData || !otherGeneration(*in, f))
 }
 
 // APIServers are the "address:6443" of every control plane.
