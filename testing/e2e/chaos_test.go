@@ -12,25 +12,44 @@ import (
 	"time"
 )
 
-// TestChaos interrupts an install and a reconfiguration at one step boundary after another, each time in another run,
-// by killing slipway or by cutting its SSH connections, until nothing is left to interrupt. In the end the cluster is
-// healthy, and nothing that a step had done was done again. One step runs at a time, so that a boundary is one.
+// TestChaos interrupts an install, and where there is time a reconfiguration too, at one step boundary after another, each
+// time in another run, by killing slipway or by cutting its SSH connections, until nothing is left to interrupt. In the end
+// the cluster is healthy, and nothing that a step had done was done again. One step runs at a time, so that a boundary is one.
 func TestChaos(t *testing.T) {
-	parallel(t, 4*time.Minute)
-	for i, how := range []string{"kill", "cut"} {
-		t.Run(how, func(t *testing.T) {
-			c := newCluster(t, "e2e-chaos-"+how, clusterSpec{subnet: fmt.Sprintf("10.88.%d.0/24", 20+i), controlPlanes: 3, workers: 1})
-			strike := map[string]func(*cluster, *testing.T, *os.Process){"kill": (*cluster).kill, "cut": (*cluster).cut}[how]
-			points := c.survive(t, strike)
+	takes := 2 * time.Minute
+	if long() {
+		takes = 20 * time.Minute
+	}
+	parallel(t, takes)
+	kill, cut := (*cluster).kill, (*cluster).cut
+	for _, tt := range []struct {
+		name   string
+		spec   clusterSpec
+		strike func(*cluster, *testing.T, *os.Process)
+		long   bool
+		points int // at least
+	}{
+		{"kill", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1}, kill, false, 8},
+		{"kill-more", clusterSpec{subnet: "10.88.21.0/24", controlPlanes: 3, workers: 1}, kill, true, 20},
+		{"cut", clusterSpec{subnet: "10.88.22.0/24", controlPlanes: 3, workers: 1}, cut, true, 20},
+	} {
+		if tt.long && !long() {
+			continue
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t, "e2e-chaos-"+tt.name, tt.spec)
+			points := c.survive(t, tt.strike)
 			c.checkWhole(t)
-			spec := c.spec
-			spec.kubernetes = "    apiServer: {extraArgs: {event-ttl: 2h}}\n    kubelet: {configPatch: {maxPods: 77}}\n"
-			spec.workerLabels = "tier: web"
-			c.write(t, spec)
-			points += c.survive(t, strike)
-			c.checkWhole(t)
-			if points < 20 {
-				t.Errorf("slipway was interrupted at %d boundaries, want at least 20", points)
+			if tt.long {
+				spec := c.spec
+				spec.kubernetes = "    apiServer: {extraArgs: {event-ttl: 2h}}\n    kubelet: {configPatch: {maxPods: 77}}\n"
+				spec.workerLabels = "tier: web"
+				c.write(t, spec)
+				points += c.survive(t, tt.strike)
+				c.checkWhole(t)
+			}
+			if points < tt.points {
+				t.Errorf("slipway was interrupted at %d boundaries, want at least %d", points, tt.points)
 			}
 			t.Logf("interrupted at %d step boundaries", points)
 		})
@@ -68,36 +87,48 @@ func (c *cluster) checkWhole(t *testing.T) {
 	c.checkNothingPlanned(t)
 }
 
-// survive runs apply again and again, and strikes each time after one to four steps, until it comes to its end.
-// It gives the number of boundaries at which it struck.
+// survive runs apply again and again, and strikes each time after one step, until it comes to its end. Where an attempt
+// changed nothing, since what came before was a gate, the next one gets one step more. It gives the number of boundaries at
+// which it struck.
 func (c *cluster) survive(t *testing.T, strike func(*cluster, *testing.T, *os.Process)) int {
 	t.Helper()
 	done := map[string]string{} // what was changed, and in which attempt
+	steps := 1
 	for attempt := 0; ; attempt++ {
-		if attempt > 60 {
+		if attempt > 120 {
 			t.Fatal("apply does not come to an end")
 		}
-		finished, output := c.struck(t, 1+attempt%4, strike) // four gates and changes stand in a row at the most
-		run := c.lastRun(t)
-		for _, s := range run.Steps {
-			began := s.State != "pending" && s.State != "skipped"
-			for _, change := range changedBy(s.Host, s.Changes) {
-				if before := done[change]; began && before != "" {
-					t.Errorf("%q was done in %s, and again in attempt %d", change, before, attempt)
-				}
-			}
-			if !strings.Contains(output, s.Name+" ... done") {
-				continue
-			}
-			for _, change := range changedBy(s.Host, s.Changes) {
-				done[change] = fmt.Sprintf("attempt %d by %q", attempt, s.Name)
-			}
-		}
+		finished, output := c.struck(t, steps, strike)
+		before := len(done)
+		c.noteDone(t, attempt, output, done)
 		if t.Failed() {
 			t.Fatalf("attempt %d printed:\n%s", attempt, output)
 		}
 		if finished {
 			return attempt
+		}
+		steps++
+		if len(done) > before {
+			steps = 1
+		}
+	}
+}
+
+// noteDone adds what the last run has changed, and wants it to have begun nothing that was done before.
+func (c *cluster) noteDone(t *testing.T, attempt int, output string, done map[string]string) {
+	t.Helper()
+	for _, s := range c.lastRun(t).Steps {
+		began := s.State != "pending" && s.State != "skipped"
+		for _, change := range changedBy(s.Host, s.Changes) {
+			if before := done[change]; began && before != "" {
+				t.Errorf("%q was done in %s, and again in attempt %d", change, before, attempt)
+			}
+		}
+		if !strings.Contains(output, s.Name+" ... done") {
+			continue
+		}
+		for _, change := range changedBy(s.Host, s.Changes) {
+			done[change] = fmt.Sprintf("attempt %d by %q", attempt, s.Name)
 		}
 	}
 }
