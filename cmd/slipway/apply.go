@@ -81,7 +81,7 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	r.file, r.only = r.saved.Basis.SpecFile, r.saved.Basis.Only
-	if r.given, err = r.saved.Basis.Cluster(r.authorities(ctx)); err != nil {
+	if r.given, err = r.saved.Basis.Cluster(r.authorities(ctx), haveBundle()); err != nil {
 		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
 	}
 	return r.apply(ctx)

@@ -10,11 +10,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/spec"
 )
 
+// haveBundle is a check of every spec that a command is given: no other version of Kubernetes could be installed.
+func haveBundle() spec.Check { return spec.Releases(bundle.Versions()) }
+
 // loadSpec reads the spec that --file names; "-" is the standard input.
 func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) {
+	checks = append(checks, haveBundle())
 	if a.file != "-" {
 		return spec.Load(a.file, checks...)
 	}

@@ -16,7 +16,9 @@ func newValidateCmd(a *app) *cobra.Command {
 		Long: `Check the spec, without touching anything.
 
 Every mistake is reported at once, with its place in the file, the field, the line and what to do about it. Files of
-your own authorities (spec.pki.authorities) are read and checked too.
+your own authorities (spec.pki.authorities) are read and checked too, and the version of Kubernetes has to be one that
+this slipway installs: ` + "`slipway version`" + ` lists them.
+
 The exit code is 0 when the spec is valid and 3 when it is not.`,
 		Example: `  # Check cluster.yaml
   slipway validate

@@ -31,7 +31,7 @@ var constraints = map[string]constraint{
 	"Cluster.apiVersion": {enum: []string{APIVersion}, example: APIVersion},
 	"Cluster.kind":       {enum: []string{Kind}, example: Kind},
 	"Metadata.name":      {example: "demo", pattern: dnsLabel},
-	"Kubernetes.version": {example: "v1.36.3", pattern: `^v1\.(34|35|36)\.(0|[1-9][0-9]*)$`},
+	"Kubernetes.version": {example: "v1.36.3", pattern: `^v[0-9]+\.[0-9]+\.[0-9]+$`},
 
 	"LocalProvider.subnet":  {def: "10.89.0.0/24", pattern: ipv4CIDR},
 	"LocalProvider.apiPort": {example: "6443", max: 65535},

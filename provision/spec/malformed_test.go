@@ -79,11 +79,9 @@ var malformed = []struct {
 	{"number for a name", "name: demo", "name: «12", "metadata.name", "must be a string, not a number", `"12"`},
 	{"boolean for a name", "name: demo", "name: «true", "metadata.name", "must be a string, not a boolean", `"true"`},
 	{"version as a number", "v1.36.3", "«1.36", "spec.kubernetes.version", "must be a string, not a number", `"1.36"`},
-	{"version without v", "v1.36.3", "«1.36.3", "spec.kubernetes.version", "lacks the leading v", "write v1.36.3"},
+	{"version without v", "v1.36.3", "«1.36.3", "spec.kubernetes.version", "lacks the leading v", "such as v1.36.3"},
 	{"version without patch", "v1.36.3", "«v1.36", "spec.kubernetes.version", "not a whole version", "v1.36.3"},
-	{"version too old", "v1.36.3", "«v1.33.9", "spec.kubernetes.version", "v1.33.9 is not supported", "v1.34.x, v1.35.x and v1.36.x"},
-	{"version too new", "v1.36.3", "«v1.37.0", "spec.kubernetes.version", "v1.37.0 is not supported", "v1.34.x, v1.35.x and v1.36.x"},
-	{"version not released", "v1.36.3", "«v1.36.0-rc.1", "spec.kubernetes.version", "is not a release", "write v1.36.0"},
+	{"version not released", "v1.36.3", "«v1.36.0-rc.1", "spec.kubernetes.version", "is not a release", "such as v1.36.3"},
 	{"version a word", "v1.36.3", "«latest", "spec.kubernetes.version", "not a Kubernetes version", "v1.36.3"},
 	{"version missing", "{version: v1.36.3}", "«{}", "spec.kubernetes.version", "is missing", "version: v1.36.3"},
 
@@ -298,10 +296,45 @@ spec:
 	}
 }
 
+// TestReleases wants a version that there is, at its place in the file, and one mistake where it is written wrongly, too.
+func TestReleases(t *testing.T) {
+	const path = "spec.kubernetes.version"
+	one, two := []string{"v1.36.3"}, []string{"v1.36.3", "v1.35.9"}
+	for _, tc := range []struct {
+		version         string
+		have            []string
+		message, remedy string // none where it is valid
+	}{
+		{"v1.36.3", one, "", ""},
+		{"v1.35.9", two, "", ""},
+		{"v1.34.1", one, "no bundle for Kubernetes v1.34.1", "choose v1.36.3"},
+		{"v1.35.0", two, "no bundle for Kubernetes v1.35.0", "choose one of v1.36.3, v1.35.9"},
+		{"v1.36.4", one, "no bundle for Kubernetes v1.36.4", "choose v1.36.3"},
+		{"v2.0.0", one, "no bundle for Kubernetes v2.0.0", "choose v1.36.3"},
+		{"v1.35", one, "not a whole version", "v1.36.3"},
+		{"1.35.0", one, "lacks the leading v", "v1.36.3"},
+		{"v1.35.0-rc.1", one, "is not a release", "v1.36.3"},
+		{"latest", one, "not a Kubernetes version", "v1.36.3"},
+	} {
+		data, places := unmark(t, strings.Replace(minimal, "v1.36.3", mark+tc.version, 1))
+		if tc.message == "" {
+			if _, err := Parse("cluster.yaml", []byte(data), Releases(tc.have)); err != nil {
+				t.Errorf("%s of %v: %v", tc.version, tc.have, err)
+			}
+			continue
+		}
+		errs := mistakes(t, data, Releases(tc.have))
+		if len(errs) != 1 {
+			t.Fatalf("want one mistake, got %v", errs)
+		}
+		checkDiagnostic(t, errs[0], data, places[0], path, tc.message, tc.remedy)
+	}
+}
+
 // mistakes parses what must be refused.
-func mistakes(t *testing.T, data string) Errors {
+func mistakes(t *testing.T, data string, checks ...Check) Errors {
 	t.Helper()
-	c, err := Parse("cluster.yaml", []byte(data))
+	c, err := Parse("cluster.yaml", []byte(data), checks...)
 	var errs Errors
 	if !errors.As(err, &errs) || c != nil {
 		t.Fatalf("want Errors, got %v and %+v for\n%s", err, c, data)

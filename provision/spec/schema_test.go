@@ -135,7 +135,7 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 	for _, change := range []struct{ old, new string }{
 		{"kind: Cluster", "kind: Clutser"},
 		{"kind: Cluster\n", ""},
-		{"v1.36.3", "v1.33.1"},
+		{"v1.36.3", "v1.36.3-rc.1"},
 		{"v1.36.3", "1.36"},
 		{"v1.36.3", "1.36.3"},
 		{"{name: demo}", "{name: Demo}"},

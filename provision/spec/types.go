@@ -67,7 +67,7 @@ type ClusterSpec struct {
 
 // Kubernetes is the version and what is changed of its components.
 type Kubernetes struct {
-	// A Kubernetes release, v1.34.x to v1.36.x.
+	// A Kubernetes release that slipway has a bundle for: `slipway version` lists them.
 	Version string `json:"version"`
 	// The kube-apiserver.
 	APIServer APIServer `json:"apiServer,omitempty"`

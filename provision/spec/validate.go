@@ -104,30 +104,39 @@ func (d *document) dnsLabel(path, name string) bool {
 	return true
 }
 
-const (
-	minMinor, maxMinor = 34, 36
-	supportedVersions  = "v1.34.x, v1.35.x and v1.36.x"
-)
+const versionField = "spec.kubernetes.version"
 
-var version = regexp.MustCompile(`^(v?)(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})(?:\.(0|[1-9]\d{0,5}))?([-+].*)?$`)
+var version = regexp.MustCompile(`^(v?)(?:0|[1-9]\d{0,5})\.(?:0|[1-9]\d{0,5})(\.(?:0|[1-9]\d{0,5}))?([-+].*)?$`)
 
+// validateVersion judges how a version is written; Releases says which there are.
 func validateVersion(d *document, v string) {
-	const path = "spec.kubernetes.version"
 	m := version.FindStringSubmatch(v)
-	if m == nil {
-		d.judge(path, "write a release such as v1.36.3", "%q is not a Kubernetes version", v)
-		return
-	}
-	minor, _ := strconv.Atoi(m[3]) // digits by the expression
 	switch {
-	case m[2] != "1" || minor < minMinor || minor > maxMinor:
-		d.judge(path, "choose one of "+supportedVersions, "Kubernetes %s is not supported by this slipway", v)
-	case m[4] == "":
-		d.judge(path, "name the patch release too, such as v1.36.3", "%q is not a whole version", v)
-	case m[5] != "":
-		d.judge(path, fmt.Sprintf("write v1.%s.%s", m[3], m[4]), "%q is not a release", v)
+	case m == nil:
+		d.judge(versionField, "write a release such as v1.36.3", "%q is not a Kubernetes version", v)
+	case m[2] == "":
+		d.judge(versionField, "name the patch release too, such as v1.36.3", "%q is not a whole version", v)
+	case m[3] != "":
+		d.judge(versionField, "write a release such as v1.36.3", "%q is not a release", v)
 	case m[1] == "":
-		d.judge(path, "write v"+v, "%q lacks the leading v", v)
+		d.judge(versionField, "write it with one, such as v1.36.3", "%q lacks the leading v", v)
+	}
+}
+
+// Releases is a check that a spec asks for a version of Kubernetes that there is. One that is written wrongly was judged
+// already.
+func Releases(have []string) Check {
+	return func(c *Cluster) []Mistake {
+		v := c.Spec.Kubernetes.Version
+		m := version.FindStringSubmatch(v)
+		if m == nil || m[1] == "" || m[2] == "" || m[3] != "" || slices.Contains(have, v) {
+			return nil
+		}
+		remedy := "choose " + strings.Join(have, ", ")
+		if len(have) > 1 {
+			remedy = "choose one of " + strings.Join(have, ", ")
+		}
+		return []Mistake{{Field: versionField, Message: "this slipway has no bundle for Kubernetes " + v, Remedy: remedy}}
 	}
 }
 
