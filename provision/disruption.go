@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 			}
 		}
 	}
+	all = append(all, s.replaced(steps)...)
 	if s.Roll != nil {
 		all = append(all, s.Roll.disruptions()...)
 	}
@@ -87,7 +89,7 @@ func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
 func (s Situation) unit(row unitRow, action Action, hosts []string) Disruption {
 	d := Disruption{What: strings.TrimSuffix(row.name, ".service") + " restarts", Hosts: hosts, How: s.how(hosts), Effect: row.disturbs}
 	if action == Delete {
-		d.What = strings.TrimSuffix(row.name, ".service") + " stops for good"
+		d.What, d.Effect = strings.TrimSuffix(row.name, ".service")+" stops for good", cmp.Or(row.ends, row.disturbs)
 	}
 	if row.alone != "" && s.controlPlanes() == 1 {
 		d.Effect = row.alone

@@ -69,6 +69,8 @@ type Up struct {
 	PodSubnet     string              `json:"podSubnet"`
 	ServiceSubnet string              `json:"serviceSubnet"`
 	DNSDomain     string              `json:"dnsDomain"`
+	// Plugin is the network plugin that all nodes have; empty if an older slipway has not recorded it.
+	Plugin string `json:"plugin,omitempty"`
 }
 
 // UpMember is a control plane of a cluster that has been up.
@@ -96,7 +98,7 @@ func (u *Up) Equal(other *Up) bool {
 		return u == other
 	}
 	return u.Since.Equal(other.Since) && u.EtcdCluster == other.EtcdCluster && maps.Equal(u.ControlPlanes, other.ControlPlanes) &&
-		u.PodSubnet == other.PodSubnet && u.ServiceSubnet == other.ServiceSubnet && u.DNSDomain == other.DNSDomain
+		u.PodSubnet == other.PodSubnet && u.ServiceSubnet == other.ServiceSubnet && u.DNSDomain == other.DNSDomain && u.Plugin == other.Plugin
 }
 
 // ReadIdentity reads what the state keeps.
@@ -114,7 +116,7 @@ func ReadIdentity(text []byte) (Identity, error) {
 // newUp records what a spec asks for as that of a cluster that is up.
 func newUp(c *spec.Cluster) *Up {
 	n := c.Spec.Network
-	return &Up{ControlPlanes: map[string]UpMember{}, PodSubnet: n.PodSubnet, ServiceSubnet: n.ServiceSubnet, DNSDomain: n.DNSDomain}
+	return &Up{ControlPlanes: map[string]UpMember{}, PodSubnet: n.PodSubnet, ServiceSubnet: n.ServiceSubnet, DNSDomain: n.DNSDomain, Plugin: n.Plugin}
 }
 
 // joined records members of etcd, by name, and whether they have been healthy. It changes a copy; of a cluster that the
@@ -123,7 +125,7 @@ func (u *Up) joined(in Input, now time.Time, etcdCluster string, members map[str
 	up := newUp(in.Cluster)
 	if u != nil {
 		*up = *u
-		up.ControlPlanes = maps.Clone(u.ControlPlanes)
+		up.ControlPlanes, up.Plugin = maps.Clone(u.ControlPlanes), cmp.Or(u.Plugin, in.Cluster.Spec.Network.Plugin)
 	}
 	if up.Since.IsZero() {
 		up.Since = now.UTC().Truncate(time.Second)
@@ -155,10 +157,13 @@ func (a *Applied) Up() *Up {
 	return up
 }
 
-// moved names the fields of the spec that a cluster which has been up cannot change.
-func (u *Up) moved(c *spec.Cluster) []string {
+// moved names the fields of the spec that a cluster which has been up cannot change, or only where that is allowed.
+func (u *Up) moved(c *spec.Cluster, allowPlugin bool) []string {
 	now := c.Spec.Network
 	var reasons []string
+	if !allowPlugin {
+		reasons = u.refusePlugin(c)
+	}
 	for _, f := range []struct{ field, was, is string }{
 		{"podSubnet", u.PodSubnet, now.PodSubnet}, {"serviceSubnet", u.ServiceSubnet, now.ServiceSubnet}, {"dnsDomain", u.DNSDomain, now.DNSDomain},
 	} {

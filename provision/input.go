@@ -24,6 +24,8 @@ type Input struct {
 	RebuildEmpty bool
 	// Generation is the one that hosts get, and Rebuilding one that was begun and has not been up: see Identity.
 	Generation, Rebuilding string
+	// AllowPluginChange says that the network plugin of a cluster that has been up may change.
+	AllowPluginChange bool
 	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".

@@ -25,10 +25,10 @@ type Preflight struct {
 func (p Preflight) GoneNames() []string { return names(p.Gone, machineName) }
 
 // Wish is what a run wants of machines: Only some of them, or all; RebuildEmpty says that a cluster whose data is gone may
-// begin again without it.
+// begin again without it, AllowPluginChange that its network plugin may change.
 type Wish struct {
-	Only         []string
-	RebuildEmpty bool
+	Only                            []string
+	RebuildEmpty, AllowPluginChange bool
 }
 
 // Preflights decides, before anything is made or touched, which machines are made and started, and refuses what cannot
@@ -36,7 +36,7 @@ type Wish struct {
 func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish Wish) (Preflight, error) {
 	reasons := refuseForeign(id, found)
 	if id.Up != nil && !wish.RebuildEmpty {
-		reasons = append(reasons, id.Up.refuse(c, found)...)
+		reasons = append(reasons, id.Up.refuse(c, found, wish.AllowPluginChange)...)
 	}
 	if wish.RebuildEmpty && id.Up == nil {
 		reasons = append(reasons, "--rebuild-empty: the state does not know that the cluster has ever been up; apply without it")
@@ -119,8 +119,8 @@ func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 }
 
 // refuse finds what a cluster that has been up cannot take of a spec and of machines.
-func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure) []string {
-	reasons := u.moved(c)
+func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure, allowPlugin bool) []string {
+	reasons := u.moved(c, allowPlugin)
 	wanted := map[string]bool{}
 	for _, n := range c.Nodes() {
 		if n.Role != spec.ControlPlane {

@@ -60,6 +60,8 @@ type Basis struct {
 	Spec     json.RawMessage `json:"spec"`
 	// Only are the hosts that the plan is restricted to; empty is all.
 	Only []string `json:"only,omitempty"`
+	// AllowPluginChange says that it was allowed to change the network plugin of a cluster that has been up.
+	AllowPluginChange bool `json:"allowPluginChange,omitempty"`
 	// Unissued says that certificates have yet to be issued, so that digests of files that follow from them are not known.
 	Unissued bool `json:"unissued,omitempty"`
 	// Observed is what was on the hosts.

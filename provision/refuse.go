@@ -193,7 +193,7 @@ func (b Before) refuse(in Input, observed State) []string {
 		}
 	}
 	if up := cmp.Or(b.Up, b.Applied.Up()); up != nil {
-		return append(reasons, up.moved(in.Cluster)...)
+		return append(reasons, up.moved(in.Cluster, in.AllowPluginChange)...)
 	}
 	return append(reasons, installedMoved(in, observed)...)
 }
@@ -208,7 +208,7 @@ func installedMoved(in Input, observed State) []string {
 			continue
 		}
 		was := Up{PodSubnet: cmp.Or(f.PodSubnet, now.PodSubnet), ServiceSubnet: cmp.Or(f.ServiceSubnet, now.ServiceSubnet), DNSDomain: cmp.Or(f.DNSDomain, now.DNSDomain)}
-		for _, reason := range was.moved(in.Cluster) {
+		for _, reason := range was.moved(in.Cluster, true) {
 			if !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)
 			}

@@ -39,6 +39,8 @@ type Situation struct {
 	Proofs []Proof
 	// Roll is what the proof RollWorkloads would do; nil where it is not wanted.
 	Roll *Roll
+	// PluginWas is the network plugin of a cluster that has been up, where its spec names another one now; else empty.
+	PluginWas string
 	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
 	MaxUnavailable map[string]int
 }
@@ -180,7 +182,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (Sit
 	s := Situation{
 		Machines: r.Input.Machines, Initialized: beenUp(r.Input, r.Observed), Unobserved: unobserved(r.Input.Machines, r.Observed),
 		Unrecorded:     r.Before.Up == nil || r.Input.RebuildEmpty,
-		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs",
+		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs", PluginWas: r.Before.Up.pluginBefore(r.Input.Cluster),
 	}
 	if r.API, err = apiClient(r.Input, hosts); err != nil {
 		return Situation{}, err

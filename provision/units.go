@@ -57,8 +57,8 @@ type unitRow struct {
 	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
 	late bool
 	// disturbs says what a restart means for what runs in the cluster; alone what it means where this is the only control
-	// plane, if that is something else.
-	disturbs, alone string
+	// plane, and ends what it means that it stops for good, if that is something else.
+	disturbs, alone, ends string
 }
 
 // loopbackAge is how long a server may run that makes, when it starts, the certificate with which it speaks to itself, and
@@ -125,9 +125,9 @@ var unitTable = []unitRow{
 		disturbs: "connections go on; changes of Services arrive a moment later",
 	},
 	{
-		name: "flanneld.service", on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
+		name: flannelService, on: node.flannel, unit: flannelUnit, programs: []string{"flanneld"},
 		files: []string{flannelFile, kubernetesDir + "/flannel.conf", caFile}, issuers: []string{certs.KubernetesCA}, late: true,
-		disturbs: "connections go on; routes to new nodes arrive a moment later",
+		disturbs: "connections go on; routes to new nodes arrive a moment later", ends: noNetwork,
 	},
 	{
 		name: imagesService, on: everywhere, unit: imagesUnit, programs: []string{"image/pause", "image/coredns"},

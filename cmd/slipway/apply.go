@@ -39,6 +39,7 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
   slipway apply -f prod.yaml --yes   # no question
   slipway apply next.plan            # what was planned, to the letter
   slipway apply --only prod-worker-3 # nothing but this node, and no machine but its own
+  slipway apply --allow-plugin-change # and let pods lose their network, where spec.network.plugin changes
   slipway apply --parallelism 20     # at most 20 steps at a time`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +47,8 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 				return err
 			}
 			if len(args) > 0 {
-				more := cmd.Flags().Changed("file") || cmd.Flags().Changed("only") || cmd.Flags().Changed("rebuild-empty")
+				more := cmd.Flags().Changed("file") || cmd.Flags().Changed("only") || cmd.Flags().Changed("rebuild-empty") ||
+					cmd.Flags().Changed(allowPluginFlag)
 				return run.applySaved(cmd.Context(), args[0], more)
 			}
 			return run.apply(cmd.Context())
@@ -54,6 +56,7 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 	}
 	run.addParallelism(cmd)
 	run.addOnly(cmd)
+	run.addPluginChange(cmd)
 	cmd.Flags().StringVar(&run.rebuild, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
 	return cmd
 }
@@ -71,7 +74,8 @@ type applyRun struct {
 // applySaved carries out a plan that was saved. The spec comes with it.
 func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error {
 	if more {
-		return errors.New("a saved plan includes its spec and its nodes: --file, --only and --rebuild-empty cannot be combined with it")
+		return errors.New("a saved plan includes its spec, its nodes and what it was allowed to do: --file, --only, --rebuild-empty and --" + allowPluginFlag +
+			" cannot be combined with it")
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // G304: the user names the file
 	if err != nil {
@@ -80,7 +84,7 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 	if r.saved, err = provision.ReadPlan(text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	r.file, r.only = r.saved.Basis.SpecFile, r.saved.Basis.Only
+	r.file, r.only, r.allowPlugin = r.saved.Basis.SpecFile, r.saved.Basis.Only, r.saved.Basis.AllowPluginChange
 	if r.given, err = r.saved.Basis.Cluster(r.authorities(ctx), haveBundle()); err != nil {
 		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
 	}
@@ -154,7 +158,7 @@ func (r *applyRun) record(ctx context.Context, command, stage string) (err error
 
 // interrupted says how to go on, and what failed on the way beside being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
-	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s` goes on from there", cmp.Or(r.resume, command), r.file)
+	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s%s` goes on from there", cmp.Or(r.resume, command), r.file, r.pluginArg())
 	if r.saved != nil {
 		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
 	}

@@ -38,6 +38,9 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 				return fmt.Errorf("state %s: %w", store, err)
 			}
 			c.recorded = true
+			if err := c.recallPlugin(ctx, store); err != nil {
+				return err
+			}
 		}
 	}
 	if err := c.checkIdentity(); err != nil {

@@ -25,7 +25,7 @@ func (w *work) preflight(ctx context.Context) (err error) {
 	if w.found, err = w.provider.Find(ctx); err != nil {
 		return err
 	}
-	w.preflights, err = provision.Preflights(w.spec, w.identity, w.found, provision.Wish{Only: w.only, RebuildEmpty: w.rebuild != ""})
+	w.preflights, err = provision.Preflights(w.spec, w.identity, w.found, provision.Wish{Only: w.only, RebuildEmpty: w.rebuild != "", AllowPluginChange: w.allowPlugin})
 	w.found = w.withGone(w.found)
 	return err
 }

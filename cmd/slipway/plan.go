@@ -28,6 +28,7 @@ if anything has moved in the meantime. It holds no secrets. Its JSON form is des
   slipway plan --diff                  # with the text of what changes
   slipway plan --detailed-exitcode     # 0: no changes, 2: changes, 1: an error
   slipway plan -o next.plan && slipway apply next.plan
+  slipway plan --allow-plugin-change   # where spec.network.plugin changes, and what that would disturb
   slipway plan --output json | jq '.changes[] | select(.cause == "drift")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,6 +45,7 @@ if anything has moved in the meantime. It holds no secrets. Its JSON form is des
 	flags.DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 	_ = cmd.MarkFlagFilename("out")
 	run.addOnly(cmd)
+	run.addPluginChange(cmd)
 	return cmd
 }
 
@@ -165,7 +167,7 @@ func (r *planRun) save(plan *provision.Plan) error {
 		return fmt.Errorf("save the plan: %w", err)
 	}
 	plan.Basis = &provision.Basis{
-		SpecFile: file, Spec: text, Only: r.only, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
+		SpecFile: file, Spec: text, Only: r.only, AllowPluginChange: r.allowPlugin, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
 	}
 	saved, err := json.MarshalIndent(plan, "", " ")
 	if err != nil {

@@ -35,6 +35,7 @@ type work struct {
 	prove       provision.Proving
 	rebuild     string   // the name of a cluster that may begin again without its data
 	beginning   string   // the generation that it then gets
+	allowPlugin bool     // the network plugin of a cluster that has been up may change
 	renew       []string // patterns of certificates that are issued anew
 	leaving     []string // items that a rotation is about to replace
 
@@ -82,7 +83,7 @@ func (w *work) checkOnly(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("only") && len(w.only) == 0 {
 		return errors.New("--only names no node: name one, or leave the flag out")
 	}
-	return nil
+	return w.checkPluginChange()
 }
 
 // patience is progress for people who wait for what is printed in the end, and whether anybody sees it: on a terminal, or
@@ -147,7 +148,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
-			UID: w.identity.UID, Gone: w.preflights.GoneNames(),
+			UID: w.identity.UID, Gone: w.preflights.GoneNames(), AllowPluginChange: w.allowPlugin,
 		},
 		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
@@ -244,8 +245,11 @@ func readApplied(ctx context.Context, store *state.Store) (*provision.Applied, e
 	return &applied, nil
 }
 
-// saveApplied records what is on the hosts now, for the reasons of later changes.
+// saveApplied records what is on all hosts now: the network plugin, and the rest for the reasons of later changes.
 func (w *work) saveApplied(ctx context.Context) error {
+	if err := w.runner.RecordPlugin(ctx); err != nil {
+		return err
+	}
 	applied, err := provision.NewApplied(w.runner.Input, version)
 	if err != nil {
 		return err

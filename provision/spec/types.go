@@ -212,6 +212,7 @@ type Network struct {
 	// The domain under which services have names.
 	DNSDomain string `json:"dnsDomain,omitempty"`
 	// The pod network plugin; none leaves it to you, and nodes are not ready until you install one.
+	// A cluster that has been up gets another one only with `slipway apply --allow-plugin-change`.
 	Plugin string `json:"plugin,omitempty"`
 	// How flannel carries packets between nodes; host-gw is faster and needs all nodes on one layer 2 network.
 	// Only with plugin: flannel.

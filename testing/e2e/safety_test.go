@@ -37,6 +37,7 @@ var safetyRows = map[string]struct {
 	"foreign-host":    {prove: (*safety).foreignHost},
 	"two-specs":       {prove: (*safety).twoSpecs},
 	"networks":        {prove: (*safety).networks},
+	"plugin":          {prove: (*safety).plugin},
 	"keys":            {prove: (*safety).keys},
 	"state":           {prove: (*safety).destroyed},
 	"directory":       {prove: (*safety).directory},
@@ -232,6 +233,19 @@ func (s *safety) networks(t *testing.T) {
 	s.write(t, changed)
 	defer s.write(t, s.spec)
 	s.refused(t, []string{"spec.network.podSubnet was 10.244.0.0/16"}, "apply", "--yes")
+}
+
+// plugin changes it, which pods of a living cluster would lose their network by, without the flag that allows it.
+func (s *safety) plugin(t *testing.T) {
+	changed := s.spec
+	changed.extra += "  network: {plugin: none}\n"
+	s.write(t, changed)
+	const reason = "spec.network.plugin was flannel and is none"
+	s.refused(t, []string{reason, "--allow-plugin-change"}, "apply", "--yes")
+	s.refused(t, []string{reason, "--allow-plugin-change"}, "plan")
+	s.refused(t, []string{"--only"}, "apply", "--yes", "--allow-plugin-change", "--only", s.nodes()[3])
+	s.write(t, s.spec)
+	s.checkNoChange(t)
 }
 
 // membership asks for more control planes and for fewer: nothing is made, and the old spec is as good as before.

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// machinesThere is a provider that finds machines; nothing else is asked of it.
+type machinesThere struct {
+	providers.Provider
+	infra *spec.Infrastructure
+}
+
+func (p machinesThere) Find(context.Context) (*spec.Infrastructure, error) { return p.infra, nil }
+
+// up is a cluster that has been up with the plugin of its spec, as the state has it, and as an older slipway has left it.
+func (k *keeper) up(c *spec.Cluster, older bool) {
+	k.Helper()
+	applied, err := provision.NewApplied(provision.Input{Cluster: c, Machines: k.infra.Machines}, "v1")
+	k.must(err)
+	id := provision.NewIdentity(c.Metadata.Name)
+	id.Up = applied.Up()
+	record := map[string]secret.Bytes{}
+	for name, value := range map[string]any{appliedName: applied, identityName: &id} {
+		if older {
+			id.Up.Plugin = ""
+		}
+		record[name], err = json.Marshal(value)
+		k.must(err)
+	}
+	k.must(k.store.Put(k.Context(), record))
+}
+
+// TestPluginChangeIsAllowedBySayingSo: what the state knows of a cluster, an older slipway's record too, keeps apply and plan
+// from changing its network plugin, and the flag allows it.
+func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
+	for _, older := range []bool{false, true} {
+		k := newKeeper(t)
+		k.up(k.spec, older)
+		changed := *k.spec
+		changed.Spec.Network.Plugin = "none"
+		for _, allowed := range []bool{false, true} {
+			w := &work{app: &app{stderr: io.Discard}, allowPlugin: allowed, cluster: &cluster{spec: &changed, options: providers.Options{StateDir: t.TempDir()}}}
+			k.must(w.identify(k.Context(), k.store))
+			w.provider = machinesThere{infra: k.infra}
+			err := w.preflight(k.Context())
+			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
+				t.Errorf("older %t, allowed %t: %v", older, allowed, err)
+			}
+		}
+	}
+}
+
+// TestPluginIsRecordedAtTheEnd of a run that has covered the whole cluster, and not before.
+func TestPluginIsRecordedAtTheEnd(t *testing.T) {
+	k := newKeeper(t)
+	k.up(k.spec, false)
+	changed := *k.spec
+	changed.Spec.Network.Plugin = "none"
+	w := &work{app: &app{stderr: io.Discard}, cluster: &cluster{spec: &changed, options: providers.Options{StateDir: t.TempDir()}}, store: k.store}
+	k.must(w.identify(k.Context(), k.store))
+	w.runner = &provision.Runner{Input: provision.Input{Cluster: &changed, Machines: k.infra.Machines}, Record: w.recorder()}
+	recorded := func() string {
+		text, err := k.store.Get(k.Context(), identityName)
+		k.must(err)
+		id, err := provision.ReadIdentity(text.Reveal())
+		k.must(err)
+		return id.Up.Plugin
+	}
+	k.must(w.runner.RecordLiving(k.Context()))
+	if got := recorded(); got != "flannel" {
+		t.Errorf("before a run ends the plugin is %q", got)
+	}
+	k.must(w.saveApplied(k.Context()))
+	if got := recorded(); got != "none" {
+		t.Errorf("at its end it is %q", got)
+	}
+}
+
+// TestSavedPlanCarriesThePluginChange: what the plan was allowed, applying it is, and nothing else.
+func TestSavedPlanCarriesThePluginChange(t *testing.T) {
+	k := newKeeper(t)
+	_, made := k.load()
+	for _, allowed := range []bool{false, true} {
+		file := filepath.Join(t.TempDir(), "next.plan")
+		a := &app{file: "-", stderr: io.Discard}
+		p := planRun{out: file, work: work{
+			app: a, allowPlugin: allowed, cluster: &cluster{spec: k.spec}, secrets: made, runner: &provision.Runner{},
+		}}
+		k.must(p.save(provision.NewPlan("demo", provision.Situation{})))
+		t.Setenv("SLIPWAY_CACHE_DIR", "/dev/null/nowhere") // no further than that
+		r := applyRun{work: work{app: a}}
+		if err := r.applySaved(k.Context(), file, false); err == nil || r.allowPlugin != allowed {
+			t.Errorf("planned with %t, applied with %t, %v", allowed, r.allowPlugin, err)
+		}
+	}
+}

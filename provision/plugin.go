@@ -1,0 +1,62 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+
+	"slipway.dev/slipway/provision/spec"
+)
+
+const flannelService = "flanneld.service"
+
+// noNetwork is what becomes of pods where flanneld stops for good.
+const noNetwork = "pods lose their network on every node until another plugin runs"
+
+// pluginBefore is the network plugin that a cluster has, where its spec names another one; else empty.
+func (u *Up) pluginBefore(c *spec.Cluster) string {
+	if u == nil || u.Plugin == c.Spec.Network.Plugin {
+		return ""
+	}
+	return u.Plugin
+}
+
+// refusePlugin refuses another network plugin, which nobody has allowed.
+func (u *Up) refusePlugin(c *spec.Cluster) []string {
+	was := u.pluginBefore(c)
+	if was == "" {
+		return nil
+	}
+	means := "flanneld would stop, and " + noNetwork
+	if was == "none" {
+		means = "flanneld would start beside the plugin that you have installed, and " + twoNetworks
+	}
+	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, `slipway apply --allow-plugin-change` does it",
+		was, c.Spec.Network.Plugin, means)}
+}
+
+// twoNetworks is what becomes of pods where flanneld starts on nodes that had another plugin.
+const twoNetworks = "pods that have their network from the one do not reach those that have it from the other, until that plugin is removed and they are made anew"
+
+// replaced says what becomes of pods of a plugin in whose place flannel comes. Where flannel goes, its unit says it.
+func (s Situation) replaced(steps []Step) []Disruption {
+	hosts := hostsOf(steps, UnitChange, flannelService, Create)
+	if s.PluginWas != "none" || len(hosts) == 0 {
+		return nil
+	}
+	return []Disruption{{What: "flanneld starts", Hosts: hosts, How: s.how(hosts), Effect: "it runs beside the plugin that you have installed, and " + twoNetworks}}
+}
+
+// RecordPlugin has the state record that the whole cluster has the network plugin that its spec names.
+func (r *Runner) RecordPlugin(ctx context.Context) error {
+	if r.Record == nil {
+		return nil
+	}
+	return r.Record(ctx, func(was *Up) *Up {
+		if was == nil {
+			return nil
+		}
+		up := *was
+		up.Plugin = r.Input.Cluster.Spec.Network.Plugin
+		return &up
+	})
+}
