@@ -3,8 +3,13 @@ package provision
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/testing/hosttest"
 )
 
 // withPlugin is in with a network plugin that its spec names.
@@ -74,6 +79,22 @@ func TestAllowedPluginAllowsNoOtherNetwork(t *testing.T) {
 	_, err := Preflights(other.Cluster, Identity{UID: in.UID, Name: "demo", Up: upOf(in)}, foundAll(in), Wish{AllowPluginChange: true})
 	if err == nil || !strings.Contains(err.Error(), "podSubnet") || strings.Contains(err.Error(), "plugin") {
 		t.Errorf("refused: %v", err)
+	}
+}
+
+// A situation knows which plugin another one replaces: what it disturbs follows from that.
+func TestSituationKnowsThePluginBefore(t *testing.T) {
+	in := input(t)
+	for _, was := range []string{"none", "flannel"} {
+		hosts := map[string]host.Host{}
+		for _, m := range in.Machines {
+			report := fmt.Sprintf("[facts]\nmachine=x86_64\ncgroup=cgroup2fs\nsystemd=1\nnow=%d\n[end]\n", time.Now().Unix())
+			hosts[m.Name] = told{hosttest.NewMemory(m.Name), report}
+		}
+		s, err := (&Runner{Input: in, Before: Before{Up: upOf(withPlugin(t, in, was))}}).Situation(t.Context(), hosts)
+		if want := map[string]string{"none": "none"}[was]; err != nil || s.PluginWas != want {
+			t.Errorf("%s: %v, and the plugin before is %q, want %q", was, err, s.PluginWas, want)
+		}
 	}
 }
 

@@ -41,11 +41,17 @@ func (k *keeper) up(c *spec.Cluster, older bool) {
 }
 
 // TestPluginChangeIsAllowedBySayingSo: what the state knows of a cluster, an older slipway's record too, keeps apply and plan
-// from changing its network plugin, and the flag allows it.
+// from changing its network plugin, and the flag allows it: before machines are made, and when hosts are observed.
 func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
+	programs := map[string]provision.Artifact{}
+	for name := range strings.FieldsSeq("kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd etcdctl etcdutl containerd " +
+		"containerd-shim-runc-v2 ctr runc bridge loopback host-local portmap flannel flanneld crictl slipway image/pause image/coredns") {
+		programs[name] = provision.Artifact{Name: name, Component: "stack", Version: "v1", SHA256: "00"}
+	}
 	for _, older := range []bool{false, true} {
 		k := newKeeper(t)
 		k.up(k.spec, older)
+		_, made := k.load()
 		changed := *k.spec
 		changed.Spec.Network.Plugin = "none"
 		for _, allowed := range []bool{false, true} {
@@ -55,6 +61,12 @@ func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
 			err := w.preflight(k.Context())
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("older %t, allowed %t: %v", older, allowed, err)
+			}
+			w.progress = newProgress(io.Discard, false, io.Discard, nil)
+			w.runner = &provision.Runner{Input: provision.Input{Cluster: &changed, UID: w.identity.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
+			_, err = w.observe(k.Context()) // which there are none of: it ends either way
+			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
+				t.Errorf("observed, older %t, allowed %t: %v", older, allowed, err)
 			}
 		}
 	}

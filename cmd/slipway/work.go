@@ -148,7 +148,7 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 		Input: provision.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
-			UID: w.identity.UID, Gone: w.preflights.GoneNames(), AllowPluginChange: w.allowPlugin,
+			UID: w.identity.UID, Gone: w.preflights.GoneNames(),
 		},
 		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
@@ -201,6 +201,7 @@ func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	w.progress.Phase("observe")
 	w.runner.Input.Generation, w.runner.Input.Rebuilding = cmp.Or(w.beginning, w.identity.Generation), w.identity.Rebuilding
 	w.runner.Input.RebuildEmpty, w.runner.Input.BeenUp, w.runner.Before.Up = w.rebuild != "", w.identity.Up != nil, w.identity.Up
+	w.runner.Input.AllowPluginChange = w.allowPlugin
 	situation, err := w.runner.Situation(ctx, w.hosts)
 	if err != nil {
 		return nil, err
