@@ -157,6 +157,7 @@ func writeScript(files []File, stage string, lock lock) string {
 	for _, dir := range order {
 		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
 	}
+	each(&b, "sync --", sortedKeys(byDir)) // so that what follows finds them after a loss of power, too
 	var quoted []string
 	for _, dir := range sortedKeys(byDir) {
 		quoted = append(quoted, Quote(dir))

@@ -25,7 +25,7 @@ type Host interface {
 	Run(ctx context.Context, cmd Cmd) (Result, error)
 	// Write puts files in place, all in one round trip: each under a temporary name (its own and
 	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
-	// fsynced, then renamed. Missing parent directories are made (0755); those that exist stay untouched.
+	// fsynced, then renamed, and the directory fsynced. Missing parents are made (0755); those that exist stay untouched.
 	// Files whose content is already right are rewritten all the same: the caller diffs.
 	// Nothing is renamed before everything has arrived, then directory by directory in the order of files; and the
 	// temporary files of a write that failed are removed. From when all has arrived it keeps apart from other changes

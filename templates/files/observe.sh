@@ -95,6 +95,6 @@ done
 echo '[images]'
 if [ -S /run/containerd/containerd.sock ]; then
   ctr=$(command -v ctr || ls /opt/slipway/*/*/bin/ctr 2>/dev/null | tail -n 1)
-  [ -z "$ctr" ] || timeout 5 "$ctr" --namespace=k8s.io images list --quiet 2>/dev/null && echo known
+  [ -z "$ctr" ] || timeout 30 "$ctr" --namespace=k8s.io images list --quiet 2>/dev/null && echo known
 fi
 echo '[end]'
