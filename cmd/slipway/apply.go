@@ -103,7 +103,7 @@ func (r *applyRun) apply(ctx context.Context) error {
 
 // locked opens the cluster with its state for writing, and finds its machines.
 func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
-	if r.cluster, err = r.open(r.authorities(ctx)); err != nil {
+	if r.cluster, err = r.open(r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
 	if r.store, err = r.openStore(ctx); err != nil {

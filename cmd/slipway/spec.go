@@ -14,12 +14,12 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// haveBundle is a check of every spec that a command is given: no other version of Kubernetes could be installed.
+// haveBundle is a check of the spec for what installs it. A cluster whose version this slipway has no bundle for any more can
+// still be looked at and destroyed.
 func haveBundle() spec.Check { return spec.Releases(bundle.Versions()) }
 
 // loadSpec reads the spec that --file names; "-" is the standard input.
 func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) {
-	checks = append(checks, haveBundle())
 	if a.file != "-" {
 		return spec.Load(a.file, checks...)
 	}

@@ -32,7 +32,7 @@ The exit code is 0 when the spec is valid and 3 when it is not.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cluster, err := a.loadSpec(a.authorities(cmd.Context()))
+			cluster, err := a.loadSpec(a.authorities(cmd.Context()), haveBundle())
 			if a.output == "json" {
 				return a.printDiagnostics(err)
 			}
