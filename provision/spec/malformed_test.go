@@ -196,6 +196,7 @@ var malformed = []struct {
 	{"flag value of two lines", "v1.36.3}", `v1.36.3, apiServer: {extraArgs: {v: «"4\n5"}}}`, "spec.kubernetes.apiServer.extraArgs[v]", "more than one line", "one line"},
 	{"owned flag of the API server", "v1.36.3}", "v1.36.3, apiServer: {extraArgs: {«service-cluster-ip-range: 10.0.0.0/16}}}", "spec.kubernetes.apiServer.extraArgs[service-cluster-ip-range]", "slipway owns the flag --service-cluster-ip-range", "spec.network.serviceSubnet"},
 	{"owned flag of etcd", "nodePools:", "etcd: {extraArgs: {«data-dir: /data}}\n  nodePools:", "spec.etcd.extraArgs[data-dir]", "slipway owns the flag --data-dir", "/var/lib/etcd"},
+	{"log of etcd where it cannot write", "nodePools:", "etcd: {extraArgs: {log-outputs: «'stderr,/var/log/etcd.log'}}\n  nodePools:", "spec.etcd.extraArgs[log-outputs]", "cannot write \"/var/log/etcd.log\"", "/var/log/etcd/etcd.log"},
 	{"owned flag of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {extraArgs: {«node-labels: a=b}}}", "spec.kubernetes.kubelet.extraArgs[node-labels]", "slipway owns the flag --node-labels", "spec.nodePools[].labels"},
 	{"owned field of the kubelet", "v1.36.3}", "v1.36.3, kubelet: {configPatch: {authentication: {x509: {«clientCAFile: /a}}}}}", "spec.kubernetes.kubelet.configPatch[authentication].x509.clientCAFile", "slipway owns authentication.x509.clientCAFile", "places this file"},
 	{"owned field of kube-proxy", "v1.36.3}", "v1.36.3, proxy: {configPatch: {«mode: ipvs}}}", "spec.kubernetes.proxy.configPatch[mode]", "slipway owns mode", "spec.network.proxyMode"},

@@ -245,6 +245,7 @@ func validateComponents(d *document, c *Cluster) {
 	k := c.Spec.Kubernetes
 	validateAdmission(d, k.APIServer.ExtraArgs)
 	validateAuthentication(d, c)
+	validateEtcdLogs(d, c.Spec.Etcd.ExtraArgs)
 	for _, p := range []struct {
 		path  string
 		args  map[string]string
@@ -293,6 +294,24 @@ func validateAdmission(d *document, args map[string]string) {
 	}
 	if slices.Contains(disabled, "PodSecurity") {
 		d.judge(path, "remove PodSecurity from the list, and set spec.podSecurity.enforce to privileged", "without PodSecurity, spec.podSecurity means nothing")
+	}
+}
+
+// EtcdLogOutputs is the flag of etcd that names where it logs, EtcdLogDir where its user may have files of that.
+const (
+	EtcdLogOutputs = "log-outputs"
+	EtcdLogDir     = "/var/log/etcd/"
+)
+
+var etcdLogOutput = regexp.MustCompile(`^(|default|stdout|stderr|systemd/journal|` + EtcdLogDir + `[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
+
+// validateEtcdLogs wants files of logs where etcd, which does not run as root, can write them: else it would not start.
+func validateEtcdLogs(d *document, args map[string]string) {
+	for out := range strings.SplitSeq(args[EtcdLogOutputs], ",") {
+		if !etcdLogOutput.MatchString(out) {
+			d.judge(joinKey("spec.etcd.extraArgs", EtcdLogOutputs), "name a file in "+EtcdLogDir+", such as "+EtcdLogDir+"etcd.log",
+				"etcd does not run as root, and cannot write %q", out)
+		}
 	}
 }
 
