@@ -153,6 +153,9 @@ func wishes(in Input) map[string]string {
 		for name := range h.Modules {
 			put(host, ModuleChange, name, "")
 		}
+		for name := range h.Accounts {
+			put(host, AccountChange, name, "")
+		}
 		for name := range h.Images {
 			put(host, ImageChange, name, "")
 		}

@@ -50,6 +50,7 @@ const (
 	UnitChange    Kind = "unit"
 	SysctlChange  Kind = "sysctl"
 	ModuleChange  Kind = "module"
+	AccountChange Kind = "account"
 	ImageChange   Kind = "image"
 	NodeChange    Kind = "node"
 	LabelChange   Kind = "label"
@@ -61,7 +62,7 @@ const (
 // onHost says whether a change of the kind is carried out on a host; the others are in the API or in etcd.
 func (k Kind) onHost() bool {
 	switch k {
-	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, ImageChange:
+	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, AccountChange, ImageChange:
 		return true
 	default:
 		return false

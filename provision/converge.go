@@ -29,6 +29,11 @@ const LockFile = "/run/slipway.lock"
 //
 // On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
 func converge(ctx context.Context, h host.Host, want, have HostState, changes []Change, first bool) error {
+	if script := makeAccounts(changes); script != "" {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
+			return fmt.Errorf("make system users on %s: %w", h.Name(), err)
+		}
+	}
 	deletes := deleted(changes)
 	var files []host.File
 	for _, c := range changes {
@@ -48,7 +53,7 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 			return err
 		}
 	}
-	if script := convergeScript(changes, first); script != "" {
+	if script := convergeScript(changes, want, first); script != "" {
 		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
 			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
 		}
@@ -62,17 +67,11 @@ func converge(ctx context.Context, h host.Host, want, have HostState, changes []
 }
 
 // convergeScript is everything after the files, in one session: kernel, units, deletions. Empty when there is nothing.
-func convergeScript(changes []Change, first bool) string {
+func convergeScript(changes []Change, want HostState, first bool) string {
 	if !slices.ContainsFunc(changes, func(c Change) bool { return c.Name != ownedFile }) {
 		return ""
 	}
-	script := append([]string{"set -e"}, uncover(changes)...)
-	if touches(changes, "/etc/modules-load.d/") || len(named(changes, ModuleChange, Create)) > 0 {
-		script = append(script, loadModules)
-	}
-	if touches(changes, "/etc/sysctl.d/") || len(named(changes, SysctlChange, Update)) > 0 {
-		script = append(script, loadSysctls)
-	}
+	script := prepare(changes, want, first)
 	if units := named(changes, UnitChange, Delete); len(units) > 0 {
 		script = append(script, "systemctl disable --now "+strings.Join(units, " "))
 	}
@@ -123,6 +122,18 @@ func convergeScript(changes []Change, first bool) string {
 	}
 	script = append(script, late...)
 	return strings.Join(script, "\n") + "\n"
+}
+
+// prepare is the part of it that comes before any unit is touched.
+func prepare(changes []Change, want HostState, first bool) []string {
+	script := append([]string{"set -e"}, uncover(changes)...)
+	if touches(changes, "/etc/modules-load.d/") || len(named(changes, ModuleChange, Create)) > 0 {
+		script = append(script, loadModules)
+	}
+	if touches(changes, "/etc/sysctl.d/") || len(named(changes, SysctlChange, Update)) > 0 {
+		script = append(script, loadSysctls)
+	}
+	return append(script, beforeEtcd(changes, want, first)...)
 }
 
 // stillTrying forgives systemctl a unit whose first attempt has failed, while systemd goes on to try (Restart=always):

@@ -53,6 +53,14 @@ func TestConvergeScript(t *testing.T) {
 			want: []string{"modprobe"},
 		},
 		{
+			name: "etcd is tried before it is stopped", changes: []Change{unit(etcdService, Restart), unit("kube-apiserver.service", Restart)},
+			want: []string{"chmod go+rx", "/v1/etcd --version'", "exit 1; }\nsystemctl daemon-reload\n"},
+		},
+		{
+			name: "etcd that nothing runs without yet", first: true, changes: []Change{unit(etcdService, Create)},
+			want: []string{"chmod go+rx"}, not: []string{"systemd-run"},
+		},
+		{
 			name:    "what leaves",
 			changes: []Change{unit("flanneld.service", Delete), file(unitDir+"flanneld.service", Delete), file("/etc/it's", Delete)},
 			want:    []string{"systemctl disable --now flanneld.service", "rm -f -- '/etc/systemd/system/flanneld.service'", `rm -f -- '/etc/it'\''s'`, "daemon-reload"},
@@ -63,9 +71,13 @@ func TestConvergeScript(t *testing.T) {
 			want:    []string{"systemd-sysctl 90-slipway.conf", "modprobe"},
 		},
 	}
+	tried := HostState{
+		Units: map[string]Unit{etcdService: {Reads: []string{unitDir + etcdService, programDir + "v1/etcd"}}},
+		Files: map[string]File{unitDir + etcdService: {Content: []byte("\nUser=etcd\n")}},
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := convergeScript(tt.changes, tt.first)
+			got := convergeScript(tt.changes, tried, tt.first)
 			if len(tt.want) == 0 && got != "" {
 				t.Errorf("there is nothing to do, and the script is:\n%s", got)
 			}
@@ -98,7 +110,7 @@ func TestConvergeReachesTheDesiredFiles(t *testing.T) {
 	if err := converge(t.Context(), h, want, HostState{}, install, true); err != nil {
 		t.Fatal(err)
 	}
-	have := HostState{Files: map[string]File{}, Units: want.Units, Sysctls: want.Sysctls, Images: want.Images}
+	have := HostState{Files: map[string]File{}, Units: want.Units, Sysctls: want.Sysctls, Accounts: want.Accounts, Images: want.Images}
 	for _, p := range h.Paths() {
 		f, _ := h.File(p)
 		seen := File{Mode: f.Mode, Owner: f.Owner, Digest: digest(f.Content)}

@@ -56,7 +56,7 @@ func (n node) asked() (HostState, error) {
 	}
 	add(node.controlPlane, initializedFile)
 	add(everywhere, ownedFile)
-	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames())}, nil
+	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts()}, nil
 }
 
 // Desired computes what should be on every host. It is pure: equal inputs give equal states.
@@ -108,7 +108,7 @@ func (n node) desired() (HostState, error) {
 	}
 	files[ownedFile] = regular(owned(files), false, "what slipway owns here")
 	state := HostState{
-		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Images: all(n.images()), Facts: n.facts,
+		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts(), Images: all(n.images()), Facts: n.facts,
 	}
 	if n.controlPlane() && len(n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) > 0 {
 		state.Authentication = configHash(files[authenticationFile].Content)

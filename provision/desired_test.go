@@ -67,8 +67,8 @@ func TestAskedHasTheKeysOfDesired(t *testing.T) {
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(want.Files)), slices.Sorted(maps.Keys(got.Files))); diff != "" {
 			t.Errorf("files of %s (-want +got):\n%s", name, diff)
 		}
-		if !maps.Equal(want.Sysctls, got.Sysctls) || !maps.Equal(want.Modules, got.Modules) {
-			t.Errorf("%s: asked about sysctls %v, modules %v", name, got.Sysctls, got.Modules)
+		if !maps.Equal(want.Sysctls, got.Sysctls) || !maps.Equal(want.Modules, got.Modules) || !maps.Equal(want.Accounts, got.Accounts) {
+			t.Errorf("%s: asked about sysctls %v, modules %v, accounts %v", name, got.Sysctls, got.Modules, got.Accounts)
 		}
 	}
 }

@@ -26,6 +26,7 @@ func Diff(desired, observed State) []Change {
 		d.authentication(want, have)
 		d.sysctls(want.Sysctls, have.Sysctls)
 		d.modules(want.Modules, have.Modules)
+		d.accounts(want.Accounts, have)
 		d.images(want.Images, have)
 		if node, ok := desired.Nodes[name]; ok && observed.Nodes != nil {
 			d.node(node, observed.Nodes)

@@ -69,6 +69,7 @@ var fileTable = []fileRow{
 	{path: "/etc/crictl.yaml", on: everywhere, render: fixed(templates.Crictl), public: true},
 	{path: "/etc/sysctl.d/90-slipway.conf", on: everywhere, render: fixed(templates.Sysctls), public: true},
 	{path: "/etc/modules-load.d/slipway.conf", on: everywhere, render: node.modules, public: true},
+	{path: accountsFile, on: node.controlPlane, render: fixed(templates.Accounts), public: true},
 	{path: stackSliceFile, on: everywhere, render: fixed(templates.StackSlice)},
 	{path: noResolvConf, on: node.noResolver, render: fixed(func() []byte { return []byte("# No resolver that pods could reach.\n") }), public: true},
 }

@@ -48,7 +48,7 @@ func input(t *testing.T) Input {
 	for i, n := range cluster.Nodes() {
 		address := netip.AddrFrom4([4]byte{10, 89, 0, byte(11 + i)})
 		in.Machines = append(in.Machines, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: address, Artifacts: "/bundles", SharedDisk: i == 0})
-		in.Facts[n.Name] = Facts{Arch: "amd64", Systemd: true, CgroupV2: i%2 == 0, SysResource: true, ResolvConf: "/etc/resolv.conf"}
+		in.Facts[n.Name] = Facts{Arch: "amd64", Systemd: true, CgroupV2: i%2 == 0, SysResource: true, ReadSearch: true, ResolvConf: "/etc/resolv.conf"}
 	}
 	for _, row := range programTable {
 		for _, name := range row.names {

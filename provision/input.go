@@ -128,7 +128,7 @@ func (in *Input) nodes() []node {
 		}
 		facts, ok := in.Facts[n.Name]
 		if !ok {
-			facts = Facts{CgroupV2: true, SysResource: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
+			facts = Facts{CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
 		}
 		nodes = append(nodes, node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared})
 	}

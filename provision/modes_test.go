@@ -10,7 +10,7 @@ import (
 )
 
 // What is readable for more than its owner: nobody but root needs the rest (CIS 1.1 and 4.1 ask for 0600).
-var publicFiles = []string{"/etc/crictl.yaml", "/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf", noResolvConf}
+var publicFiles = []string{"/etc/crictl.yaml", "/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf", accountsFile, noResolvConf}
 
 func TestFilesAreTheirOwnersAlone(t *testing.T) {
 	in := input(t)

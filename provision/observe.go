@@ -133,8 +133,8 @@ func (w waiter) Write(p []byte) (int, error) {
 // once the host has said that the script runs, a round trip later.
 func observeScript(desired HostState) string {
 	programs, known := programsWords(desired)
-	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nPATHS=%s\nPROGRAMS=%s\nKNOWN=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
-		words(desired.Files, "\n"), programs, known, templates.ObserveScript())
+	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nACCOUNTS=%s\nPATHS=%s\nPROGRAMS=%s\nKNOWN=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
+		words(desired.Accounts, " "), words(desired.Files, "\n"), programs, known, templates.ObserveScript())
 }
 
 // words are the keys of a map, sorted, as one word of a shell.
@@ -162,7 +162,7 @@ type observation struct {
 func parseObservation(text string, desired HostState, words *vocabulary) (HostState, error) {
 	o := observation{
 		words:   words,
-		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Owned: map[string]string{}},
+		state:   HostState{Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Accounts: map[string]bool{}, Owned: map[string]string{}},
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
 		identities: map[string]string{}, sums: map[string]string{}, replaced: map[string]bool{},
 	}
@@ -223,6 +223,9 @@ func (o *observation) line(section, line string) error {
 	case "[modules]":
 		module, loaded := o.pair(line)
 		o.state.Modules[module] = loaded == "1"
+	case "[accounts]":
+		account, _ := o.pair(line)
+		o.state.Accounts[account] = true
 	case "[images]":
 		o.images = append(o.images, o.words.keep(line))
 	default:
@@ -334,8 +337,11 @@ func unixTime(text string) time.Time {
 	return time.Unix(n, 0).UTC()
 }
 
-// capSysResource is CAP_SYS_RESOURCE's bit, linux/capability.h.
-const capSysResource = 24
+// Bits of capabilities, linux/capability.h.
+const (
+	capDACReadSearch = 2
+	capSysResource   = 24
+)
 
 func (o *observation) parseFacts() Facts {
 	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
@@ -345,6 +351,8 @@ func (o *observation) parseFacts() Facts {
 		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
 		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
 		SysResource:       hasCapability(o.facts["capbnd"], capSysResource),
+		ReadSearch:        hasCapability(o.facts["capbnd"], capDACReadSearch),
+		NoSysusers:        o.facts["nosysusers"] == "1",
 		ConntrackWritable: o.facts["conntrack"] == "1",
 		ResolvConf:        o.facts["resolv"],
 		EtcdData:          o.facts["etcddata"] == "whole",

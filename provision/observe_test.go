@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,8 @@ net.ipv4.ip_forward=1
 [modules]
 overlay=1
 br_netfilter=0
+[accounts]
+etcd=1
 [images]
 slipway.invalid/pause:v1
 known
@@ -84,7 +87,7 @@ func TestParseObservation(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFacts := Facts{
-		OS: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0", Arch: "amd64", CgroupV2: true, SysResource: false,
+		OS: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0", Arch: "amd64", CgroupV2: true, SysResource: false, ReadSearch: true,
 		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: true, Systemd: true, FreeBytes: 1234,
 		Clock: Clock{Read: time.Unix(1795176181, 0).UTC()},
 	}
@@ -125,6 +128,9 @@ func TestParseObservation(t *testing.T) {
 	if !got.Modules["overlay"] || got.Modules["br_netfilter"] || len(got.Modules) != 2 || !got.Images["slipway.invalid/pause:v1"] || len(got.Images) != 1 {
 		t.Errorf("modules are %v, images %v", got.Modules, got.Images)
 	}
+	if !maps.Equal(got.Accounts, map[string]bool{"etcd": true}) {
+		t.Errorf("accounts are %v", got.Accounts)
+	}
 	if len(got.Units) != len(units) || got.Sysctls["net.ipv4.ip_forward"] != "1" {
 		t.Errorf("units are %v, sysctls %v", got.Units, got.Sysctls)
 	}
@@ -162,7 +168,8 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	}
 	script := observeScript(HostState{
 		Sysctls: map[string]string{"kernel.ostype": ""}, Modules: map[string]bool{"none_of_that_name": true},
-		Files: map[string]File{file: {}, filepath.Join(dir, "link"): {}, filepath.Join(dir, "missing"): {}},
+		Accounts: map[string]bool{"root": true, "none-of-that-name": true},
+		Files:    map[string]File{file: {}, filepath.Join(dir, "link"): {}, filepath.Join(dir, "missing"): {}},
 	})
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
 	out, err := cmd.Output()
@@ -178,6 +185,9 @@ func TestObserveScriptOnThisMachine(t *testing.T) {
 	}
 	if f := state.Files[filepath.Join(dir, "link")]; f.Mode.Type() != fs.ModeSymlink || f.Digest != "target" {
 		t.Errorf("the link is %+v", f)
+	}
+	if !maps.Equal(state.Accounts, map[string]bool{"root": true}) {
+		t.Errorf("accounts are %v", state.Accounts)
 	}
 	if len(state.Files) != 2 || len(state.Modules) != 0 || state.Sysctls["kernel.ostype"] != "Linux" || state.Facts.Kernel == "" {
 		t.Errorf("the state is %+v", state)

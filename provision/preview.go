@@ -183,6 +183,9 @@ func seen(s State) map[string]string {
 		for name, loaded := range h.Modules {
 			put(ModuleChange, name, fmt.Sprintf("loaded %t", loaded))
 		}
+		for name := range h.Accounts {
+			put(AccountChange, name, "there")
+		}
 		for ref := range h.Images {
 			put(ImageChange, ref, "there")
 		}

@@ -65,7 +65,7 @@ func (s shape) observe(r *rand.Rand) State {
 func wornHost(want HostState, odd func() bool, r *rand.Rand) HostState {
 	have := HostState{
 		Files: map[string]File{}, Units: map[string]Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{},
-		Images: map[string]bool{}, Owned: map[string]string{},
+		Accounts: map[string]bool{}, Images: map[string]bool{}, Owned: map[string]string{},
 	}
 	for p, f := range want.Files {
 		f.Content = nil
@@ -115,6 +115,9 @@ func wornHost(want HostState, odd func() bool, r *rand.Rand) HostState {
 	}
 	for name := range want.Modules {
 		have.Modules[name] = !odd()
+	}
+	for name := range want.Accounts {
+		have.Accounts[name] = !odd()
 	}
 	for ref := range want.Images {
 		if !odd() {
@@ -173,6 +176,8 @@ func carryOut(c Change, desired, observed State) {
 		have.Sysctls[c.Name] = want.Sysctls[c.Name]
 	case ModuleChange:
 		have.Modules[c.Name] = true
+	case AccountChange:
+		have.Accounts[c.Name] = true
 	case ImageChange:
 		have.Images[c.Name] = true
 	case NodeChange:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/spec"
 )
 
 // Refusals are reasons why a difference must not be carried out.
@@ -43,6 +44,9 @@ func Refuse(in Input, before Before, observed State) Refusals {
 		}
 		if !f.Systemd {
 			r.host(m.Name, "systemd does not run there, and slipway's components are its units")
+		}
+		if why := refuseAccount(h); m.Role == spec.ControlPlane && why != "" {
+			r.host(m.Name, why)
 		}
 		if p := h.blind(); p != "" {
 			r.host(m.Name, fmt.Sprintf("%s leads to nothing: the directory of bundles that the machine mounts was removed. It is here again; "+

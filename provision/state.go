@@ -38,6 +38,8 @@ type HostState struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Modules of the kernel, and whether they are loaded. Observed, one that the host cannot load is absent.
 	Modules map[string]bool `json:"modules,omitempty"`
+	// Accounts are system users with a group of the same name, and whether the host has both.
+	Accounts map[string]bool `json:"accounts,omitempty"`
 	// Images that the container runtime has, by reference. Observed, nil means that the runtime did not answer.
 	Images map[string]bool `json:"images,omitempty"`
 	// Authentication is the hash of the AuthenticationConfiguration that the API server works by, "sha256:...". It is empty
@@ -114,6 +116,10 @@ type Facts struct {
 	CgroupV2 bool `json:"cgroupV2"`
 	// SysResource is CAP_SYS_RESOURCE: without it nothing may lower an oom_score_adj.
 	SysResource bool `json:"sysResource"`
+	// ReadSearch is CAP_DAC_READ_SEARCH: without it only root can be given leave to read files of others.
+	ReadSearch bool `json:"readSearch"`
+	// NoSysusers says that there is no systemd-sysusers, and system users have to be made by hand.
+	NoSysusers bool `json:"noSysusers,omitempty"`
 	// ConntrackWritable says that nf_conntrack_max can be raised.
 	ConntrackWritable bool `json:"conntrackWritable"`
 	// ResolvConf is a resolver file whose servers pods can reach, empty where the host has none.

@@ -92,7 +92,7 @@ func TestObserveTimers(t *testing.T) {
 		{"a.timer", "a.timer"},
 	} {
 		paths := unitDir + strings.ReplaceAll(tt.paths, " ", "\n"+unitDir) + "\n/etc/other.service"
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", "PATHS='"+paths+"'\nSYSCTLS=\nMODULES=\n"+templates.ObserveScript())
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "PATHS='"+paths+"'\nSYSCTLS=\nMODULES=\nACCOUNTS=\n"+templates.ObserveScript())
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 		out, err := cmd.Output()
 		if err != nil {

@@ -179,7 +179,7 @@ func etcdUnit(n node) templates.Unit {
 	}
 	return templates.Unit{
 		Description: "etcd, the cluster's store", Type: "notify",
-		Slice: stackSlice, Sandbox: templates.Sealed, State: "etcd",
+		Slice: stackSlice, Sandbox: templates.Sealed, User: n.etcdUser(), State: "etcd", Logs: n.etcdLogs(),
 		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
 		OOMScoreAdjust: n.protect(-999),
 	}

@@ -174,6 +174,9 @@ func FlannelCNI() []byte { return static("flannel-cni.conflist") }
 // Sysctls is a sysctl.d(5) fragment.
 func Sysctls() []byte { return static("sysctl.conf") }
 
+// Accounts is a sysusers.d(5) fragment.
+func Accounts() []byte { return static("sysusers.conf") }
+
 // Modules is a modules-load.d(5) fragment.
 type Modules struct {
 	Names []string
@@ -277,7 +280,7 @@ func normalize(patch map[string]any) map[string]any {
 }
 
 // ObserveScript reads what a host is; see provision.Observe for what it prints. It asks about the kernel parameters in
-// $SYSCTLS and the modules in $MODULES, separated by spaces, and the paths in $PATHS, one a line.
+// $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS, separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
 
 // ConnectionsScript lists the connections that units have made, or waits until those in $BEFORE have ended.

@@ -20,6 +20,9 @@ type Unit struct {
 	KillProcess bool
 	// Slice is the unit's slice (systemd.slice(5)); empty is system.slice.
 	Slice string
+	// User is the system user, and its group, that a sealed unit runs as; empty is root. It reads all files, since keys are
+	// root's, and writes its own: State and Logs are made its own before each start, whoever has put something there.
+	User string
 	// Sandbox is what the unit may not do.
 	Sandbox Sandbox
 	// State and Logs are directories below /var/lib and /var/log that are the unit's own, 0700: systemd makes them.
@@ -43,7 +46,8 @@ const (
 	// Fenced units set up the host's network: they get no new privileges and do not see homes.
 	Fenced
 	// Sealed units read their configuration, answer on the network, and write below /var: they see the rest read-only, and have
-	// no capability but to read and write files of other users, such as keys and sockets that the spec's flags name.
+	// no capability but to read and write files of other users, such as keys and sockets that the spec's flags name; those
+	// that run as a user of their own only to read them.
 	Sealed
 )
 

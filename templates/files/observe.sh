@@ -15,6 +15,7 @@ echo "machine=$(uname -m)"
 echo "cgroup=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 sed -n 's/^CapBnd:[[:space:]]*/capbnd=/p' /proc/self/status
 [ -d /run/systemd/system ] && echo systemd=1
+command -v systemd-sysusers >/dev/null || echo nosysusers=1
 # A member is whole with its write-ahead log and its database; without one of them etcd would begin anew, or not at all.
 member=${ETCD:-/var/lib/etcd}/member
 if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo etcddata=whole
@@ -90,6 +91,11 @@ echo '[modules]'
 for module in $MODULES; do
   if [ -d "/sys/module/$module" ]; then echo "$module=1"
   elif modprobe --dry-run --verbose "$module" 2>/dev/null | grep -q insmod; then echo "$module=0"; fi
+done
+
+echo '[accounts]'
+for account in $ACCOUNTS; do
+  getent passwd "$account" >/dev/null && getent group "$account" >/dev/null && echo "$account=1"
 done
 
 echo '[images]'

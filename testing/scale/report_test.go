@@ -28,7 +28,7 @@ var (
 func facts(m spec.Machine) provision.Facts {
 	up := m.Role == spec.ControlPlane
 	return provision.Facts{
-		OS: "Debian GNU/Linux 13 (trixie)", Kernel: "6.12.48", Arch: "amd64", CgroupV2: true, SysResource: true,
+		OS: "Debian GNU/Linux 13 (trixie)", Kernel: "6.12.48", Arch: "amd64", CgroupV2: true, SysResource: true, ReadSearch: true,
 		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: up, Initialized: up, Systemd: true, FreeBytes: 64 << 30,
 	}
 }
@@ -51,6 +51,10 @@ func report(h provision.HostState) string {
 	}
 	p("[modules]")
 	for _, name := range slices.Sorted(maps.Keys(h.Modules)) {
+		p("%s=1", name)
+	}
+	p("[accounts]")
+	for _, name := range slices.Sorted(maps.Keys(h.Accounts)) {
 		p("%s=1", name)
 	}
 	p("[images]")
