@@ -119,14 +119,33 @@ func (c *cluster) checkSandboxes(t *testing.T, node string) {
 	t.Helper()
 	script := `for u in etcd kube-apiserver kube-controller-manager kube-scheduler slipway-balancer; do
   pid=$(systemctl show --value -p MainPID $u)
-  echo "$u $(sed -n 's/^NoNewPrivs:[[:space:]]*//p; s/^CapEff:[[:space:]]*//p; s/^Seccomp:[[:space:]]*//p' /proc/$pid/status | tr '\n' ' ')" \
+  echo "$u $(ps -o user= -p $pid) $(sed -n 's/^NoNewPrivs:[[:space:]]*//p; s/^CapEff:[[:space:]]*//p; s/^Seccomp:[[:space:]]*//p' /proc/$pid/status | tr '\n' ' ')" \
     "$(nsenter -t $pid -m sh -c 'touch /usr/x 2>/dev/null && echo writes || echo reads')" "$(systemctl show --value -p Slice $u)"
 done`
 	for line := range strings.Lines(c.sshOK(t, node, script)) {
-		// In the order of /proc/PID/status: CAP_DAC_OVERRIDE alone, no new privileges, system calls filtered.
-		if unit, got, _ := strings.Cut(strings.TrimSpace(line), " "); got != "0000000000000002 1 2  reads slipway.slice" {
-			t.Errorf("%s: %s has %q", node, unit, got)
+		// In the order of /proc/PID/status: CAP_DAC_OVERRIDE alone, no new privileges, system calls filtered. What is not
+		// root's has CAP_DAC_READ_SEARCH instead.
+		want := "root 0000000000000002 1 2  reads slipway.slice"
+		unit, got, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if unit == "etcd" {
+			want = "etcd 0000000000000004 1 2  reads slipway.slice"
 		}
+		if got != want {
+			t.Errorf("%s: %s has %q, want %q", node, unit, got, want)
+		}
+	}
+}
+
+// checkEtcdOwner wants etcd to run as its user, and all of its data to be that user's alone, also what root has put there.
+func (c *cluster) checkEtcdOwner(t *testing.T, node string) {
+	t.Helper()
+	const look = `stat -c '%U:%G %a' /var/lib/etcd; find /var/lib/etcd ! -user etcd -o ! -group etcd; ps -o user= -p $(systemctl show --value -p MainPID etcd)`
+	if got := c.sshOK(t, node, look); got != "etcd:etcd 700\netcd\n" {
+		t.Errorf("%s: etcd's data, and its process, are %q", node, got)
+	}
+	c.sshOK(t, node, "systemctl stop etcd; chown root:root /var/lib/etcd/member/snap/db /var/lib/etcd/member/wal/*; systemctl start etcd")
+	if got := c.sshOK(t, node, look); got != "etcd:etcd 700\netcd\n" {
+		t.Errorf("%s: after a restore by root, etcd's data, and its process, are %q", node, got)
 	}
 }
 
@@ -152,7 +171,7 @@ func (c *cluster) checkModes(t *testing.T, node string) {
 	for line := range strings.Lines(list) {
 		line = strings.TrimSpace(line)
 		switch line[strings.LastIndexByte(line, ' ')+1:] {
-		case "/etc/crictl.yaml", "/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf", "/etc/kubernetes/resolv.conf":
+		case "/etc/crictl.yaml", "/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf", "/etc/sysusers.d/slipway.conf", "/etc/kubernetes/resolv.conf":
 		default:
 			t.Errorf("%s: %s is for others than root", node, line)
 		}

@@ -171,6 +171,8 @@ func TestSingleNode(t *testing.T) {
 	c.waitReady(t, c.kube(t), 10*time.Second)
 	c.checkUnits(t, c.nodes()[0])
 	c.checkModes(t, c.nodes()[0])
+	c.checkSandboxes(t, c.nodes()[0])
+	c.checkEtcdOwner(t, c.nodes()[0])
 	c.checkPodsBounded(t, c.nodes()[0])
 	c.checkImages(t)
 	c.checkMirror(t, c.nodes()[0])
