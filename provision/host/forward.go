@@ -18,7 +18,11 @@ import (
 // DialContext implements Dialer: the host opens a TCP connection to address, as seen from there.
 // A deadline of the connection that passes ends the connection for good, unlike one of a TCP connection.
 func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := s.link.DialContext(ctx, network, address)
+	// x/crypto/ssh may wait for ever for the answer to what was asked when the connection ended.
+	lasting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	conn, err := s.link.DialContext(lasting, network, address)
 	if err == nil {
 		return &forwarded{Conn: conn}, nil
 	}

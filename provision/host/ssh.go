@@ -240,6 +240,8 @@ func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func
 			}
 		}()
 		return nil, nil, context.Cause(ctx)
+	case <-s.life.Done(): // x/crypto/ssh may wait for ever for the answer to what was asked right then
+		return nil, nil, s.lost()
 	}
 }
 

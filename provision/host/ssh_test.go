@@ -69,6 +69,43 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
+// TestAsTheConnectionEnds asks for something all the while that a dead connection is given up: x/crypto/ssh never answers
+// what it is asked at a certain moment of that.
+func TestAsTheConnectionEnds(t *testing.T) {
+	server := hosttest.NewSSHD(t, hosttest.Options{})
+	for range 20 {
+		c := server.Config("cp-1")
+		c.KeepAlive = 10 * time.Millisecond
+		h := dial(t, c)
+		server.Freeze()
+		answers := make(chan error, 2)
+		ask := func(one func() error) {
+			<-h.Done()
+			var err error
+			lost := new(host.LostError)
+			for range 50 {
+				if err = one(); !errors.As(err, &lost) {
+					break
+				}
+			}
+			answers <- err
+		}
+		go ask(func() error { _, err := h.Run(t.Context(), host.Cmd{Script: ":"}); return err })
+		go ask(func() error { _, err := h.DialContext(t.Context(), "tcp", "127.0.0.1:1"); return err })
+		for range cap(answers) {
+			select {
+			case err := <-answers:
+				if lost := new(host.LostError); !errors.As(err, &lost) {
+					t.Errorf("got %v", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it waits for the answer of a connection that has ended")
+			}
+		}
+		_ = h.Close()
+	}
+}
+
 // TestSilentHost ends a run on a host that has died but is not known to have.
 func TestSilentHost(t *testing.T) {
 	server := hosttest.NewSSHD(t, hosttest.Options{})
