@@ -31,9 +31,14 @@ test: prepare build ## Run every test: units with the race detector, then the bu
 	trap 'testing/machine.sh release' EXIT
 	$(MAKE) --no-print-directory unit e2e
 
+# What computes for long in one goroutine: the race detector would only make it slow.
+ALONE := TestEveryObservationIsSafe|TestNoStageOfARotationIsRefused|TestAStateOlderThanTheClusterIsRefused|$\
+  TestAStateOlderThanAnOwnAuthorityIsRefused|TestCausesAreFieldsOfTheSpec|TestInputsFollowWhatUnitsRead
+
+# Many tests wait for processes or for time to pass: more packages than cores at once.
 unit:
-	go test -race ./...
-	go test -run TestEveryObservationIsSafe ./provision
+	go test -race -p 4 ./...
+	go test -run '^($(ALONE))$$' ./provision
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 e2e: build

@@ -13,6 +13,7 @@ import (
 
 // A state of before the user went from one authority of theirs to another is as foreign as any other.
 func TestAStateOlderThanAnOwnAuthorityIsRefused(t *testing.T) {
+	alone(t)
 	first := input(t)
 	for _, name := range authorities {
 		stored := beginning(t, first, []string{name})

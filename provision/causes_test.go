@@ -71,6 +71,7 @@ func reparsed(t *testing.T, in Input, was, is string) Input {
 }
 
 func TestCausesAreFieldsOfTheSpec(t *testing.T) {
+	alone(t)
 	was := input(t)
 	tests := []struct {
 		name, old, new string

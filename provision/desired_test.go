@@ -94,6 +94,7 @@ func TestDesiredSecretsArePrivate(t *testing.T) {
 
 // What a change of the spec restarts, and what it does not.
 func TestInputsFollowWhatUnitsRead(t *testing.T) {
+	alone(t)
 	base := input(t)
 	tests := []struct {
 		name   string

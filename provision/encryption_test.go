@@ -42,6 +42,7 @@ func (l loopback) DialContext(ctx context.Context, network, _ string) (net.Conn,
 
 // TestEncryptionKeysRotate goes from plain Secrets over one key to another, with an API server for each.
 func TestEncryptionKeysRotate(t *testing.T) {
+	t.Parallel()
 	store := controlplane.StartEtcd(t, 1)[0]
 	members, err := etcd.New([]etcd.Endpoint{{Address: store.Address}}, store.CA, store.Cert, secret.Bytes(store.Key))
 	if err != nil {

@@ -147,6 +147,7 @@ esac
 }
 
 func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	port, conns, others := dialed(t, 3)
 	otherPort, _, _ := dialed(t, 1)
 	list := func(clients string) []string {

@@ -198,6 +198,7 @@ var tlsVersions = map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.
 // Trust is proven where every endpoint takes clients of the new authorities, and refusal where none takes those of the old:
 // a single endpoint that lags keeps the whole host from it, whoever it is.
 func TestProofsWantEveryEndpoint(t *testing.T) {
+	t.Parallel()
 	trust, drop, old, both, next := rotating(t)
 	for version, v := range tlsVersions {
 		t.Run(version, func(t *testing.T) {
@@ -239,6 +240,7 @@ func TestProofsWantEveryEndpoint(t *testing.T) {
 
 // An endpoint that has no answer, or is not there, has proven neither.
 func TestAnEndpointThatDoesNotAnswerProvesNothing(t *testing.T) {
+	t.Parallel()
 	trust, drop, old, both, next := rotating(t)
 	down := func(c *component) { c.down = c.row.unit == "kube-scheduler.service" }
 	const said = "127.0.0.1:10259/metrics: 503"
@@ -259,6 +261,7 @@ func TestAnEndpointThatDoesNotAnswerProvesNothing(t *testing.T) {
 // An endpoint that refuses everybody has not refused an authority, and it is said that it does; a host whose clock is wrong
 // is asked with certificates of its own time.
 func TestWhoTakesNobodyRefusesNoAuthority(t *testing.T) {
+	t.Parallel()
 	trust, drop, old, both, next := rotating(t)
 	for _, row := range endpointTable {
 		if row.client == "" {

@@ -130,6 +130,7 @@ func refusalsOf(in Input, owned ...map[string]string) Refusals {
 
 // A run may be killed between any two hosts of any stage, and gone on with or back from: its own records are not foreign.
 func TestNoStageOfARotationIsRefused(t *testing.T) {
+	alone(t)
 	first := input(t)
 	names := slices.Sorted(maps.Keys(everyName))
 	stored := beginning(t, first, names)
@@ -171,6 +172,7 @@ func TestNoStageOfARotationIsRefused(t *testing.T) {
 
 // A state from before a rotation has no keys for what the cluster has since.
 func TestAStateOlderThanTheClusterIsRefused(t *testing.T) {
+	alone(t)
 	first := input(t)
 	for name := range everyName {
 		stored := beginning(t, first, []string{name})

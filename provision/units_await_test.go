@@ -58,6 +58,7 @@ func runBalancer(t *testing.T, ca []byte, backend string) string {
 // A balancer that listens and leads nowhere stops the run at the first batch, and so does one that has not read its
 // configuration again; one that works is passed.
 func TestABalancerThatLeadsNowhereStopsTheRun(t *testing.T) {
+	t.Parallel()
 	in := input(t)
 	desired := desired(t, in)
 	ca := in.PKI.Bundle(certs.KubernetesCA)

@@ -97,6 +97,7 @@ func usableWithin(t *testing.T, f *fakeAPI, change func(*Runner)) error {
 }
 
 func TestAwaitUsable(t *testing.T) {
+	t.Parallel()
 	full := func(r *Runner) { // a disk that the kubelet is going to complain of
 		r.Observed.Hosts = map[string]HostState{"demo-cp-2": {Facts: Facts{FreeBytes: 1, DiskBytes: 100}}}
 	}
