@@ -69,6 +69,8 @@ func TestAdoptedGeneration(t *testing.T) {
 	ours := func(generation string) Facts {
 		return Facts{EtcdData: true, ClusterUID: in.UID, Generation: generation}
 	}
+	sealed := ours(firstBegun)
+	sealed.Initialized = true
 	for name, tt := range map[string]struct {
 		known, rebuilding string
 		facts             [3]Facts
@@ -77,6 +79,8 @@ func TestAdoptedGeneration(t *testing.T) {
 		"restored":                  {facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}, want: firstBegun},
 		"with one of before":        {facts: [3]Facts{ours(firstBegun), ours(firstBegun), ours("")}, want: firstBegun},
 		"two of them":               {facts: [3]Facts{ours(firstBegun), ours(thenBegun), {}}},
+		"one of three":              {facts: [3]Facts{ours(firstBegun), {}, {}}},
+		"begun, and has been up":    {rebuilding: firstBegun, facts: [3]Facts{ours(firstBegun), sealed, {}}, want: firstBegun},
 		"begun, and not at its end": {rebuilding: firstBegun, facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}},
 		"of the one before":         {known: thenBegun, facts: [3]Facts{ours(firstBegun), ours(firstBegun), {}}, want: thenBegun},
 		"a stranger's":              {facts: [3]Facts{{EtcdData: true, ClusterUID: "another", Generation: firstBegun}, ours(""), {}}},
@@ -84,9 +88,9 @@ func TestAdoptedGeneration(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := in
 			in.Generation, in.Rebuilding = tt.known, tt.rebuilding
-			in.adopt(shows(map[string]Facts{"demo-cp-1": tt.facts[0], "demo-cp-2": tt.facts[1], "demo-cp-3": tt.facts[2]}))
-			if in.Generation != tt.want {
-				t.Errorf("generation %q, want %q", in.Generation, tt.want)
+			adopted := in.adopt(shows(map[string]Facts{"demo-cp-1": tt.facts[0], "demo-cp-2": tt.facts[1], "demo-cp-3": tt.facts[2]}))
+			if in.Generation != tt.want || adopted != (tt.want != tt.known) {
+				t.Errorf("generation %q, want %q; adopted %t", in.Generation, tt.want, adopted)
 			}
 		})
 	}

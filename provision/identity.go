@@ -41,13 +41,16 @@ type Identity struct {
 // NewGeneration makes the name of a new beginning.
 func NewGeneration() string { return uuid.NewString() }
 
-// Recorded is the identity once a cluster of this generation is known to be up. What was known of another one is over.
+// Recorded is the identity once a cluster of this generation is known to be up. What was known of another one is over. It
+// stays as it is where there is nothing to record (nil).
 func (id Identity) Recorded(generation string, change func(was *Up) *Up) Identity {
 	was := id.Up
 	if id.Generation != generation {
 		was = nil
 	}
-	id.Up, id.Generation, id.Rebuilding = change(was), generation, ""
+	if up := change(was); up != nil {
+		id.Up, id.Generation, id.Rebuilding = up, generation, ""
+	}
 	return id
 }
 
@@ -120,10 +123,14 @@ func newUp(c *spec.Cluster) *Up {
 }
 
 // joined records members of etcd, by name, and whether they have been healthy. It changes a copy; of a cluster that the
-// state does not know to be up (nil) it makes one.
+// state does not know to be up (nil) it makes one, with all control planes.
 func (u *Up) joined(in Input, now time.Time, etcdCluster string, members map[string]bool) *Up {
 	up := newUp(in.Cluster)
-	if u != nil {
+	if u == nil {
+		for _, m := range in.controlPlanes() {
+			up.ControlPlanes[m.Name] = UpMember{Address: m.Address}
+		}
+	} else {
 		*up = *u
 		up.ControlPlanes, up.Plugin = maps.Clone(u.ControlPlanes), cmp.Or(u.Plugin, in.Cluster.Spec.Network.Plugin)
 	}
@@ -192,11 +199,7 @@ func (r *Runner) recordUp(ctx context.Context, _ Step) error {
 	if err != nil {
 		return err
 	}
-	initial := map[string]bool{}
-	for _, m := range r.Input.controlPlanes() {
-		initial[m.Name] = false
-	}
-	return r.record(ctx, id, initial)
+	return r.record(ctx, id, nil)
 }
 
 // RecordLiving has the state record what has been observed of a cluster that lives, where the state knows less.

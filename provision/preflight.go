@@ -38,7 +38,7 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	if id.Up != nil && !wish.RebuildEmpty {
 		reasons = append(reasons, id.Up.refuse(c, found, wish.AllowPluginChange)...)
 	}
-	if wish.RebuildEmpty && id.Up == nil {
+	if wish.RebuildEmpty && id.Up == nil && len(found.Machines)+len(found.Disks) == 0 { // else hosts may know
 		reasons = append(reasons, "--rebuild-empty: the state does not know that the cluster has ever been up; apply without it")
 	}
 	var p Preflight

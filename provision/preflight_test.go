@@ -68,7 +68,7 @@ func TestPreflights(t *testing.T) {
 		{name: "all are gone, with their disks", up: upOf(in), found: foundAll(in, cps...), gone: cps, refused: "--rebuild-empty demo"},
 		{name: "all are gone, not their disks", up: upOf(in), found: withDisk(foundAll(in, cps...), cps...), changes: []string{"+ demo-cp-1", "+ demo-cp-2", "+ demo-cp-3"}},
 		{name: "and may be made empty", up: upOf(in), wish: Wish{RebuildEmpty: true}, found: foundAll(in, cps...), changes: []string{"+ demo-cp-1", "+ demo-cp-2", "+ demo-cp-3"}},
-		{name: "nothing to rebuild", wish: Wish{RebuildEmpty: true}, found: foundAll(in), refused: "does not know that the cluster has ever been up"},
+		{name: "nothing to rebuild", wish: Wish{RebuildEmpty: true}, found: foundAll(in, append(cps, "demo-worker-1")...), changes: []string{"+ demo-cp-1", "+ demo-cp-2", "+ demo-cp-3", "+ demo-worker-1"}, refused: "does not know that the cluster has ever been up"},
 		{name: "another's", found: foreign, refused: "disk demo-cp-1-abc (of cluster UID abc)"},
 		{name: "more control planes", spec: five, up: upOf(in), found: foundAll(in), refused: "demo-cp-4: the cluster has been up without this control plane", changes: []string{"+ demo-cp-4", "+ demo-cp-5"}},
 		{name: "fewer control planes", spec: one, up: upOf(in), found: foundAll(in), refused: "demo-cp-2: this control plane is a member of etcd"},

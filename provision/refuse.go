@@ -64,9 +64,9 @@ func Refuse(in Input, before Before, observed State) Refusals {
 	return r
 }
 
-// stores are the control planes by what they have of etcd: data, that of another generation, none, damaged data; those that
-// could not be looked at; and those that are another cluster's.
-type stores struct{ with, other, without, damaged, unseen, anothers []string }
+// stores are the control planes by what they have of etcd: data, that of another generation, none, damaged data; those whose
+// etcd runs where the cluster is to begin again; those that could not be looked at; and those that are another cluster's.
+type stores struct{ with, other, without, damaged, running, unseen, anothers []string }
 
 func storesOf(in Input, observed State) (s stores) {
 	for _, m := range in.controlPlanes() {
@@ -74,9 +74,11 @@ func storesOf(in Input, observed State) (s stores) {
 		switch {
 		case strange(in, h.Facts): // so is what it has
 			s.anothers = append(s.anothers, m.Name)
-		case ok && (h.Facts.EtcdData || h.Facts.EtcdDamaged) && in.RebuildEmpty && !otherGeneration(in, h.Facts): // just begun
-		case ok && h.Facts.EtcdData && otherGeneration(in, h.Facts):
+		case ok && in.RebuildEmpty && !otherGeneration(in, h.Facts) && !h.Facts.Initialized: // whatever it has is of this beginning
+		case ok && h.Facts.EtcdData && (in.RebuildEmpty || otherGeneration(in, h.Facts)):
 			s.other = append(s.other, m.Name)
+		case ok && in.RebuildEmpty && h.Units[etcdService].Active: // it may have all in files that are only gone from their directory
+			s.running = append(s.running, m.Name)
 		case ok && h.Facts.EtcdData:
 			s.with = append(s.with, m.Name)
 		case ok && h.Facts.EtcdDamaged:
@@ -98,6 +100,7 @@ func (s stores) rebuild() []string {
 		what  string
 	}{
 		{s.other, "still has etcd's data; apply without it"},
+		{s.running, "has an etcd that runs, and may have its data in files that are still open: save it (`etcdctl snapshot save`), and stop it"},
 		{s.damaged, "has damaged etcd data, of which something may be saved; move /var/lib/etcd away first"},
 		{s.unseen, "could not be looked at, and may have etcd's data"},
 	} {
@@ -159,8 +162,9 @@ func otherData(in Input, f Facts) string {
 		return "its etcd data is of an `apply --rebuild-empty` that has not come to its end; it is left alone. If the data of before is gone for good, " +
 			"give the flag again"
 	}
-	return "its etcd data is of another beginning of this cluster (`apply --rebuild-empty` makes one), and cannot go together with this one's; it is left " +
-		"alone. Move /var/lib/etcd away, to where you can still read it"
+	return "its etcd data is of another beginning of this cluster (`apply --rebuild-empty` makes one) than the state's, and cannot go together with it; it is " +
+		"left alone. If the state is older than this host, restore the newest. If " + clusterFile + " was lost there, put it back as it is on the others. " +
+		"Only else move /var/lib/etcd away, to where you can still read it"
 }
 
 // beenUp says whether the state or any host knows that the cluster has been up.

@@ -72,7 +72,7 @@ func (p *planner) first() {
 	if p.Unrecorded {
 		up = p.add(RecordUp, "", api)
 	}
-	manifests := p.ifUnknown(ApplyManifests, "", api)
+	manifests := p.ifUnknown(ApplyManifests, "", up)
 	var workers []spec.Machine
 	for _, m := range p.Machines {
 		install := installs[m.Name]

@@ -236,7 +236,9 @@ func (r *Runner) observeHosts(ctx context.Context) (unread map[string][]string, 
 	if unread, err = r.withoutUnread(ctx, err); err != nil {
 		return nil, err
 	}
-	r.Input.adopt(r.Observed)
+	if r.Input.adopt(r.Observed) {
+		r.Before.Up, r.Before.Applied = nil, nil // what the state knows is of before
+	}
 	forget(r.Input, r.Observed)
 	r.Input.Facts = map[string]Facts{}
 	for name, h := range r.Observed.Hosts {
@@ -255,22 +257,26 @@ func checkUID(in Input, api string) error {
 		"objects there, as from a backup: `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
 }
 
-// adopt takes the generation that hosts with data have, where the state is from before there was any: it was restored from a
-// backup, and its keys are still the cluster's.
-func (in *Input) adopt(observed State) {
+// adopt takes the generation that most control planes have data of, where the state is from before there was any: it was
+// restored from a backup, and its keys are still the cluster's. One that the state knows only as begun has to have been up.
+func (in *Input) adopt(observed State) (adopted bool) {
 	if in.Generation != "" || in.RebuildEmpty {
-		return
+		return false
 	}
-	found := map[string]bool{}
+	with, beenUp := map[string]int{}, map[string]bool{}
 	for _, m := range in.controlPlanes() {
-		if f := observed.Hosts[m.Name].Facts; f.EtcdData && !strange(*in, f) && f.Generation != in.Rebuilding {
-			found[f.Generation] = true
+		if f := observed.Hosts[m.Name].Facts; f.EtcdData && !strange(*in, f) {
+			with[f.Generation]++
+			beenUp[f.Generation] = beenUp[f.Generation] || f.Initialized
 		}
 	}
-	delete(found, "")
-	if len(found) == 1 {
-		in.Generation = slices.Collect(maps.Keys(found))[0]
+	for generation, n := range with {
+		if generation != "" && n > len(in.controlPlanes())/2 && (generation != in.Rebuilding || beenUp[generation]) {
+			in.Generation = generation
+			return true
+		}
 	}
+	return false
 }
 
 // forget passes over what hosts have recorded of a cluster that was up in another generation.

@@ -158,7 +158,7 @@ func (r *applyRun) record(ctx context.Context, command, stage string) (err error
 
 // interrupted says how to go on, and what failed on the way beside being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
-	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s%s` goes on from there", cmp.Or(r.resume, command), r.file, r.pluginArg())
+	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s%s` goes on from there", cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
 	if r.saved != nil {
 		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
 	}

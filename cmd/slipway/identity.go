@@ -156,6 +156,14 @@ func (w *work) begin(ctx context.Context) error {
 	return w.putIdentity(ctx, w.store, id)
 }
 
+// rebuildArg is the flag, as what goes on with this run has to be given it.
+func (w *work) rebuildArg() string {
+	if w.rebuild == "" {
+		return ""
+	}
+	return " --rebuild-empty " + w.rebuild
+}
+
 // recorder changes, one call at a time, what the state knows of a cluster that is up.
 func (w *work) recorder() func(context.Context, func(*provision.Up) *provision.Up) error {
 	var mu sync.Mutex

@@ -271,7 +271,7 @@ func (w *work) settle(ctx context.Context, alive bool) error {
 	if err := w.secrets.save(ctx, w.store); err != nil {
 		return err
 	}
-	if alive {
+	if alive && w.rebuild == "" { // what only begins is recorded once it has been up
 		if err := w.runner.RecordLiving(ctx); err != nil {
 			return err
 		}

@@ -168,3 +168,19 @@ func TestExpiredServer(t *testing.T) {
 		}
 	}
 }
+
+// A server that has answered nothing for an hour takes connections still, as a stopped process does. When no server is ready
+// a client gets to one that answers, if only that some check of /readyz fails.
+func TestFailOpenPrefersWhoAnswers(t *testing.T) {
+	p := newPool(t.Context(), slog.New(slog.DiscardHandler))
+	hour := time.Now().Add(-time.Hour)
+	hangs := &backend{address: "a", health: slow, since: hour, proven: hour}
+	answers := &backend{address: "b", health: notReady, since: hour}
+	p.backends = []*backend{hangs, answers}
+	if b, _ := p.pick(); b != nil {
+		t.Fatalf("%s is picked", b.address)
+	}
+	if first := p.ranked()[0]; first != answers {
+		t.Errorf("every client is given to %s, which is %s since an hour", first.address, first.health)
+	}
+}

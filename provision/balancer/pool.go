@@ -201,9 +201,13 @@ func (p *pool) pick() (*backend, <-chan struct{}) {
 // ranked is the servers, the best first, and else in the configuration's order. The mutex is held.
 func (p *pool) ranked() []*backend {
 	order := []health{ready, slow, unjudged, unknown, notReady, down}
-	return slices.SortedStableFunc(slices.Values(p.backends), func(a, b *backend) int {
-		return slices.Index(order, a.health) - slices.Index(order, b.health)
-	})
+	rank := func(b *backend) int {
+		if b.health == slow && time.Since(b.proven) > grace { // it takes connections, and does not answer
+			return slices.Index(order, down)
+		}
+		return slices.Index(order, b.health)
+	}
+	return slices.SortedStableFunc(slices.Values(p.backends), func(a, b *backend) int { return rank(a) - rank(b) })
 }
 
 func (p *pool) release(b *backend) {
