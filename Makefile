@@ -12,7 +12,7 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build test unit e2e check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
+.PHONY: help up down build test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,9 +41,14 @@ unit:
 	go test -run '^($(ALONE))$$' ./provision
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
+E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- -count=1 -p 1 ./providers/local ./testing/e2e/...
+
 e2e: build
-	SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- \
-	  -count=1 -timeout 60m -p 1 ./providers/local ./testing/e2e/...
+	$(E2E) -timeout 60m
+
+e2e-all: prepare build ## Run all tests with real clusters, also those that take too long for every change (an hour and a half)
+	trap 'testing/machine.sh release' EXIT
+	SLIPWAY_E2E_LONG=1 $(E2E) -timeout 180m
 
 check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
 

@@ -181,6 +181,54 @@ func (c *cluster) applyStoppedWhen(t *testing.T, signal os.Signal, what string, 
 	return result{args: args, stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
 }
 
+// untilEnd kills a command as soon as what it prints on stderr has a line with all of words after the one with begin, or
+// lets it come to its end where begin is empty.
+func (c *cluster) untilEnd(t *testing.T, begin, word string, args ...string) result {
+	t.Helper()
+	cmd := c.command(t.Context(), args...)
+	said := &watched{seen: make(chan struct{}), begin: begin, word: word}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the exit code is looked at
+		close(ended)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	select {
+	case <-said.seen:
+		_ = cmd.Process.Kill()
+		<-ended
+	case <-ended:
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		t.Fatalf("slipway %v did not end:\n%s", args, said.text.String())
+	}
+	r := result{args: args, stderr: said.text.String(), code: cmd.ProcessState.ExitCode()}
+	c.checkNoSecrets(t, r)
+	return r
+}
+
+// watched is output that is looked at while it comes.
+type watched struct {
+	text        bytes.Buffer
+	begin, word string
+	seen        chan struct{}
+	done        bool
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.text.Write(p)
+	if _, after, ok := strings.Cut(w.text.String(), w.begin); ok && w.begin != "" && !w.done && strings.Contains(after, w.word) {
+		w.done = true
+		close(w.seen)
+	}
+	return n, err
+}
+
 // ssh runs a script on a node through `slipway ssh`, fed on stdin.
 func (c *cluster) ssh(t *testing.T, node, script string) result {
 	t.Helper()
