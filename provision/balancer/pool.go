@@ -202,10 +202,13 @@ func (p *pool) pick() (*backend, <-chan struct{}) {
 func (p *pool) ranked() []*backend {
 	order := []health{ready, slow, unjudged, unknown, notReady, down}
 	rank := func(b *backend) int {
-		if b.health == slow && time.Since(b.proven) > grace { // it takes connections, and does not answer
-			return slices.Index(order, down)
+		switch last := 10 * slices.Index(order, down); {
+		case b.health == slow && time.Since(b.proven) >= grace: // it takes connections, and does not answer
+			return last - 2
+		case b.health == notReady && !b.forbids.IsZero(): // it refuses everything, until it is ready in a moment
+			return last - 1
 		}
-		return slices.Index(order, b.health)
+		return 10 * slices.Index(order, b.health)
 	}
 	return slices.SortedStableFunc(slices.Values(p.backends), func(a, b *backend) int { return rank(a) - rank(b) })
 }

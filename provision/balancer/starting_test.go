@@ -97,8 +97,9 @@ func TestPick(t *testing.T) {
 	}{
 		{"ready before all", map[string]backend{"a": {health: unjudged}, "b": {health: slow, proven: at(0)}, "c": {health: ready}}, "c", "c b a"},
 		{"slow before not judged", map[string]backend{"a": {health: unjudged}, "b": {health: slow, proven: at(time.Second)}}, "b", "b a"},
-		{"not judged before slow for too long", map[string]backend{"a": {health: slow, proven: at(grace)}, "b": {health: unjudged}}, "b", "a b"},
-		{"slow for too long", map[string]backend{"a": {health: notReady}, "b": {health: slow, proven: at(grace)}}, "", "b a"},
+		{"not judged before slow for too long", map[string]backend{"a": {health: slow, proven: at(grace)}, "b": {health: unjudged}}, "b", "b a"},
+		{"slow for too long", map[string]backend{"a": {health: slow, proven: at(grace)}, "b": {health: notReady}}, "", "b a"},
+		{"starting", map[string]backend{"a": {health: down}, "b": {health: notReady, forbids: at(0)}, "c": {health: slow, proven: at(grace)}}, "", "c b a"},
 		{"none", map[string]backend{"a": {health: down}, "b": {health: notReady}, "c": {}}, "", "c b a"},
 	}
 	for _, tt := range tests {
