@@ -53,7 +53,11 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in := provision.Input{Cluster: c.spec, UID: c.identity.UID, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	uid := ""
+	if c.recorded {
+		uid = c.identity.UID
+	}
+	in := provision.Input{Cluster: c.spec, UID: uid, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
 		for _, h := range hosts {
@@ -96,7 +100,11 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 	if !s.Healthy {
 		health = "NOT healthy"
 	}
-	_, _ = fmt.Fprintf(out, "Cluster %s is %s: Kubernetes %s, API https://%s %s\n", s.Cluster, health, s.KubernetesVersion, s.Endpoint, s.API)
+	api := "API"
+	if s.Endpoint != "" {
+		api += " https://" + s.Endpoint
+	}
+	_, _ = fmt.Fprintf(out, "Cluster %s is %s: Kubernetes %s, %s %s\n", s.Cluster, health, s.KubernetesVersion, api, s.API)
 	if s.UID != "" {
 		_, _ = fmt.Fprintf(out, "UID %s\n", s.UID)
 	}
@@ -105,7 +113,10 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
 	var notes []string
 	for _, m := range s.Machines {
-		node, version := "-", "-"
+		node, version, address := "-", "-", "-"
+		if m.Address.IsValid() {
+			address = m.Address.String()
+		}
 		if m.Node != nil {
 			node, version = "Ready", m.Node.Version
 			if !m.Node.Ready {
@@ -129,7 +140,7 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 		if m.State != spec.MachineRunning {
 			notes = append(notes, m.Name+": its machine is "+m.State)
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, m.Address, m.State, node, version, units, etcdColumn(m.Etcd))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, address, m.State, node, version, units, etcdColumn(m.Etcd))
 		if m.Etcd != nil && m.Etcd.Error != "" {
 			notes = append(notes, m.Name+": etcd: "+m.Etcd.Error)
 		}
