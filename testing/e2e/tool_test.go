@@ -122,21 +122,6 @@ func (s *tool) checkNoSecrets(t *testing.T, r result) {
 	}
 }
 
-// keyLines are the lines of the PEM private keys in a text.
-func keyLines(text string) []string {
-	var found []string
-	inKey := false
-	for line := range strings.Lines(text) {
-		switch line = strings.TrimSpace(line); {
-		case strings.HasPrefix(line, "-----"):
-			inKey = strings.HasPrefix(line, "-----BEGIN") && strings.Contains(line, "PRIVATE KEY")
-		case inKey && len(line) >= 32:
-			found = append(found, line)
-		}
-	}
-	return found
-}
-
 // walk reads every file of the state directory.
 func (s *tool) walk(t *testing.T, visit func(path, content string)) {
 	t.Helper()
