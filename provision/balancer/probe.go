@@ -17,9 +17,10 @@ import (
 
 const (
 	// probeInterval and probeTimeout are for when there is a ready server, seekInterval for when there is none: a node
-	// that starts reaches the first API server this much after it is ready, at most.
+	// that starts reaches the first API server this much after it is ready, at most. An API server gives etcd 2 s before it
+	// says that it is not ready, which is another thing than saying nothing.
 	probeInterval = time.Second
-	probeTimeout  = 2 * time.Second
+	probeTimeout  = 2500 * time.Millisecond
 	seekInterval  = 200 * time.Millisecond
 )
 
