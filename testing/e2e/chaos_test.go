@@ -29,7 +29,7 @@ func TestChaos(t *testing.T) {
 		long   bool
 		points int // at least
 	}{
-		{"kill", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1}, kill, false, 8},
+		{"kill", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1}, kill, false, 6},
 		{"kill-more", clusterSpec{subnet: "10.88.21.0/24", controlPlanes: 3, workers: 1}, kill, true, 20},
 		{"cut", clusterSpec{subnet: "10.88.22.0/24", controlPlanes: 3, workers: 1}, cut, true, 20},
 	} {
