@@ -30,7 +30,8 @@ func (u *Up) refusePlugin(c *spec.Cluster) []string {
 	if was == "none" {
 		means = "flanneld would start beside the plugin that you have installed, and " + twoNetworks
 	}
-	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, `slipway plan --allow-plugin-change` shows what it disturbs, and `slipway apply --allow-plugin-change` does it",
+	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, `slipway plan --allow-plugin-change` shows what it "+
+		"disturbs, and `slipway apply --allow-plugin-change` does it",
 		was, c.Spec.Network.Plugin, means)}
 }
 

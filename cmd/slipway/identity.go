@@ -149,10 +149,11 @@ func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id provis
 // begin records that the cluster begins again without its data, before any host is told: the hosts have shown that there is
 // none. What is known of the cluster of before stays until this one is up.
 func (w *work) begin(ctx context.Context) error {
-	id := w.identity
-	if id.Rebuilding = cmp.Or(w.beginning, id.Rebuilding); id.Equal(w.identity) {
+	if w.beginning == "" || w.beginning == w.identity.Rebuilding {
 		return nil
 	}
+	id := w.identity
+	id.Rebuilding = w.beginning
 	return w.putIdentity(ctx, w.store, id)
 }
 

@@ -24,8 +24,8 @@ func newRunsCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "List the cluster's runs, and show what one did and when",
-		Long: `List the runs of apply, of certs renew and of each stage of a rotation that the cluster's state has kept, the oldest first. The last 100 are kept.
-Nothing is locked: a run that is going on is listed as running.`,
+		Long: `List the runs of apply, of certs renew and of each stage of a rotation that the cluster's state has kept, the oldest
+first. The last 100 are kept. Nothing is locked: a run that is going on is listed as running.`,
 		Example: `  slipway runs
   slipway runs show                  # the timeline of the last one
   slipway runs --output json | jq '.[] | select(.result == "failed")'`,

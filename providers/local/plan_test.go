@@ -73,14 +73,8 @@ func TestOneBadMachineStopsNoOther(t *testing.T) {
 		"bundles somewhere else": {damage: func(c *container.Summary) { c.Labels[labelBundles] = "/elsewhere" }, listed: true, want: "SLIPWAY_CACHE_DIR"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := Open(testCluster("demo", 3, 0), Options{StateDir: t.TempDir(), CacheDir: t.TempDir(), UID: uid, Addresses: tt.addresses})
-			if err != nil {
-				t.Fatal(err)
-			}
-			user, err := ensureKey(p.keyDir(), userKey)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p, user := opened(t, 3, Options{UID: uid, Addresses: tt.addresses})
+			var err error
 			containers := p.containers(t, user)
 			tt.damage(&containers[1])
 			dockerWith(t, containers, nil)
@@ -117,6 +111,21 @@ func TestOneBadMachineStopsNoOther(t *testing.T) {
 	}
 }
 
+// opened is the provider of so many control planes, with directories of its own, and the key that logs in.
+func opened(t *testing.T, controlPlanes int, o Options) (*Local, keyPair) {
+	t.Helper()
+	o.StateDir, o.CacheDir = t.TempDir(), t.TempDir()
+	p, err := Open(testCluster("demo", controlPlanes, 0), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := ensureKey(p.keyDir(), userKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, user
+}
+
 // A disk of which there are two, and a key that is damaged, are one machine's trouble as well.
 func TestOneMachineThatCannotBeMade(t *testing.T) {
 	p := open(t)
@@ -144,15 +153,8 @@ func TestAClaimedUIDHasToBeBorneOut(t *testing.T) {
 		"claimed, our keys":    {claimed: true, keys: true, mine: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			options := Options{StateDir: t.TempDir(), CacheDir: t.TempDir(), UID: uid, Claimed: tt.claimed}
-			p, err := Open(testCluster("demo", 2, 0), options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			user, err := ensureKey(p.keyDir(), userKey)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p, user := opened(t, 2, Options{UID: uid, Claimed: tt.claimed})
+			var err error
 			containers := p.containers(t, user)
 			containers[1].Labels[labelKeys] = "those of before"
 			if !tt.keys {
