@@ -12,10 +12,10 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
+.PHONY: help up down build release release-check test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: prepare build ## Make a cluster of three control planes and one worker on this computer (FILE=examples/local.yaml)
 	$(BIN) apply -f $(FILE) --yes
@@ -26,6 +26,12 @@ down: build ## Remove that cluster and everything it left on this computer
 
 build: ## Build the static binary bin/slipway
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/slipway
+
+release: ## Build all that a release has into dist/ (VERSION=v1.2.3): static binaries, SBOMs, checksums.txt
+	testing/release/build.sh $(VERSION) dist
+
+release-check: ## Build a release twice, the second time elsewhere and with an empty build cache, and compare the bytes
+	SLIPWAY_RELEASE_CHECK=1 go test -count=1 -timeout 60m -v ./testing/release
 
 test: prepare build ## Run every test: units with the race detector, then the built binary against real clusters
 	trap 'testing/machine.sh release' EXIT
