@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pmezard/go-difflib/difflib"
+	"github.com/aymanbagabas/go-udiff"
 
 	"slipway.dev/slipway/provision/host"
 )
@@ -67,19 +67,9 @@ type TextDiffs map[string]string
 // Of gives the diff of a change; empty where there is none to show.
 func (d TextDiffs) Of(c Change) string { return d[c.key()] }
 
+// unified is the diff without the two lines that name files.
 func unified(from, to string) string {
-	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: lines(from), B: lines(to), Context: 3})
-	if err != nil {
-		return "" // the only writer is a buffer
-	}
-	return text
-}
-
-func lines(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return difflib.SplitLines(strings.TrimSuffix(text, "\n"))
+	return strings.TrimPrefix(udiff.Unified("", "", from, to), "--- \n+++ \n")
 }
 
 // readAll reads files of a host in one session. Those that are not there are left out.

@@ -169,7 +169,7 @@ func TestTextDiffs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := diffs.Of(change(plain, false)); !strings.Contains(got, "-old\n") || !strings.Contains(got, "+new\n") {
+	if got := diffs.Of(change(plain, false)); got != "@@ -1,2 +1,2 @@\n one\n-old\n+new\n" {
 		t.Errorf("the diff is %q", got)
 	}
 	if got := diffs.Of(change(secret, true)); got != "" {
