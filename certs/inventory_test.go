@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 // goldenText compares with a file of testdata, which -update writes.
@@ -285,6 +287,35 @@ func TestWriteMetrics(t *testing.T) {
 		} else {
 			seen[series] = true
 		}
+	}
+}
+
+// Prometheus' own parser reads back what was written, whatever is in the value of a label.
+func TestPrometheusReadsMetrics(t *testing.T) {
+	const name = "a \"b\" \\n c\n\xff{d=\"e\"} 1 # é"
+	uses := append(sample(), Use{Host: "cp-1", Place: InFile, Name: name, Error: "cut"})
+	var out bytes.Buffer
+	if err := WriteMetrics(&out, uses); err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) != len(metrics) {
+		t.Errorf("%d families were read, and %d written", len(families), len(metrics))
+	}
+	found := false
+	for _, m := range families["slipway_certificate_read_error"].GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "name" && l.GetValue() == strings.ToValidUTF8(name, "\uFFFD") {
+				found = m.GetGauge().GetValue() == 1
+			}
+		}
+	}
+	if !found {
+		t.Errorf("no series has the name %q and the value 1", name)
 	}
 }
 
