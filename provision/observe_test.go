@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/spec"
 )
 
 const report = `[facts]
@@ -244,5 +246,66 @@ func TestObserveNamesTheHostThatFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error does not name %s: %v", name, err)
 		}
+	}
+}
+
+// TestStatusSaysWhyNot: a cluster is healthy exactly if there is no reason for the opposite, and each is said once.
+func TestStatusSaysWhyNot(t *testing.T) {
+	well := func() *Status {
+		s := &Status{API: "ok", DNS: "ok"}
+		for _, name := range []string{"cp", "worker"} {
+			s.Machines = append(s.Machines, MachineStatus{
+				Name: name, Role: spec.Worker, State: spec.MachineRunning, Units: map[string]string{"kubelet.service": "active/running"}, Node: &NodeStatus{Ready: true},
+			})
+		}
+		s.Machines[0].Role, s.Machines[0].Etcd = spec.ControlPlane, &EtcdStatus{Healthy: true}
+		return s
+	}
+	for name, test := range map[string]struct {
+		spoil func(s *Status)
+		want  []string
+	}{
+		"nothing":         {func(*Status) {}, nil},
+		"somebody's wish": {func(s *Status) { s.Machines[1].Node.Taints = []string{"node.kubernetes.io/unschedulable:NoSchedule"} }, nil},
+		"not installed":   {func(s *Status) { s.API, s.DNS = notInstalled, notInstalled }, []string{"Kubernetes is not installed"}},
+		"API":             {func(s *Status) { s.API, s.DNS = "refused", notAsked }, []string{"API: refused"}},
+		"DNS":             {func(s *Status) { s.DNS = "0 of 2" }, []string{"DNS: 0 of 2"}},
+		"no machine":      {func(s *Status) { s.Machines[0] = MachineStatus{Name: "cp", State: machineMissing} }, []string{"cp: has no machine"}},
+		"stopped":         {func(s *Status) { s.Machines[1] = MachineStatus{Name: "worker", State: "exited"} }, []string{"worker: its machine is exited"}},
+		"unreachable":     {func(s *Status) { s.Machines[1].Error, s.Machines[1].Units = "no answer", nil }, []string{"worker: no answer"}},
+		"surplus": {
+			func(s *Status) { s.Machines[1].Surplus = true },
+			[]string{"worker: is not in the spec any more: put it back, or remove the machine and run `kubectl delete node worker`"},
+		},
+		"a unit":   {func(s *Status) { s.Machines[1].Units["kubelet.service"] = "failed/failed" }, []string{"worker: not active: kubelet.service"}},
+		"no units": {func(s *Status) { s.Machines[1].Units = nil }, []string{"worker: has none of slipway's units"}},
+		"no node":  {func(s *Status) { s.Machines[1].Node = nil }, []string{"worker: the API does not know the node"}},
+		"NotReady": {
+			func(s *Status) { s.Machines[1].Node = &NodeStatus{Reason: "NetworkNotReady"} }, []string{"worker: the node is not Ready: NetworkNotReady"},
+		},
+		"trouble":   {func(s *Status) { s.Machines[1].Node.Trouble = []string{"DiskPressure"} }, []string{"worker: DiskPressure"}},
+		"no member": {func(s *Status) { s.Machines[0].Etcd = nil }, []string{"cp: etcd was not asked"}},
+		"a member":  {func(s *Status) { s.Machines[0].Etcd = &EtcdStatus{Error: "timeout"} }, []string{"cp: etcd: timeout"}},
+		"an alarm":  {func(s *Status) { s.Machines[0].Etcd = &EtcdStatus{Alarms: []string{"NOSPACE"}} }, []string{"cp: etcd: alarm NOSPACE"}},
+		"two": {
+			func(s *Status) { s.Machines[0].Etcd, s.Machines[1].Node = &EtcdStatus{}, nil },
+			[]string{"cp: etcd: the member is not healthy", "worker: the API does not know the node"},
+		},
+	} {
+		s := well()
+		test.spoil(s)
+		s.judge([]string{"cp", "worker"})
+		var got []string
+		for _, r := range s.Reasons {
+			got = append(got, r.String())
+		}
+		if !slices.Equal(got, test.want) || s.Healthy != (len(test.want) == 0) {
+			t.Errorf("%s: healthy %t, since %q; want %q", name, s.Healthy, got, test.want)
+		}
+	}
+	s := well()
+	s.judge([]string{"another", "cp", "worker"})
+	if s.Healthy || len(s.Reasons) != 1 || s.Reasons[0].Machine != "another" {
+		t.Errorf("with a node that is not in the spec: %+v", s.Reasons)
 	}
 }

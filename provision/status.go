@@ -24,8 +24,11 @@ type Status struct {
 	UID               string `json:"uid,omitempty"`
 	KubernetesVersion string `json:"kubernetesVersion"` // that the spec asks for
 	Endpoint          string `json:"endpoint"`
-	// Healthy is the conjunction of all below.
-	Healthy bool `json:"healthy"`
+	// Exists reports whether there is anything of the cluster: a machine, a disk, a certificate, or a record that it was up.
+	Exists bool `json:"exists"`
+	// Healthy is true if there is no reason for the opposite.
+	Healthy bool     `json:"healthy"`
+	Reasons []Reason `json:"reasons,omitempty"`
 	// API is "ok", or why it does not answer; DNS is "ok", or what is wrong with CoreDNS.
 	API          string          `json:"api"`
 	DNS          string          `json:"dns"`
@@ -33,6 +36,20 @@ type Status struct {
 	Certificates CertStatus      `json:"certificates"`
 	// Rotation that is under way, or nil.
 	Rotation *certs.Rotation `json:"rotation,omitempty"`
+}
+
+// Reason is one of those why a cluster is not healthy.
+type Reason struct {
+	// Machine or node that it is about; empty for the cluster as a whole.
+	Machine string `json:"machine,omitempty"`
+	Text    string `json:"text"`
+}
+
+func (r Reason) String() string {
+	if r.Machine == "" {
+		return r.Text
+	}
+	return r.Machine + ": " + r.Text
 }
 
 // MachineStatus is one machine, with the node and the etcd member on it.
@@ -43,6 +60,8 @@ type MachineStatus struct {
 	// State is "running", "missing" or the provider's word; Error why it could not be asked.
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
+	// Surplus says that the spec does not have the machine.
+	Surplus bool `json:"surplus,omitempty"`
 	// Units are systemd's words for those that slipway owns, "active/running", by name.
 	Units map[string]string `json:"units,omitempty"`
 	// Node is empty where the API does not know it.
@@ -90,6 +109,7 @@ func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts 
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	s := &Status{Cluster: in.Cluster.Metadata.Name, UID: in.UID, KubernetesVersion: in.Cluster.Spec.Kubernetes.Version, Endpoint: in.Endpoint}
+	s.Exists = in.PKI != nil || in.BeenUp || len(infra.States) > 0 || len(infra.Disks) > 0
 	s.machines(in, infra, unreachable)
 	var wait sync.WaitGroup
 	for i := range s.Machines {
@@ -104,15 +124,98 @@ func GetStatus(ctx context.Context, in Input, infra *spec.Infrastructure, hosts 
 		wait.Go(func() { members = etcdStatus(ctx, in, hosts) })
 		s.Certificates, s.Rotation = certStatus(in), in.PKI.Rotation
 	} else {
-		s.API, s.DNS = "not installed", "not installed"
+		s.API, s.DNS = notInstalled, notInstalled
 	}
 	wait.Wait()
 	for i := range s.Machines {
 		m := &s.Machines[i]
 		m.Node, m.Etcd = nodes[m.Name], members[m.Name]
 	}
-	s.Healthy = s.API == "ok" && s.DNS == "ok" && !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return !m.healthy() })
+	s.judge(slices.Sorted(maps.Keys(nodes)))
 	return s
+}
+
+// Words of Status.API and Status.DNS, and of MachineStatus.State.
+const (
+	statusOK       = "ok"
+	notInstalled   = "not installed"
+	notAsked       = "not asked"
+	machineMissing = "missing"
+)
+
+// judge works out whether the cluster is healthy, and why not; nodes are those that the API knows.
+func (s *Status) judge(nodes []string) {
+	switch {
+	case s.API == notInstalled:
+		s.Reasons = append(s.Reasons, Reason{Text: "Kubernetes is not installed"})
+	case s.API != statusOK:
+		s.Reasons = append(s.Reasons, Reason{Text: "API: " + s.API})
+	case s.DNS != statusOK:
+		s.Reasons = append(s.Reasons, Reason{Text: "DNS: " + s.DNS})
+	}
+	for _, m := range s.Machines {
+		for _, text := range m.troubles(s.API) {
+			s.Reasons = append(s.Reasons, Reason{m.Name, text})
+		}
+	}
+	for _, name := range nodes {
+		if !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return m.Name == name }) {
+			s.Reasons = append(s.Reasons, Reason{name, "is a node of the API, and not in the spec: add it there, or run `kubectl delete node " + name + "`"})
+		}
+	}
+	s.Healthy = len(s.Reasons) == 0
+}
+
+// troubles are the reasons why a machine is not healthy; what follows from another one is left out. api is the API's word.
+func (m *MachineStatus) troubles(api string) []string {
+	switch {
+	case m.Surplus:
+		return []string{"is not in the spec any more: put it back, or remove the machine and run `kubectl delete node " + m.Name + "`"}
+	case m.Error != "" && m.State != spec.MachineRunning:
+		return []string{"its machine is " + cmp.Or(m.State, "damaged") + ": " + m.Error}
+	case m.Error != "":
+		return []string{m.Error}
+	case m.State == machineMissing:
+		return []string{"has no machine"}
+	case m.State != spec.MachineRunning:
+		return []string{"its machine is " + m.State}
+	case api == notInstalled:
+		return nil
+	}
+	var all []string
+	if down := m.UnitsDown(); len(down) > 0 {
+		all = append(all, "not active: "+strings.Join(down, ", "))
+	} else if len(m.Units) == 0 {
+		all = append(all, "has none of slipway's units")
+	}
+	switch {
+	case m.Node == nil && api == statusOK:
+		all = append(all, "the API does not know the node")
+	case m.Node != nil && !m.Node.Ready:
+		all = append(all, "the node is not Ready: "+m.Node.Reason)
+	}
+	if m.Node != nil {
+		all = append(all, m.Node.Trouble...)
+	}
+	if m.Role == spec.ControlPlane {
+		all = append(all, m.Etcd.troubles()...)
+	}
+	return all
+}
+
+// troubles are the reasons why a member is not healthy. One that is not known is not.
+func (e *EtcdStatus) troubles() []string {
+	switch {
+	case e == nil:
+		return []string{"etcd was not asked"}
+	case e.Healthy:
+		return nil
+	case e.Error != "":
+		return []string{"etcd: " + e.Error}
+	case len(e.Alarms) > 0:
+		return []string{"etcd: alarm " + strings.Join(e.Alarms, ", ")}
+	}
+	return []string{"etcd: the member is not healthy"}
 }
 
 // machines lists what the spec asks for and what else there is.
@@ -121,10 +224,10 @@ func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[
 	for _, m := range append(slices.Clone(infra.Machines), infra.Surplus...) {
 		have[m.Name] = m
 	}
-	add := func(name string, role spec.Role) {
-		m := MachineStatus{Name: name, Role: role, Address: have[name].Address, State: infra.States[name]}
+	add := func(name string, role spec.Role, surplus bool) {
+		m := MachineStatus{Name: name, Role: role, Address: have[name].Address, State: infra.States[name], Surplus: surplus}
 		if _, ok := have[name]; !ok && infra.Failed[name] == nil {
-			m.State = "missing"
+			m.State = machineMissing
 		}
 		if err := cmp.Or(infra.Failed[name], unreachable[name]); err != nil {
 			m.Error = err.Error()
@@ -132,10 +235,10 @@ func (s *Status) machines(in Input, infra *spec.Infrastructure, unreachable map[
 		s.Machines = append(s.Machines, m)
 	}
 	for _, n := range in.Cluster.Nodes() {
-		add(n.Name, n.Role)
+		add(n.Name, n.Role, false)
 	}
 	for _, m := range infra.Surplus {
-		add(m.Name, m.Role)
+		add(m.Name, m.Role, true)
 	}
 }
 
@@ -151,16 +254,11 @@ func (m *MachineStatus) units(ctx context.Context, h host.Host) {
 	}
 }
 
-func (m *MachineStatus) healthy() bool {
-	return len(m.UnitsDown()) == 0 && m.State == spec.MachineRunning && m.Error == "" && len(m.Units) > 0 && m.Node != nil && m.Node.Ready && len(m.Node.Trouble) == 0 &&
-		(m.Role != spec.ControlPlane || m.Etcd != nil && m.Etcd.Healthy)
-}
-
 // nodeStatus asks the API, side by side, for its nodes and for DNS. Either word is "ok", or why not.
 func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (nodes map[string]*NodeStatus, api, dns string) {
 	client, err := apiClient(in, hosts)
 	if err != nil {
-		return nil, err.Error(), "not asked"
+		return nil, err.Error(), notAsked
 	}
 	var list map[string]kube.Node
 	var listErr, dnsErr error
@@ -170,9 +268,9 @@ func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (node
 	questions.Go(func() { deployment, dnsErr = client.Deployment(ctx, dnsNamespace, dnsName) })
 	questions.Wait()
 	if listErr != nil {
-		return nil, listErr.Error(), "not asked"
+		return nil, listErr.Error(), notAsked
 	}
-	dns = "ok"
+	dns = statusOK
 	switch {
 	case dnsErr != nil:
 		dns = dnsErr.Error()
@@ -186,7 +284,7 @@ func nodeStatus(ctx context.Context, in Input, hosts map[string]host.Host) (node
 		foreign := slices.DeleteFunc(n.Foreign(wanted[name]), func(taint string) bool { return slices.Contains(trouble, "taint "+taint) })
 		nodes[name] = &NodeStatus{Ready: n.Ready, Reason: cmp.Or(n.Condition, "Ready"), Version: n.Version, Trouble: trouble, Taints: foreign}
 	}
-	return nodes, "ok", dns
+	return nodes, statusOK, dns
 }
 
 // wantedTaints are those that the spec asks for, by node: a status knows no more of how nodes should be.

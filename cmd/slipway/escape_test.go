@@ -66,10 +66,10 @@ func TestViewsAreHarmless(t *testing.T) {
 			return v.err
 		},
 		"status": func(w io.Writer) error {
-			return printStatus(w, &provision.Status{Cluster: "demo", API: hostile, Machines: []provision.MachineStatus{{
+			return printStatus(w, &provision.Status{Cluster: "demo", API: hostile, Reasons: []provision.Reason{{Text: hostile}}, Machines: []provision.MachineStatus{{
 				Name: "demo-cp-1", State: "running", Units: map[string]string{"etcd.service": hostile},
-				Node: &provision.NodeStatus{Reason: hostile, Trouble: []string{hostile}},
-			}}}, time.Now())
+				Node: &provision.NodeStatus{Reason: hostile, Taints: []string{hostile}},
+			}}}, time.Now(), "")
 		},
 		"runs":  func(w io.Writer) error { return printRuns(w, []runSummary{{Command: "apply", Operator: hostile}}) },
 		"error": func(w io.Writer) error { exitCode(t.Context(), errors.New(hostile), "apply", w); return nil },

@@ -59,7 +59,7 @@ func (a *app) initSpec(name string, force bool) error {
 		return err
 	}
 	file := ""
-	if a.file != "cluster.yaml" {
+	if a.file != defaultFile {
 		file = " -f " + a.file
 	}
 	_, err = fmt.Fprintf(a.stdout, `Wrote %s: %s. Edit it as you like, then:

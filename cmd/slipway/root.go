@@ -26,6 +26,9 @@ type app struct {
 	connectTimeout time.Duration // how long a machine may take to answer SSH; 0 is the default
 }
 
+// defaultFile is the spec unless --file names another.
+const defaultFile = "cluster.yaml"
+
 // newRoot builds the command tree. One function a command, in a file named after it.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -38,7 +41,7 @@ func newRoot(a *app) *cobra.Command {
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.file, "file", "f", "cluster.yaml", "the cluster spec")
+	flags.StringVarP(&a.file, "file", "f", defaultFile, "the cluster spec")
 	flags.StringVar(&a.output, "output", "text", "output format: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return outputsOf(cmd), cobra.ShellCompDirectiveNoFileComp

@@ -22,7 +22,16 @@ func newStatusCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show machines, nodes, units, etcd, the nearest expiry of a certificate and a rotation",
+		Long: `Show whether the cluster is healthy, and if not, why: machines, nodes, units, etcd, the API, DNS, and what is in the
+cluster and not in the spec. The certificate that ends first and a rotation are named, too. Nothing is changed.
+
+Exit codes:
+  0  the cluster is healthy
+  1  it is not, it does not exist yet, or that could not be found out
+  3  the spec is invalid`,
 		Example: `  slipway status
+  slipway status >/dev/null || echo "look at it"
+  slipway status --output json | jq -r '.reasons[] | "\(.machine): \(.text)"'
   slipway status --output json | jq '.machines[] | select(.node.ready | not)'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
@@ -35,40 +44,78 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Before the first apply there is a status, too: that of machines.
+	return a.showStatus(ctx, c)
+}
+
+// showStatus asks and prints. A cluster that is not healthy is exit code 1.
+func (a *app) showStatus(ctx context.Context, c *cluster) error {
+	s, infra, err := c.status(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case a.output == "json":
+		err = a.printJSON(s)
+	case !s.Exists:
+		err = a.printNoCluster(c, infra)
+	default:
+		err = printStatus(a.stdout, s, time.Now(), a.fileArg())
+	}
+	if err == nil && !s.Healthy {
+		return &exitError{code: exitFailed}
+	}
+	return err
+}
+
+// status asks the cluster how it is. Before the first apply there is a status, too: that of machines.
+func (c *cluster) status(ctx context.Context) (*provision.Status, *spec.Infrastructure, error) {
 	pki, err := c.readPKI(ctx)
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
-		return err
+		return nil, nil, err
 	}
 	switch store, err := c.readStore(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return err
+		return nil, nil, err
 	default:
 		if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	infra, err := c.provider.Find(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	uid := ""
+	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
 	if c.recorded {
-		uid = c.identity.UID
+		in.UID = c.identity.UID
 	}
-	in := provision.Input{Cluster: c.spec, UID: uid, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
 		for _, h := range hosts {
 			_ = h.Close()
 		}
 	}()
-	s := provision.GetStatus(ctx, in, infra, hosts, unreachable)
-	if a.output == "json" {
-		return a.printJSON(s)
+	return provision.GetStatus(ctx, in, infra, hosts, unreachable), infra, nil
+}
+
+// printNoCluster says that there is nothing of the cluster, where that was looked for, and what makes it.
+func (a *app) printNoCluster(c *cluster, infra *spec.Infrastructure) error {
+	_, err := fmt.Fprintf(a.stdout, "There is no cluster %s yet: no machine of it, and no state in %s.\n"+
+		"Run `slipway apply%s` to make it. If it was made before, see that spec.state and SLIPWAY_STATE_DIR are as they were then.\n",
+		c.spec.Metadata.Name, c.state, a.fileArg())
+	if err == nil && len(infra.Foreign) > 0 {
+		_, err = fmt.Fprintf(a.stdout, "There are things of another cluster with this name%s\n", foreignHint(infra.Foreign))
 	}
-	return printStatus(a.stdout, s, time.Now())
+	return err
+}
+
+// fileArg is --file, as another command of the same cluster has to be given it; empty for the default.
+func (a *app) fileArg() string {
+	if a.file == defaultFile {
+		return ""
+	}
+	return " -f " + a.file
 }
 
 // dialRunning connects to what should answer; a short wait is enough, for nothing is booting here.
@@ -95,7 +142,8 @@ func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]ho
 	return hosts, errs
 }
 
-func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
+// printStatus is for people; fileArg goes to the commands that it names.
+func printStatus(out io.Writer, s *provision.Status, now time.Time, fileArg string) error {
 	health := "healthy"
 	if !s.Healthy {
 		health = "NOT healthy"
@@ -109,43 +157,7 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 		_, _ = fmt.Fprintf(out, "UID %s\n", s.UID)
 	}
 	_, _ = fmt.Fprintln(out)
-	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
-	var notes []string
-	for _, m := range s.Machines {
-		node, version, address := "-", "-", "-"
-		if m.Address.IsValid() {
-			address = m.Address.String()
-		}
-		if m.Node != nil {
-			node, version = "Ready", m.Node.Version
-			if !m.Node.Ready {
-				node = "NotReady"
-				notes = append(notes, m.Name+": "+m.Node.Reason)
-			}
-			for _, trouble := range m.Node.Trouble {
-				notes = append(notes, m.Name+": "+trouble)
-			}
-			if len(m.Node.Taints) > 0 {
-				notes = append(notes, m.Name+": has taints that are not of the spec: "+strings.Join(m.Node.Taints, ", "))
-			}
-		}
-		units := fmt.Sprintf("%d/%d", len(m.Units)-len(m.UnitsDown()), len(m.Units))
-		if down := m.UnitsDown(); len(down) > 0 {
-			notes = append(notes, m.Name+": not active: "+strings.Join(down, ", "))
-		}
-		if m.Error != "" {
-			notes = append(notes, m.Name+": "+m.Error)
-		}
-		if m.State != spec.MachineRunning {
-			notes = append(notes, m.Name+": its machine is "+m.State)
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, address, m.State, node, version, units, etcdColumn(m.Etcd))
-		if m.Etcd != nil && m.Etcd.Error != "" {
-			notes = append(notes, m.Name+": etcd: "+m.Etcd.Error)
-		}
-	}
-	if err := table.Flush(); err != nil {
+	if err := printMachines(out, s.Machines); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(out)
@@ -153,16 +165,45 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time) error {
 		_, _ = fmt.Fprintf(out, "%d certificates; the first to end is %s, on %s (%d days)\n",
 			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
 	}
-	if s.DNS != "ok" {
-		notes = append(notes, "DNS: "+s.DNS)
+	if len(s.Reasons) > 0 {
+		_, _ = fmt.Fprintln(out, "Not healthy, since")
+		for _, r := range s.Reasons {
+			_, _ = fmt.Fprintf(out, "  %s\n", r)
+		}
+		_, _ = fmt.Fprintf(out, "`slipway plan%s` shows what `slipway apply%s` would do about it.\n", fileArg, fileArg)
+	}
+	for _, m := range s.Machines {
+		if m.Node != nil && len(m.Node.Taints) > 0 {
+			_, _ = fmt.Fprintf(out, "%s: has taints that are not of the spec: %s\n", m.Name, strings.Join(m.Node.Taints, ", "))
+		}
 	}
 	if s.Rotation != nil {
-		notes = append(notes, underWay(s.Rotation))
-	}
-	for _, n := range notes {
-		_, _ = fmt.Fprintln(out, n)
+		_, _ = fmt.Fprintln(out, underWay(s.Rotation))
 	}
 	return nil
+}
+
+// printMachines prints a line a machine; "-" is what is not known.
+func printMachines(out io.Writer, machines []provision.MachineStatus) error {
+	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
+	for _, m := range machines {
+		node, version, address, units := "-", "-", "-", "-"
+		if m.Address.IsValid() {
+			address = m.Address.String()
+		}
+		if m.Node != nil {
+			node, version = "Ready", m.Node.Version
+			if !m.Node.Ready {
+				node = "NotReady"
+			}
+		}
+		if n := len(m.Units); n > 0 {
+			units = fmt.Sprintf("%d/%d", n-len(m.UnitsDown()), n)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Role, address, m.State, node, version, units, etcdColumn(m.Etcd))
+	}
+	return table.Flush()
 }
 
 func etcdColumn(e *provision.EtcdStatus) string {

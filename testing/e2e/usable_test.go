@@ -34,11 +34,12 @@ func TestFullDisk(t *testing.T) {
 			Node struct{ Trouble []string }
 		}
 	}
-	text := c.ok(t, "status", "-f", c.file, "--output", "json").stdout
+	r = c.run(t, nil, "status", "-f", c.file, "--output", "json")
+	text := r.stdout
 	if err := json.Unmarshal([]byte(text), &status); err != nil {
 		t.Fatal(err)
 	}
-	if status.Healthy || len(status.Machines) != 1 || !strings.Contains(fmt.Sprint(status.Machines[0].Node.Trouble), "DiskPressure") {
+	if r.code != 1 || status.Healthy || len(status.Machines) != 1 || !strings.Contains(fmt.Sprint(status.Machines[0].Node.Trouble), "DiskPressure") {
 		t.Errorf("status does not tell of the pressure:\n%s", text)
 	}
 }
