@@ -44,7 +44,7 @@ ALONE := TestEveryObservationIsSafe|TestNoStageOfARotationIsRefused|TestAStateOl
 # Many tests wait for processes or for time to pass: more packages than cores at once.
 unit:
 	go test -race -p 4 ./...
-	go test -run '^($(ALONE))$$' ./provision
+	go test -run '^($(ALONE))$$' ./provision/plan
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- -count=1 -p 1 ./providers/local ./testing/e2e/...
@@ -85,7 +85,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	  done
 
 golden: ## Rewrite the golden files of every package that has them
-	@grep -rlE '"update",' --include='*_test.go' cmd provision certs templates providers testing \
+	@grep -rlE '"update",|fixture\.Golden' --include='*_test.go' cmd provision certs templates providers testing \
 	  | xargs -r -n1 dirname | sort -u | sed 's|^|./|' | xargs -r -n1 -I{} go test {} -update
 
 bench: prepare build ## Measure slipway beside kubeadm on like machines; writes docs/benchmarks.md

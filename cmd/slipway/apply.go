@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
 )
@@ -64,7 +64,7 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 // applyRun is one run of apply.
 type applyRun struct {
 	work
-	saved *provision.Plan // nil where it plans itself
+	saved *plan.Plan // nil where it plans itself
 	// proven is when a stage of a rotation was, by the cluster's clock.
 	proven time.Time
 	// resume is the command that goes on after an interrupt, where that is another one.
@@ -81,7 +81,7 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	if r.saved, err = provision.ReadPlan(text); err != nil {
+	if r.saved, err = plan.ReadPlan(text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	r.file, r.only, r.allowPlugin = r.saved.Basis.SpecFile, r.saved.Basis.Only, r.saved.Basis.AllowPluginChange
@@ -162,7 +162,7 @@ func (r *applyRun) interrupted(command string, err error) error {
 	if r.saved != nil {
 		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
 	}
-	var run *plan.Error
+	var run *dag.Error
 	if errors.As(err, &run) {
 		for _, f := range run.Failed {
 			if !errors.Is(f.Err, context.Canceled) {
@@ -185,7 +185,7 @@ func (r *applyRun) confirmMachines(ctx context.Context) error {
 	var create, start []string
 	disks := false
 	for _, c := range changes {
-		if c.Action != provision.Create {
+		if c.Action != plan.Create {
 			start = append(start, c.Name)
 			continue
 		}
@@ -257,14 +257,14 @@ func (r *applyRun) converge(ctx context.Context) error {
 		r.progress.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
 	})
 	defer stop()
-	if err := plan.Run(ctx, r.runner.Bind(todo.Steps), r.parallelism, r.progress.Event); err != nil {
+	if err := dag.Run(ctx, r.runner.Bind(todo.Steps), r.parallelism, r.progress.Event); err != nil {
 		return err
 	}
 	return r.verify(ctx)
 }
 
 // nothing has to be done on the hosts.
-func (r *applyRun) nothing(ctx context.Context, todo *provision.Plan) error {
+func (r *applyRun) nothing(ctx context.Context, todo *plan.Plan) error {
 	if err := r.settle(ctx, todo.Alive); err != nil {
 		return err
 	}
@@ -295,14 +295,14 @@ func (e *movedError) Error() string {
 const nodePatience = time.Minute
 
 // observeSettled observes, and again as long as nothing is left but nodes that are not Ready.
-func (r *applyRun) observeSettled(ctx context.Context) (*provision.Plan, error) {
+func (r *applyRun) observeSettled(ctx context.Context) (*plan.Plan, error) {
 	limited, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		left, err := r.observe(ctx)
-		other := func(c provision.Change) bool { return c.Kind != provision.NodeChange }
+		other := func(c plan.Change) bool { return c.Kind != plan.NodeChange }
 		if err != nil || len(left.Changes) == 0 || slices.ContainsFunc(left.Changes, other) {
 			return left, err
 		}
@@ -343,14 +343,14 @@ func (r *applyRun) verify(ctx context.Context) error {
 
 // stamp asks for the time, where a stage of a rotation has been reached.
 func (r *applyRun) stamp(ctx context.Context) (err error) {
-	if r.prove == provision.ProveStage {
+	if r.prove == plan.ProveStage {
 		r.proven, err = r.runner.API.Now(ctx)
 	}
 	return err
 }
 
 // ask shows what would be done on machines that exist and wants a yes.
-func (r *applyRun) ask(ctx context.Context, todo *provision.Plan) error {
+func (r *applyRun) ask(ctx context.Context, todo *plan.Plan) error {
 	if r.yes {
 		return nil
 	}

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // authoritiesField is where the spec has authorities, and authorityFields are theirs.
@@ -71,7 +71,7 @@ func expectedRequests(c *spec.Cluster) []certs.Request {
 	for _, n := range c.Nodes() {
 		machines = append(machines, spec.Machine{Name: n.Name, Role: n.Role, Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})})
 	}
-	return certs.Table(provision.CertInputs(c, machines, nil))
+	return certs.Table(stack.CertInputs(c, machines, nil))
 }
 
 // readAuthority reads the files of one authority. A key whose file is gone may be in the state.

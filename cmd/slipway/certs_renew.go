@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
 )
 
 func newCertsRenewCmd(a *app) *cobra.Command {
@@ -45,7 +46,7 @@ Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipwa
 				run.renew = everyLeaf
 			}
 			if !noWait {
-				run.prove = provision.ProveClients
+				run.prove = plan.ProveClients
 			}
 			return run.start(cmd.Context(), dryRun)
 		},
@@ -78,7 +79,7 @@ func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string,
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var names []string
-	for _, q := range certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs)) {
+	for _, q := range certs.Table(stack.CertInputs(c.spec, infra.Machines, infra.ExtraSANs)) {
 		if q.Kind == certs.Leaf {
 			names = append(names, q.Name)
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
 )
 
 func newCertsRotateCACmd(a *app) *cobra.Command {
@@ -126,7 +127,7 @@ func (r *rotateRun) addFlags(cmd *cobra.Command) {
 }
 
 func (r *rotateRun) rotate(ctx context.Context, names []string) error {
-	r.prove = provision.ProveStage
+	r.prove = plan.ProveStage
 	return r.locked(ctx, func() error {
 		if err := r.allRun("nothing can be rotated"); err != nil {
 			return err
@@ -277,7 +278,7 @@ func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Ma
 
 // requests are the rows of the table.
 func (r *rotateRun) requests() []certs.Request {
-	return certs.Table(provision.CertInputs(r.spec, r.found.Machines, r.found.ExtraSANs))
+	return certs.Table(stack.CertInputs(r.spec, r.found.Machines, r.found.ExtraSANs))
 }
 
 // commandOf is the command that goes on with a rotation.

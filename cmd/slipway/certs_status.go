@@ -12,8 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // prometheusOutput is the value of --output that is this command's alone.
@@ -130,7 +131,7 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 		return nil, err
 	}
 	pki := kept.pki()
-	pki.Requests = certs.Table(provision.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
+	pki.Requests = certs.Table(stack.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
 		for _, h := range hosts {
@@ -145,8 +146,8 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 	for _, name := range c.missing(infra) {
 		unreachable[name] = fmt.Errorf("there is no machine %s", name)
 	}
-	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
-	return a.againstSpec(ctx, c, kept, infra, provision.Inventory(ctx, in, hosts, unreachable)), nil
+	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	return a.againstSpec(ctx, c, kept, infra, observe.Inventory(ctx, in, hosts, unreachable)), nil
 }
 
 // specTimeout bounds the making of keys, in memory, where the spec asks for many.

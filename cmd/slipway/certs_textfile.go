@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/observe"
 )
 
 // textfileName is what the node exporter's textfile collector finds.
@@ -48,7 +48,7 @@ func newCertsTextfileCmd() *cobra.Command {
 
 // writeTextfile replaces the file as a whole: who reads it sees the old one or the new one.
 func writeTextfile(ctx context.Context, dir string, h host.Host, node certs.Node) (err error) {
-	uses := provision.LocalInventory(ctx, h, node)
+	uses := observe.LocalInventory(ctx, h, node)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

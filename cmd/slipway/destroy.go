@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -223,7 +223,7 @@ func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure
 		if err := failed[m.Name]; err != nil {
 			return fmt.Errorf("whether %s has joined the cluster is not known, and it is not removed: %w", m.Name, err)
 		}
-		joined, err := provision.HasJoined(ctx, hosts[m.Name])
+		joined, err := observe.HasJoined(ctx, hosts[m.Name])
 		if err != nil {
 			return fmt.Errorf("whether %s has joined the cluster is not known, and it is not removed: %w", m.Name, err)
 		}

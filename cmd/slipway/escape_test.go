@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/journal"
+	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/plan"
 )
 
@@ -59,16 +60,16 @@ func TestEscapingWriter(t *testing.T) {
 func TestViewsAreHarmless(t *testing.T) {
 	for name, show := range map[string]func(io.Writer) error{
 		"plan": func(w io.Writer) error {
-			v := planView{out: w, plan: &provision.Plan{Cluster: "demo", Unasked: hostile, Steps: []provision.Step{{Name: hostile}}, Changes: []provision.Change{{
-				Host: "demo-cp-1", Kind: provision.FileChange, Name: "/etc/" + hostile, Action: provision.Update, Cause: provision.Drift, Reason: hostile,
+			v := planView{out: w, plan: &plan.Plan{Cluster: "demo", Unasked: hostile, Steps: []plan.Step{{Name: hostile}}, Changes: []plan.Change{{
+				Host: "demo-cp-1", Kind: plan.FileChange, Name: "/etc/" + hostile, Action: plan.Update, Cause: plan.Drift, Reason: hostile,
 			}}}, all: true, steps: true}
 			v.print()
 			return v.err
 		},
 		"status": func(w io.Writer) error {
-			return printStatus(w, &provision.Status{Cluster: "demo", API: hostile, Reasons: []provision.Reason{{Text: hostile}}, Machines: []provision.MachineStatus{{
+			return printStatus(w, &observe.Status{Cluster: "demo", API: hostile, Reasons: []observe.Reason{{Text: hostile}}, Machines: []observe.MachineStatus{{
 				Name: "demo-cp-1", State: "running", Units: map[string]string{"etcd.service": hostile},
-				Node: &provision.NodeStatus{Reason: hostile, Taints: []string{hostile}},
+				Node: &observe.NodeStatus{Reason: hostile, Taints: []string{hostile}},
 			}}}, time.Now(), "")
 		},
 		"runs":  func(w io.Writer) error { return printRuns(w, []runSummary{{Command: "apply", Operator: hostile}}) },
@@ -117,9 +118,9 @@ func TestProgressIsHarmless(t *testing.T) {
 			p.Phase("converge")
 			p.Host("a", hostile)
 			p.Note("note " + hostile)
-			step := &plan.Step{Name: "a: start", Host: "a"}
-			p.Event(plan.Event{Step: step, Type: plan.Started})
-			p.Event(plan.Event{Step: step, Type: plan.Failed, Err: errors.New(hostile)})
+			step := &dag.Step{Name: "a: start", Host: "a"}
+			p.Event(dag.Event{Step: step, Type: dag.Started})
+			p.Event(dag.Event{Step: step, Type: dag.Failed, Err: errors.New(hostile)})
 			p.Done(errors.New(hostile))
 			screen.text() // waits for what is being drawn
 			wantHarmless(t, screen.raw.String())

@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -23,7 +23,7 @@ const identityName = "cluster.json"
 // nil) knows of none, a new identity is made, and kept in memory until save.
 func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 	name := c.spec.Metadata.Name
-	c.identity = provision.NewIdentity(name)
+	c.identity = plan.NewIdentity(name)
 	if store != nil {
 		text, err := store.Get(ctx, identityName)
 		switch {
@@ -34,7 +34,7 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 		case err != nil:
 			return err
 		default:
-			if c.identity, err = provision.ReadIdentity(text.Reveal()); err != nil {
+			if c.identity, err = plan.ReadIdentity(text.Reveal()); err != nil {
 				return fmt.Errorf("state %s: %w", store, err)
 			}
 			c.recorded = true
@@ -134,7 +134,7 @@ func (c *cluster) saveIdentity(ctx context.Context, store *state.Store) error {
 	return c.putIdentity(ctx, store, id)
 }
 
-func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id provision.Identity) error {
+func (c *cluster) putIdentity(ctx context.Context, store *state.Store, id plan.Identity) error {
 	text, err := json.Marshal(id)
 	if err != nil {
 		return fmt.Errorf("record the cluster's identity: %w", err)
@@ -166,9 +166,9 @@ func (w *work) rebuildArg() string {
 }
 
 // recorder changes, one call at a time, what the state knows of a cluster that is up.
-func (w *work) recorder() func(context.Context, func(*provision.Up) *provision.Up) error {
+func (w *work) recorder() func(context.Context, func(*plan.Up) *plan.Up) error {
 	var mu sync.Mutex
-	return func(ctx context.Context, change func(*provision.Up) *provision.Up) error {
+	return func(ctx context.Context, change func(*plan.Up) *plan.Up) error {
 		mu.Lock()
 		defer mu.Unlock()
 		id := w.identity.Recorded(w.runner.Input.Generation, change)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -98,7 +98,7 @@ func TestSpecFile(t *testing.T) {
 		{last: ".", now: "demo.yaml", refused: []string{"cannot be read (", "or mend that file"}}, // a directory
 	} {
 		c := &cluster{specPath: path(tt.now), spec: &spec.Cluster{Metadata: spec.Metadata{Name: "demo", UID: tt.uid}}}
-		c.identity = provision.Identity{Name: "demo", UID: oneUID}
+		c.identity = plan.Identity{Name: "demo", UID: oneUID}
 		if tt.last != "" {
 			c.identity.SpecFile = path(tt.last)
 		}

@@ -12,9 +12,10 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/users"
 )
 
 func newKubeconfigCmd(a *app) *cobra.Command {
@@ -87,7 +88,7 @@ func (r *kubeconfigRun) check() error {
 		errs = append(errs, errors.New("--group and --validity are of a person's kubeconfig: say whose with --user"))
 	}
 	if r.personal {
-		errs = append(errs, provision.CheckUser(r.user, r.groups))
+		errs = append(errs, users.CheckUser(r.user, r.groups))
 	}
 	if r.validity != "" {
 		var err error
@@ -145,7 +146,7 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 	if r.personal {
 		return r.issue(ctx, c, infra, kept.pki())
 	}
-	text, err := provision.AdminKubeconfig(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra), kept.pki())
+	text, err := stack.AdminKubeconfig(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra), kept.pki())
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (r *kubeconfigRun) checkEntries(cluster, server string) error {
 	}
 	user := r.user
 	if !r.personal {
-		user = provision.AdminUser
+		user = stack.AdminUser
 	}
 	text, err := certs.KubeconfigEmbedded(certs.Access{Cluster: cluster, User: user, Server: server}, nil, certs.Item{})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/users"
 )
 
 // ownCAs are the authorities that the cluster has or had, by which its entries in kubeconfigs are known.
@@ -40,7 +40,7 @@ func (s *stored) cas() ownCAs {
 	for _, key := range pki.KnownKeys(certs.KubernetesCA) {
 		own.prints[key] = key != ""
 	}
-	users, _ := provision.ReadUsers(s.Users.Reveal()) // a record that cannot be read only knows less
+	users, _ := users.ReadUsers(s.Users.Reveal()) // a record that cannot be read only knows less
 	for _, user := range users {
 		own.prints[user.CA] = user.CA != ""
 	}

@@ -12,8 +12,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/users"
 )
 
 // keptSecrets are those of another cluster than any before.
@@ -30,7 +31,7 @@ func keptSecrets(t *testing.T) *stored {
 // adminOf is the kubeconfig that a cluster of these secrets gives away.
 func adminOf(t *testing.T, s *stored, server string) *clientcmdapi.Config {
 	t.Helper()
-	text, err := provision.AdminKubeconfig("demo", server, s.pki())
+	text, err := stack.AdminKubeconfig("demo", server, s.pki())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestMergeKnowsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorded := *now
-	users := provision.Users{{Name: "ana", Serial: "1", CA: certs.Fingerprint(ca[0].Raw)}}
+	users := users.Users{{Name: "ana", Serial: "1", CA: certs.Fingerprint(ca[0].Raw)}}
 	if recorded.Users, err = users.Encode(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
+	"slipway.dev/slipway/provision/users"
 )
 
 // keptCluster is a cluster of one control plane whose state has certificates, and a run of kubeconfig on it.
@@ -103,7 +103,7 @@ func TestAdminKubeconfigIsRecorded(t *testing.T) {
 		}
 	}
 	got := listed(t, r)
-	if len(got) != 1 || got[0].Name != "kubernetes-admin" || got[0].State != provision.UserValid || got[0].DaysLeft < 3640 || got[0].By != operator() {
+	if len(got) != 1 || got[0].Name != "kubernetes-admin" || got[0].State != users.UserValid || got[0].DaysLeft < 3640 || got[0].By != operator() {
 		t.Errorf("recorded is %+v", got)
 	}
 	var table bytes.Buffer
@@ -164,7 +164,7 @@ func TestWaitForStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user := provision.User{Name: "ana", Serial: "1", CA: "x", NotAfter: time.Now().Add(time.Hour)}
+	user := users.User{Name: "ana", Serial: "1", CA: "x", NotAfter: time.Now().Add(time.Hour)}
 	for range 2 {
 		if err := recordUser(t.Context(), store, user); err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func TestWaitForStore(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := listed(t, r); len(got) != 1 || got[0].State != provision.UserOrphaned {
+	if got := listed(t, r); len(got) != 1 || got[0].State != users.UserOrphaned {
 		t.Errorf("recorded is %+v", got)
 	}
 }

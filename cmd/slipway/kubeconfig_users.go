@@ -14,10 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
+	"slipway.dev/slipway/provision/users"
 )
 
 // usersName is where the state store keeps the record of kubeconfigs that were given away.
@@ -25,11 +26,11 @@ const usersName = "users.json"
 
 // issue makes a person's kubeconfig. It is recorded before anybody can see the key: what is not recorded is of no use.
 func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infrastructure, pki *certs.PKI) (err error) {
-	if err := provision.CheckSigner(pki, r.user, r.groups); err != nil {
+	if err := users.CheckSigner(pki, r.user, r.groups); err != nil {
 		return err
 	}
 	authorities := pki.Bundle(certs.KubernetesCA)
-	validity, err := provision.UserValidity(r.valid, authorities, time.Now())
+	validity, err := users.UserValidity(r.valid, authorities, time.Now())
 	if err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 			_ = h.Close()
 		}
 	}()
-	in := provision.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	in := stack.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
 	if err := reachable(&controlPlanes, unreachable); err != nil {
 		return err
 	}
@@ -57,10 +58,10 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 	in.PKI = kept.pki()
 	authorities = in.PKI.Chain(certs.KubernetesCA)
 	var item certs.Item
-	var user provision.User
+	var user users.User
 	err = underLock(ctx, store, func(ctx context.Context) error {
-		request := provision.UserRequest{Name: r.user, Groups: r.groups, Validity: validity, By: operator()}
-		if item, user, err = provision.IssueUser(ctx, in, hosts, request); err != nil {
+		request := users.UserRequest{Name: r.user, Groups: r.groups, Validity: validity, By: operator()}
+		if item, user, err = users.IssueUser(ctx, in, hosts, request); err != nil {
 			return err
 		}
 		return recordUser(ctx, store, user)
@@ -120,12 +121,12 @@ func (r *kubeconfigRun) waitForStore(ctx context.Context, c *cluster) (*state.St
 }
 
 // recordUser adds to the record, unless it is there.
-func recordUser(ctx context.Context, store *state.Store, u provision.User) error {
+func recordUser(ctx context.Context, store *state.Store, u users.User) error {
 	text, err := store.Get(ctx, usersName)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	users, err := provision.ReadUsers(text.Reveal())
+	users, err := users.ReadUsers(text.Reveal())
 	if err != nil || users.Has(u) {
 		return err
 	}
@@ -141,11 +142,11 @@ func recordUser(ctx context.Context, store *state.Store, u provision.User) error
 func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *stored) {
 	record := func() error {
 		pki := kept.pki()
-		u, err := provision.NewUser(pki.Material[certs.Admin].Cert, pki.Bundle(certs.KubernetesCA), operator(), time.Now())
+		u, err := users.NewUser(pki.Material[certs.Admin].Cert, pki.Bundle(certs.KubernetesCA), operator(), time.Now())
 		if err != nil {
 			return err
 		}
-		if users, err := provision.ReadUsers(kept.Users.Reveal()); err != nil || users.Has(u) {
+		if users, err := users.ReadUsers(kept.Users.Reveal()); err != nil || users.Has(u) {
 			return err
 		}
 		store, err := c.openStore(ctx)
@@ -175,9 +176,9 @@ and no machine is asked.`,
 
 // listedUser is a kubeconfig in a list. Its JSON is documented in docs/certificates.md.
 type listedUser struct {
-	provision.User
-	State    provision.UserState `json:"state"`
-	DaysLeft int                 `json:"daysLeft"`
+	users.User
+	State    users.UserState `json:"state"`
+	DaysLeft int             `json:"daysLeft"`
 }
 
 func (a *app) listKubeconfigs(ctx context.Context) error {
@@ -193,7 +194,7 @@ func (a *app) listKubeconfigs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	users, err := provision.ReadUsers(kept.Users.Reveal())
+	users, err := users.ReadUsers(kept.Users.Reveal())
 	if err != nil {
 		return err
 	}

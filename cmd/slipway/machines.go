@@ -10,8 +10,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // preflight finds the machines, and refuses what cannot come to a good end before any of them is made.
@@ -20,19 +21,19 @@ func (w *work) preflight(ctx context.Context) (err error) {
 		return fmt.Errorf("--rebuild-empty names %q, and the spec is of cluster %q; nothing was changed", w.rebuild, name)
 	}
 	if w.rebuild != "" { // a beginning that an earlier run has not brought to its end is gone on with
-		w.beginning = cmp.Or(w.identity.Rebuilding, provision.NewGeneration())
+		w.beginning = cmp.Or(w.identity.Rebuilding, plan.NewGeneration())
 	}
 	if w.found, err = w.provider.Find(ctx); err != nil {
 		return err
 	}
-	w.preflights, err = provision.Preflights(w.spec, w.identity, w.found, provision.Wish{Only: w.only, RebuildEmpty: w.rebuild != "", AllowPluginChange: w.allowPlugin})
+	w.preflights, err = plan.Preflights(w.spec, w.identity, w.found, plan.Wish{Only: w.only, RebuildEmpty: w.rebuild != "", AllowPluginChange: w.allowPlugin})
 	w.found = w.withGone(w.found)
 	return err
 }
 
 // ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
 // run nothing is done to them yet: settle does that.
-func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]provision.Artifact, err error) {
+func (w *work) ensureMachines(ctx context.Context) (artifacts map[string]stack.Artifact, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		infra := w.found
@@ -98,7 +99,7 @@ func (w *work) exist(ctx context.Context) ([]string, error) {
 func (w *work) without(ctx context.Context, failed map[string]error) error {
 	w.runner.Held, w.causes = map[string][]string{}, nil
 	for _, m := range w.preflights.Gone {
-		w.runner.Held[m.Name] = []string{provision.GoneReason}
+		w.runner.Held[m.Name] = []string{plan.GoneReason}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -126,7 +127,7 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 		switch {
 		case !w.wanted(name):
 			w.progress.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
-		case w.prove == provision.ProveStage || !reached:
+		case w.prove == plan.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
 			w.runner.Held[name] = []string{failed[name].Error()}
@@ -140,9 +141,9 @@ func (w *work) without(ctx context.Context, failed map[string]error) error {
 func (w *work) wanted(name string) bool { return len(w.only) == 0 || slices.Contains(w.only, name) }
 
 // heldBy is the error of nodes that were wanted and left alone; nil for none.
-func (w *work) heldBy(plan *provision.Plan) error {
+func (w *work) heldBy(p *plan.Plan) error {
 	held := map[string][]string{}
-	for name, reasons := range plan.Held {
+	for name, reasons := range p.Held {
 		if w.wanted(name) {
 			held[name] = reasons
 		}
@@ -150,12 +151,12 @@ func (w *work) heldBy(plan *provision.Plan) error {
 	if len(held) == 0 {
 		return nil
 	}
-	return &provision.HeldError{Held: held, Causes: w.causes}
+	return &plan.HeldError{Held: held, Causes: w.causes}
 }
 
 // allTakePart refuses a rotation where a machine is held that is not gone: it would be cut off.
-func (w *work) allTakePart(s provision.Situation) error {
-	if w.prove != provision.ProveStage {
+func (w *work) allTakePart(s plan.Situation) error {
+	if w.prove != plan.ProveStage {
 		return nil
 	}
 	held := maps.Clone(s.Held)
@@ -165,7 +166,7 @@ func (w *work) allTakePart(s provision.Situation) error {
 	if len(held) == 0 {
 		return nil
 	}
-	return fmt.Errorf("a rotation needs every machine that there is: %w", &provision.HeldError{Held: held})
+	return fmt.Errorf("a rotation needs every machine that there is: %w", &plan.HeldError{Held: held})
 }
 
 // surplus speaks of machines that the spec no longer has. Removing them is not available yet. Members of etcd are not

@@ -10,7 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
 )
 
 func newPlanCmd(a *app) *cobra.Command {
@@ -90,7 +91,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 }
 
 // make plans. Without machines there is nothing to observe.
-func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiffs, error) {
+func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, error) {
 	r.progress.Phase("machines and bundle")
 	if err := r.preflight(ctx); err != nil {
 		return nil, nil, err
@@ -100,45 +101,45 @@ func (r *planRun) make(ctx context.Context) (*provision.Plan, provision.TextDiff
 			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
 				"run `slipway apply`", machines[0].Name, machines[0].Reason)
 		}
-		plan := provision.NewPlan(r.spec.Metadata.Name, provision.Situation{})
-		plan.Machines, plan.Slipway = machines, version
-		return plan, nil, nil
+		p := plan.NewPlan(r.spec.Metadata.Name, plan.Situation{})
+		p.Machines, p.Slipway = machines, version
+		return p, nil, nil
 	}
 	r.infra = r.found
 	artifacts, err := r.ensureBundle(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, closeAll, err := r.look(ctx, artifacts)
+	p, closeAll, err := r.look(ctx, artifacts)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer closeAll()
-	var diffs provision.TextDiffs
+	var diffs converge.TextDiffs
 	if r.diff {
-		diffs, err = r.runner.TextDiffs(ctx, plan.Changes)
+		diffs, err = r.runner.TextDiffs(ctx, p.Changes)
 	}
-	return plan, diffs, err
+	return p, diffs, err
 }
 
 // show prints the plan, saves it if asked to, and chooses the exit code.
-func (r *planRun) show(plan *provision.Plan, diffs provision.TextDiffs) error {
-	held := r.heldBy(plan)
+func (r *planRun) show(p *plan.Plan, diffs converge.TextDiffs) error {
+	held := r.heldBy(p)
 	if r.out != "" {
 		if held != nil {
 			return fmt.Errorf("a plan that is saved has to be exact; name the others with --only: %w", held)
 		}
-		if err := r.save(plan); err != nil {
+		if err := r.save(p); err != nil {
 			return err
 		}
 	}
-	plan.Basis = nil
+	p.Basis = nil
 	if r.output == "json" {
-		if err := r.printJSON(plan); err != nil {
+		if err := r.printJSON(p); err != nil {
 			return err
 		}
 	} else {
-		v := planView{out: r.stdout, plan: plan, diffs: diffs, all: r.verbose || r.diff, steps: r.verbose, file: r.file}
+		v := planView{out: r.stdout, plan: p, diffs: diffs, all: r.verbose || r.diff, steps: r.verbose, file: r.file}
 		v.print()
 		if r.out != "" {
 			v.printf("\nSaved: `slipway apply %s` does exactly this, or refuses.\n", r.out)
@@ -150,14 +151,14 @@ func (r *planRun) show(plan *provision.Plan, diffs provision.TextDiffs) error {
 	if held != nil {
 		return held
 	}
-	if r.detailed && !plan.Empty() {
+	if r.detailed && !p.Empty() {
 		return &exitError{code: exitChanges}
 	}
 	return nil
 }
 
 // save writes the plan with what it was made from. It holds no secret, but tells much of the hosts: it is private.
-func (r *planRun) save(plan *provision.Plan) error {
+func (r *planRun) save(p *plan.Plan) error {
 	text, err := json.Marshal(r.spec)
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
@@ -166,10 +167,10 @@ func (r *planRun) save(plan *provision.Plan) error {
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	plan.Basis = &provision.Basis{
+	p.Basis = &plan.Basis{
 		SpecFile: file, Spec: text, Only: r.only, AllowPluginChange: r.allowPlugin, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
 	}
-	saved, err := json.MarshalIndent(plan, "", " ")
+	saved, err := json.MarshalIndent(p, "", " ")
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
@@ -202,7 +203,7 @@ func (r *planRun) checkOut() error {
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	if len(text) > 0 && !provision.IsPlan(text) { // mktemp makes empty ones
+	if len(text) > 0 && !plan.IsPlan(text) { // mktemp makes empty ones
 		return &notPlanError{r.out}
 	}
 	return nil

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -27,15 +28,15 @@ func TestSavedPlanFindsState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := planRun{work: work{app: a, cluster: &cluster{spec: c}, secrets: &secrets{}, runner: &provision.Runner{}}, out: "next.plan"}
-		if err := r.save(provision.NewPlan("demo", provision.Situation{})); err != nil {
+		r := planRun{work: work{app: a, cluster: &cluster{spec: c}, secrets: &secrets{}, runner: &converge.Runner{}}, out: "next.plan"}
+		if err := r.save(plan.NewPlan("demo", plan.Situation{})); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile("next.plan")
 		if err != nil {
 			t.Fatal(err)
 		}
-		saved, err := provision.ReadPlan(text)
+		saved, err := plan.ReadPlan(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,8 +58,8 @@ func TestPlanReplacesPlansOnly(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	save := func(out string) error {
-		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}, secrets: &secrets{}, runner: &provision.Runner{}}, out: out}
-		return r.save(provision.NewPlan("demo", provision.Situation{}))
+		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}, secrets: &secrets{}, runner: &converge.Runner{}}, out: out}
+		return r.save(plan.NewPlan("demo", plan.Situation{}))
 	}
 	for name, content := range map[string]string{
 		"cluster.yaml": string(spec.Starter("demo")), "other.json": `{"version": "1"}`, "damaged": `{"version": "slipway.dev/plan/v1", `,

@@ -8,14 +8,15 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
 )
 
 // planView prints a plan for people.
 type planView struct {
 	out   io.Writer
-	plan  *provision.Plan
-	diffs provision.TextDiffs
+	plan  *plan.Plan
+	diffs converge.TextDiffs
 	all   bool // every change, not counts of them
 	steps bool // the steps, too
 	file  string
@@ -112,7 +113,7 @@ func (v *planView) leftOut() {
 }
 
 // changes lists the changes of a host, or counts those of a kind that are many and alike.
-func (v *planView) changes(changes []provision.Change) {
+func (v *planView) changes(changes []plan.Change) {
 	table := tabwriter.NewWriter(v.out, 0, 0, 2, ' ', 0)
 	for _, alike := range chunks(changes) {
 		first := alike[0]
@@ -134,11 +135,11 @@ func (v *planView) changes(changes []provision.Change) {
 }
 
 // detail is what --diff shows of a change.
-func (v *planView) detail(c provision.Change) string {
+func (v *planView) detail(c plan.Change) string {
 	if v.diffs == nil {
 		return ""
 	}
-	if c.Secret && c.Action != provision.Delete {
+	if c.Secret && c.Action != plan.Delete {
 		return fmt.Sprintf("      secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
 	}
 	text := v.diffs.Of(c)
@@ -160,18 +161,18 @@ func digestOf(digest string) string {
 }
 
 // chunks are runs of changes with the same action, kind and reason. Those of files and programs go by kind first.
-func chunks(changes []provision.Change) [][]provision.Change {
+func chunks(changes []plan.Change) [][]plan.Change {
 	sorted := slices.Clone(changes)
-	slices.SortStableFunc(sorted, func(a, b provision.Change) int {
+	slices.SortStableFunc(sorted, func(a, b plan.Change) int {
 		return strings.Compare(string(a.Kind)+a.Reason, string(b.Kind)+b.Reason)
 	})
-	var all [][]provision.Change
+	var all [][]plan.Change
 	for _, c := range sorted {
 		if n := len(all); n > 0 && all[n-1][0].Kind == c.Kind && all[n-1][0].Action == c.Action && all[n-1][0].Reason == c.Reason {
 			all[n-1] = append(all[n-1], c)
 			continue
 		}
-		all = append(all, []provision.Change{c})
+		all = append(all, []plan.Change{c})
 	}
 	return all
 }
@@ -179,7 +180,7 @@ func chunks(changes []provision.Change) [][]provision.Change {
 // group is hosts on which the same happens, for the same reasons.
 type group struct {
 	hosts   []string
-	changes []provision.Change
+	changes []plan.Change
 }
 
 func (v *planView) groups() []group {
@@ -203,11 +204,11 @@ func (v *planView) groups() []group {
 }
 
 // signature is all that is shown of a host.
-func (v *planView) signature(changes []provision.Change) string {
+func (v *planView) signature(changes []plan.Change) string {
 	var b strings.Builder
 	for _, c := range changes {
 		name := c.Name
-		if c.Kind == provision.NodeChange || c.Kind == provision.MemberChange {
+		if c.Kind == plan.NodeChange || c.Kind == plan.MemberChange {
 			name = "" // the host's own
 		}
 		_, _ = fmt.Fprintf(&b, "%c%s %s %s\n%s", c.Action, c.Kind, name, c.Reason, v.detail(c))
@@ -216,24 +217,24 @@ func (v *planView) signature(changes []provision.Change) string {
 }
 
 // bookkept leaves out slipway's own list of what it owns, which changes with everything else, unless it stands alone.
-func bookkept(changes []provision.Change) []provision.Change {
+func bookkept(changes []plan.Change) []plan.Change {
 	if len(changes) == 1 {
 		return changes
 	}
-	return slices.DeleteFunc(slices.Clone(changes), provision.Change.Bookkeeping)
+	return slices.DeleteFunc(slices.Clone(changes), plan.Change.Bookkeeping)
 }
 
 // counts sums up: "3 to create, 2 to change, 1 to restart".
-func counts(changes []provision.Change) string {
+func counts(changes []plan.Change) string {
 	words := []struct {
-		action provision.Action
+		action plan.Action
 		word   string
 	}{
-		{provision.Create, "create"},
-		{provision.Update, "change"},
-		{provision.Restart, "restart"},
-		{provision.Delete, "delete"},
-		{provision.Await, "wait for"},
+		{plan.Create, "create"},
+		{plan.Update, "change"},
+		{plan.Restart, "restart"},
+		{plan.Delete, "delete"},
+		{plan.Await, "wait for"},
 	}
 	var parts []string
 	for _, w := range words {

@@ -8,63 +8,64 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
 )
 
 // samplePlan has what people meet: the same change on several hosts, drift, a secret, many files, an object.
-func samplePlan() *provision.Plan {
-	var changes []provision.Change
+func samplePlan() *plan.Plan {
+	var changes []plan.Change
 	for _, host := range []string{"demo-cp-1", "demo-cp-2", "demo-cp-3"} {
 		changes = append(changes,
-			provision.Change{
-				Host: host, Kind: provision.UnitChange, Name: "kube-apiserver.service", Action: provision.Restart, Cause: provision.Wanted,
+			plan.Change{
+				Host: host, Kind: plan.UnitChange, Name: "kube-apiserver.service", Action: plan.Restart, Cause: plan.Wanted,
 				Reason: "spec.kubernetes.apiServer.extraArgs[v] changed",
 			},
-			provision.Change{
-				Host: host, Kind: provision.FileChange, Name: "/var/lib/slipway/owned", Action: provision.Update, Cause: provision.Wanted, Reason: "follows",
+			plan.Change{
+				Host: host, Kind: plan.FileChange, Name: "/var/lib/slipway/owned", Action: plan.Update, Cause: plan.Wanted, Reason: "follows",
 			})
 	}
 	for i := range 7 {
-		changes = append(changes, provision.Change{
-			Host: "demo-worker-1", Kind: provision.FileChange, Name: "/etc/new/" + strings.Repeat("x", i+1), Action: provision.Create,
-			Cause: provision.Wanted, Reason: "not there yet",
+		changes = append(changes, plan.Change{
+			Host: "demo-worker-1", Kind: plan.FileChange, Name: "/etc/new/" + strings.Repeat("x", i+1), Action: plan.Create,
+			Cause: plan.Wanted, Reason: "not there yet",
 		})
 	}
 	changes = append(changes,
-		provision.Change{
-			Host: "demo-worker-1", Kind: provision.FileChange, Name: "/etc/kubernetes/pki/kube-proxy.key", Action: provision.Update, Secret: true,
-			From: strings.Repeat("ab", 32), To: strings.Repeat("cd", 32), Mode: "0600", Cause: provision.Drift,
+		plan.Change{
+			Host: "demo-worker-1", Kind: plan.FileChange, Name: "/etc/kubernetes/pki/kube-proxy.key", Action: plan.Update, Secret: true,
+			From: strings.Repeat("ab", 32), To: strings.Repeat("cd", 32), Mode: "0600", Cause: plan.Drift,
 			Reason: "edited on the host at 2026-11-21 12:03:00",
 		},
-		provision.Change{
-			Kind: provision.ObjectChange, Name: "Deployment kube-system/coredns", Action: provision.Update, Cause: provision.Drift,
+		plan.Change{
+			Kind: plan.ObjectChange, Name: "Deployment kube-system/coredns", Action: plan.Update, Cause: plan.Drift,
 			Reason: "changed by kubectl-edit at 2026-11-21 12:04:00",
 		})
-	return &provision.Plan{
+	return &plan.Plan{
 		Cluster: "demo", Alive: true, Changes: changes,
-		Steps: []provision.Step{
-			{Name: "demo-cp-1: apply changes", Host: "demo-cp-1", Verb: provision.Apply},
-			{Name: "demo-cp-1: wait for the units", Host: "demo-cp-1", Verb: provision.AwaitUnits, Deps: []string{"demo-cp-1: apply changes"}},
+		Steps: []plan.Step{
+			{Name: "demo-cp-1: apply changes", Host: "demo-cp-1", Verb: plan.Apply},
+			{Name: "demo-cp-1: wait for the units", Host: "demo-cp-1", Verb: plan.AwaitUnits, Deps: []string{"demo-cp-1: apply changes"}},
 		},
-		Disruptions: []provision.Disruption{{
+		Disruptions: []plan.Disruption{{
 			What: "kube-apiserver restarts", Hosts: []string{"demo-cp-1", "demo-cp-2", "demo-cp-3"}, How: "one at a time",
 			Effect: "clients go on with the other API servers; pods go on running",
 		}},
-		LeftOut: []provision.Change{{Host: "demo-worker-2"}, {}},
+		LeftOut: []plan.Change{{Host: "demo-worker-2"}, {}},
 	}
 }
 
 func TestPlanView(t *testing.T) {
-	machines := &provision.Plan{Cluster: "demo", Machines: []provision.MachineChange{
-		{Name: "demo-cp-1", Action: provision.Create, Reason: "does not exist"},
-		{Name: "demo-cp-2", Action: provision.Update, Reason: "is exited, and has to be started"},
+	machines := &plan.Plan{Cluster: "demo", Machines: []plan.MachineChange{
+		{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
+		{Name: "demo-cp-2", Action: plan.Update, Reason: "is exited, and has to be started"},
 	}}
-	unasked := &provision.Plan{Cluster: "demo", Unasked: "no API server runs", Steps: []provision.Step{{Name: "cluster: wait for the API"}}}
+	unasked := &plan.Plan{Cluster: "demo", Unasked: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
 	for name, v := range map[string]planView{
 		"plan-short":    {plan: samplePlan()},
 		"plan-all":      {plan: samplePlan(), all: true, steps: true},
-		"plan-diff":     {plan: samplePlan(), all: true, diffs: provision.TextDiffs{}},
-		"plan-empty":    {plan: &provision.Plan{Cluster: "demo", Alive: true}},
+		"plan-diff":     {plan: samplePlan(), all: true, diffs: converge.TextDiffs{}},
+		"plan-empty":    {plan: &plan.Plan{Cluster: "demo", Alive: true}},
 		"plan-machines": {plan: machines},
 		"plan-unasked":  {plan: unasked},
 	} {

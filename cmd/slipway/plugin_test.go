@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // machinesThere is a provider that finds machines; nothing else is asked of it.
@@ -25,9 +27,9 @@ func (p machinesThere) Find(context.Context) (*spec.Infrastructure, error) { ret
 // up is a cluster that has been up with the plugin of its spec, as the state has it, and as an older slipway has left it.
 func (k *keeper) up(c *spec.Cluster, older bool) {
 	k.Helper()
-	applied, err := provision.NewApplied(provision.Input{Cluster: c, Machines: k.infra.Machines}, "v1")
+	applied, err := plan.NewApplied(stack.Input{Cluster: c, Machines: k.infra.Machines}, "v1")
 	k.must(err)
-	id := provision.NewIdentity(c.Metadata.Name)
+	id := plan.NewIdentity(c.Metadata.Name)
 	id.Up = applied.Up()
 	record := map[string]secret.Bytes{}
 	for name, value := range map[string]any{appliedName: applied, identityName: &id} {
@@ -43,10 +45,10 @@ func (k *keeper) up(c *spec.Cluster, older bool) {
 // TestPluginChangeIsAllowedBySayingSo: what the state knows of a cluster, an older slipway's record too, keeps apply and plan
 // from changing its network plugin, and the flag allows it: before machines are made, and when hosts are observed.
 func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
-	programs := map[string]provision.Artifact{}
+	programs := map[string]stack.Artifact{}
 	for name := range strings.FieldsSeq("kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd etcdctl etcdutl containerd " +
 		"containerd-shim-runc-v2 ctr runc bridge loopback host-local portmap flannel flanneld crictl slipway image/pause image/coredns") {
-		programs[name] = provision.Artifact{Name: name, Component: "stack", Version: "v1", SHA256: "00"}
+		programs[name] = stack.Artifact{Name: name, Component: "stack", Version: "v1", SHA256: "00"}
 	}
 	for _, older := range []bool{false, true} {
 		k := newKeeper(t)
@@ -63,7 +65,7 @@ func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
 				t.Errorf("older %t, allowed %t: %v", older, allowed, err)
 			}
 			w.progress = newProgress(io.Discard, false, io.Discard, nil)
-			w.runner = &provision.Runner{Input: provision.Input{Cluster: &changed, UID: w.identity.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
+			w.runner = &converge.Runner{Input: stack.Input{Cluster: &changed, UID: w.identity.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
 			_, err = w.observe(k.Context()) // which there are none of: it ends either way
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("observed, older %t, allowed %t: %v", older, allowed, err)
@@ -80,11 +82,11 @@ func TestPluginIsRecordedAtTheEnd(t *testing.T) {
 	changed.Spec.Network.Plugin = "none"
 	w := &work{app: &app{stderr: io.Discard}, cluster: &cluster{spec: &changed, options: providers.Options{StateDir: t.TempDir()}}, store: k.store}
 	k.must(w.identify(k.Context(), k.store))
-	w.runner = &provision.Runner{Input: provision.Input{Cluster: &changed, Machines: k.infra.Machines}, Record: w.recorder()}
+	w.runner = &converge.Runner{Input: stack.Input{Cluster: &changed, Machines: k.infra.Machines}, Record: w.recorder()}
 	recorded := func() string {
 		text, err := k.store.Get(k.Context(), identityName)
 		k.must(err)
-		id, err := provision.ReadIdentity(text.Reveal())
+		id, err := plan.ReadIdentity(text.Reveal())
 		k.must(err)
 		return id.Up.Plugin
 	}
@@ -106,9 +108,9 @@ func TestSavedPlanCarriesThePluginChange(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "next.plan")
 		a := &app{file: "-", stderr: io.Discard}
 		p := planRun{out: file, work: work{
-			app: a, allowPlugin: allowed, cluster: &cluster{spec: k.spec}, secrets: made, runner: &provision.Runner{},
+			app: a, allowPlugin: allowed, cluster: &cluster{spec: k.spec}, secrets: made, runner: &converge.Runner{},
 		}}
-		k.must(p.save(provision.NewPlan("demo", provision.Situation{})))
+		k.must(p.save(plan.NewPlan("demo", plan.Situation{})))
 		t.Setenv("SLIPWAY_CACHE_DIR", "/dev/null/nowhere") // no further than that
 		r := applyRun{work: work{app: a}}
 		if err := r.applySaved(k.Context(), file, false); err == nil || r.allowPlugin != allowed {

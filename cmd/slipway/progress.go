@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/journal"
-	"slipway.dev/slipway/provision/plan"
 )
 
 // progress tells what is going on: on a terminal a live line a host, elsewhere a line for each thing that is finished,
@@ -59,7 +59,7 @@ type row struct {
 }
 
 type task struct {
-	step  *plan.Step
+	step  *dag.Step
 	begun time.Time
 }
 
@@ -106,8 +106,8 @@ func (p *progress) Host(name, what string) {
 	})
 }
 
-// Event shows a step's progress; it is a report function for plan.Run.
-func (p *progress) Event(e plan.Event) {
+// Event shows a step's progress; it is a report function for dag.Run.
+func (p *progress) Event(e dag.Event) {
 	p.logEvent(e)
 	p.recorder.Event(e)
 	p.update(func() string {
@@ -115,27 +115,27 @@ func (p *progress) Event(e plan.Event) {
 		r.event(e)
 		what := r.name + ": " + r.short(e.Step.Name)
 		switch e.Type {
-		case plan.Succeeded:
+		case dag.Succeeded:
 			p.done++
 			return fmt.Sprintf("%s ... done (%s)", what, seconds(e.Elapsed))
-		case plan.Failed:
+		case dag.Failed:
 			return fmt.Sprintf("%s ... failed (%s): %v", what, seconds(e.Elapsed), e.Err)
-		case plan.Skipped:
+		case dag.Skipped:
 			return fmt.Sprintf("%s ... not begun: %v", what, e.Err)
 		}
 		return ""
 	})
 }
 
-func (p *progress) logEvent(e plan.Event) {
+func (p *progress) logEvent(e dag.Event) {
 	switch e.Type {
-	case plan.Started:
+	case dag.Started:
 		p.log.Info("step started", "step", e.Step.Name, "host", e.Step.Host)
-	case plan.Succeeded:
+	case dag.Succeeded:
 		p.log.Info("step succeeded", "step", e.Step.Name, "host", e.Step.Host, "took", e.Elapsed)
-	case plan.Failed:
+	case dag.Failed:
 		p.log.Error("step failed", "step", e.Step.Name, "host", e.Step.Host, "took", e.Elapsed, "error", e.Err)
-	case plan.Skipped:
+	case dag.Skipped:
 		p.log.Warn("step skipped", "step", e.Step.Name, "host", e.Step.Host, "why", e.Err)
 	}
 }
@@ -250,13 +250,13 @@ func (r *row) touch(now time.Time) {
 	r.ended = now
 }
 
-func (r *row) event(e plan.Event) {
-	if e.Type == plan.Skipped {
+func (r *row) event(e dag.Event) {
+	if e.Type == dag.Skipped {
 		r.skipped++
 		return
 	}
 	r.touch(e.Time)
-	if e.Type == plan.Started {
+	if e.Type == dag.Started {
 		r.tasks = append(r.tasks, task{e.Step, e.Time})
 		r.busy = false
 		return
@@ -271,7 +271,7 @@ func (r *row) event(e plan.Event) {
 	r.steps++
 	r.note = r.short(e.Step.Name)
 	switch {
-	case e.Type != plan.Failed:
+	case e.Type != dag.Failed:
 	case errors.Is(e.Err, context.Canceled):
 		r.interrupted = true
 	case r.failure == "":

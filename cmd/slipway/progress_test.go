@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/dag"
 )
 
 // clock is a time that tests move.
@@ -43,13 +43,13 @@ func newTestProgress(out, log io.Writer, tty bool, hosts ...string) (*progress, 
 
 // story tells a progress what happens in an apply with one failure. look is called at points of interest.
 func story(p *progress, c *clock, look func(string)) error {
-	start := &plan.Step{Name: "demo-cp-1: start etcd", Host: "demo-cp-1"}
-	fetch := &plan.Step{Name: "demo-cp-1: fetch images", Host: "demo-cp-1"}
-	broken := &plan.Step{Name: "demo-cp-2: start etcd", Host: "demo-cp-2"}
-	after := &plan.Step{Name: "demo-cp-2: start kubelet", Host: "demo-cp-2"}
-	whole := &plan.Step{Name: "apply manifests"}
-	step := func(kind plan.EventType, s *plan.Step, elapsed time.Duration, err error) {
-		p.Event(plan.Event{Type: kind, Step: s, Time: c.now(), Elapsed: elapsed, Err: err})
+	start := &dag.Step{Name: "demo-cp-1: start etcd", Host: "demo-cp-1"}
+	fetch := &dag.Step{Name: "demo-cp-1: fetch images", Host: "demo-cp-1"}
+	broken := &dag.Step{Name: "demo-cp-2: start etcd", Host: "demo-cp-2"}
+	after := &dag.Step{Name: "demo-cp-2: start kubelet", Host: "demo-cp-2"}
+	whole := &dag.Step{Name: "apply manifests"}
+	step := func(kind dag.EventType, s *dag.Step, elapsed time.Duration, err error) {
+		p.Event(dag.Event{Type: kind, Step: s, Time: c.now(), Elapsed: elapsed, Err: err})
 	}
 	p.Phase("machines")
 	p.Host("demo-cp-1", "creating")
@@ -58,22 +58,22 @@ func story(p *progress, c *clock, look func(string)) error {
 	c.pass(1500 * time.Millisecond)
 	look("machines")
 	p.Phase("converge")
-	step(plan.Started, start, 0, nil)
-	step(plan.Started, fetch, 0, nil)
-	step(plan.Started, broken, 0, nil)
+	step(dag.Started, start, 0, nil)
+	step(dag.Started, fetch, 0, nil)
+	step(dag.Started, broken, 0, nil)
 	c.pass(time.Second)
 	p.Host("demo-cp-2", "waiting for its peers")
 	p.Note("a line that stays")
 	look("running")
-	step(plan.Succeeded, fetch, time.Second, nil)
+	step(dag.Succeeded, fetch, time.Second, nil)
 	c.pass(time.Second)
 	err := errors.New("demo-cp-2: \"systemctl start etcd\" failed with exit code 1: no space left\nsecond line")
-	step(plan.Failed, broken, 2*time.Second, err)
-	step(plan.Skipped, after, 0, fmt.Errorf("needs %q, which failed", broken.Name))
-	step(plan.Succeeded, start, 2*time.Second, nil)
-	step(plan.Started, whole, 0, nil)
+	step(dag.Failed, broken, 2*time.Second, err)
+	step(dag.Skipped, after, 0, fmt.Errorf("needs %q, which failed", broken.Name))
+	step(dag.Succeeded, start, 2*time.Second, nil)
+	step(dag.Started, whole, 0, nil)
 	c.pass(70 * time.Second)
-	step(plan.Succeeded, whole, 70*time.Second, nil)
+	step(dag.Succeeded, whole, 70*time.Second, nil)
 	look("before the end")
 	p.Done(err)
 	p.Host("demo-cp-1", "too late to be shown")
@@ -206,14 +206,14 @@ func TestProgressEnds(t *testing.T) {
 			screen := &terminal{}
 			p, c := newTestProgress(screen, io.Discard, true, "a", "b")
 			p.Phase("p")
-			step := &plan.Step{Name: "a: s", Host: "a"}
-			p.Event(plan.Event{Type: plan.Started, Step: step, Time: c.now()})
+			step := &dag.Step{Name: "a: s", Host: "a"}
+			p.Event(dag.Event{Type: dag.Started, Step: step, Time: c.now()})
 			c.pass(2 * time.Second)
 			if tt.err == nil {
-				p.Event(plan.Event{Type: plan.Succeeded, Step: step, Time: c.now()})
+				p.Event(dag.Event{Type: dag.Succeeded, Step: step, Time: c.now()})
 			} else {
-				p.Event(plan.Event{Type: plan.Failed, Step: step, Time: c.now(), Err: tt.err})
-				p.Event(plan.Event{Type: plan.Skipped, Step: &plan.Step{Name: "b: s", Host: "b"}, Time: c.now(), Err: tt.err})
+				p.Event(dag.Event{Type: dag.Failed, Step: step, Time: c.now(), Err: tt.err})
+				p.Event(dag.Event{Type: dag.Skipped, Step: &dag.Step{Name: "b: s", Host: "b"}, Time: c.now(), Err: tt.err})
 			}
 			p.Done(tt.err)
 			if got := screen.text(); got != tt.want {
@@ -233,12 +233,12 @@ func TestProgressConcurrently(t *testing.T) {
 		for i := range 8 {
 			all.Go(func() {
 				host := fmt.Sprint("h", i)
-				step := &plan.Step{Name: host + ": s", Host: host}
+				step := &dag.Step{Name: host + ": s", Host: host}
 				for range 20 {
-					p.Event(plan.Event{Type: plan.Started, Step: step, Time: time.Now()})
+					p.Event(dag.Event{Type: dag.Started, Step: step, Time: time.Now()})
 					p.Host(host, "x")
 					p.Note("y")
-					p.Event(plan.Event{Type: plan.Succeeded, Step: step, Time: time.Now()})
+					p.Event(dag.Event{Type: dag.Succeeded, Step: step, Time: time.Now()})
 				}
 			})
 		}

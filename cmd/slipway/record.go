@@ -7,8 +7,8 @@ import (
 	"os/user"
 	"strings"
 
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/journal"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -30,7 +30,7 @@ func operator() string {
 }
 
 // recordPlan tells the journal what a run is going to do.
-func recordPlan(r *journal.Recorder, p *provision.Plan) error {
+func recordPlan(r *journal.Recorder, p *plan.Plan) error {
 	value, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("record the plan: %w", err)
@@ -47,7 +47,7 @@ func recordPlan(r *journal.Recorder, p *provision.Plan) error {
 	return nil
 }
 
-func kindOf(s provision.Step) journal.Kind {
+func kindOf(s plan.Step) journal.Kind {
 	switch {
 	case s.Gate():
 		return journal.Gate

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/users"
 )
 
 // rotationOverview is what a rotation is going to do, before anything of it is done. Its JSON is documented in
@@ -64,7 +66,7 @@ type rolledWorkload struct {
 
 // lostKubeconfig is one that was handed out.
 type lostKubeconfig struct {
-	provision.User
+	users.User
 	// DistrustsFrom is the stage from which it takes no server for the cluster's, since it knows only the authority of
 	// before; empty where it knows both.
 	DistrustsFrom certs.Stage `json:"distrustsFrom,omitempty"`
@@ -96,7 +98,7 @@ func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rot
 	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
 	maps.Copy(s.Material, items)
 	if o.users {
-		users, err := provision.ReadUsers(s.Users.Reveal())
+		users, err := users.ReadUsers(s.Users.Reveal())
 		if err != nil {
 			return nil, err
 		}
@@ -121,14 +123,14 @@ func (o *rotationOverview) expire(names []string, rotation, under *certs.Rotatio
 }
 
 // lostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
-func lostKubeconfigs(users provision.Users, r *certs.Rotation, stored certs.Material, now time.Time) []lostKubeconfig {
+func lostKubeconfigs(issued users.Users, r *certs.Rotation, stored certs.Material, now time.Time) []lostKubeconfig {
 	dropped, kept := stored[certs.KubernetesCA].Cert, stored[certs.NextName(certs.KubernetesCA)].Cert
 	if r.Back {
 		dropped, kept = kept, dropped
 	}
 	lost := []lostKubeconfig{}
-	for _, u := range users {
-		if u.State(dropped, now) != provision.UserValid {
+	for _, u := range issued {
+		if u.State(dropped, now) != users.UserValid {
 			continue
 		}
 		l := lostKubeconfig{User: u, RefusedFrom: certs.Drop}
@@ -149,9 +151,9 @@ func shareCertificate(a, b []byte) bool {
 }
 
 // stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
-func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]provision.Artifact) ([]stageOverview, error) {
+func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]stack.Artifact) ([]stageOverview, error) {
 	s.Leaving = rotation.Names
-	var before provision.State // of authorities that have expired nothing can be issued: nothing is predicted
+	var before stack.State // of authorities that have expired nothing can be issued: nothing is predicted
 	if !rotation.Expired {
 		var err error
 		if before, _, err = r.desiredAt(ctx, s, artifacts); err != nil {
@@ -165,7 +167,7 @@ func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotat
 		if err != nil {
 			return nil, err
 		}
-		restarts := append([]string{}, provision.Restarts(before, after)...)
+		restarts := append([]string{}, plan.Restarts(before, after)...)
 		all = append(all, stageOverview{at.Stage, stageWords[at.Stage], restarts, unsigned})
 		before = after
 	}
@@ -174,16 +176,16 @@ func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotat
 
 // desiredAt is the desired state of the stage that s is in, and how many certificates it lacks that are signed elsewhere.
 // What the stage issues s keeps, for the next one.
-func (r *rotateRun) desiredAt(ctx context.Context, s *stored, artifacts map[string]provision.Artifact) (provision.State, int, error) {
+func (r *rotateRun) desiredAt(ctx context.Context, s *stored, artifacts map[string]stack.Artifact) (stack.State, int, error) {
 	secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
 	unsigned := 0
 	if pending := new(certs.PendingError); errors.As(err, &pending) {
 		unsigned = len(pending.Names)
 	} else if err != nil {
-		return provision.State{}, 0, err
+		return stack.State{}, 0, err
 	}
 	maps.Copy(s.Material, secrets.made)
-	state, err := provision.Desired(provision.Input{
+	state, err := stack.Desired(stack.Input{
 		Cluster: r.spec, Machines: r.found.Machines, Endpoint: endpoint(r.spec, r.found), Artifacts: artifacts,
 		PKI: secrets.PKI, EncryptionKeys: secrets.EncryptionKeys,
 	})

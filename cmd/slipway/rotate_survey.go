@@ -9,15 +9,17 @@ import (
 	"strings"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // survey asks the cluster about what a rotation still meets there. It changes nothing. Where one begins, the cluster has to
 // answer, and to be as its spec asks; to go on with one that is not needed, and that it did not answer is said.
-func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, rotation *certs.Rotation, artifacts map[string]provision.Artifact) error {
+func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, rotation *certs.Rotation, artifacts map[string]stack.Artifact) error {
 	switch {
 	case o.begins && rotation.Expired:
 		o.Unasked = "authorities have expired"
@@ -37,7 +39,7 @@ func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, 
 	}
 	defer closeAll()
 	r.progress.Phase("workloads")
-	found, err := provision.NewSurvey(ctx, provision.Input{Cluster: r.spec, Machines: r.found.Machines, PKI: secrets.PKI}, hosts)
+	found, err := converge.NewSurvey(ctx, stack.Input{Cluster: r.spec, Machines: r.found.Machines, PKI: secrets.PKI}, hosts)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -47,7 +49,7 @@ func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, 
 		o.Unasked = err.Error()
 		return nil
 	}
-	o.roll(found.Workloads, provision.RollingOf(rotation))
+	o.roll(found.Workloads, plan.RollingOf(rotation))
 	o.TokenSecrets = append(o.TokenSecrets, found.TokenSecrets...)
 	if cutsOff(rotation) {
 		o.Strays = append(o.Strays, strays(found.Nodes, r.found, r.file)...)
@@ -57,7 +59,7 @@ func (r *rotateRun) survey(ctx context.Context, o *rotationOverview, s *stored, 
 
 // reach connects to hosts: where a rotation begins to all, and finds out what differs there, else to those control planes
 // that answer.
-func (r *rotateRun) reach(ctx context.Context, o *rotationOverview, artifacts map[string]provision.Artifact) (map[string]host.Host, func(), error) {
+func (r *rotateRun) reach(ctx context.Context, o *rotationOverview, artifacts map[string]stack.Artifact) (map[string]host.Host, func(), error) {
 	if !o.begins {
 		controlPlanes := slices.DeleteFunc(slices.Clone(r.found.Machines), func(m spec.Machine) bool { return m.Role != spec.ControlPlane })
 		hosts, closeAll, _ := dialAll(ctx, controlPlanes, r.connectTimeout) // one is enough; without any, the API does not answer
@@ -77,7 +79,7 @@ func (r *rotateRun) reach(ctx context.Context, o *rotationOverview, artifacts ma
 }
 
 // otherChanges counts what a plan that knows of no rotation would do.
-func otherChanges(todo *provision.Plan) int {
+func otherChanges(todo *plan.Plan) int {
 	n := 0
 	for _, c := range todo.Changes {
 		if !c.Bookkeeping() {
@@ -88,7 +90,7 @@ func otherChanges(todo *provision.Plan) int {
 }
 
 // roll says what becomes of workloads.
-func (o *rotationOverview) roll(workloads []kube.Workload, how provision.Rolling) {
+func (o *rotationOverview) roll(workloads []kube.Workload, how plan.Rolling) {
 	for _, w := range workloads {
 		text := w.Describe()
 		switch {
@@ -100,7 +102,7 @@ func (o *rotationOverview) roll(workloads []kube.Workload, how provision.Rolling
 		o.Workloads = append(o.Workloads, rolledWorkload{w, text})
 	}
 	if !how.Leave {
-		o.Blocked = append(o.Blocked, provision.Blocked(workloads)...)
+		o.Blocked = append(o.Blocked, plan.Blocked(workloads)...)
 	}
 }
 

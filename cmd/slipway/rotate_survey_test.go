@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // TestChoicesOfARotation: who goes on gets what was chosen when it began, unless told otherwise.
@@ -37,8 +39,8 @@ func TestChoicesOfARotation(t *testing.T) {
 		}
 		r := rotateRun{noRollout: given(cmd, "no-rollout"), leaveUnmanaged: given(cmd, "leave-unmanaged")}
 		got := r.choices(&tt.stored)
-		how := provision.RollingOf(got)
-		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || how != (provision.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
+		how := plan.RollingOf(got)
+		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || how != (plan.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
 			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, how)
 		}
 	}
@@ -103,7 +105,7 @@ func TestStrays(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := rotateRun{command: "certs rotate-ca", applyRun: applyRun{work: work{
-		app: &app{file: "cluster.yaml"}, infra: infra, runner: &provision.Runner{Observed: provision.State{Nodes: map[string]kube.Node{"byhand": {}}}},
+		app: &app{file: "cluster.yaml"}, infra: infra, runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
 	}}}
 	at := func(r *certs.Rotation, stage certs.Stage) *certs.Rotation {
 		for ; r != nil && r.Stage != stage; r = r.Next(began) {
@@ -152,7 +154,7 @@ func TestGatesOfARotation(t *testing.T) {
 	r := rotateRun{command: "certs rotate-ca", pauseAfter: "trust", applyRun: applyRun{work: work{
 		found: infra,
 		app:   &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
-		runner: &provision.Runner{Observed: provision.State{Nodes: map[string]kube.Node{"byhand": {}}}},
+		runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
 	}}}
 	if _, err := r.begin(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
 		t.Errorf("it goes on: %v", err)

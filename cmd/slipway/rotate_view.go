@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
 )
 
 // stageWords say what a stage does, to people.
@@ -143,7 +143,7 @@ func (v *rotationView) tokenSecrets(o *rotationOverview) {
 	default:
 		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew")
 	}
-	v.printf(":\n\n  %s\n\nOne is made anew by `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), provision.RenewToken)
+	v.printf(":\n\n  %s\n\nOne is made anew by `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), converge.RenewToken)
 }
 
 func (v *rotationView) kubeconfigs(o *rotationOverview) {

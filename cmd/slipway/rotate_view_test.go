@@ -13,9 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/users"
 )
 
 // goldenText compares what was printed with a file.
@@ -37,7 +38,7 @@ func goldenText(t *testing.T, name, got string) {
 }
 
 // sampleOverview is of a rotation of all that workloads read, in a cluster where other changes wait.
-func sampleOverview(how provision.Rolling) *rotationOverview {
+func sampleOverview(how plan.Rolling) *rotationOverview {
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
 	rotation := certs.Begin([]string{certs.KubernetesCA, certs.ServiceAccounts}, began)
 	o := newOverview("demo", rotation)
@@ -53,11 +54,11 @@ func sampleOverview(how provision.Rolling) *rotationOverview {
 		}
 		o.Stages = append(o.Stages, s)
 	}
-	o.OtherChanges = otherChanges(provision.NewPlan("demo", provision.Situation{
+	o.OtherChanges = otherChanges(plan.NewPlan("demo", plan.Situation{
 		Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}, Alive: true, Initialized: true,
-		Changes: []provision.Change{
-			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/etc/crictl.yaml", Action: provision.Update, Cause: provision.Drift},
-			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/var/lib/slipway/owned", Action: provision.Update, Cause: provision.Wanted},
+		Changes: []plan.Change{
+			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/etc/crictl.yaml", Action: plan.Update, Cause: plan.Drift},
+			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/var/lib/slipway/owned", Action: plan.Update, Cause: plan.Wanted},
 		},
 	}))
 	o.roll([]kube.Workload{
@@ -65,8 +66,8 @@ func sampleOverview(how provision.Rolling) *rotationOverview {
 		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
 		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Way: kube.Unmanaged, Why: "nothing would replace it"},
 	}, how)
-	ana := provision.User{Name: "ana", Groups: []string{"dev", "ops"}, Issued: began.Add(-time.Hour), NotAfter: began.AddDate(0, 3, 0)}
-	ben := provision.User{Name: "ben", Issued: began.Add(time.Hour), NotAfter: began.AddDate(1, 0, 0)}
+	ana := users.User{Name: "ana", Groups: []string{"dev", "ops"}, Issued: began.Add(-time.Hour), NotAfter: began.AddDate(0, 3, 0)}
+	ben := users.User{Name: "ben", Issued: began.Add(time.Hour), NotAfter: began.AddDate(1, 0, 0)}
 	o.Kubeconfigs = []lostKubeconfig{{ana, certs.Issue, certs.Drop}, {ben, "", certs.Drop}}
 	return o
 }
@@ -78,13 +79,13 @@ func TestRotationOverview(t *testing.T) {
 	}
 	rollback := newOverview("demo", back)
 	rollback.Stages = []stageOverview{{Stage: certs.Return, What: stageWords[certs.Return]}, {Stage: certs.Drop, What: stageWords[certs.Drop]}}
-	again := sampleOverview(provision.Rolling{})
+	again := sampleOverview(plan.Rolling{})
 	again.begins, again.OtherChanges, again.Strays = false, 0, strays([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
 	unasked := newOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
 	unasked.Unasked = "authorities have expired"
 	for name, o := range map[string]*rotationOverview{
 		"rotate-again": again, "rotate-unasked": unasked,
-		"rotate": sampleOverview(provision.Rolling{}), "rotate-leave": sampleOverview(provision.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
+		"rotate": sampleOverview(plan.Rolling{}), "rotate-leave": sampleOverview(plan.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
 	} {
 		var out strings.Builder
 		if err := o.print(&out); err != nil {
@@ -96,7 +97,7 @@ func TestRotationOverview(t *testing.T) {
 
 // TestRotationBlocked: a budget that never allows it is found before anything is changed, unless workloads are the user's.
 func TestRotationBlocked(t *testing.T) {
-	o := sampleOverview(provision.Rolling{})
+	o := sampleOverview(plan.Rolling{})
 	o.Strays = []strayNode{{"byhand", "why"}}
 	err := o.refuse()
 	for _, want := range []string{"nothing was changed: ", "run `slipway apply` first", "\n  byhand: why", "budget shop/db never allows"} {
@@ -114,7 +115,7 @@ func TestRotationBlocked(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "could never end, since:\n  StatefulSet shop/db: budget shop/db never allows") {
 		t.Errorf("got %v", err)
 	}
-	o = sampleOverview(provision.Rolling{Leave: true})
+	o = sampleOverview(plan.Rolling{Leave: true})
 	o.OtherChanges = 0
 	if err := o.refuse(); err != nil {
 		t.Errorf("refused: %v", err)
@@ -125,7 +126,7 @@ func TestRotationBlocked(t *testing.T) {
 func TestRotationOverviewJSON(t *testing.T) {
 	var out, text bytes.Buffer
 	r := rotateRun{applyRun: applyRun{work: work{app: &app{stdout: &out, stderr: &text, output: "json"}}}, dryRun: true}
-	if err := r.show(sampleOverview(provision.Rolling{})); err != nil || text.Len() > 0 {
+	if err := r.show(sampleOverview(plan.Rolling{})); err != nil || text.Len() > 0 {
 		t.Fatalf("%v, %s", err, &text)
 	}
 	var got map[string]any
@@ -155,19 +156,19 @@ func TestLostKubeconfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, after := s.made[certs.KubernetesCA], items[certs.NextName(certs.KubernetesCA)]
-	user := func(name string, by certs.Item, issued time.Time) provision.User {
+	user := func(name string, by certs.Item, issued time.Time) users.User {
 		t.Helper()
 		cert, err := certs.NewProbe(by, name, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := provision.NewUser(cert.Cert, by.Cert, "test", issued)
+		u, err := users.NewUser(cert.Cert, by.Cert, "test", issued)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u
 	}
-	users := provision.Users{
+	users := users.Users{
 		user("early", before, now.Add(-time.Hour)), user("during", before, now.Add(time.Minute)), user("late", after, now.Add(time.Minute)),
 		{Name: "expired", NotAfter: now.Add(-time.Hour)},
 		{Name: "orphaned", CA: "another", NotAfter: now.Add(time.Hour)},

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/journal"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -65,14 +65,14 @@ func TestRunsWhileOneGoesOn(t *testing.T) {
 
 // TestRecordPlan has every step of a plan with its kind and its changes, and the plan itself as JSON.
 func TestRecordPlan(t *testing.T) {
-	p := &provision.Plan{Version: provision.PlanVersion, Cluster: "demo", Steps: []provision.Step{
-		{Name: "demo-cp-1: apply changes", Host: "demo-cp-1", Verb: provision.Apply, Changes: []provision.Change{
-			{Host: "demo-cp-1", Kind: provision.FileChange, Name: "/a", Action: provision.Create, Reason: "not there yet"},
-			{Host: "demo-cp-1", Kind: provision.UnitChange, Name: "b", Action: provision.Restart, Reason: "runs with other inputs"},
+	p := &plan.Plan{Version: plan.PlanVersion, Cluster: "demo", Steps: []plan.Step{
+		{Name: "demo-cp-1: apply changes", Host: "demo-cp-1", Verb: plan.Apply, Changes: []plan.Change{
+			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/a", Action: plan.Create, Reason: "not there yet"},
+			{Host: "demo-cp-1", Kind: plan.UnitChange, Name: "b", Action: plan.Restart, Reason: "runs with other inputs"},
 		}},
-		{Name: "demo-cp-1: wait for the units", Host: "demo-cp-1", Verb: provision.AwaitUnits, Deps: []string{"demo-cp-1: apply changes"}},
-		{Name: "cluster: apply manifests", Verb: provision.ApplyManifests, Changes: []provision.Change{
-			{Kind: provision.ObjectChange, Name: "Deployment kube-system/coredns", Action: provision.Update, Reason: "differs"},
+		{Name: "demo-cp-1: wait for the units", Host: "demo-cp-1", Verb: plan.AwaitUnits, Deps: []string{"demo-cp-1: apply changes"}},
+		{Name: "cluster: apply manifests", Verb: plan.ApplyManifests, Changes: []plan.Change{
+			{Kind: plan.ObjectChange, Name: "Deployment kube-system/coredns", Action: plan.Update, Reason: "differs"},
 		}},
 	}}
 	store, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(t.TempDir(), "demo")})

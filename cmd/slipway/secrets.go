@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -118,10 +118,10 @@ func storedNames(items []string) []string {
 type secrets struct {
 	PKI *certs.PKI
 	// EncryptionKeys of Secrets at rest: the first encrypts.
-	EncryptionKeys []provision.EncryptionKey
+	EncryptionKeys []stack.EncryptionKey
 
 	before     *certs.PKI // as it was
-	beforeKeys []provision.EncryptionKey
+	beforeKeys []stack.EncryptionKey
 	issued     []certs.Change // what is not in the store yet
 	made       certs.Material // the same, and the encryption key where there was none
 	asked      bool           // nor are signing requests, or what came back for them
@@ -141,7 +141,7 @@ func secretsOf(
 		return nil, fmt.Errorf("the state of %s has certificates and no key for Secrets at rest (%s): with another key the cluster could not read "+
 			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
 	}
-	requests := certs.Table(provision.CertInputs(c, infra.Machines, infra.ExtraSANs))
+	requests := certs.Table(stack.CertInputs(c, infra.Machines, infra.ExtraSANs))
 	policy := certPolicy(c.Spec.PKI, own)
 	policy.Replaced = s.Leaving
 	if s.Rotation != nil {
@@ -191,10 +191,10 @@ func secretsOf(
 }
 
 // encryptionKeys are the one that encrypts, and another that still has to decrypt.
-func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []provision.EncryptionKey {
-	keys := []provision.EncryptionKey{{Name: string(used.Cert), Key: used.Key}}
+func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []stack.EncryptionKey {
+	keys := []stack.EncryptionKey{{Name: string(used.Cert), Key: used.Key}}
 	if o, ok := other[certs.EncryptionKey]; ok && r.TrustsBoth() {
-		keys = append(keys, provision.EncryptionKey{Name: string(o.Cert), Key: o.Key})
+		keys = append(keys, stack.EncryptionKey{Name: string(o.Cert), Key: o.Key})
 	}
 	return keys
 }

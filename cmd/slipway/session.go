@@ -14,10 +14,12 @@ import (
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
+	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -29,9 +31,9 @@ type cluster struct {
 	dir      string            // its own on this computer, where providers keep their files too
 	options  providers.Options // of the provider, but for what the state knows
 	provider providers.Provider
-	identity provision.Identity // once the state was asked
-	recorded bool               // the state knows the identity
-	slipway  provision.Artifact // this very program, as hosts see it
+	identity plan.Identity  // once the state was asked
+	recorded bool           // the state knows the identity
+	slipway  stack.Artifact // this very program, as hosts see it
 }
 
 // open reads the spec, has it checked, and finds what belongs to it; nothing is asked of any machine yet.
@@ -55,7 +57,7 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	slipway := provision.Artifact{
+	slipway := stack.Artifact{
 		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256,
 		Mounted: path.Join(filepath.Base(selfDir), self.Path), Identity: bundle.Identity(filepath.Join(selfDir, self.Path)),
 	}
@@ -84,7 +86,7 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {
 	return host.Dial(ctx, host.Config{
 		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys, ConnectTimeout: timeout,
-		Lock: provision.LockFile,
+		Lock: converge.LockFile,
 	})
 }
 

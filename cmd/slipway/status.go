@@ -13,9 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 func newStatusCmd(a *app) *cobra.Command {
@@ -68,7 +69,7 @@ func (a *app) showStatus(ctx context.Context, c *cluster) error {
 }
 
 // status asks the cluster how it is. Before the first apply there is a status, too: that of machines.
-func (c *cluster) status(ctx context.Context) (*provision.Status, *spec.Infrastructure, error) {
+func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastructure, error) {
 	pki, err := c.readPKI(ctx)
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return nil, nil, err
@@ -86,7 +87,7 @@ func (c *cluster) status(ctx context.Context) (*provision.Status, *spec.Infrastr
 	if err != nil {
 		return nil, nil, err
 	}
-	in := provision.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
+	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
 	if c.recorded {
 		in.UID = c.identity.UID
 	}
@@ -96,7 +97,7 @@ func (c *cluster) status(ctx context.Context) (*provision.Status, *spec.Infrastr
 			_ = h.Close()
 		}
 	}()
-	return provision.GetStatus(ctx, in, infra, hosts, unreachable), infra, nil
+	return observe.GetStatus(ctx, in, infra, hosts, unreachable), infra, nil
 }
 
 // printNoCluster says that there is nothing of the cluster, where that was looked for, and what makes it.
@@ -143,7 +144,7 @@ func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]ho
 }
 
 // printStatus is for people; fileArg goes to the commands that it names.
-func printStatus(out io.Writer, s *provision.Status, now time.Time, fileArg string) error {
+func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string) error {
 	health := "healthy"
 	if !s.Healthy {
 		health = "NOT healthy"
@@ -184,7 +185,7 @@ func printStatus(out io.Writer, s *provision.Status, now time.Time, fileArg stri
 }
 
 // printMachines prints a line a machine; "-" is what is not known.
-func printMachines(out io.Writer, machines []provision.MachineStatus) error {
+func printMachines(out io.Writer, machines []observe.MachineStatus) error {
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")
 	for _, m := range machines {
@@ -206,7 +207,7 @@ func printMachines(out io.Writer, machines []provision.MachineStatus) error {
 	return table.Flush()
 }
 
-func etcdColumn(e *provision.EtcdStatus) string {
+func etcdColumn(e *observe.EtcdStatus) string {
 	if e == nil {
 		return "-"
 	}

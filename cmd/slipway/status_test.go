@@ -12,7 +12,8 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/observe"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -35,7 +36,7 @@ func TestStatusOfARotation(t *testing.T) {
 		": `slipway certs rotate-ca` goes on\n"
 	for _, rotation := range []*certs.Rotation{nil, r} {
 		var out strings.Builder
-		s := &provision.Status{Cluster: "demo", Rotation: rotation}
+		s := &observe.Status{Cluster: "demo", Rotation: rotation}
 		if err := printStatus(&out, s, time.Now(), ""); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,7 @@ func TestNotesOfARotation(t *testing.T) {
 	if got := w.notes(); len(got) != 2 || got[0] != "a remark" || !strings.HasPrefix(got[1], "rotation of kubernetes, service-account: stage issue") {
 		t.Errorf("the notes are %q", got)
 	}
-	if w.prove = provision.ProveStage; len(w.notes()) != 1 {
+	if w.prove = plan.ProveStage; len(w.notes()) != 1 {
 		t.Errorf("the notes are %q", w.notes())
 	}
 }
@@ -113,7 +114,7 @@ func TestStatusOfNoCluster(t *testing.T) {
 				t.Errorf("the status has %q:\n%s", test.not, out)
 			}
 			out, err = statusOf(t, test.infra, "json")
-			var s provision.Status
+			var s observe.Status
 			if jsonErr := json.Unmarshal([]byte(out), &s); jsonErr != nil || !errors.As(err, &exit) {
 				t.Fatalf("%v, %v:\n%s", jsonErr, err, out)
 			}
@@ -125,11 +126,11 @@ func TestStatusOfNoCluster(t *testing.T) {
 }
 
 func TestStatusOfAnUnhealthyCluster(t *testing.T) {
-	s := &provision.Status{
-		Cluster: "demo", API: "ok", Reasons: []provision.Reason{{Text: "DNS: 0 of 2"}, {Machine: "demo-cp-1", Text: "not active: etcd.service"}},
-		Machines: []provision.MachineStatus{
+	s := &observe.Status{
+		Cluster: "demo", API: "ok", Reasons: []observe.Reason{{Text: "DNS: 0 of 2"}, {Machine: "demo-cp-1", Text: "not active: etcd.service"}},
+		Machines: []observe.MachineStatus{
 			{Name: "demo-cp-1", Role: spec.ControlPlane, State: spec.MachineRunning, Units: map[string]string{"etcd.service": "failed/failed", "a.service": "active/running"}},
-			{Name: "demo-cp-2", Role: spec.ControlPlane, State: "missing", Node: &provision.NodeStatus{Ready: true, Taints: []string{"a:NoSchedule"}}},
+			{Name: "demo-cp-2", Role: spec.ControlPlane, State: "missing", Node: &observe.NodeStatus{Ready: true, Taints: []string{"a:NoSchedule"}}},
 		},
 	}
 	var out strings.Builder

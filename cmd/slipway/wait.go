@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/converge"
 )
 
 // newWaitForPodCIDRCmd is what flanneld's unit runs before flanneld. It is hidden: people have no use for it.
@@ -15,7 +15,7 @@ func newWaitForPodCIDRCmd() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return provision.AwaitPodCIDR(cmd.Context(), kubeconfig, node)
+			return converge.AwaitPodCIDR(cmd.Context(), kubeconfig, node)
 		},
 	}
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "how to reach the API, as somebody who may read nodes (required)")

@@ -16,11 +16,13 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
+	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -32,7 +34,7 @@ type work struct {
 	*app
 	only        []string
 	parallelism int
-	prove       provision.Proving
+	prove       plan.Proving
 	rebuild     string   // the name of a cluster that may begin again without its data
 	beginning   string   // the generation that it then gets
 	allowPlugin bool     // the network plugin of a cluster that has been up may change
@@ -45,7 +47,7 @@ type work struct {
 	damaged  []string             // what the cache's bundle was not, and was made anew
 	found    *spec.Infrastructure // before anything was done
 	// preflights says what becomes of machines; infra are those that there are then, with those that are gone.
-	preflights provision.Preflight
+	preflights plan.Preflight
 	infra      *spec.Infrastructure
 	causes     []error // why machines are left alone that could not be reached
 	ensured    bool    // the provider has done its part
@@ -53,7 +55,7 @@ type work struct {
 	stored     *stored
 	secrets    *secrets
 	hosts      map[string]host.Host
-	runner     *provision.Runner
+	runner     *converge.Runner
 }
 
 // addParallelism gives a command the flags of how it goes about its steps.
@@ -97,7 +99,7 @@ func (w *work) patience() (p *progress, shown bool) {
 }
 
 // ensureBundle gets the bundle; cold, that takes long.
-func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact, error) {
+func (w *work) ensureBundle(ctx context.Context) (map[string]stack.Artifact, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
@@ -118,14 +120,14 @@ func (w *work) ensureBundle(ctx context.Context) (map[string]provision.Artifact,
 	if err != nil {
 		return nil, err
 	}
-	artifacts := provision.Artifacts(b)
+	artifacts := stack.Artifacts(b)
 	artifacts[w.slipway.Name] = w.slipway
 	return artifacts, nil
 }
 
 // look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
 // The returned function ends the connections.
-func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact) (*provision.Plan, func(), error) {
+func (w *work) look(ctx context.Context, artifacts map[string]stack.Artifact) (*plan.Plan, func(), error) {
 	nothing := func() {}
 	w.surplus()
 	var err error
@@ -143,14 +145,14 @@ func (w *work) look(ctx context.Context, artifacts map[string]provision.Artifact
 	if err != nil {
 		return nil, nothing, err
 	}
-	w.runner = &provision.Runner{
+	w.runner = &converge.Runner{
 		Changing: w.changing, Holds: w.holds(), Report: w.progress.Host, Prove: w.prove, Exist: w.exist,
-		Input: provision.Input{
+		Input: stack.Input{
 			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
 			UID: w.identity.UID, Gone: w.preflights.GoneNames(),
 		},
-		Before: provision.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
+		Before: plan.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
 	}
 	if w.store != nil && w.changing {
 		w.runner.Record = w.recorder()
@@ -181,7 +183,7 @@ func (w *work) holds() func(context.Context) error {
 // before they are there.
 func (w *work) ofRotation(err error) error {
 	r := w.stored.Rotation
-	if r == nil || r.Stage != certs.Issue || w.prove == provision.ProveStage || !errors.As(err, new(*certs.PendingError)) {
+	if r == nil || r.Stage != certs.Issue || w.prove == plan.ProveStage || !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
 	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, commandOf(r), err)
@@ -190,14 +192,14 @@ func (w *work) ofRotation(err error) error {
 // notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
 func (w *work) notes() []string {
 	notes := slices.Concat(w.remarks, w.damaged, w.secrets.notes())
-	if r := w.secrets.PKI.Rotation; r != nil && w.prove != provision.ProveStage {
+	if r := w.secrets.PKI.Rotation; r != nil && w.prove != plan.ProveStage {
 		notes = append(notes, underWay(r))
 	}
 	return notes
 }
 
 // observe reads hosts and API and works out what differs.
-func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
+func (w *work) observe(ctx context.Context) (*plan.Plan, error) {
 	w.progress.Phase("observe")
 	w.runner.Input.Generation, w.runner.Input.Rebuilding = cmp.Or(w.beginning, w.identity.Generation), w.identity.Rebuilding
 	w.runner.Input.RebuildEmpty, w.runner.Input.BeenUp, w.runner.Before.Up = w.rebuild != "", w.identity.Up != nil, w.identity.Up
@@ -206,7 +208,7 @@ func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var leftOut []provision.Change
+	var leftOut []plan.Change
 	if len(w.only) > 0 {
 		if situation, leftOut, err = situation.Only(w.only); err != nil {
 			return nil, err
@@ -218,20 +220,20 @@ func (w *work) observe(ctx context.Context) (*provision.Plan, error) {
 	if err := w.allTakePart(situation); err != nil {
 		return nil, err
 	}
-	plan := provision.NewPlan(w.spec.Metadata.Name, situation)
+	plan := plan.NewPlan(w.spec.Metadata.Name, situation)
 	plan.LeftOut, plan.Slipway = leftOut, version
 	return plan, nil
 }
 
 // applied reads what was last applied; nil where that is not known.
-func (w *work) applied(ctx context.Context) (*provision.Applied, error) {
+func (w *work) applied(ctx context.Context) (*plan.Applied, error) {
 	if w.store == nil {
 		return nil, nil
 	}
 	return readApplied(ctx, w.store)
 }
 
-func readApplied(ctx context.Context, store *state.Store) (*provision.Applied, error) {
+func readApplied(ctx context.Context, store *state.Store) (*plan.Applied, error) {
 	text, err := store.Get(ctx, appliedName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -239,7 +241,7 @@ func readApplied(ctx context.Context, store *state.Store) (*provision.Applied, e
 	if err != nil {
 		return nil, err
 	}
-	var applied provision.Applied
+	var applied plan.Applied
 	if json.Unmarshal(text.Reveal(), &applied) != nil {
 		return nil, nil // another slipway's: reasons will be less precise, and nothing else
 	}
@@ -251,7 +253,7 @@ func (w *work) saveApplied(ctx context.Context) error {
 	if err := w.runner.RecordPlugin(ctx); err != nil {
 		return err
 	}
-	applied, err := provision.NewApplied(w.runner.Input, version)
+	applied, err := plan.NewApplied(w.runner.Input, version)
 	if err != nil {
 		return err
 	}
@@ -289,8 +291,8 @@ func (w *work) settle(ctx context.Context, alive bool) error {
 }
 
 // byHost groups changes, in the order of their hosts' names.
-func byHost(changes []provision.Change) ([]string, map[string][]provision.Change) {
-	of := map[string][]provision.Change{}
+func byHost(changes []plan.Change) ([]string, map[string][]plan.Change) {
+	of := map[string][]plan.Change{}
 	for _, c := range changes {
 		of[c.Host] = append(of[c.Host], c)
 	}

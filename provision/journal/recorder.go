@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/secret"
 )
 
@@ -128,9 +128,9 @@ func (r *Recorder) Phase(name string) {
 	})
 }
 
-// Event records what happened to a step; it is a report function for plan.Run. A step that Plan was not told of is
+// Event records what happened to a step; it is a report function for dag.Run. A step that Plan was not told of is
 // added, as a change.
-func (r *Recorder) Event(e plan.Event) {
+func (r *Recorder) Event(e dag.Event) {
 	r.change(func(run *Run) {
 		i, ok := r.index[e.Step.Name]
 		if !ok {
@@ -145,19 +145,19 @@ func (r *Recorder) Event(e plan.Event) {
 	})
 }
 
-func (s *Step) event(e plan.Event) {
+func (s *Step) event(e dag.Event) {
 	at := e.Time.UTC()
 	switch e.Type {
-	case plan.Started:
+	case dag.Started:
 		s.State, s.Began = Running, at
-	case plan.Succeeded:
+	case dag.Succeeded:
 		s.State, s.Ended = Succeeded, at
-	case plan.Failed:
+	case dag.Failed:
 		s.State, s.Ended = Failed, at
 		if errors.Is(e.Err, context.Canceled) { // it did not fail by itself
 			s.State = Interrupted
 		}
-	case plan.Skipped:
+	case dag.Skipped:
 		s.State = Skipped
 	}
 	if e.Err != nil {

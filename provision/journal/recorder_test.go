@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -41,10 +41,10 @@ func TestRecorder(t *testing.T) {
 		store := newMemory()
 		r := start(t, store)
 		began := time.Now().UTC()
-		install := plan.Step{Name: "a: install", Host: "a"}
-		wait := plan.Step{Name: "a: wait", Host: "a", Deps: []string{"a: install"}}
-		event := func(kind plan.EventType, s *plan.Step, err error) {
-			r.Event(plan.Event{Type: kind, Step: s, Time: time.Now(), Err: err})
+		install := dag.Step{Name: "a: install", Host: "a"}
+		wait := dag.Step{Name: "a: wait", Host: "a", Deps: []string{"a: install"}}
+		event := func(kind dag.EventType, s *dag.Step, err error) {
+			r.Event(dag.Event{Type: kind, Step: s, Time: time.Now(), Err: err})
 		}
 		r.Phase("observe")
 		time.Sleep(time.Second)
@@ -54,10 +54,10 @@ func TestRecorder(t *testing.T) {
 			{Name: wait.Name, Host: "a", Kind: Gate, Deps: wait.Deps},
 		})
 		r.Phase("converge")
-		event(plan.Started, &install, nil)
+		event(dag.Started, &install, nil)
 		time.Sleep(time.Second)
-		event(plan.Succeeded, &install, nil)
-		event(plan.Started, &wait, nil)
+		event(dag.Succeeded, &install, nil)
+		event(dag.Started, &wait, nil)
 		r.Note("a", "not ready")
 		r.Note("a", "not ready")
 		time.Sleep(time.Second)
@@ -68,7 +68,7 @@ func TestRecorder(t *testing.T) {
 			t.Errorf("while it runs, the store has %+v", run)
 		}
 		failure := errors.New("a: timed out\nstderr: 1\nstderr: 2")
-		event(plan.Failed, &wait, failure)
+		event(dag.Failed, &wait, failure)
 		if err := r.End(t.Context(), fmt.Errorf("1 step failed: %w", failure)); err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestRecordedEqualsEvents(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(5+random.IntN(60))*time.Millisecond)
 			defer cancel()
 			want := map[string]Step{}
-			err := plan.Run(ctx, p, 1+random.IntN(4), func(e plan.Event) {
+			err := dag.Run(ctx, p, 1+random.IntN(4), func(e dag.Event) {
 				r.Event(e)
 				s := want[e.Step.Name]
 				s.event(e)
@@ -223,11 +223,11 @@ func TestRecordedEqualsEvents(t *testing.T) {
 	}
 }
 
-func randomPlan(random *rand.Rand) (plan.Plan, []Step) {
-	var p plan.Plan
+func randomPlan(random *rand.Rand) (dag.Plan, []Step) {
+	var p dag.Plan
 	var steps []Step
 	for i := range 1 + random.IntN(20) {
-		s := plan.Step{Name: fmt.Sprint(i), Host: fmt.Sprint("h", i%3)}
+		s := dag.Step{Name: fmt.Sprint(i), Host: fmt.Sprint("h", i%3)}
 		if i > 0 && random.IntN(2) == 0 {
 			s.Deps = []string{fmt.Sprint(random.IntN(i))}
 		}
@@ -252,11 +252,11 @@ func randomPlan(random *rand.Rand) (plan.Plan, []Step) {
 func TestNotesAreBounded(t *testing.T) {
 	store := newMemory()
 	r := start(t, store)
-	gate := plan.Step{Name: "gate", Host: "a"}
-	change := plan.Step{Name: "change", Host: "a"}
+	gate := dag.Step{Name: "gate", Host: "a"}
+	change := dag.Step{Name: "change", Host: "a"}
 	r.Plan(nil, []Step{{Name: "gate", Host: "a", Kind: Gate}})
-	r.Event(plan.Event{Type: plan.Started, Step: &gate, Time: time.Now()})
-	r.Event(plan.Event{Type: plan.Started, Step: &change, Time: time.Now().Add(time.Second)}) // not in the plan
+	r.Event(dag.Event{Type: dag.Started, Step: &gate, Time: time.Now()})
+	r.Event(dag.Event{Type: dag.Started, Step: &change, Time: time.Now().Add(time.Second)}) // not in the plan
 	for i := range 3 * maxNotes {
 		r.Note("a", fmt.Sprint(i))
 	}
@@ -275,7 +275,7 @@ func TestNilRecorder(t *testing.T) {
 	r.Plan(nil, nil)
 	r.Phase("a")
 	r.Note("a", "b")
-	r.Event(plan.Event{})
+	r.Event(dag.Event{})
 	if err := r.End(t.Context(), nil); err != nil || r.Number() != 0 {
 		t.Error(err)
 	}
@@ -298,9 +298,9 @@ func BenchmarkRecord(b *testing.B) {
 		steps = append(steps, a.Step)
 	}
 	r.Plan(nil, steps)
-	step := plan.Step{Name: steps[700].Name}
+	step := dag.Step{Name: steps[700].Name}
 	for b.Loop() {
-		r.Event(plan.Event{Type: plan.Started, Step: &step, Time: time.Now()})
+		r.Event(dag.Event{Type: dag.Started, Step: &step, Time: time.Now()})
 	}
 	if err := errors.Join(r.End(b.Context(), nil), store.Close()); err != nil {
 		b.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
-	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -78,7 +78,7 @@ func TestRequestsToS3(t *testing.T) {
 	r.Plan([]byte(`"`+strings.Repeat("x", 1<<20)+`"`), steps)
 	expect(at+"plan.json", at+"steps.json", run)
 	for i := range 5 {
-		r.Event(plan.Event{Type: plan.Started, Step: &plan.Step{Name: steps[i].Name}, Time: time.Now()})
+		r.Event(dag.Event{Type: dag.Started, Step: &dag.Step{Name: steps[i].Name}, Time: time.Now()})
 		expect(run)
 	}
 	if err := errors.Join(r.End(t.Context(), nil), store.Close()); err != nil {

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/state"
 )
@@ -169,12 +169,12 @@ func TestSmallAndLarge(t *testing.T) {
 	want.Steps = slices.Clone(steps)
 	r := start(t, store)
 	r.Plan(want.Plan, steps)
-	stranger := plan.Step{Name: "a stranger", Host: "a"}
+	stranger := dag.Step{Name: "a stranger", Host: "a"}
 	at := began
-	for _, s := range append([]plan.Step{{Name: steps[0].Name}}, stranger) {
-		r.Event(plan.Event{Type: plan.Started, Step: &s, Time: at})
+	for _, s := range append([]dag.Step{{Name: steps[0].Name}}, stranger) {
+		r.Event(dag.Event{Type: dag.Started, Step: &s, Time: at})
 	}
-	r.Event(plan.Event{Type: plan.Succeeded, Step: &plan.Step{Name: steps[0].Name}, Time: at})
+	r.Event(dag.Event{Type: dag.Succeeded, Step: &dag.Step{Name: steps[0].Name}, Time: at})
 	failed := errors.New("it failed")
 	if err := r.End(t.Context(), failed); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestKilledAfterPlanning(t *testing.T) {
 		store := newMemory()
 		killed := start(t, store)
 		killed.Plan(json.RawMessage(`{}`), []Step{{Name: "a", Host: "h", Kind: Gate, Changes: []string{"x", "y"}}})
-		killed.Event(plan.Event{Type: plan.Started, Step: &plan.Step{Name: "a"}, Time: time.Now()})
+		killed.Event(dag.Event{Type: dag.Started, Step: &dag.Step{Name: "a"}, Time: time.Now()})
 		synctest.Wait()
 		left := &memory{items: maps.Clone(store.items)}
 		if err := errors.Join(killed.End(t.Context(), nil), start(t, left).End(t.Context(), nil)); err != nil {
@@ -259,7 +259,7 @@ func TestKilledAnywhere(t *testing.T) {
 				if r, err := Start(t.Context(), f, Run{Cluster: "demo", Command: "apply"}); err == nil {
 					r.Plan(json.RawMessage(`{}`), []Step{{Name: "a", Changes: []string{"x"}}})
 					synctest.Wait()
-					r.Event(plan.Event{Type: plan.Started, Step: &plan.Step{Name: "a"}, Time: time.Now()})
+					r.Event(dag.Event{Type: dag.Started, Step: &dag.Step{Name: "a"}, Time: time.Now()})
 					synctest.Wait()
 					f.left = 0
 					_ = r.End(t.Context(), nil) // which is not stored

@@ -27,11 +27,12 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 	"slipway.dev/slipway/templates"
 	"slipway.dev/slipway/testing/hosttest"
@@ -61,20 +62,20 @@ type cluster struct {
 	dir, binary string
 	spec        *spec.Cluster
 	infra       *spec.Infrastructure
-	input       provision.Input
-	desired     provision.State
+	input       stack.Input
+	desired     stack.State
 	servers     map[string]*hosttest.SSHD // by node
 	targets     map[string]string         // where connections from a control plane go, by "node address"
 
 	mu      sync.Mutex
-	hosts   map[string]provision.HostState // what each host reports
-	refused []string                       // what a host was asked for and does not do
+	hosts   map[string]stack.HostState // what each host reports
+	refused []string                   // what a host was asked for and does not do
 }
 
 // newCluster simulates a cluster of so many hosts.
 func newCluster(t testing.TB, hosts int) *cluster {
 	t.Helper()
-	c := &cluster{dir: t.TempDir(), servers: map[string]*hosttest.SSHD{}, targets: map[string]string{}, hosts: map[string]provision.HostState{}}
+	c := &cluster{dir: t.TempDir(), servers: map[string]*hosttest.SSHD{}, targets: map[string]string{}, hosts: map[string]stack.HostState{}}
 	text := fmt.Appendf(nil, specText, controlPlanes, hosts-controlPlanes)
 	var err error
 	if c.spec, err = spec.Parse("cluster.yaml", text); err != nil {
@@ -96,15 +97,15 @@ func newCluster(t testing.TB, hosts int) *cluster {
 	}()
 	c.serve(t)
 	c.find(t)
-	c.input = provision.Input{
+	c.input = stack.Input{
 		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
-		Facts: map[string]provision.Facts{}, UID: clusterUID,
+		Facts: map[string]stack.Facts{}, UID: clusterUID,
 	}
 	for _, m := range c.infra.Machines {
 		c.input.Facts[m.Name] = facts(m)
 	}
 	c.secrets(t, store)
-	if c.desired, err = provision.Desired(c.input); err != nil {
+	if c.desired, err = stack.Desired(c.input); err != nil {
 		t.Fatal(err)
 	}
 	for name, h := range c.desired.Hosts {
@@ -141,7 +142,7 @@ func slipway(t testing.TB) string {
 
 // cache makes a cache of the test's own, with the bundle of the user's, and gives the artifacts of both. Where there is
 // no such bundle the test is skipped.
-func (c *cluster) cache(t testing.TB) map[string]provision.Artifact {
+func (c *cluster) cache(t testing.TB) map[string]stack.Artifact {
 	t.Helper()
 	users := os.Getenv("SLIPWAY_CACHE_DIR")
 	if users == "" {
@@ -169,9 +170,9 @@ func (c *cluster) cache(t testing.TB) map[string]provision.Artifact {
 		os.Symlink(b.Dir, filepath.Join(bundles, filepath.Base(b.Dir)))); err != nil {
 		t.Fatal(err)
 	}
-	artifacts := provision.Artifacts(b)
+	artifacts := stack.Artifacts(b)
 	sum := fileDigest(t, c.binary)
-	artifacts["slipway"] = provision.Artifact{
+	artifacts["slipway"] = stack.Artifact{
 		Name: "slipway", Component: "slipway", Version: sum[:16], SHA256: sum, Mounted: "slipway-" + sum[:16] + "/bin/slipway",
 	}
 	return artifacts
@@ -251,13 +252,13 @@ func (c *cluster) find(t testing.TB) {
 // secrets puts into the state what an apply leaves there.
 func (c *cluster) secrets(t testing.TB, store *state.Store) {
 	t.Helper()
-	table := certs.Table(provision.CertInputs(c.spec, c.infra.Machines, c.infra.ExtraSANs))
+	table := certs.Table(stack.CertInputs(c.spec, c.infra.Machines, c.infra.ExtraSANs))
 	policy := certs.Policy{
 		CAValidity: c.spec.Spec.PKI.CADuration(), LeafValidity: c.spec.Spec.PKI.LeafDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(c.spec.Spec.PKI.KeyAlgorithm),
 	}
 	key := certs.NewEncryptionKey()
-	c.input.EncryptionKeys = []provision.EncryptionKey{{Name: string(key.Cert), Key: key.Key}}
+	c.input.EncryptionKeys = []stack.EncryptionKey{{Name: string(key.Cert), Key: key.Key}}
 	var err error
 	if c.input.PKI, _, err = certs.Ensure(t.Context(), nil, table, policy, time.Now()); err != nil {
 		t.Fatal(err)
@@ -266,14 +267,14 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 	for name, content := range c.input.PKI.Material.Flatten() {
 		put["pki/"+name] = content
 	}
-	applied, err := provision.NewApplied(c.input, "simulated")
+	applied, err := plan.NewApplied(c.input, "simulated")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if put["applied.json"], err = json.Marshal(applied); err != nil {
 		t.Fatal(err)
 	}
-	identity := provision.Identity{UID: clusterUID, Name: c.spec.Metadata.Name, Up: applied.Up()}
+	identity := plan.Identity{UID: clusterUID, Name: c.spec.Metadata.Name, Up: applied.Up()}
 	if put["cluster.json"], err = json.Marshal(identity); err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/testing/controlplane"
 )
 
@@ -60,7 +60,7 @@ func (c *cluster) startControlPlane(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := provision.Manifests(c.input)
+	objects, err := stack.Manifests(c.input)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -26,7 +26,7 @@ type figures struct {
 }
 
 // run is `slipway plan`, in a process of its own.
-func (c *cluster) run(t testing.TB) (*provision.Plan, figures) {
+func (c *cluster) run(t testing.TB) (*plan.Plan, figures) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), c.binary, "plan", "-f", c.file(), "--output", "json")
 	cmd.Env = append(os.Environ(), c.environment()...)
@@ -53,7 +53,7 @@ func (c *cluster) run(t testing.TB) (*provision.Plan, figures) {
 			f.workers = max(f.workers, trips)
 		}
 	}
-	var plan provision.Plan
+	var plan plan.Plan
 	if err := json.Unmarshal(stdout.Bytes(), &plan); err != nil {
 		t.Fatalf("the plan: %v\n%s", err, stdout.Bytes())
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 const (
@@ -25,16 +25,16 @@ var (
 )
 
 // facts of an ordinary machine.
-func facts(m spec.Machine) provision.Facts {
+func facts(m spec.Machine) stack.Facts {
 	up := m.Role == spec.ControlPlane
-	return provision.Facts{
+	return stack.Facts{
 		OS: "Debian GNU/Linux 13 (trixie)", Kernel: "6.12.48", Arch: "amd64", CgroupV2: true, SysResource: true, ReadSearch: true,
 		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: up, Initialized: up, Systemd: true, FreeBytes: 64 << 30,
 	}
 }
 
 // report is what templates/files/observe.sh prints on a host that is so.
-func report(h provision.HostState) string {
+func report(h stack.HostState) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
 	p("[facts]\nos=%s\nkernel=%s\nmachine=x86_64\ncgroup=cgroup2fs\ncapbnd=000001ffffffffff\nsystemd=1", h.Facts.OS, h.Facts.Kernel)
@@ -65,7 +65,7 @@ func report(h provision.HostState) string {
 	return b.String()
 }
 
-func reportFiles(p func(string, ...any), h provision.HostState) {
+func reportFiles(p func(string, ...any), h stack.HostState) {
 	paths := slices.Sorted(maps.Keys(h.Files))
 	p("[files]")
 	for _, path := range paths {
@@ -87,7 +87,7 @@ func reportFiles(p func(string, ...any), h provision.HostState) {
 	}
 }
 
-func reportUnits(p func(string, ...any), h provision.HostState) {
+func reportUnits(p func(string, ...any), h stack.HostState) {
 	names := slices.Sorted(maps.Keys(h.Units))
 	pid := func(i int) int {
 		if names[i] == imagesService || !h.Units[names[i]].Active {

@@ -7,7 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
 )
 
 // mostTrips is what a worker may need after the handshake: opening a session, and a command with its answer.
@@ -15,22 +16,22 @@ const mostTrips = 2
 
 func TestPlan(t *testing.T) {
 	c := newCluster(t, 20)
-	plan, f := c.run(t)
-	for _, change := range plan.Changes {
+	p, f := c.run(t)
+	for _, change := range p.Changes {
 		t.Errorf("nothing differs, and it plans %v", change)
 	}
-	if !plan.Empty() || plan.Unasked != "" {
-		t.Errorf("the plan is not empty: %d steps, API %q", len(plan.Steps), plan.Unasked)
+	if !p.Empty() || p.Unasked != "" {
+		t.Errorf("the plan is not empty: %d steps, API %q", len(p.Steps), p.Unasked)
 	}
 	if f.workers != mostTrips || f.control <= mostTrips {
 		t.Errorf("workers needed %d round trips, want %d; control planes %d, want more", f.workers, mostTrips, f.control)
 	}
 
 	c.drift()
-	plan, f = c.run(t)
+	p, f = c.run(t)
 	var got []string
-	for _, change := range plan.Changes {
-		if change.Cause != provision.Drift {
+	for _, change := range p.Changes {
+		if change.Cause != plan.Drift {
 			t.Errorf("%v is %s, want drift", change, change.Cause)
 		}
 		got = append(got, change.Host+" "+string(change.Kind)+" "+change.Name)
@@ -52,21 +53,21 @@ func TestPlan(t *testing.T) {
 func (c *cluster) drift() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alter := func(node string, by func(*provision.HostState)) {
+	alter := func(node string, by func(*stack.HostState)) {
 		h := c.hosts[node]
 		h.Files, h.Units, h.Sysctls = maps.Clone(h.Files), maps.Clone(h.Units), maps.Clone(h.Sysctls)
 		by(&h)
 		c.hosts[node] = h
 	}
-	alter("scale-worker-1", func(h *provision.HostState) {
+	alter("scale-worker-1", func(h *stack.HostState) {
 		f := h.Files["/etc/containerd/config.toml"]
 		f.Digest, f.Changed = h.Files[ownedFile].Digest, edited
 		h.Files["/etc/containerd/config.toml"] = f
 	})
-	alter("scale-worker-6", func(h *provision.HostState) {
+	alter("scale-worker-6", func(h *stack.HostState) {
 		u := h.Units["kubelet.service"]
 		u.Active = false
 		h.Units["kubelet.service"] = u
 	})
-	alter("scale-worker-11", func(h *provision.HostState) { h.Sysctls["net.ipv4.ip_forward"] = "0" })
+	alter("scale-worker-11", func(h *stack.HostState) { h.Sysctls["net.ipv4.ip_forward"] = "0" })
 }

@@ -1,0 +1,54 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// observeAuthentication notes by what the API servers of the hosts work, where the spec names identity providers: an API
+// server keeps what it had where it cannot reach a new one, and its file does not tell. Those that do not answer are not known.
+func (r *Runner) observeAuthentication(ctx context.Context) map[string]string {
+	var mu sync.Mutex
+	var questions sync.WaitGroup
+	loaded := map[string]string{}
+	for _, m := range r.Input.ControlPlanes() {
+		dialer, ok := r.Hosts[m.Name].(host.Dialer)
+		if !ok || r.Desired.Hosts[m.Name].Authentication == "" {
+			continue
+		}
+		questions.Go(func() {
+			if hash, err := live.AuthenticationOf(ctx, r.Input.PKI, dialer); err == nil {
+				mu.Lock()
+				loaded[m.Name] = hash
+				mu.Unlock()
+			}
+		})
+	}
+	questions.Wait()
+	return loaded
+}
+
+// awaitAuthentication waits until the API server of a host works by the file that is wanted.
+func (r *Runner) awaitAuthentication(ctx context.Context, s plan.Step) error {
+	dialer, ok := r.Hosts[s.Host].(host.Dialer)
+	if !ok {
+		return fmt.Errorf("%s: cannot reach its network", s.Host)
+	}
+	want := stack.ConfigHash(r.Desired.Hosts[s.Host].Files[stack.AuthenticationFile].Content)
+	r.report(s.Host, "waiting for the API server to take its authentication file, which it does when it reaches every new issuer")
+	problem := "the API server of " + s.Host + " has not taken " + stack.AuthenticationFile + ", as it does when it reaches every new issuer"
+	err := live.WaitEvery(ctx, encryptionInterval, problem, func(ctx context.Context) error {
+		loaded, err := live.AuthenticationOf(ctx, r.Input.PKI, dialer)
+		if err == nil && loaded != want {
+			err = fmt.Errorf("it works by %.15s still; wanted is %.15s", loaded, want)
+		}
+		return err
+	})
+	return r.explain(ctx, err, s.Host, "kube-apiserver")
+}

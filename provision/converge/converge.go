@@ -1,0 +1,222 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+)
+
+const (
+	gateTimeout   = 5 * time.Minute
+	detailTimeout = 10 * time.Second
+	// finishTime is what a step that changes something gets to come to its end when the run is cancelled.
+	finishTime = 30 * time.Second
+)
+
+// LockFile is what changes to a host hold a lock of (host.Config.Lock): a run that was killed may have left a script there
+// that is still at work.
+const LockFile = "/run/slipway.lock"
+
+// converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
+// reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
+//
+// On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
+func converge(ctx context.Context, h host.Host, want, have stack.HostState, changes []plan.Change, first bool) error {
+	if script := makeAccounts(changes); script != "" {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
+			return fmt.Errorf("make system users on %s: %w", h.Name(), err)
+		}
+	}
+	deletes := deleted(changes)
+	var files []host.File
+	for _, c := range changes {
+		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile {
+			files = append(files, hostFile(c.Name, want.Files[c.Name]))
+		}
+	}
+	if len(files)+len(deletes) > 0 {
+		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
+		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
+		files = append([]host.File{hostFile(stack.OwnedFile, all)}, files...)
+	} else if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
+		files = []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}
+	}
+	if len(files) > 0 {
+		if err := h.Write(ctx, files); err != nil {
+			return err
+		}
+	}
+	if script := convergeScript(changes, want, first); script != "" {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
+			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
+		}
+	}
+	if len(deletes) > 0 {
+		if err := h.Write(ctx, []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}); err != nil {
+			return fmt.Errorf("record what slipway owns: %w", err)
+		}
+	}
+	return nil
+}
+
+// convergeScript is everything after the files, in one session: kernel, units, deletions. Empty when there is nothing.
+func convergeScript(changes []plan.Change, want stack.HostState, first bool) string {
+	if !slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name != stack.OwnedFile }) {
+		return ""
+	}
+	script := prepare(changes, want, first)
+	if units := named(changes, plan.UnitChange, plan.Delete); len(units) > 0 {
+		script = append(script, "systemctl disable --now "+strings.Join(units, " "))
+	}
+	// Units' files go before systemd looks; the rest only when nothing runs with it any more.
+	gone, late := []string{}, []string{}
+	for _, p := range deleted(changes) {
+		if strings.HasPrefix(p, stack.UnitDir) {
+			gone = append(gone, "rm -f -- "+host.Quote(p))
+		} else {
+			late = append(late, "rm -f -- "+host.Quote(p))
+		}
+	}
+	script = append(script, gone...)
+	// Also where no unit's file is written: an earlier run may have been killed after it had written one.
+	if touches(changes, stack.UnitDir) || len(named(changes, plan.UnitChange, plan.Create))+len(named(changes, plan.UnitChange, plan.Update))+len(named(changes, plan.UnitChange, plan.Restart)) > 0 {
+		script = append(script, "systemctl daemon-reload")
+	}
+	start := append(named(changes, plan.UnitChange, plan.Create), named(changes, plan.UnitChange, plan.Update)...)
+	restart := named(changes, plan.UnitChange, plan.Restart)
+	if len(named(changes, plan.ImageChange, plan.Create)) > 0 && !slices.Contains(start, stack.ImagesService) && !slices.Contains(restart, stack.ImagesService) {
+		restart = append(restart, stack.ImagesService)
+	}
+	if all := slices.Concat(start, restart); len(all) > 0 {
+		script = append(script, "systemctl enable --quiet "+strings.Join(all, " "))
+	}
+	block := ""
+	if first {
+		block = "--no-block "
+	}
+	// One order for all: systemd knows the sequence. A unit that has failed begins anew.
+	if len(start) > 0 {
+		script = append(script,
+			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
+			"systemctl "+block+"start "+strings.Join(start, " ")+" || "+stillTrying(start))
+	}
+	for _, row := range stack.Units {
+		if !first && slices.Contains(restart, row.Name) && slices.Contains(restart, row.Needs) {
+			script = append(script, "systemctl stop "+row.Name)
+		}
+	}
+	// Images have names that only this bundle gives them: they are there before anything runs that asks for them by these.
+	if i := slices.Index(restart, stack.ImagesService); i >= 0 {
+		script = append(script, "systemctl restart "+stack.ImagesService)
+		restart = slices.Delete(restart, i, i+1)
+	}
+	if len(restart) > 0 {
+		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
+	}
+	script = append(script, late...)
+	return strings.Join(script, "\n") + "\n"
+}
+
+// prepare is the part of it that comes before any unit is touched.
+func prepare(changes []plan.Change, want stack.HostState, first bool) []string {
+	script := append([]string{"set -e"}, uncover(changes)...)
+	if touches(changes, "/etc/modules-load.d/") || len(named(changes, plan.ModuleChange, plan.Create)) > 0 {
+		script = append(script, loadModules)
+	}
+	if touches(changes, "/etc/sysctl.d/") || len(named(changes, plan.SysctlChange, plan.Update)) > 0 {
+		script = append(script, loadSysctls)
+	}
+	return append(script, beforeEtcd(changes, want, first)...)
+}
+
+// stillTrying forgives systemctl a unit whose first attempt has failed, while systemd goes on to try (Restart=always):
+// the gate that follows says what comes of it.
+func stillTrying(units []string) string {
+	return "for u in " + strings.Join(units, " ") + "; do case $(systemctl is-active $u) in active|activating|reloading) ;; *) exit 1 ;; esac; done"
+}
+
+// runtimeSays prints the runtime's status as crictl has it, on one line.
+const runtimeSays = `crictl info 2>/dev/null | tr -d ' \n'`
+
+// balancerSays prints which configuration the host's balancer has in force.
+const balancerSays = `systemctl show --value -p StatusText ` + stack.BalancerService
+
+const (
+	// What is built in or missing is not an error: containers share a kernel that they may not load into.
+	loadModules = `while read -r m; do case $m in '#'*|'') ;; *) modprobe -q "$m" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf`
+	// systemd-sysctl knows the leading dash; sysctl of procps older than 3.3.17 does not.
+	loadSysctls = "/usr/lib/systemd/systemd-sysctl 90-slipway.conf 2>/dev/null || /lib/systemd/systemd-sysctl 90-slipway.conf"
+)
+
+// unitsUp waits on a host until all its units are active and the container runtime says that it is ready, and so is its
+// network; also are tests of a shell that have to hold as well. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
+// and what the runtime says.
+func unitsUp(ctx context.Context, h host.Host, units map[string]stack.Unit, also ...string) error {
+	names := strings.Join(slices.Sorted(maps.Keys(units)), " ")
+	// is-active prints a line a unit, or none when systemd does not answer.
+	up := []string{fmt.Sprintf(`[ "$(systemctl is-active %s | grep -cx active)" = %d ]`, names, len(units))}
+	up = append(up, also...)
+	for unit, condition := range map[string]string{"containerd.service": "RuntimeReady", "flanneld.service": "NetworkReady"} {
+		if _, ok := units[unit]; ok {
+			up = append(up, runtimeSays+` | grep -q '"status":true,"type":"`+condition+`"'`)
+		}
+	}
+	_, err := h.Run(ctx, host.Cmd{Script: "until " + strings.Join(up, " && ") + "; do sleep 0.1; done"})
+	if err == nil {
+		return nil
+	}
+	detail, cancel := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
+	defer cancel()
+	script := "for u in " + names + "; do systemctl is-active --quiet $u && continue; " +
+		"echo \"$u is $(systemctl is-active $u):\"; journalctl -q --no-pager -n 5 -o cat -u $u; done; " +
+		balancerSays + `; echo; ` + runtimeSays + ` | grep -o '"conditions":.*'; true`
+	last, detailErr := h.Run(detail, host.Cmd{Script: script})
+	if detailErr != nil {
+		return fmt.Errorf("wait for the units of %s: %w", h.Name(), err)
+	}
+	return fmt.Errorf("wait for the units of %s: %w\n%s", h.Name(), err, last.Stdout)
+}
+
+func hostFile(path string, f stack.File) host.File {
+	return host.File{Path: path, Mode: f.Mode, Owner: f.Owner, Content: f.Content}
+}
+
+// named gives the names of the changes of a kind with an action.
+func named(changes []plan.Change, kind plan.Kind, action plan.Action) []string {
+	var names []string
+	for _, c := range changes {
+		if c.Kind == kind && c.Action == action {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// deleted are the paths that go.
+func deleted(changes []plan.Change) []string {
+	return slices.Concat(named(changes, plan.FileChange, plan.Delete), named(changes, plan.ProgramChange, plan.Delete))
+}
+
+func touches(changes []plan.Change, prefix string) bool {
+	return slices.ContainsFunc(changes, func(c plan.Change) bool {
+		return c.OnDisk() && strings.HasPrefix(c.Name, prefix)
+	})
+}
+
+// union are the wanted files and those that slipway once put there.
+func union(want map[string]stack.File, owned map[string]string) map[string]stack.File {
+	all := maps.Clone(want)
+	for p, digest := range owned {
+		if _, ok := all[p]; !ok {
+			all[p] = stack.File{Digest: digest}
+		}
+	}
+	return all
+}

@@ -1,0 +1,89 @@
+package converge
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+
+	"slipway.dev/slipway/provision/stack"
+)
+
+// evictions are the signals of a kubelet about its disk, with their defaults (k8s.io/kubernetes, pkg/kubelet/eviction).
+// /var has both file systems.
+var evictions = map[string]string{"nodefs.available": "10%", "imagefs.available": "15%"}
+
+// scarce is how little of a disk is worth a warning where kubelets do not mind.
+const scarce = 2 << 30
+
+// evictsBelow is how much of /var has to be free, in bytes, lest a kubelet with this configuration reports DiskPressure; 0 is
+// nothing. A threshold that it would not take says nothing here.
+func evictsBelow(config []byte, size int64) int64 {
+	var kubelet struct {
+		EvictionHard  map[string]string `json:"evictionHard"`
+		MergeDefaults bool              `json:"mergeDefaultEvictionSettings"`
+	}
+	if err := yaml.Unmarshal(config, &kubelet); err != nil {
+		return 0
+	}
+	var most int64
+	for signal, value := range evictions {
+		if set, ok := kubelet.EvictionHard[signal]; ok || len(kubelet.EvictionHard) > 0 && !kubelet.MergeDefaults {
+			value = set
+		}
+		most = max(most, threshold(value, size))
+	}
+	return most
+}
+
+// threshold is a number of bytes, or a percentage of size.
+func threshold(value string, size int64) int64 {
+	if number, ok := strings.CutSuffix(value, "%"); ok {
+		var percent float64
+		if _, err := fmt.Sscanf(number, "%g", &percent); err != nil {
+			return 0
+		}
+		return int64(math.Round(percent / 100 * float64(size)))
+	}
+	quantity, err := resource.ParseQuantity(value)
+	if err != nil {
+		return 0
+	}
+	return quantity.Value()
+}
+
+// fullDisks are the hosts whose kubelet is going to report DiskPressure, as far as was observed.
+func (r *Runner) fullDisks() []string {
+	var hosts []string
+	for _, name := range slices.Sorted(maps.Keys(r.Observed.Hosts)) {
+		facts := r.Observed.Hosts[name].Facts
+		least := evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes)
+		if facts.DiskBytes > 0 && facts.FreeBytes < least {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts
+}
+
+// warnOfDisks speaks of disks that are too full for pods, or nearly full.
+func (r *Runner) warnOfDisks() {
+	full := r.fullDisks()
+	for _, name := range slices.Sorted(maps.Keys(r.Observed.Hosts)) {
+		facts := r.Observed.Hosts[name].Facts
+		switch {
+		case facts.DiskBytes == 0: // not known
+		case slices.Contains(full, name):
+			r.report(name, fmt.Sprintf("warning: only %s of /var are free: its kubelet reports DiskPressure below %s, takes no pods and evicts those that "+
+				"are there; make room, or set evictionHard in spec.kubernetes.kubelet.configPatch", gib(facts.FreeBytes),
+				gib(evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes))))
+		case facts.FreeBytes < scarce:
+			r.report(name, fmt.Sprintf("warning: only %s of /var are free", gib(facts.FreeBytes)))
+		}
+	}
+}
+
+func gib(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }

@@ -1,0 +1,99 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/plan"
+)
+
+const (
+	// rollAtOnce is how many workloads are rolled at a time.
+	rollAtOnce = 8
+	// rollInterval is how often is asked whether others have done their part.
+	rollInterval = 2 * time.Second
+	// rollTimeout is for what others may hold up: budgets, clients that write, people.
+	rollTimeout = 24 * time.Hour
+)
+
+// rollWorkloads replaces the pods that began before the stage before was proven: their programs may have read authority
+// or token once, at their start. What has no controller is waited for.
+func (r *Runner) rollWorkloads(ctx context.Context, _ plan.Step) error {
+	how, since := plan.RollingOf(r.Input.PKI.Rotation), staleBefore(r.Input.PKI.Rotation)
+	workloads, err := r.API.Workloads(ctx)
+	if err != nil {
+		return err
+	}
+	stale := kube.Stale(workloads, since)
+	if !how.Leave {
+		if err := blocked(stale); err != nil {
+			return err
+		}
+		report := func(w kube.Workload, what string) { r.report("cluster", w.String()+": "+what) }
+		if err := r.API.RolloutAll(ctx, stale, since, rollAtOnce, report); err != nil {
+			return err
+		}
+	}
+	said := ""
+	return live.WaitEvery(ctx, rollInterval, "pods may know only what was before", func(ctx context.Context) error {
+		workloads, err := r.API.Workloads(ctx)
+		if err != nil {
+			return err
+		}
+		left := slices.DeleteFunc(kube.Stale(workloads, since), func(w kube.Workload) bool {
+			return how.Forsake && w.Way == kube.Unmanaged
+		})
+		if len(left) == 0 {
+			return nil
+		}
+		if text := "waiting for you to replace " + workloadNames(left); text != said {
+			r.report("cluster", text)
+			said = text
+		}
+		return fmt.Errorf("%s", workloadNames(left))
+	})
+}
+
+// workloadNames lists workloads.
+func workloadNames(workloads []kube.Workload) string {
+	var all []string
+	for _, w := range workloads {
+		all = append(all, w.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// staleBefore is when a pod has to have begun in stage rollout, so that it cannot have read what was before.
+func staleBefore(r *certs.Rotation) time.Time {
+	return r.Passed[len(r.Passed)-1].At.Add(time.Second) // pods know their age in whole seconds
+}
+
+// blocked names workloads whose budgets never allow what is needed. Other workloads are not touched then, either.
+func blocked(workloads []kube.Workload) error {
+	reasons := plan.Blocked(workloads)
+	if len(reasons) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no workload was replaced, and the rotation stays in its stage, since:\n  %s", strings.Join(reasons, "\n  "))
+}
+
+// roll looks what stage rollout would do; nil where no proof wants it.
+func (r *Runner) roll(ctx context.Context, s plan.Situation) *plan.Roll {
+	if !slices.Contains(s.Proofs, plan.Proof{Verb: plan.RollWorkloads}) {
+		return nil
+	}
+	roll := &plan.Roll{Rolling: plan.RollingOf(r.Input.PKI.Rotation), Unasked: s.Unasked}
+	if roll.Unasked == "" {
+		var err error
+		if roll.Workloads, err = workloadsLeft(ctx, r.API, r.Input.PKI.Rotation); err != nil {
+			roll.Unasked = err.Error()
+		}
+	}
+	return roll
+}

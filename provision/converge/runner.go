@@ -1,0 +1,295 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"slipway.dev/slipway/provision/dag"
+	"slipway.dev/slipway/provision/etcd"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Runner observes a cluster, and binds the steps of a schedule to its hosts and its API.
+type Runner struct {
+	Input stack.Input
+	// Before explains changes; it may be empty.
+	Before            plan.Before
+	Desired, Observed stack.State
+	// Prove is what is proven in the end.
+	Prove plan.Proving
+	// Objects in the API that differ.
+	Objects []kube.Change
+	Hosts   map[string]host.Host
+	// API of the cluster, through any API server that is ready.
+	API *kube.Client
+	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
+	Changing bool
+	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
+	// keeps the step from beginning. It may be nil.
+	Holds func(context.Context) error
+	// Record changes what the state knows of a cluster that is up (nil: that it is), one call at a time; nil where nothing
+	// keeps a state.
+	Record func(ctx context.Context, change func(was *plan.Up) *plan.Up) error
+	// Exist names the machines that exist now; nil where Input.Gone cannot have changed since.
+	Exist func(context.Context) ([]string, error)
+	// Held are hosts that are left alone, and why; Situation adds to them.
+	Held map[string][]string
+	// ObserveLimit is how long a host may take to be observed; 0 is two minutes.
+	ObserveLimit time.Duration
+	// Report says what a host is waiting for, in a few words; it may be nil.
+	Report func(host, what string)
+
+	mu sync.Mutex
+	// beats are when kubelets were last heard of before this run restarted them, by host; leases are those from when their
+	// way to the API, which it has changed (rerouted), was proven to work.
+	beats, leases map[string]kube.Beat
+	rerouted      map[string]bool
+	// connections that showed client certificates which this run renews, by host.
+	connections map[string]connections
+}
+
+// doTable says how each verb is carried out.
+var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
+	plan.Install:         (*Runner).install,
+	plan.Apply:           (*Runner).apply,
+	plan.StartLate:       (*Runner).install,
+	plan.AwaitUnits:      (*Runner).awaitUnits,
+	plan.ProveSpare:      (*Runner).proveSpare,
+	plan.ProveDown:       (*Runner).proveDown,
+	plan.AwaitEtcd:       (*Runner).awaitEtcd,
+	plan.AwaitAPI:        (*Runner).awaitAPI,
+	plan.ApplyManifests:  (*Runner).applyManifests,
+	plan.EnsureNode:      (*Runner).ensureNode,
+	plan.RecordUp:        (*Runner).recordUp,
+	plan.AwaitUsable:     (*Runner).awaitUsable,
+	plan.Seal:            (*Runner).seal,
+	plan.AwaitServed:     (*Runner).awaitServed,
+	plan.AwaitPresented:  (*Runner).awaitPresented,
+	plan.AwaitTokens:     (*Runner).awaitTokens,
+	plan.ProveTrust:      (*Runner).proveTrust,
+	plan.ProveRefusal:    (*Runner).proveRefusal,
+	plan.AwaitRootCA:     (*Runner).awaitRootCA,
+	plan.AwaitClientCAs:  (*Runner).awaitClientCAs,
+	plan.DropClientCAs:   (*Runner).dropClientCAs,
+	plan.RollWorkloads:   (*Runner).rollWorkloads,
+	plan.AwaitEncryption: (*Runner).awaitEncryption,
+	plan.RewriteSecrets:  (*Runner).rewriteSecrets,
+
+	plan.AwaitAuthentication: (*Runner).awaitAuthentication,
+}
+
+// Bind makes of a schedule what dag.Run can run. Every step is bounded by its timeout. When the run is cancelled, a
+// step that only waits ends at once; one that changes something has finishTime to come to its end. A step whose
+// connection is lost ends at once.
+func (r *Runner) Bind(steps []plan.Step) dag.Plan {
+	var p dag.Plan
+	for _, s := range steps {
+		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, timeout(s.Verb))
+			defer cancel()
+			if r.Holds != nil && !s.Gate() {
+				if err := r.Holds(ctx); err != nil {
+					return fmt.Errorf("not begun, since it is not sure that nobody else is at work: %w", err)
+				}
+			}
+			if !s.Gate() && s.Verb != plan.EnsureNode && s.Verb != plan.RollWorkloads { // which are waiting, nearly all of the time
+				var done func()
+				ctx, done = finishing(ctx)
+				defer done()
+			}
+			ctx, done := r.connected(ctx, s.Host)
+			defer done()
+			return doTable[s.Verb](r, ctx, s)
+		}})
+	}
+	return p
+}
+
+// timeout bounds a step.
+func timeout(verb plan.Verb) time.Duration {
+	switch verb {
+	case plan.AwaitPresented:
+		return presentedTimeout
+	case plan.RollWorkloads, plan.AwaitTokens, plan.RewriteSecrets: // as long as people, budgets and the number of Secrets make it
+		return rollTimeout
+	default:
+		return gateTimeout
+	}
+}
+
+// connected gives a context that ends when waiting is in vain: when the connection to the step's host has ended, or
+// those to all control planes, through which the API is reached. The cause is a *host.LostError.
+func (r *Runner) connected(ctx context.Context, name string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var controlPlanes []host.Host
+	for _, m := range r.Input.Ours() {
+		controlPlanes = append(controlPlanes, r.Hosts[m.Name])
+	}
+	for _, needed := range [][]host.Host{{r.Hosts[name]}, controlPlanes} {
+		go func() {
+			var err error
+			for _, h := range needed {
+				p, ok := h.(host.Perishable)
+				if !ok {
+					return
+				}
+				select {
+				case <-p.Done():
+					err = p.Err()
+				case <-ctx.Done():
+					return
+				}
+			}
+			cancel(err)
+		}()
+	}
+	return ctx, func() { cancel(nil) }
+}
+
+// finishing gives a context that outlives an interrupt by finishTime. What ends for another reason, such as a lock that
+// was lost, ends at once: somebody else may begin.
+func finishing(ctx context.Context) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(context.Cause(ctx), context.Canceled) {
+			cancel(context.Cause(ctx))
+			return
+		}
+		timer := time.AfterFunc(finishTime, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() { stop(); cancel(nil) }
+}
+
+func (r *Runner) report(host, what string) {
+	if r.Report != nil {
+		r.Report(host, what)
+	}
+}
+
+// install gives systemd its orders, and leaves it to a gate to wait.
+func (r *Runner) install(ctx context.Context, s plan.Step) error { return r.converge(ctx, s, true) }
+
+func (r *Runner) apply(ctx context.Context, s plan.Step) error {
+	r.noteDisturbed(ctx, s)
+	if err := r.noteConnections(ctx, s); err != nil {
+		return err
+	}
+	return r.converge(ctx, s, false)
+}
+
+func (r *Runner) converge(ctx context.Context, s plan.Step, first bool) error {
+	return converge(ctx, r.Hosts[s.Host], r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host], s.Changes, first)
+}
+
+func (r *Runner) awaitAPI(ctx context.Context, _ plan.Step) error {
+	err := live.WaitFor(ctx, "the API is not ready", r.API.Ready)
+	return r.explain(ctx, err, r.Input.ControlPlanes()[0].Name, "etcd", "kube-apiserver")
+}
+
+func (r *Runner) applyManifests(ctx context.Context, _ plan.Step) error {
+	text, err := stack.Manifests(r.Input)
+	if err == nil {
+		_, err = r.API.Apply(ctx, text)
+	}
+	return err
+}
+
+// ensureNode believes what the API says of a node only once a kubelet that was restarted has been heard of again: until
+// its controller has lost patience, the API calls a node Ready whose kubelet is dead.
+func (r *Runner) ensureNode(ctx context.Context, s plan.Step) error {
+	err := r.awaitBeat(ctx, s.Host)
+	if err == nil {
+		err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
+	}
+	return r.explain(ctx, err, s.Host, "kubelet", "containerd")
+}
+
+// explain adds what units of a host last said to an error, unless it is that of an interrupt.
+func (r *Runner) explain(ctx context.Context, err error, name string, units ...string) error {
+	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, units...))
+}
+
+// proveSpare asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
+// nothing to keep, and one whose own member is down loses nothing by its restart.
+func (r *Runner) proveSpare(ctx context.Context, s plan.Step) error {
+	if len(r.Input.ControlPlanes()) == 1 {
+		return nil // nor is it asked: it may be what has to be repaired
+	}
+	client, err := live.Etcd(r.Input, r.Hosts)
+	if err != nil {
+		return err
+	}
+	return live.WaitFor(ctx, "etcd cannot spare the member of "+s.Host, func(ctx context.Context) error {
+		members, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return etcd.Spares(members, s.Host)
+	})
+}
+
+// awaitEtcd waits until the member of a host answers linearizable reads: it is caught up, and a majority works.
+func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
+	client, err := live.Etcd(r.Input, r.Hosts)
+	if err != nil {
+		return err
+	}
+	waiting, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err = live.WaitFor(waiting, "the member of etcd on "+s.Host+" is not healthy", func(ctx context.Context) error {
+		members, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if m.Name == s.Host {
+				if errors.As(m.Err, new(*etcd.AlarmError)) {
+					end(m.Err) // which no waiting takes away
+				}
+				return m.Err
+			}
+		}
+		return errors.New("it is not a member")
+	})
+	return r.explain(ctx, err, s.Host, "etcd")
+}
+
+// seal records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
+// has been healthy.
+func (r *Runner) seal(ctx context.Context, s plan.Step) error {
+	if err := r.record(ctx, "", map[string]bool{s.Host: true}); err != nil {
+		return err
+	}
+	return r.Hosts[s.Host].Write(ctx, []host.File{hostFile(stack.InitializedFile, r.Desired.Hosts[s.Host].Files[stack.InitializedFile])})
+}
+
+// journal gives the last words of units, for an error's text. What cannot be read is said in its place.
+func (r *Runner) journal(ctx context.Context, name string, units ...string) string {
+	h, ok := r.Hosts[name]
+	if !ok {
+		return "its journal was not read: " + name + " cannot be reached"
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
+	defer cancel()
+	var script strings.Builder
+	for _, u := range units {
+		_, _ = fmt.Fprintf(&script, "echo \"%s on %s: $(systemctl is-active %s)\"; journalctl -q --no-pager -n 5 -o cat -u %s;", u, name, u, u)
+	}
+	result, err := h.Run(ctx, host.Cmd{Script: script.String()})
+	if err != nil && len(result.Stdout) == 0 {
+		return "its journal could not be read: " + err.Error()
+	}
+	return string(result.Stdout)
+}

@@ -1,0 +1,80 @@
+package converge
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Survey is what a rotation still meets in a cluster, beside its hosts.
+type Survey struct {
+	// Nodes that the API has, sorted.
+	Nodes []string
+	// Workloads that stage rollout replaces or waits for; in that stage, those that are left.
+	Workloads []kube.Workload
+	// TokenSecrets are Secrets ("namespace/name") with a token of the key that goes, which people have to have made anew.
+	TokenSecrets []string
+}
+
+// NewSurvey asks the API, through any control plane that answers, as the rotation in the PKI of in wants to know it. It
+// changes nothing. Of in it needs machines and PKI.
+func NewSurvey(ctx context.Context, in stack.Input, hosts map[string]host.Host) (Survey, error) {
+	api, err := live.API(in, hosts)
+	if err != nil {
+		return Survey{}, err
+	}
+	return survey(ctx, api, in.PKI)
+}
+
+func survey(ctx context.Context, api *kube.Client, pki *certs.PKI) (Survey, error) {
+	short, cancel := context.WithTimeout(ctx, live.CompareTimeout) // where nobody answers that is to be known soon
+	defer cancel()
+	nodes, err := api.Nodes(short)
+	if err != nil {
+		return Survey{}, err
+	}
+	s := Survey{Nodes: slices.Sorted(maps.Keys(nodes))}
+	r := pki.Rotation
+	if !slices.Contains(r.Remaining(), certs.Rollout) {
+		return s, nil
+	}
+	if s.Workloads, err = workloadsLeft(ctx, api, r); err != nil || !r.Has(certs.ServiceAccounts) {
+		return s, err
+	}
+	secrets, err := api.TokenSecrets(ctx)
+	if err != nil {
+		return Survey{}, err
+	}
+	kept, err := keyID(keptKey(pki))
+	s.TokenSecrets = otherTokens(secrets, kept)
+	return s, err
+}
+
+// workloadsTimeout bounds the listing of all that is in a cluster.
+const workloadsTimeout = 2 * time.Minute
+
+// workloadsLeft are all, or in stage rollout those that it has still to see to.
+func workloadsLeft(ctx context.Context, api *kube.Client, r *certs.Rotation) ([]kube.Workload, error) {
+	ctx, cancel := context.WithTimeout(ctx, workloadsTimeout)
+	defer cancel()
+	workloads, err := api.Workloads(ctx)
+	if err != nil || r.Stage != certs.Rollout {
+		return workloads, err
+	}
+	return kube.Stale(workloads, staleBefore(r)), nil
+}
+
+// keptKey is the public key of service accounts that stays when the rotation has ended.
+func keptKey(pki *certs.PKI) []byte {
+	if pki.Rotation.Back || pki.Rotation.UsesNew(certs.ServiceAccounts) {
+		return pki.Material[certs.ServiceAccounts].Cert
+	}
+	return pki.Other[certs.ServiceAccounts].Cert
+}

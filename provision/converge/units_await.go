@@ -1,0 +1,120 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/balancer"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// awaitUnits waits until the units of a host are active and do their work. Its balancer has the configuration in force that is
+// on its disk, which it reads again by itself, and leads to an API server; where this run has changed that way, the kubelet
+// has to be heard of over it (awaitBeat).
+func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
+	name := s.Host
+	want := r.Desired.Hosts[name]
+	units := want.Units
+	var also []string
+	if _, ok := units[stack.BalancerService]; ok {
+		status := balancer.Status(want.Files[stack.BalancerFile].Content, want.Files[stack.CAFile].Content)
+		also = append(also, fmt.Sprintf(`[ "$(%s)" = %s ]`, balancerSays, host.Quote(status)))
+	}
+	if err := unitsUp(ctx, r.Hosts[name], units, also...); err != nil {
+		return err
+	}
+	dialer, ok := r.Hosts[name].(host.Dialer)
+	if !ok {
+		return fmt.Errorf("%s: cannot reach its network", name)
+	}
+	client, done, err := live.HealthClient(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
+	if err != nil {
+		return err
+	}
+	defer done()
+	rows := slices.Clone(stack.Units)
+	// The balancer comes last: it leads nowhere where the API server is what does not work.
+	slices.SortStableFunc(rows, func(a, b stack.UnitRow) int { return last(a) - last(b) })
+	for _, row := range rows {
+		if _, ok := units[row.Name]; !ok || row.Health == "" {
+			continue
+		}
+		ask := func(ctx context.Context) error { return live.Healthy(ctx, client, row.Health) }
+		if err := live.WaitFor(ctx, row.Name+" on "+name+" is not healthy", ask); err != nil {
+			return r.explain(ctx, err, name, row.Name)
+		}
+	}
+	r.mu.Lock()
+	rerouted := r.rerouted[name]
+	r.mu.Unlock()
+	if rerouted {
+		r.note(ctx, name, &r.leases)
+	}
+	return nil
+}
+
+func last(row stack.UnitRow) int {
+	if row.Name == stack.BalancerService {
+		return 1
+	}
+	return 0
+}
+
+// noteDisturbed notes when a kubelet was last heard of, before it is restarted, and which others are to get another way to the
+// API: their lease is noted once that is proven to work. Where nothing was heard of before, nothing could be believed too long.
+func (r *Runner) noteDisturbed(ctx context.Context, s plan.Step) {
+	touched := func(kind plan.Kind, names ...string) bool {
+		return slices.ContainsFunc(s.Changes, func(c plan.Change) bool { return c.Kind == kind && slices.Contains(names, c.Name) })
+	}
+	switch {
+	case touched(plan.UnitChange, stack.KubeletService):
+		r.note(ctx, s.Host, &r.beats)
+	case touched(plan.UnitChange, stack.BalancerService) || touched(plan.FileChange, stack.BalancerFile, stack.CAFile):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.rerouted == nil {
+			r.rerouted = map[string]bool{}
+		}
+		r.rerouted[s.Host] = true
+	}
+}
+
+// note asks when a kubelet was last heard of. Where the API does not answer, or does not know the node, it was not.
+func (r *Runner) note(ctx context.Context, name string, in *map[string]kube.Beat) {
+	beat, err := r.API.Beat(ctx, name)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if *in == nil {
+		*in = map[string]kube.Beat{}
+	}
+	(*in)[name] = beat
+}
+
+// awaitBeat waits until a kubelet that this run has restarted, or whose way to the API it has changed, has been heard of
+// again. One that goes on running renews its lease every 10 s, and reports its node's state less often.
+func (r *Runner) awaitBeat(ctx context.Context, name string) error {
+	r.mu.Lock()
+	before, restarted := r.beats[name]
+	noted, rerouted := r.leases[name]
+	r.mu.Unlock()
+	if !restarted && !rerouted {
+		return nil
+	}
+	return live.WaitFor(ctx, "the kubelet of "+name+" has not been heard of since it, or its balancer, was changed", func(ctx context.Context) error {
+		now, err := r.API.Beat(ctx, name)
+		if err == nil && (restarted && !now.After(before) || rerouted && !now.Lease.After(noted.Lease)) {
+			err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
+		}
+		return err
+	})
+}

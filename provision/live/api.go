@@ -1,0 +1,46 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"k8s.io/client-go/rest"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// API speaks to the cluster's API as its super admin, through the balancer of the first control plane of its own that
+// can be reached over SSH: nothing but SSH has to be open to the operator.
+func API(in stack.Input, hosts map[string]host.Host) (*kube.Client, error) {
+	var dialers []host.Dialer
+	for _, m := range in.Ours() {
+		if d, ok := hosts[m.Name].(host.Dialer); ok {
+			dialers = append(dialers, d)
+		}
+	}
+	return kube.New(APIConfig(in.PKI, stack.BalancerPort, dialers...))
+}
+
+// APIConfig reaches a port of the loopback interface of the first of hosts that takes the connection.
+func APIConfig(pki *certs.PKI, port int, hosts ...host.Dialer) *rest.Config {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if len(hosts) == 0 {
+			return nil, errors.New("no control plane can be reached")
+		}
+		var errs []error
+		for _, h := range hosts {
+			conn, err := h.DialContext(ctx, network, address)
+			if err == nil {
+				return conn, nil
+			}
+			errs = append(errs, err)
+		}
+		return nil, errors.Join(errs...)
+	}
+	admin := pki.Material[certs.SuperAdmin]
+	return kube.Config(dial, stack.LoopbackURL(port), pki.Bundle(certs.KubernetesCA), admin.Cert, admin.Key)
+}

@@ -1,0 +1,74 @@
+package live
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/provision/host"
+)
+
+const (
+	healthInterval = 50 * time.Millisecond
+	healthAttempt  = 2 * time.Second
+)
+
+// HealthClient asks a host's loopback interface, through its connection. TLS is verified with ca. done ends what is idle.
+func HealthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), err error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, nil, errors.New("ask for health: the Kubernetes CA is not PEM")
+	}
+	transport := &http.Transport{DialContext: h.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	return &http.Client{Transport: transport, Timeout: healthAttempt}, transport.CloseIdleConnections, nil
+}
+
+// WaitFor asks until there is no error. It ends with ctx, and the error says what is not so, and what was seen last.
+func WaitFor(ctx context.Context, problem string, ask func(context.Context) error) error {
+	return WaitEvery(ctx, healthInterval, problem, ask)
+}
+
+// WaitEvery is waitFor for what should not be asked so often.
+func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask func(context.Context) error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var last error
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil { // the end of ctx itself is no news
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w; last seen: %w", problem, context.Cause(ctx), last)
+		case <-tick.C:
+		}
+	}
+}
+
+// Healthy asks a health endpoint once; nil is an answer of 200.
+func Healthy(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the status says enough
+	return fmt.Errorf("%s: %s %s", url, response.Status, strings.TrimSpace(string(body)))
+}

@@ -1,0 +1,14 @@
+package live
+
+import (
+	"time"
+)
+
+const (
+	// CompareTimeout bounds one question to the API or to etcd.
+	CompareTimeout = 10 * time.Second
+)
+
+const (
+	handshakeTimeout = 5 * time.Second
+)

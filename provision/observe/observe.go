@@ -1,0 +1,391 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/templates"
+)
+
+// Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
+// It looks at the paths of desired and at those that slipway put there before.
+// Who is going to change what is found gives waits: what an earlier run has left at work on a host is waited for then, or
+// ended, and waits hears of it.
+// The error is an *UnreadError where hosts could not be read, each within limit (0 is two minutes): the State has the others.
+func Observe(ctx context.Context, hosts map[string]host.Host, desired stack.State, waits func(host, what string), limit time.Duration) (stack.State, error) {
+	names := slices.Sorted(maps.Keys(hosts))
+	states, errs := make([]stack.HostState, len(names)), make([]error, len(names))
+	words := newVocabulary()
+	var group errgroup.Group
+	for i, name := range names {
+		group.Go(func() error {
+			states[i], errs[i] = observeHost(ctx, hosts[name], desired.Hosts[name], waits, words, cmp.Or(limit, ObserveTimeout))
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are kept by host
+	state := stack.State{Hosts: map[string]stack.HostState{}}
+	unread := &UnreadError{Hosts: map[string]error{}}
+	for i, name := range names {
+		if errs[i] != nil {
+			unread.Hosts[name] = errs[i]
+			continue
+		}
+		state.Hosts[name] = states[i]
+	}
+	if len(unread.Hosts) > 0 {
+		return state, unread
+	}
+	return state, nil
+}
+
+// HasJoined says by what a host shows that it is, or has been, part of a cluster: etcd's data, a record that it was up, or
+// anything that slipway has put there; empty for none.
+func HasJoined(ctx context.Context, h host.Host) (string, error) {
+	ctx, cancel := Within(ctx, h, ObserveTimeout)
+	defer cancel()
+	result, err := h.Run(ctx, host.Cmd{Script: `
+if [ -e /var/lib/etcd/member ]; then echo "etcd data"
+elif [ -e ` + stack.InitializedFile + ` ]; then echo "been part of a cluster that was up"
+elif [ -e ` + stack.OwnedFile + ` ]; then echo "been set up as a node"
+fi`})
+	if err != nil {
+		return "", fmt.Errorf("look at %s: %w", h.Name(), err)
+	}
+	return strings.TrimSpace(string(result.Stdout)), nil
+}
+
+// vocabulary keeps one copy of each word: hosts report much the same paths and digests, and a word by itself does not
+// keep the whole report.
+type vocabulary struct {
+	mu    sync.Mutex
+	words map[string]string
+}
+
+func newVocabulary() *vocabulary { return &vocabulary{words: map[string]string{}} }
+
+func (v *vocabulary) keep(word string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kept, ok := v.words[word]
+	if !ok {
+		kept = strings.Clone(word)
+		v.words[kept] = kept
+	}
+	return kept
+}
+
+func observeHost(ctx context.Context, h host.Host, desired stack.HostState, waits func(host, what string), words *vocabulary, limit time.Duration) (stack.HostState, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var said hostReport
+	over := time.AfterFunc(limit, func() { cancel(&HungError{Host: h.Name(), Limit: limit, Section: said.section()}) })
+	defer over.Stop()
+	cmd := host.Cmd{Script: observeScript(desired), Stdout: &said}
+	if waits != nil {
+		cmd.Alone = true
+		cmd.Stderr = waiter(func(what string) {
+			over.Reset(turnTimeout + limit) // the host has not been asked yet
+			if what == host.Turn {
+				over.Reset(limit)
+			}
+			waits(h.Name(), what)
+		})
+	}
+	sent := time.Now()
+	if _, err := h.Run(ctx, cmd); err != nil {
+		return stack.HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
+	}
+	returned := time.Now()
+	state, err := parseObservation(said.text(), desired, words)
+	if err != nil {
+		return stack.HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
+	}
+	state.Facts.Clock.Sent, state.Facts.Clock.Returned = sent, returned
+	return state, nil
+}
+
+// waiter hears what a script says while it waits for its turn.
+type waiter func(what string)
+
+func (w waiter) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, host.Waits) || line == host.Turn {
+			w(line)
+		}
+	}
+	return len(p), nil
+}
+
+// observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only
+// once the host has said that the script runs, a round trip later.
+func observeScript(desired stack.HostState) string {
+	programs, known := programsWords(desired)
+	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nACCOUNTS=%s\nPATHS=%s\nPROGRAMS=%s\nKNOWN=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
+		words(desired.Accounts, " "), words(desired.Files, "\n"), programs, known, templates.ObserveScript())
+}
+
+// words are the keys of a map, sorted, as one word of a shell.
+func words[V any](m map[string]V, separator string) string {
+	return host.Quote(strings.Join(slices.Sorted(maps.Keys(m)), separator))
+}
+
+// observation collects the sections of observe.sh.
+type observation struct {
+	words   *vocabulary
+	state   stack.HostState
+	digests map[string]string
+	images  []string
+	units   []map[string]string
+	inputs  map[string]string // by process ID, or by unit for those that have exited
+	// identities of what programs lead to, by path, and digests by identity; looked says that the host has reported them.
+	identities, sums map[string]string
+	looked           bool
+	replaced         map[string]bool // by process ID
+	facts            map[string]string
+}
+
+// parseObservation reads the output of observe.sh for a host that should be so. Output without its end marker was cut off,
+// and is an error.
+func parseObservation(text string, desired stack.HostState, words *vocabulary) (stack.HostState, error) {
+	o := observation{
+		words:   words,
+		state:   stack.HostState{Files: map[string]stack.File{}, Units: map[string]stack.Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Accounts: map[string]bool{}, Owned: map[string]string{}},
+		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
+		identities: map[string]string{}, sums: map[string]string{}, replaced: map[string]bool{},
+	}
+	section := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
+			section = line
+			o.looked = o.looked || section == "[contents]"
+			continue
+		}
+		if err := o.line(section, line); err != nil {
+			return stack.HostState{}, err
+		}
+	}
+	if section != "[end]" {
+		return stack.HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
+	}
+	o.finish()
+	o.contents(desired)
+	return o.state, nil
+}
+
+func (o *observation) line(section, line string) error {
+	switch section {
+	case "[facts]":
+		key, value := o.pair(line)
+		o.facts[key] = value
+	case "[files]":
+		return o.file(line)
+	case "[digests]":
+		if sum, p, ok := strings.Cut(line, "  "); ok {
+			o.digests[o.words.keep(p)] = o.words.keep(sum)
+		}
+	case "[contents]":
+		id, p, _ := strings.Cut(line, "\t")
+		o.identities[o.words.keep(p)] = id
+	case "[sums]":
+		id, sum, _ := strings.Cut(line, "\t")
+		o.sums[id] = o.words.keep(sum)
+	case "[replaced]":
+		o.replaced[line] = true
+	case "[owned]":
+		o.own(line)
+	case "[units]":
+		if line == "" {
+			o.units = append(o.units, map[string]string{})
+			return nil
+		}
+		key, value := o.pair(line)
+		o.units[len(o.units)-1][key] = value
+	case "[inputs]":
+		key, value := o.pair(line)
+		o.inputs[key] = value
+	case "[sysctls]":
+		key, value := o.pair(line)
+		o.state.Sysctls[key] = value
+	case "[modules]":
+		module, loaded := o.pair(line)
+		o.state.Modules[module] = loaded == "1"
+	case "[accounts]":
+		account, _ := o.pair(line)
+		o.state.Accounts[account] = true
+	case "[images]":
+		o.images = append(o.images, o.words.keep(line))
+	default:
+		return fmt.Errorf("the host's report has an unknown section %q", section)
+	}
+	return nil
+}
+
+// pair parses "key=value".
+func (o *observation) pair(line string) (key, value string) {
+	key, value, _ = strings.Cut(line, "=")
+	return o.words.keep(key), o.words.keep(value)
+}
+
+// own parses "digest path", separated by a tab. The lists of slipway's first versions have paths only.
+func (o *observation) own(line string) {
+	if digest, p, ok := strings.Cut(line, "\t"); ok {
+		o.state.Owned[o.words.keep(p)] = o.words.keep(digest)
+		return
+	}
+	o.state.Owned[o.words.keep(line)] = ""
+}
+
+// file parses "type mode owner time link path", separated by tabs; the path comes last since it may hold anything.
+func (o *observation) file(line string) error {
+	fields := strings.SplitN(line, "\t", 6)
+	if len(fields) != 6 {
+		return fmt.Errorf("the host's report has a strange file line %q", line)
+	}
+	perm, err := strconv.ParseUint(fields[1], 8, 32)
+	if err != nil {
+		return fmt.Errorf("the host's report has a strange mode in %q", line)
+	}
+	f := stack.File{Mode: fs.FileMode(perm), Owner: o.words.keep(fields[2]), Changed: unixTime(fields[3])}
+	switch fields[0] {
+	case "l":
+		f.Mode |= fs.ModeSymlink
+		f.Digest = o.words.keep(fields[4])
+	case "d":
+		f.Mode |= fs.ModeDir
+	case "f":
+	default:
+		f.Mode |= fs.ModeIrregular
+	}
+	o.state.Files[o.words.keep(fields[5])] = f
+	return nil
+}
+
+func (o *observation) finish() {
+	for p, sum := range o.digests {
+		if f, ok := o.state.Files[p]; ok {
+			f.Digest = sum
+			o.state.Files[p] = f
+		}
+	}
+	if n := len(o.images); n > 0 && o.images[n-1] == "known" { // the runtime has answered
+		o.state.Images = map[string]bool{}
+		for _, ref := range o.images[:n-1] {
+			o.state.Images[ref] = true
+		}
+	}
+	now := unixTime(o.facts["now"])
+	for _, u := range o.units {
+		if u["Id"] == "" || u["LoadState"] == "not-found" && u["ActiveState"] == "inactive" {
+			continue
+		}
+		inputs := o.inputs[u["MainPID"]]
+		if u["MainPID"] == "0" {
+			inputs = o.inputs[u["Id"]]
+		}
+		state := u["ActiveState"] + "/" + u["SubState"]
+		if u["Job"] != "" && u["ActiveState"] == "inactive" {
+			state = "activating/queued" // behind a unit that it comes after
+		}
+		active, changed := u["ActiveState"] == "active", systemdTime(u["StateChangeTimestamp"])
+		o.state.Units[u["Id"]] = stack.Unit{
+			Enabled: u["UnitFileState"] == "enabled", Active: active, Inputs: inputs, Unread: u["NeedDaemonReload"] == "yes",
+			Replaced: o.replaced[u["MainPID"]],
+			Running:  running(active, changed, now), State: o.words.keep(state), Changed: changed,
+		}
+	}
+	o.state.Facts = o.parseFacts()
+}
+
+// running is for how long a unit has been active that changed last at some time; both times are the host's.
+func running(active bool, changed, now time.Time) time.Duration {
+	if !active || changed.IsZero() || now.Before(changed) {
+		return 0
+	}
+	return now.Sub(changed)
+}
+
+// systemdTime reads a time as systemctl prints it in UTC; zero for what is none.
+func systemdTime(text string) time.Time {
+	t, err := time.Parse("Mon 2006-01-02 15:04:05 MST", text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// unixTime reads seconds since 1970, with or without a fraction; zero for what is none.
+func unixTime(text string) time.Time {
+	seconds, _, _ := strings.Cut(text, ".")
+	n, err := strconv.ParseInt(seconds, 10, 64)
+	if err != nil || n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0).UTC()
+}
+
+// Bits of capabilities, linux/capability.h.
+const (
+	capDACReadSearch = 2
+	capSysResource   = 24
+)
+
+func (o *observation) parseFacts() stack.Facts {
+	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
+	size, _ := strconv.ParseInt(o.facts["disk"], 10, 64)
+	uid, generation, _ := strings.Cut(o.facts["cluster"], " ")
+	return stack.Facts{
+		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
+		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
+		SysResource:       hasCapability(o.facts["capbnd"], capSysResource),
+		ReadSearch:        hasCapability(o.facts["capbnd"], capDACReadSearch),
+		NoSysusers:        o.facts["nosysusers"] == "1",
+		ConntrackWritable: o.facts["conntrack"] == "1",
+		ResolvConf:        o.facts["resolv"],
+		EtcdData:          o.facts["etcddata"] == "whole",
+		EtcdDamaged:       o.facts["etcddata"] == "damaged",
+		Initialized:       o.facts["initialized"] == "1",
+		ClusterUID:        uid,
+		Generation:        generation,
+		PodSubnet:         o.facts["pods"],
+		ServiceSubnet:     o.facts["services"],
+		DNSDomain:         o.facts["domain"],
+		Systemd:           o.facts["systemd"] == "1",
+		FreeBytes:         free,
+		DiskBytes:         size,
+		Clock:             stack.Clock{Read: unixTime(o.facts["now"])},
+	}
+}
+
+// hasCapability tests a bit of a mask as /proc/PID/status prints it.
+func hasCapability(mask string, bit uint) bool {
+	raw, err := hex.DecodeString(mask)
+	if err != nil || len(raw) != 8 {
+		return false
+	}
+	return raw[7-bit/8]>>(bit%8)&1 == 1
+}
+
+func goArch(machine string) string {
+	switch machine {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	}
+	return machine
+}

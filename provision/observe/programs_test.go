@@ -1,0 +1,168 @@
+package observe
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/provision/bundle"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/testing/fixture"
+)
+
+// look observes programs on this machine.
+func look(t *testing.T, memo string, desired stack.HostState) stack.HostState {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", "MEMO="+memo+"\n"+observeScript(desired)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := parseObservation(string(out), desired, newVocabulary())
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, out)
+	}
+	return state
+}
+
+// A program is read once, and again when it has changed; one that the operator's computer has read is not read at all.
+func TestProgramsAreKnownByTheirContent(t *testing.T) {
+	dir := t.TempDir()
+	memo := filepath.Join(dir, "memo")
+	write := func(name, content string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	desired := stack.HostState{Files: map[string]stack.File{}}
+	add := func(name, target, sum, identity string) string {
+		t.Helper()
+		at := filepath.Join(dir, name)
+		if err := os.Symlink(target, at); err != nil {
+			t.Fatal(err)
+		}
+		desired.Files[at] = stack.File{Mode: fs.ModeSymlink | 0o777, Digest: target, Program: true, Sum: sum, Identity: identity}
+		return at
+	}
+	good := write("good file", "good")
+	whole := add("a program", good, stack.Digest([]byte("good")), "")
+	evil := add("evil", write("evil file", "evil"), stack.Digest([]byte("good")), "")
+	read := write("mounted", "not read")
+	mounted := add("same", read, stack.Digest([]byte("what the operator read")), bundle.Identity(read))
+	gone := add("gone", filepath.Join(dir, "none"), stack.Digest(nil), "")
+	elsewhere := add("elsewhere", good, stack.Digest(nil), "")
+	f := desired.Files[elsewhere]
+	f.Digest = "/another"
+	desired.Files[elsewhere] = f
+
+	check := func(what string, want map[string]string) {
+		t.Helper()
+		state := look(t, memo, desired)
+		for at, sum := range want {
+			if got := state.Files[at].Sum; got != sum {
+				t.Errorf("%s: %s has %q, want %q", what, at, got, sum)
+			}
+		}
+		if blind := state.Blind(); blind != gone {
+			t.Errorf("%s: blind by %q", what, blind)
+		}
+	}
+	want := map[string]string{
+		whole: stack.Digest([]byte("good")), evil: stack.Digest([]byte("evil")), gone: stack.NoFile, elsewhere: "",
+		mounted: stack.Digest([]byte("what the operator read")),
+	}
+	check("first", want)
+	text, err := os.ReadFile(memo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(memo); err != nil || info.Mode().Perm() != 0o600 || strings.Contains(string(text), bundle.Identity(read)) {
+		t.Errorf("the memo is %v, %v, and holds\n%s", info.Mode(), err, text)
+	}
+
+	// From the memo, and no further than the file is the same.
+	remembered := strings.Repeat("7", 64)
+	if err := os.WriteFile(memo, []byte(strings.ReplaceAll(string(text), stack.Digest([]byte("good")), remembered)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want[whole] = remembered
+	check("remembered", want)
+	info, err := os.Stat(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before := bundle.Identity(good); bundle.Identity(good) == before; { // until the file system's clock has ticked
+		write("good file", "guud")
+		if err := os.Chtimes(good, time.Time{}, info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want[whole] = stack.Digest([]byte("guud"))
+	check("changed", want)
+}
+
+func TestDiffOfProgramsContents(t *testing.T) {
+	const program, unit = "/opt/slipway/x/v1/bin/x", "x.service"
+	link := stack.File{Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/x", Program: true, Sum: "aa"}
+	desired := stack.State{Hosts: map[string]stack.HostState{"h": {
+		Files: map[string]stack.File{program: link},
+		Units: map[string]stack.Unit{unit: {Enabled: true, Active: true, Inputs: "i", Reads: []string{program}}},
+	}}}
+	for name, test := range map[string]struct {
+		sum      string
+		replaced bool
+		want     []string
+	}{
+		"as it should be":                      {sum: "aa"},
+		"not known":                            {sum: ""},
+		"other content":                        {sum: "bb", want: []string{"~ " + program, "^ " + unit}},
+		"repaired, and what it was still runs": {sum: "aa", replaced: true, want: []string{"^ " + unit}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			have := link
+			have.Sum = test.sum
+			observed := stack.State{Hosts: map[string]stack.HostState{"h": {
+				Files: map[string]stack.File{program: have}, Owned: map[string]string{program: link.Digest},
+				Units: map[string]stack.Unit{unit: {Enabled: true, Active: true, Inputs: "i", State: "active/running", Replaced: test.replaced}},
+			}}}
+			var got []string
+			for _, c := range plan.Diff(desired, observed) {
+				got = append(got, string(c.Action)+" "+c.Name)
+				if c.Cause != plan.Drift {
+					t.Errorf("%+v is no drift", c)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A machine that lost sight of its bundle is refused: what is restarted there would not start again.
+func TestABlindMachineIsRefused(t *testing.T) {
+	in := fixture.Input(t)
+	observed := stack.State{Hosts: map[string]stack.HostState{}}
+	for _, m := range in.Machines {
+		observed.Hosts[m.Name] = stack.HostState{Facts: stack.Facts{Systemd: true, Arch: "amd64", CgroupV2: true}}
+	}
+	if r := plan.Refuse(in, plan.Before{}, observed); len(r.Hosts) != 0 {
+		t.Fatal(r)
+	}
+	name := in.Machines[0].Name
+	h := observed.Hosts[name]
+	h.Files = map[string]stack.File{"/opt/x": {Mode: fs.ModeSymlink, Program: true, Sum: stack.NoFile}}
+	observed.Hosts[name] = h
+	r := plan.Refuse(in, plan.Before{}, observed)
+	if len(r.Hosts) != 1 || len(r.Hosts[name]) != 1 || !strings.Contains(r.Hosts[name][0], "/opt/x leads to nothing") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,342 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Applied is what the last apply that reached its end had been asked for. It serves to explain changes, and nothing
+// else: what is on the hosts is observed. It holds no secret.
+type Applied struct {
+	// Spec is the resolved spec, in JSON.
+	Spec json.RawMessage `json:"spec"`
+	// Machines, as far as desired state depends on them.
+	Machines []AppliedMachine `json:"machines"`
+	// Artifacts of the bundle, by name.
+	Artifacts map[string]stack.Artifact `json:"artifacts"`
+	// Slipway is the version of slipway.
+	Slipway string `json:"slipway"`
+}
+
+// AppliedMachine is a spec.Machine without the way in.
+type AppliedMachine struct {
+	Name      string     `json:"name"`
+	Pool      string     `json:"pool"`
+	Role      spec.Role  `json:"role"`
+	Address   netip.Addr `json:"address"`
+	Artifacts string     `json:"artifacts,omitempty"`
+}
+
+// NewApplied records what in asks for, by a version of slipway.
+func NewApplied(in stack.Input, slipway string) (*Applied, error) {
+	text, err := json.Marshal(in.Cluster)
+	if err != nil {
+		return nil, fmt.Errorf("record what was applied: %w", err)
+	}
+	a := &Applied{Spec: text, Artifacts: in.Artifacts, Slipway: slipway}
+	for _, m := range in.Machines {
+		a.Machines = append(a.Machines, AppliedMachine{m.Name, m.Pool, m.Role, m.Address, m.Artifacts})
+	}
+	return a, nil
+}
+
+// Before is what is known of how things were wanted before: all of it may be empty.
+type Before struct {
+	Applied *Applied
+	// Up is what the state knows of the cluster since it has been up; nil if it has not.
+	Up *Up
+	// Slipway is the version that asks now.
+	Slipway string
+	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
+	PKI    *certs.PKI
+	Issued []certs.Change
+	// EncryptionKeys are those that API servers were given last; nil where that is not known.
+	EncryptionKeys []stack.EncryptionKey
+}
+
+// Causes are reasons for what is wanted to be so, by Change.key.
+type Causes struct {
+	reasons map[string][]string
+	// before and now are digests of what was and is wanted; before is nil where that is not known.
+	before, now map[string]string
+	// otherwise is the reason for what none of the factors explains; slipway is that of what another version asks for.
+	otherwise, slipway string
+}
+
+// factor is one thing that is wanted otherwise than before.
+type factor struct {
+	reason string
+	put    func(*stack.Input) error
+}
+
+// maxFactors bounds the computing: where more has changed than this, the reasons are not told apart.
+const maxFactors = 24
+
+// CausesOf finds out what made the desired state what it is, by asking what it would have been if only one thing had
+// changed since before: a field of the spec, a certificate, the bundle. No table of dependencies has to be kept true.
+func CausesOf(now stack.Input, was Before) Causes {
+	base := now
+	factors := append(was.certificates(&base), was.encryption(&base)...)
+	if a := was.Applied; a != nil {
+		more, err := a.factors(now, &base)
+		if err != nil {
+			return Causes{} // an older slipway recorded what this one does not understand: nothing is known
+		}
+		factors = append(factors, more...)
+	} else if len(factors) == 0 {
+		return Causes{}
+	}
+	c := Causes{reasons: map[string][]string{}, otherwise: "another host or another slipway asks for another content"}
+	var everything []string
+	for _, f := range factors {
+		everything = append(everything, f.reason)
+	}
+	switch n := len(factors); {
+	case n > maxFactors:
+		factors, c.otherwise = nil, fmt.Sprintf("%d fields, certificates and artifacts changed", n)
+	case n > 0:
+		c.otherwise = strings.Join(everything, ", ")
+	}
+	wanted := wishes(now)
+	before := wanted
+	if len(everything) > 0 {
+		before = wishes(base)
+	}
+	for _, f := range factors {
+		in := base
+		if f.put(&in) != nil {
+			continue // it cannot be so without another field, whose factor tells
+		}
+		for key, wish := range wishes(in) {
+			if old, ok := before[key]; !ok || old != wish {
+				c.reasons[key] = append(c.reasons[key], f.reason)
+			}
+		}
+	}
+	if was.Applied != nil {
+		c.before, c.now = before, wanted
+	}
+	if a := was.Applied; a != nil && a.Slipway != was.Slipway {
+		c.slipway = fmt.Sprintf("slipway %s asks for it, %s did not", was.Slipway, a.Slipway)
+	}
+	return c
+}
+
+// wishes gives a digest of everything that is wanted, by Change.key; nil where it cannot be computed.
+func wishes(in stack.Input) map[string]string {
+	state, err := stack.Desired(in)
+	if err != nil {
+		return nil
+	}
+	all := map[string]string{}
+	put := func(host string, kind Kind, name, wish string) {
+		all[Change{Host: host, Kind: kind, Name: name}.Key()] = wish
+	}
+	for host, h := range state.Hosts {
+		for p, f := range h.Files {
+			put(host, fileKind(f), p, f.Digest)
+		}
+		for name, u := range h.Units {
+			put(host, UnitChange, name, u.Inputs)
+		}
+		for name := range h.Modules {
+			put(host, ModuleChange, name, "")
+		}
+		for name := range h.Accounts {
+			put(host, AccountChange, name, "")
+		}
+		for name := range h.Images {
+			put(host, ImageChange, name, "")
+		}
+	}
+	for name, n := range state.Nodes {
+		put(name, NodeChange, name, n.Version)
+		for k, v := range n.Labels {
+			put(name, LabelChange, k, v)
+		}
+		for k, v := range n.Taints {
+			put(name, TaintChange, k, v)
+		}
+	}
+	if text, err := stack.Manifests(in); err == nil {
+		for _, document := range bytes.Split(text, []byte("\n---\n")) {
+			put("", ObjectChange, objectName(document), stack.Digest(document))
+		}
+	}
+	return all
+}
+
+// objectName calls a manifest as kube.Change does.
+func objectName(document []byte) string {
+	var o struct {
+		Kind     string `json:"kind"`
+		Metadata struct{ Namespace, Name string }
+	}
+	if err := yaml.Unmarshal(document, &o); err != nil || o.Metadata.Namespace == "" {
+		return o.Kind + " " + o.Metadata.Name
+	}
+	return o.Kind + " " + o.Metadata.Namespace + "/" + o.Metadata.Name
+}
+
+// certificates puts the PKI as it was into base, and gives a factor for every kind of certificate issued anew.
+func (b Before) certificates(base *stack.Input) []factor {
+	if b.PKI == nil {
+		return nil
+	}
+	now := base.PKI
+	old := *now
+	old.Material = maps.Clone(now.Material)
+	factors := b.rotation(now, &old)
+	groups := map[string][]string{}
+	for _, c := range b.Issued {
+		if item, ok := b.PKI.Material[c.Name]; ok {
+			old.Material[c.Name] = item
+		}
+		kind, _, _ := strings.Cut(c.Name, "@")
+		reason := "certificate " + kind + ": " + c.Detail
+		groups[reason] = append(groups[reason], c.Name)
+	}
+	base.PKI = &old
+	for _, reason := range slices.Sorted(maps.Keys(groups)) {
+		factors = append(factors, factor{reason, func(in *stack.Input) error {
+			mixed := *in.PKI
+			mixed.Material = maps.Clone(mixed.Material)
+			for _, name := range groups[reason] {
+				mixed.Material[name] = now.Material[name]
+			}
+			in.PKI = &mixed
+			return nil
+		}})
+	}
+	return factors
+}
+
+// rotation puts authorities as they were in the stage before into old.
+func (b Before) rotation(now, old *certs.PKI) []factor {
+	r := now.Rotation
+	if r == nil {
+		return nil
+	}
+	take := func(to, from *certs.PKI) {
+		to.Rotation, to.Other = from.Rotation, from.Other
+		for _, name := range r.Names {
+			if item, ok := from.Material[name]; ok {
+				to.Material[name] = item
+			}
+		}
+	}
+	take(old, b.PKI)
+	return []factor{{r.String(), func(in *stack.Input) error {
+		mixed := *in.PKI
+		mixed.Material = maps.Clone(mixed.Material)
+		take(&mixed, now)
+		in.PKI = &mixed
+		return nil
+	}}}
+}
+
+// encryption puts the keys for Secrets at rest as they were into base, and gives a factor if they have changed.
+func (b Before) encryption(base *stack.Input) []factor {
+	now := base.EncryptionKeys
+	same := func(x, y stack.EncryptionKey) bool { return x.Name == y.Name && bytes.Equal(x.Key, y.Key) }
+	if b.EncryptionKeys == nil || slices.EqualFunc(b.EncryptionKeys, now, same) {
+		return nil
+	}
+	base.EncryptionKeys = b.EncryptionKeys
+	return []factor{{"the keys for Secrets at rest changed", func(in *stack.Input) error {
+		in.EncryptionKeys = now
+		return nil
+	}}}
+}
+
+// factors puts the spec and the bundle as they were into base, and gives a factor for each that is otherwise in now.
+func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) {
+	var was, is any
+	text, err := json.Marshal(now.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(json.Unmarshal(a.Spec, &was), json.Unmarshal(text, &is)); err != nil {
+		return nil, err
+	}
+	if err := a.setSpec(base, now, was); err != nil {
+		return nil, err
+	}
+	var factors []factor
+	for _, p := range changedFields(was, is, nil) {
+		factors = append(factors, factor{p.String() + " changed", func(in *stack.Input) error {
+			return a.setSpec(in, now, p.graft(was, is))
+		}})
+	}
+	if !maps.Equal(a.Artifacts, now.Artifacts) {
+		// What this slipway wants and the old bundle did not have is taken from the new one.
+		base.Artifacts = maps.Clone(now.Artifacts)
+		maps.Copy(base.Artifacts, a.Artifacts)
+		factors = append(factors, factor{"the bundle changed", func(in *stack.Input) error {
+			in.Artifacts = now.Artifacts
+			return nil
+		}})
+	}
+	return factors, nil
+}
+
+// setSpec puts a spec, given as JSON's tree, into in, with the machines of its nodes.
+func (a *Applied) setSpec(in *stack.Input, now stack.Input, tree any) error {
+	text, err := json.Marshal(tree)
+	if err != nil {
+		return err
+	}
+	if in.Cluster, err = spec.Parse("applied", text); err != nil {
+		return err
+	}
+	machines := map[string]spec.Machine{}
+	for _, m := range a.Machines {
+		machines[m.Name] = spec.Machine{Name: m.Name, Pool: m.Pool, Role: m.Role, Address: m.Address, Artifacts: m.Artifacts}
+	}
+	for _, m := range now.Machines {
+		machines[m.Name] = m
+	}
+	in.Machines = nil
+	for _, n := range in.Cluster.Nodes() {
+		in.Machines = append(in.Machines, machines[n.Name])
+	}
+	return nil
+}
+
+// Explain replaces the reasons of changes that are not drift by their causes, as far as these are known.
+func Explain(changes []Change, causes Causes) {
+	for i := range changes {
+		c := &changes[i]
+		key := c.Key()
+		// What only another slipway wants otherwise is the same by this one's measure.
+		same := causes.before != nil && causes.before[key] == causes.now[key]
+		if c.Kind == ObjectChange && causes.before != nil && !same {
+			c.Cause = Wanted
+		}
+		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() {
+			continue
+		}
+		switch reasons := causes.reasons[key]; {
+		case len(reasons) > 0:
+			c.Reason = strings.Join(reasons, ", ")
+		case same && causes.slipway != "":
+			c.Reason = causes.slipway
+		case same && c.Action != Delete:
+			c.Reason += "; an earlier apply did not get here"
+		case causes.before != nil:
+			c.Reason = causes.otherwise
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Action says what a change does, in the way terraform prints it.
+type Action rune
+
+// The actions. Restart is a unit that runs, but not with what it should; Await one that is only just starting.
+const (
+	Create  Action = '+'
+	Update  Action = '~'
+	Delete  Action = '-'
+	Restart Action = '^'
+	Await   Action = '.'
+)
+
+var actionNames = map[Action]string{Create: "create", Update: "update", Delete: "delete", Restart: "restart", Await: "await"}
+
+// MarshalText gives the action's name, for JSON.
+func (a Action) MarshalText() ([]byte, error) {
+	name, ok := actionNames[a]
+	if !ok {
+		return nil, fmt.Errorf("no such action: %q", rune(a))
+	}
+	return []byte(name), nil
+}
+
+// UnmarshalText reads an action's name.
+func (a *Action) UnmarshalText(text []byte) error {
+	for action, name := range actionNames {
+		if name == string(text) {
+			*a = action
+			return nil
+		}
+	}
+	return fmt.Errorf("no such action: %q", text)
+}
+
+// Kind is what a change is of.
+type Kind string
+
+// The kinds of changes. Programs are files that come from the bundle. The last five are the cluster's: a node's
+// labels and taints, the node itself (registered, ready, with its version), a member of etcd, an object in the API.
+const (
+	FileChange    Kind = "file"
+	ProgramChange Kind = "program"
+	UnitChange    Kind = "unit"
+	SysctlChange  Kind = "sysctl"
+	ModuleChange  Kind = "module"
+	AccountChange Kind = "account"
+	ImageChange   Kind = "image"
+	NodeChange    Kind = "node"
+	LabelChange   Kind = "label"
+	TaintChange   Kind = "taint"
+	MemberChange  Kind = "member"
+	ObjectChange  Kind = "object"
+)
+
+// onHost says whether a change of the kind is carried out on a host; the others are in the API or in etcd.
+func (k Kind) onHost() bool {
+	switch k {
+	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, AccountChange, ImageChange:
+		return true
+	default:
+		return false
+	}
+}
+
+// Cause is why there is a difference, as far as a program would want to know.
+type Cause string
+
+// The causes. Drift is a host or an object that somebody else has changed; Wanted is all else: the spec, the bundle, a
+// certificate or slipway itself asks for something that it did not ask for before.
+const (
+	Drift  Cause = "drift"
+	Wanted Cause = "wanted"
+)
+
+// Change is one difference between desired and observed state: pure data, without any content.
+type Change struct {
+	// Host is the node's name; empty for the cluster as a whole.
+	Host   string `json:"host,omitempty"`
+	Kind   Kind   `json:"kind"`
+	Name   string `json:"name"` // the path, unit, sysctl, label, ...
+	Action Action `json:"action"`
+	// From and To are digests of files, targets of links, values of sysctls and labels; empty for what is not there.
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+	Mode   string `json:"mode,omitempty"` // of a file that will be there, in octal
+	Secret bool   `json:"secret,omitempty"`
+	Cause  Cause  `json:"cause"`
+	Reason string `json:"reason"`
+}
+
+func (c Change) String() string {
+	text := fmt.Sprintf("%c %s %s (%s)", c.Action, c.Kind, c.Name, c.Reason)
+	if c.Host == "" {
+		return text
+	}
+	return c.Host + ": " + text
+}
+
+// Bookkeeping says that the change is of slipway's own list of what it owns, which follows all others.
+func (c Change) Bookkeeping() bool { return c.Name == stack.OwnedFile }
+
+// isServed says whether the change is of a certificate that an endpoint shows already.
+func isServed(c Change) bool {
+	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(stack.Endpoints, func(e stack.Endpoint) bool { return e.Cert == c.Name })
+}
+
+// asWanted says that the change restarts a unit which runs with what is wanted: for its age, say.
+func (c Change) asWanted() bool { return c.Kind == UnitChange && c.Action == Restart && c.From == c.To }
+
+// OnDisk says whether the change is of a path.
+func (c Change) OnDisk() bool { return c.Kind == FileChange || c.Kind == ProgramChange }
+
+// Key tells what a change is of from every other.
+func (c Change) Key() string { return c.Host + "\x00" + string(c.Kind) + "\x00" + c.Name }

@@ -1,0 +1,143 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Disruption is what somebody could notice of an apply while it runs.
+type Disruption struct {
+	// What happens, for example "kube-apiserver restarts".
+	What string `json:"what"`
+	// Hosts on which it happens, and How they follow one another.
+	Hosts []string `json:"hosts,omitempty"`
+	How   string   `json:"how,omitempty"`
+	// Effect on what runs in the cluster.
+	Effect string `json:"effect"`
+}
+
+func (d Disruption) String() string {
+	text := d.What
+	if len(d.Hosts) > 0 {
+		text += " on " + strings.Join(d.Hosts, ", ")
+	}
+	if d.How != "" {
+		text += ", " + d.How
+	}
+	return text + ": " + d.Effect
+}
+
+// Disruptions predicts what the steps of a situation will disturb. Where there was never a cluster there is nothing to.
+func Disruptions(s Situation, steps []Step) []Disruption {
+	if !s.Alive && !s.Initialized {
+		return nil
+	}
+	var all []Disruption
+	for _, row := range stack.Units {
+		for _, action := range []Action{Restart, Delete} {
+			if hosts := hostsOf(steps, UnitChange, row.Name, action); len(hosts) > 0 && row.Disturbs != "" {
+				all = append(all, s.unit(row, action, hosts))
+			}
+		}
+	}
+	for _, step := range steps {
+		for _, c := range step.Changes {
+			switch {
+			case c.Kind == TaintChange && c.Action == Create && strings.HasSuffix(c.Name, ":NoExecute"):
+				all = append(all, Disruption{What: "taint " + c.Name, Hosts: []string{c.Host}, Effect: "pods that do not tolerate it are evicted"})
+			case c.Kind == ObjectChange && c.Action == Update && strings.HasPrefix(c.Name, "Deployment "):
+				all = append(all, Disruption{What: c.Name + " may roll", Effect: "its pods are replaced one after another"})
+			}
+		}
+	}
+	all = append(all, s.replaced(steps)...)
+	if s.Roll != nil {
+		all = append(all, s.Roll.disruptions()...)
+	}
+	return all
+}
+
+// Restarts are the units, without their suffix, that run with other inputs in one state than in another.
+func Restarts(before, after stack.State) []string {
+	var units []string
+	for _, row := range stack.Units {
+		for name, h := range after.Hosts {
+			if was, ok := before.Hosts[name].Units[row.Name]; ok && was.Inputs != h.Units[row.Name].Inputs {
+				units = append(units, strings.TrimSuffix(row.Name, ".service"))
+				break
+			}
+		}
+	}
+	return units
+}
+
+// hostsOf lists, in the order of the steps, where a change is carried out.
+func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
+	var hosts []string
+	for _, step := range steps {
+		if slices.ContainsFunc(step.Changes, func(c Change) bool { return c.Kind == kind && c.Name == name && c.Action == action }) {
+			hosts = append(hosts, step.Host)
+		}
+	}
+	return hosts
+}
+
+func (s Situation) unit(row stack.UnitRow, action Action, hosts []string) Disruption {
+	d := Disruption{What: strings.TrimSuffix(row.Name, ".service") + " restarts", Hosts: hosts, How: s.how(hosts), Effect: row.Disturbs}
+	if action == Delete {
+		d.What, d.Effect = strings.TrimSuffix(row.Name, ".service")+" stops for good", cmp.Or(row.Ends, row.Disturbs)
+	}
+	if row.Alone != "" && s.controlPlanes() == 1 {
+		d.Effect = row.Alone
+	}
+	return d
+}
+
+func (s Situation) controlPlanes() int {
+	n := 0
+	for _, m := range s.Machines {
+		if m.Role == spec.ControlPlane {
+			n++
+		}
+	}
+	return n
+}
+
+// how says in which way hosts follow one another.
+func (s Situation) how(hosts []string) string {
+	if len(hosts) == 1 {
+		return ""
+	}
+	pools, together, idle := map[string]int{}, map[string]int{}, s.idle()
+	controlPlanes := false
+	for _, m := range s.Machines {
+		switch {
+		case !slices.Contains(hosts, m.Name):
+		case m.Role == spec.ControlPlane:
+			controlPlanes = true
+		default:
+			if idle[m.Name] {
+				together[m.Pool]++
+			}
+			pools[m.Pool]++
+		}
+	}
+	widest := 1
+	for pool, n := range pools {
+		widest = max(widest, min(n, s.MaxUnavailable[pool]), together[pool])
+	}
+	switch {
+	case controlPlanes && !s.Alive:
+		return "control planes all at once, since the cluster is not up"
+	case widest == 1:
+		return "one at a time"
+	case controlPlanes:
+		return fmt.Sprintf("control planes one at a time, workers up to %d at a time in each pool", widest)
+	}
+	return fmt.Sprintf("up to %d at a time in each pool", widest)
+}

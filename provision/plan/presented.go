@@ -1,0 +1,25 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Clients are the rows of clientTable whose certificates changes renew, as connections.sh wants to have them.
+func Clients(changes []Change) string {
+	var lines []string
+	for _, row := range stack.Clients {
+		if !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == FileChange && c.Action == Update && c.Name == row.Cert }) {
+			continue
+		}
+		which := "all"
+		if row.Mixed {
+			which = "some"
+		}
+		lines = append(lines, fmt.Sprintf("%s %04X %s", row.Unit, row.Port, which))
+	}
+	return strings.Join(lines, "\n")
+}

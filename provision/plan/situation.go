@@ -1,0 +1,206 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Situation is what has to be done, and all that a schedule depends on.
+type Situation struct {
+	// Machines in the order of the spec.
+	Machines []spec.Machine
+	// Alive says that the cluster has been up and has its quorum: control planes are touched one at a time.
+	// Initialized says that it has been up: pods may run on its workers, whatever became of its control planes.
+	Alive, Initialized bool
+	// Selected are the hosts that it is restricted to (--only); empty is all of them, and what is the cluster's.
+	// Unobserved could not be reached, and are not among them.
+	Selected, Unobserved []string
+	// Down are the nodes that the API knows not to be Ready, or does not know; nil where it was not asked.
+	Down map[string]bool
+	// Held are hosts that are left alone, with the reasons: they cannot be reached, or must not be touched. No change and no
+	// step is theirs.
+	Held map[string][]string
+	// Unrecorded says that the state does not know yet that the cluster is up.
+	Unrecorded bool
+	// Changes on the hosts, in the API and in etcd.
+	Changes []Change
+	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
+	Unasked string
+	// Proofs that are wanted beside.
+	Proofs []Proof
+	// Roll is what the proof RollWorkloads would do; nil where it is not wanted.
+	Roll *Roll
+	// PluginWas is the network plugin of a cluster that has been up, where its spec names another one now; else empty.
+	PluginWas string
+	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
+	MaxUnavailable map[string]int
+}
+
+// Only leaves the changes of some hosts, and gives those that are left out, as far as the others were observed.
+func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
+	some = s
+	some.Changes, some.Selected = nil, hosts
+	for _, name := range hosts {
+		if !slices.ContainsFunc(s.Machines, func(m spec.Machine) bool { return m.Name == name }) {
+			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, strings.Join(names(s.Machines, machineName), ", "))
+		}
+	}
+	for _, c := range s.Changes {
+		if slices.Contains(hosts, c.Host) {
+			some.Changes = append(some.Changes, c)
+		} else if !slices.Contains(s.Unobserved, c.Host) {
+			leftOut = append(leftOut, c)
+		}
+	}
+	return some, leftOut, nil
+}
+
+// Hold leaves hosts alone.
+func (s *Situation) Hold(held map[string][]string) {
+	for host, reasons := range held {
+		if s.Held == nil {
+			s.Held = map[string][]string{}
+		}
+		s.Held[host] = append(s.Held[host], reasons...)
+	}
+	s.Changes = slices.DeleteFunc(s.Changes, func(c Change) bool { return len(s.Held[c.Host]) > 0 })
+}
+
+// Enough is an error where the schedule could not hold, since control planes are left out or held: a cluster that comes up
+// for the first time needs all of them, and one that is down most of them.
+func (s Situation) Enough() error {
+	if s.Alive {
+		return nil
+	}
+	var named int // control planes
+	var missing []string
+	for _, m := range s.Machines {
+		switch {
+		case m.Role != spec.ControlPlane:
+		case s.selected(m.Name):
+			named++
+		default:
+			missing = append(missing, m.Name)
+		}
+	}
+	if len(missing) == 0 || s.Initialized && len(missing) < named {
+		return nil
+	}
+	reasons := []string{"the cluster is not up, its control planes come up together for the first time, and this leaves out " + strings.Join(missing, ", ")}
+	if s.Initialized {
+		reasons[0] = "the cluster is down, etcd comes up only with most of its members, and this leaves out " + strings.Join(missing, ", ")
+	}
+	for _, name := range missing {
+		if held := s.Held[name]; len(held) > 0 {
+			reasons = append(reasons, name+": "+strings.Join(held, "; "))
+		}
+	}
+	return Refusal(HostsUnchanged, reasons)
+}
+
+// selected says whether a host, or "" for the cluster as a whole, is neither left out nor held.
+func (s Situation) selected(host string) bool {
+	return len(s.Held[host]) == 0 && (len(s.Selected) == 0 || slices.Contains(s.Selected, host))
+}
+
+// HeldError names the hosts that a run has left alone.
+type HeldError struct {
+	// Held are the reasons by host; Causes are the errors behind some of them.
+	Held   map[string][]string
+	Causes []error
+}
+
+func (e *HeldError) Unwrap() []error { return e.Causes }
+
+func (e *HeldError) Error() string {
+	var lines []string
+	for _, host := range slices.Sorted(maps.Keys(e.Held)) {
+		lines = append(lines, host+": "+strings.Join(e.Held[host], "; "))
+	}
+	return "left alone, and not as the spec asks:\n  " + strings.Join(lines, "\n  ")
+}
+
+// idle are the nodes on which nothing can be disturbed that still works: those that are not Ready, and, where the cluster does
+// not live and could not be asked, those whose certificates are renewed: these have expired, or it has been down for long.
+func (s Situation) idle() map[string]bool {
+	idle := map[string]bool{}
+	maps.Copy(idle, s.Down)
+	for _, c := range s.Changes {
+		if s.Unasked != "" && !s.Alive && isServed(c) {
+			idle[c.Host] = true
+		}
+	}
+	return idle
+}
+
+// Unobserved names the machines of which nothing was observed.
+func Unobserved(machines []spec.Machine, observed stack.State) []string {
+	var all []string
+	for _, m := range machines {
+		if _, ok := observed.Hosts[m.Name]; !ok {
+			all = append(all, m.Name)
+		}
+	}
+	return all
+}
+
+// CheckUID refuses a cluster whose API says that it is another.
+func CheckUID(in stack.Input, api string) error {
+	if api == "" || api == in.UID {
+		return nil
+	}
+	return Refusal(HostsUnchanged, []string{fmt.Sprintf("the cluster's API says (ConfigMap kube-system/slipway-cluster) that it is the cluster with the UID %s, and the "+
+		"state is of %s. If it is, its state is elsewhere: set SLIPWAY_STATE_DIR or spec.state to where that is. If it is not, somebody has put another cluster's "+
+		"objects there, as from a backup: `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
+}
+
+// Forget passes over what hosts have recorded of a cluster that was up in another generation.
+func Forget(in stack.Input, observed stack.State) {
+	for name, h := range observed.Hosts {
+		if stack.OtherGeneration(in, h.Facts) {
+			h.Facts.Initialized = false
+			delete(h.Files, stack.InitializedFile)
+			observed.Hosts[name] = h
+		}
+	}
+}
+
+// Serves says whether an API server runs anywhere.
+func Serves(observed stack.State) bool {
+	for _, h := range observed.Hosts {
+		if h.Units["kube-apiserver.service"].Active {
+			return true
+		}
+	}
+	return false
+}
+
+// ChangeOfObject is the change that makes an object in the API as it is wanted.
+func ChangeOfObject(o kube.Change) Change {
+	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift, From: shown(o.Live), To: shown(o.Wanted)}
+	switch {
+	case o.Err != nil:
+		c.Cause, c.Reason = Wanted, "could not all be compared: "+o.Err.Error()
+	case o.Missing:
+		c.Action, c.Reason = Create, "is missing"
+	case o.By != "":
+		c.Reason = "changed by " + o.By + at(o.At)
+	default:
+		c.Reason = "differs"
+	}
+	return c
+}
+
+// shown is the digest of an object's text, empty for none.
+func shown(text string) string {
+	if text == "" {
+		return ""
+	}
+	return stack.Digest([]byte(text))
+}

@@ -1,7 +1,0 @@
-//go:build !race
-
-package provision
-
-import "testing"
-
-func alone(*testing.T) {}

@@ -1,0 +1,236 @@
+package stack
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/provision/kube"
+	"slipway.dev/slipway/templates"
+)
+
+// Asked are the keys of what Desired gives: what has to be observed. What is in the files depends on facts, which are
+// not known before; which files there are does not.
+func Asked(in Input) (State, error) {
+	state := State{Hosts: map[string]HostState{}}
+	for _, n := range in.Nodes() {
+		host, err := n.asked()
+		if err != nil {
+			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
+		}
+		state.Hosts[n.Name] = host
+	}
+	return state, nil
+}
+
+func (n Node) asked() (HostState, error) {
+	files, err := n.programs()
+	if err != nil {
+		return HostState{}, err
+	}
+	add := func(on func(Node) bool, path string) {
+		if on(n) {
+			files[path] = File{}
+		}
+	}
+	for _, row := range fileTable {
+		add(row.on, row.path)
+	}
+	for _, f := range n.certs {
+		add(Everywhere, f.Path)
+	}
+	for _, row := range kubeconfigTable {
+		add(row.on, row.path())
+	}
+	for _, row := range Embedded {
+		add(Node.ControlPlane, KubernetesDir+"/"+row.Name)
+	}
+	for _, row := range Units {
+		add(row.on, UnitDir+row.Name)
+	}
+	for _, row := range timerTable {
+		add(row.on, UnitDir+row.program())
+		add(row.on, UnitDir+row.timer())
+	}
+	add(Node.ControlPlane, InitializedFile)
+	add(Everywhere, OwnedFile)
+	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts()}, nil
+}
+
+// Desired computes what should be on every host. It is pure: equal inputs give equal states.
+func Desired(in Input) (State, error) {
+	state := State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}}
+	for _, n := range in.Nodes() {
+		host, err := n.desired()
+		if err != nil {
+			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
+		}
+		state.Hosts[n.Name] = host
+		state.Nodes[n.Name] = n.apiNode()
+		if n.ControlPlane() {
+			state.Members[n.Name] = Member{PeerURL: peerURL(n.machine), Healthy: true}
+		}
+	}
+	absent(state.Nodes)
+	return state, nil
+}
+
+func (n Node) desired() (HostState, error) {
+	files, err := n.programs()
+	if err != nil {
+		return HostState{}, err
+	}
+	for _, row := range fileTable {
+		if !row.on(n) {
+			continue
+		}
+		content, err := row.render(n)
+		if err != nil {
+			return HostState{}, err
+		}
+		f := n.file(content, row.secret, "configuration")
+		if row.public {
+			f.Mode = 0o644
+		}
+		files[row.path] = f
+	}
+	if err := n.pki(files); err != nil {
+		return HostState{}, err
+	}
+	units, err := n.units(files)
+	if err != nil {
+		return HostState{}, err
+	}
+	if n.ControlPlane() {
+		files[InitializedFile] = Regular([]byte(n.Cluster.Metadata.Name+"\n"), false, "the cluster has been up")
+	}
+	files[OwnedFile] = Regular(Ownership(files), false, "what slipway owns here")
+	state := HostState{
+		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts(), Images: all(n.images()), Facts: n.facts,
+	}
+	if n.ControlPlane() && len(n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) > 0 {
+		state.Authentication = ConfigHash(files[AuthenticationFile].Content)
+	}
+	return state, nil
+}
+
+// apiNode is the node as the API should have it.
+func (n Node) apiNode() kube.Node {
+	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: n.flannel()}
+	if n.ControlPlane() {
+		if settings.Labels == nil {
+			settings.Labels = map[string]string{}
+		}
+		settings.Labels["node-role.kubernetes.io/control-plane"] = ""
+		settings.Labels["node.kubernetes.io/exclude-from-external-load-balancers"] = ""
+	}
+	for _, t := range n.AllTaints() {
+		settings.Taints[t.Key+":"+t.Effect] = t.Value
+	}
+	return settings
+}
+
+// absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
+// node. Keys that it does not use are anybody's, and those of Kubernetes' own domains are clouds' and operators' too, save
+// for the roles.
+func absent(nodes map[string]kube.Node) {
+	used := map[string]bool{}
+	for _, n := range nodes {
+		for key := range n.Labels {
+			prefix, _, _ := strings.Cut(key, "/")
+			foreign := prefix == "kubernetes.io" || strings.HasSuffix(prefix, ".kubernetes.io")
+			if !foreign || prefix == "node-role.kubernetes.io" {
+				used[key] = true
+			}
+		}
+	}
+	keys := slices.Sorted(maps.Keys(used))
+	for name, n := range nodes {
+		n.Absent = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { _, has := n.Labels[key]; return has })
+		nodes[name] = n
+	}
+}
+
+func all(names []string) map[string]bool {
+	set := map[string]bool{}
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// units renders every unit file into files and says how each unit should be.
+func (n Node) units(files map[string]File) (map[string]Unit, error) {
+	units := map[string]Unit{}
+	for _, row := range Units {
+		if !row.on(n) {
+			continue
+		}
+		u := row.unit(n)
+		plain, err := templates.RenderUnit(u)
+		if err != nil {
+			return nil, err
+		}
+		inputs, reads := []string{Digest(plain)}, []string{path.Join(UnitDir, row.Name)}
+		for _, name := range row.programs {
+			inputs = append(inputs, n.Artifacts[name].SHA256)
+			reads = append(reads, n.path(name))
+		}
+		for _, p := range row.files {
+			f, ok := files[p]
+			if !ok {
+				return nil, fmt.Errorf("%s reads %s, which is not on the host", row.Name, p)
+			}
+			inputs = append(inputs, f.Digest)
+			reads = append(reads, p)
+		}
+		for _, p := range slices.Sorted(maps.Keys(row.Partly)) {
+			inputs = append(inputs, Digest(row.Partly[p]()))
+			reads = append(reads, p)
+		}
+		for _, name := range row.issuers {
+			inputs = append(inputs, Digest(n.PKI.Material[name].Cert))
+		}
+		if n.Generation != "" { // what it holds in memory is of before, and a kubelet registers only when it starts
+			inputs = append(inputs, n.Generation)
+		}
+		u.Inputs = Digest([]byte(strings.Join(inputs, "\n")))[:16]
+		text, err := templates.RenderUnit(u)
+		if err != nil {
+			return nil, err
+		}
+		files[UnitDir+row.Name] = n.file(text, false, "unit")
+		units[row.Name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads, MaxAge: row.maxAge}
+	}
+	return units, n.timers(files, units)
+}
+
+// artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.
+func (n Node) artifactFile(a Artifact) File {
+	f := link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
+	f.Program, f.Sum, f.Identity = true, a.SHA256, a.Identity
+	return f
+}
+
+// Regular is a file of root's that nobody else may read (CIS 1.1 and 4.1 want that of configuration and certificates, too).
+func Regular(content []byte, secret bool, why string) File {
+	return File{Mode: 0o600, Owner: "root:root", Digest: Digest(content), Content: content, Secret: secret, Why: why}
+}
+
+// Ownership lists the files, and itself, sorted by path: digest, tab, path.
+func Ownership(files map[string]File) []byte {
+	var b strings.Builder
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if p != OwnedFile {
+			b.WriteString(files[p].Digest + "\t" + p + "\n")
+		}
+	}
+	b.WriteString("\t" + OwnedFile + "\n") // it cannot hold its own digest
+	return []byte(b.String())
+}
+
+func missingArtifact(name string) error {
+	return fmt.Errorf("the bundle has no artifact %q: build or download it again", name)
+}

@@ -1,0 +1,234 @@
+package stack
+
+import (
+	"net/netip"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
+)
+
+// Input is all that desired state is computed from.
+type Input struct {
+	Cluster *spec.Cluster
+	// UID of the cluster: see Identity.
+	UID string
+	// BeenUp says that the state knows that the cluster has been up, whatever the hosts show.
+	BeenUp bool
+	// RebuildEmpty says that a cluster whose data is gone begins again without it: nothing that records that it has been up
+	// counts.
+	RebuildEmpty bool
+	// Generation is the one that hosts get, and Rebuilding one that was begun and has not been up: see Identity.
+	Generation, Rebuilding string
+	// AllowPluginChange says that the network plugin of a cluster that has been up may change.
+	AllowPluginChange bool
+	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
+	Machines []spec.Machine
+	// Endpoint is where clients outside the cluster reach the API, "host:port".
+	Endpoint string
+	// Artifacts by name; images are "image/<name>".
+	Artifacts map[string]Artifact
+	// PKI is the table of certificates, fulfilled.
+	PKI *certs.PKI
+	// EncryptionKeys are for Secrets at rest: the first encrypts, all decrypt.
+	EncryptionKeys []EncryptionKey
+	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
+	Facts map[string]Facts
+	// Gone are the names of nodes whose machine does not exist at all, as the provider knows: nothing can run there. A machine
+	// that merely cannot be reached is not among them.
+	Gone []string
+}
+
+// Artifact is a program or an image of the bundle, as hosts see it.
+type Artifact struct {
+	Name, Component, Version string
+	SHA256                   string
+	// Mounted is its place below Machine.Artifacts.
+	Mounted string
+	// Identity of the file on this computer (bundle.Identity), empty if it is not here.
+	Identity string
+	// Image is the reference that the file gives once imported; empty for programs.
+	Image string
+}
+
+// Path is where the artifact is found on a host.
+func (a Artifact) Path() string {
+	if a.Image != "" {
+		return path.Join(ProgramDir, a.Component, a.Version, "images", path.Base(a.Mounted))
+	}
+	return path.Join(ProgramDir, a.Component, a.Version, "bin", a.Name)
+}
+
+// EncryptionKey is a key for Secrets at rest.
+type EncryptionKey struct {
+	// Name goes with all that the key encrypts; two keys of a cluster never have the same.
+	Name string
+	// Key is 32 bytes.
+	Key secret.Bytes
+}
+
+// Node is one node's view of the input: what the tables in files.go and units.go are functions of.
+type Node struct {
+	*Input
+	spec.Node
+	machine spec.Machine
+	facts   Facts
+	certs   []certs.File
+	*texts
+}
+
+// texts are what nodes have in common: most of a worker's files are those of every other, and are made and kept once.
+type texts struct {
+	made map[string][]byte // by path, where that is all that matters
+	kept map[string]File   // by content
+}
+
+// file is regular, for content that other nodes may have as well.
+func (t *texts) file(content []byte, secret bool, why string) File {
+	f, ok := t.kept[string(content)]
+	if !ok {
+		f = Regular(content, false, "")
+		t.kept[string(content)] = f
+	}
+	f.Secret, f.Why = secret, why
+	return f
+}
+
+// once gives what render does, and asks it only once for a path.
+func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
+	if text, ok := t.made[path]; ok {
+		return text, nil
+	}
+	text, err := render()
+	if err == nil {
+		t.made[path] = text
+	}
+	return text, err
+}
+
+// Nodes are the nodes that have a machine, in the order of the spec.
+func (in *Input) Nodes() []Node {
+	machines := map[string]spec.Machine{}
+	for _, m := range in.Machines {
+		machines[m.Name] = m
+	}
+	var members []certs.Node
+	for _, m := range in.Machines {
+		members = append(members, CertsNode(m))
+	}
+	files, shared := in.PKI.FilesOf(members), &texts{made: map[string][]byte{}, kept: map[string]File{}}
+	var nodes []Node
+	for _, n := range in.Cluster.Nodes() {
+		m, ok := machines[n.Name]
+		if !ok {
+			continue // it has no machine yet, and this run makes none
+		}
+		facts, ok := in.Facts[n.Name]
+		if !ok {
+			facts = Facts{CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
+		}
+		nodes = append(nodes, Node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared})
+	}
+	return nodes
+}
+
+// ControlPlane reports whether the node runs an API server and a member of etcd.
+func (n Node) ControlPlane() bool { return n.Role == spec.ControlPlane }
+
+func (n Node) flannel() bool { return n.Cluster.Spec.Network.Plugin == "flannel" }
+
+// Address is where other nodes reach this one.
+func (n Node) address() string { return n.machine.Address.String() }
+
+// Path of an artifact that the bundle must have.
+func (n Node) path(artifact string) string { return n.Artifacts[artifact].Path() }
+
+// ControlPlanes are the addresses of all API servers and etcd members, by node name.
+func (in *Input) ControlPlanes() []spec.Machine {
+	var machines []spec.Machine
+	for _, m := range in.Machines {
+		if m.Role == spec.ControlPlane {
+			machines = append(machines, m)
+		}
+	}
+	return machines
+}
+
+// Ours are the control planes that may speak for the cluster.
+func (in *Input) Ours() []spec.Machine {
+	return slices.DeleteFunc(in.ControlPlanes(), func(m spec.Machine) bool { return !in.Speaks(m.Name) })
+}
+
+// Speaks says whether a control plane may speak for the cluster: a host that is part of another one speaks for that, and one
+// with the data of another beginning for what the cluster was.
+func (in *Input) Speaks(name string) bool {
+	f := in.Facts[name]
+	return !Strange(*in, f) && (in.RebuildEmpty || !f.EtcdData || !OtherGeneration(*in, f))
+}
+
+// APIServers are the "address:6443" of every control plane.
+func (in *Input) APIServers() []string {
+	var servers []string
+	for _, m := range in.ControlPlanes() {
+		servers = append(servers, netip.AddrPortFrom(m.Address, APIPort).String())
+	}
+	return servers
+}
+
+// flags renders a command line from slipway's flags and the user's, whose win. Sorted, so that order never differs.
+func flags(own, extra map[string]string) []string {
+	merged := map[string]string{}
+	for _, m := range []map[string]string{own, extra} {
+		for k, v := range m {
+			merged[k] = v
+		}
+	}
+	args := make([]string, 0, len(merged))
+	for k, v := range merged {
+		args = append(args, quote("--"+k+"="+v))
+	}
+	sort.Strings(args)
+	return args
+}
+
+// quote makes a word safe in ExecStart= (systemd.service(5), "Command lines").
+func quote(word string) string {
+	word = strings.NewReplacer(`%`, `%%`, `$`, `$$`).Replace(word)
+	if !strings.ContainsAny(word, " \t\n\"'\\;") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
+}
+
+// OtherGeneration says whether a host was set up before the cluster began again without its data, or for a beginning that is
+// not this one.
+func OtherGeneration(in Input, f Facts) bool { return f.Generation != in.Generation }
+
+// Strange says whether a host is part of another cluster.
+func Strange(in Input, f Facts) bool { return f.ClusterUID != "" && f.ClusterUID != in.UID }
+
+// Adopt takes the generation that most control planes have data of, where the state is from before there was any: it was
+// restored from a backup, and its keys are still the cluster's. One that the state knows only as begun has to have been up.
+func (in *Input) Adopt(observed State) (adopted bool) {
+	if in.Generation != "" || in.RebuildEmpty {
+		return false
+	}
+	with, beenUp := map[string]int{}, map[string]bool{}
+	for _, m := range in.ControlPlanes() {
+		if f := observed.Hosts[m.Name].Facts; f.EtcdData && !Strange(*in, f) {
+			with[f.Generation]++
+			beenUp[f.Generation] = beenUp[f.Generation] || f.Initialized
+		}
+	}
+	for generation, n := range with {
+		if generation != "" && n > len(in.ControlPlanes())/2 && (generation != in.Rebuilding || beenUp[generation]) {
+			in.Generation = generation
+			return true
+		}
+	}
+	return false
+}

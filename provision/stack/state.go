@@ -1,0 +1,165 @@
+package stack
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"slipway.dev/slipway/provision/kube"
+)
+
+// State is what is, or what should be: on every host, and of what the cluster's API and etcd know.
+// Objects in the API are not here: the API server compares them itself (server-side apply, dry run), which knows its
+// defaults better than anybody.
+type State struct {
+	// Hosts by node name.
+	Hosts map[string]HostState `json:"hosts"`
+	// Nodes in the API, by name. Observed, nil means that the API was not asked or did not answer.
+	Nodes map[string]kube.Node `json:"nodes,omitempty"`
+	// Members of etcd, by name. Observed, nil means that etcd was not asked or did not answer.
+	Members map[string]Member `json:"members,omitempty"`
+}
+
+// HostState is one host's part.
+type HostState struct {
+	// Files by absolute path: regular files, symbolic links and directories.
+	Files map[string]File `json:"files,omitempty"`
+	// Owned are the paths that slipway once put something at, with the digest of what it put there last; observed only.
+	Owned map[string]string `json:"owned,omitempty"`
+	// Units by name, with their suffix.
+	Units map[string]Unit `json:"units,omitempty"`
+	// Sysctls by dotted name. Observed, a key that the host lacks is absent.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// Modules of the kernel, and whether they are loaded. Observed, one that the host cannot load is absent.
+	Modules map[string]bool `json:"modules,omitempty"`
+	// Accounts are system users with a group of the same name, and whether the host has both.
+	Accounts map[string]bool `json:"accounts,omitempty"`
+	// Images that the container runtime has, by reference. Observed, nil means that the runtime did not answer.
+	Images map[string]bool `json:"images,omitempty"`
+	// Authentication is the hash of the AuthenticationConfiguration that the API server works by, "sha256:...". It is empty
+	// where no identity provider is wanted; observed, also where the API server was not asked or did not answer.
+	Authentication string `json:"authentication,omitempty"`
+	// Facts are observed only: desired state is computed from them.
+	Facts Facts `json:"facts"`
+}
+
+// File is a regular file, a symbolic link (Mode&fs.ModeSymlink) or a directory (Mode&fs.ModeDir).
+type File struct {
+	Mode  fs.FileMode `json:"mode"`
+	Owner string      `json:"owner"` // "user:group"
+	// Digest is the hex SHA-256 of the content, or the target of a link; empty for a directory.
+	Digest string `json:"digest,omitempty"`
+	// Content is set in desired state only.
+	Content []byte `json:"-"`
+	// Secret content is never shown, by no command. Program is an artifact of the bundle.
+	Secret  bool `json:"secret,omitempty"`
+	Program bool `json:"program,omitempty"`
+	// Sum is the hex SHA-256 of what a program's link leads to, "none" where that is nothing; observed, empty is not known.
+	// Identity is that of the file on this computer which has it (bundle.Identity); set in desired state only.
+	Sum      string `json:"sum,omitempty"`
+	Identity string `json:"-"`
+	// Changed is when the file last changed, by the host's clock (its ctime); observed only.
+	Changed time.Time `json:"changed,omitzero"`
+	// Why the file is there, for the reader of a plan; set in desired state only.
+	Why string `json:"-"`
+}
+
+// Unit is a systemd service or timer.
+type Unit struct {
+	Enabled bool `json:"enabled,omitempty"`
+	Active  bool `json:"active,omitempty"`
+	// Inputs is the digest of what the running process was started with; a timer has none.
+	Inputs string `json:"inputs,omitempty"`
+	// Reads are the paths of the files and programs that Inputs is of, and the unit file; set in desired state only.
+	Reads []string `json:"-"`
+	// Unread says that systemd has not read its file again; observed only.
+	Unread bool `json:"unread,omitempty"`
+	// Replaced says that the file which it runs from is no longer where it was; observed only.
+	Replaced bool `json:"replaced,omitempty"`
+	// Running is for how long it has been active, by the host's own clock; 0 where it is not, or that is not known; observed
+	// only. MaxAge is how long it may at the most, 0 for ever; set in desired state only.
+	Running time.Duration `json:"-"`
+	MaxAge  time.Duration `json:"-"`
+	// State is systemd's word for it ("active/running"), Changed when it came to be so; both are observed only.
+	State   string    `json:"state,omitempty"`
+	Changed time.Time `json:"changed,omitzero"`
+}
+
+// Member is a member of etcd.
+type Member struct {
+	// PeerURL is where the others reach it.
+	PeerURL string `json:"peerURL"`
+	Healthy bool   `json:"healthy"`
+	// Problem is why it is not healthy; observed only.
+	Problem string `json:"problem,omitempty"`
+	// Answers says that it answered a linearizable read, which only a member of a working majority can. Out says that for
+	// certain it takes part in none (etcd.Member.Out). Both are observed only; one that did not answer in time is neither.
+	Answers bool `json:"answers,omitempty"`
+	Out     bool `json:"out,omitempty"`
+	// Cluster is etcd's own ID of the cluster, in hex, as the member says; observed only.
+	Cluster string `json:"-"`
+}
+
+// Facts are properties of a host that slipway does not change but must respect.
+type Facts struct {
+	// OS is PRETTY_NAME of os-release(5), Arch is Go's name for the architecture.
+	OS     string `json:"os"`
+	Kernel string `json:"kernel"`
+	Arch   string `json:"arch"`
+	// CgroupV2 says that the unified hierarchy is mounted.
+	CgroupV2 bool `json:"cgroupV2"`
+	// SysResource is CAP_SYS_RESOURCE: without it nothing may lower an oom_score_adj.
+	SysResource bool `json:"sysResource"`
+	// ReadSearch is CAP_DAC_READ_SEARCH: without it only root can be given leave to read files of others.
+	ReadSearch bool `json:"readSearch"`
+	// NoSysusers says that there is no systemd-sysusers, and system users have to be made by hand.
+	NoSysusers bool `json:"noSysusers,omitempty"`
+	// ConntrackWritable says that nf_conntrack_max can be raised.
+	ConntrackWritable bool `json:"conntrackWritable"`
+	// ResolvConf is a resolver file whose servers pods can reach, empty where the host has none.
+	ResolvConf string `json:"resolvConf,omitempty"`
+	// EtcdData says that an etcd member's data is there: its write-ahead log and its database. EtcdDamaged says that a
+	// member's directory is there which lacks one of them: data was lost, or a first start was cut short.
+	EtcdData    bool `json:"etcdData,omitempty"`
+	EtcdDamaged bool `json:"etcdDamaged,omitempty"`
+	// Initialized says that the host has been part of a cluster that was up.
+	Initialized bool `json:"initialized,omitempty"`
+	// ClusterUID is that of the cluster that the host is part of; empty if it is part of none, or an older slipway made it so.
+	ClusterUID string `json:"clusterUID,omitempty"`
+	// Generation of that cluster, as the host was told: see Identity.
+	Generation string `json:"generation,omitempty"`
+	// PodSubnet, ServiceSubnet and DNSDomain are those that components were installed with; empty where they are not.
+	PodSubnet     string `json:"podSubnet,omitempty"`
+	ServiceSubnet string `json:"serviceSubnet,omitempty"`
+	DNSDomain     string `json:"dnsDomain,omitempty"`
+	// Systemd is false where PID 1 is something else.
+	Systemd bool `json:"systemd"`
+	// FreeBytes are available to root on /var.
+	FreeBytes int64 `json:"freeBytes"`
+	// DiskBytes is the size of that file system; 0 is not known.
+	DiskBytes int64 `json:"diskBytes,omitempty"`
+	// Clock is the host's, as it was when the host was observed.
+	Clock Clock `json:"-"`
+}
+
+// Digest is the hex SHA-256 of content.
+func Digest(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// NoFile is the Sum of a program whose link leads to nothing.
+const NoFile = "none"
+
+// Blind gives a program whose link is as it should be and leads to nothing: the machine does not see the bundle.
+func (h HostState) Blind() string {
+	for _, name := range slices.Sorted(maps.Keys(h.Files)) {
+		if f := h.Files[name]; f.Sum == NoFile && f.Mode.Type() == fs.ModeSymlink {
+			return name
+		}
+	}
+	return ""
+}
