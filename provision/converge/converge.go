@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	gateTimeout   = 5 * time.Minute
 	detailTimeout = 10 * time.Second
 	// finishTime is what a step that changes something gets to come to its end when the run is cancelled.
 	finishTime = 30 * time.Second

@@ -4,15 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/templates"
 )
-
-// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
-const presentedTimeout = 7 * time.Minute
 
 // noteConnections remembers the connections of units whose client certificates are about to be renewed.
 func (r *Runner) noteConnections(ctx context.Context, s plan.Step) error {

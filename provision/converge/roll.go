@@ -18,8 +18,6 @@ const (
 	rollAtOnce = 8
 	// rollInterval is how often is asked whether others have done their part.
 	rollInterval = 2 * time.Second
-	// rollTimeout is for what others may hold up: budgets, clients that write, people.
-	rollTimeout = 24 * time.Hour
 )
 
 // rollWorkloads replaces the pods that began before the stage before was proven: their programs may have read authority

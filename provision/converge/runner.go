@@ -56,33 +56,32 @@ type Runner struct {
 	connections map[string]connections
 }
 
-// doTable says how each verb is carried out.
+// doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
 var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
-	plan.Install:         (*Runner).install,
-	plan.Apply:           (*Runner).apply,
-	plan.StartLate:       (*Runner).install,
-	plan.AwaitUnits:      (*Runner).awaitUnits,
-	plan.ProveSpare:      (*Runner).proveSpare,
-	plan.ProveDown:       (*Runner).proveDown,
-	plan.AwaitEtcd:       (*Runner).awaitEtcd,
-	plan.AwaitAPI:        (*Runner).awaitAPI,
-	plan.ApplyManifests:  (*Runner).applyManifests,
-	plan.EnsureNode:      (*Runner).ensureNode,
-	plan.RecordUp:        (*Runner).recordUp,
-	plan.AwaitUsable:     (*Runner).awaitUsable,
-	plan.Seal:            (*Runner).seal,
-	plan.AwaitServed:     (*Runner).awaitServed,
-	plan.AwaitPresented:  (*Runner).awaitPresented,
-	plan.AwaitTokens:     (*Runner).awaitTokens,
-	plan.ProveTrust:      (*Runner).proveTrust,
-	plan.ProveRefusal:    (*Runner).proveRefusal,
-	plan.AwaitRootCA:     (*Runner).awaitRootCA,
-	plan.AwaitClientCAs:  (*Runner).awaitClientCAs,
-	plan.DropClientCAs:   (*Runner).dropClientCAs,
-	plan.RollWorkloads:   (*Runner).rollWorkloads,
-	plan.AwaitEncryption: (*Runner).awaitEncryption,
-	plan.RewriteSecrets:  (*Runner).rewriteSecrets,
-
+	plan.Install:             (*Runner).install,
+	plan.Apply:               (*Runner).apply,
+	plan.StartLate:           (*Runner).install,
+	plan.AwaitUnits:          (*Runner).awaitUnits,
+	plan.ProveSpare:          (*Runner).proveSpare,
+	plan.ProveDown:           (*Runner).proveDown,
+	plan.AwaitEtcd:           (*Runner).awaitEtcd,
+	plan.AwaitAPI:            (*Runner).awaitAPI,
+	plan.ApplyManifests:      (*Runner).applyManifests,
+	plan.EnsureNode:          (*Runner).ensureNode,
+	plan.RecordUp:            (*Runner).recordUp,
+	plan.AwaitUsable:         (*Runner).awaitUsable,
+	plan.Seal:                (*Runner).seal,
+	plan.AwaitServed:         (*Runner).awaitServed,
+	plan.AwaitPresented:      (*Runner).awaitPresented,
+	plan.AwaitTokens:         (*Runner).awaitTokens,
+	plan.ProveTrust:          (*Runner).proveTrust,
+	plan.ProveRefusal:        (*Runner).proveRefusal,
+	plan.AwaitRootCA:         (*Runner).awaitRootCA,
+	plan.AwaitClientCAs:      (*Runner).awaitClientCAs,
+	plan.DropClientCAs:       (*Runner).dropClientCAs,
+	plan.RollWorkloads:       (*Runner).rollWorkloads,
+	plan.AwaitEncryption:     (*Runner).awaitEncryption,
+	plan.RewriteSecrets:      (*Runner).rewriteSecrets,
 	plan.AwaitAuthentication: (*Runner).awaitAuthentication,
 }
 
@@ -93,14 +92,14 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	var p dag.Plan
 	for _, s := range steps {
 		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, timeout(s.Verb))
+			ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 			defer cancel()
 			if r.Holds != nil && !s.Gate() {
 				if err := r.Holds(ctx); err != nil {
 					return fmt.Errorf("not begun, since it is not sure that nobody else is at work: %w", err)
 				}
 			}
-			if !s.Gate() && s.Verb != plan.EnsureNode && s.Verb != plan.RollWorkloads { // which are waiting, nearly all of the time
+			if !s.Interruptible() {
 				var done func()
 				ctx, done = finishing(ctx)
 				defer done()
@@ -111,18 +110,6 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 		}})
 	}
 	return p
-}
-
-// timeout bounds a step.
-func timeout(verb plan.Verb) time.Duration {
-	switch verb {
-	case plan.AwaitPresented:
-		return presentedTimeout
-	case plan.RollWorkloads, plan.AwaitTokens, plan.RewriteSecrets: // as long as people, budgets and the number of Secrets make it
-		return rollTimeout
-	default:
-		return gateTimeout
-	}
 }
 
 // connected gives a context that ends when waiting is in vain: when the connection to the step's host has ended, or

@@ -3,8 +3,10 @@ package converge
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,6 +89,13 @@ func TestStepsThatChangeSomethingAskForTheLock(t *testing.T) {
 		if errors.Is(err, lost) != tt.asked || asked > 0 != tt.asked {
 			t.Errorf("%s: asked %d times, error %v", tt.step.Verb, asked, err)
 		}
+	}
+}
+
+// A verb is a row of plan and a function of this package.
+func TestEveryVerbIsCarriedOut(t *testing.T) {
+	if done, known := slices.Sorted(maps.Keys(doTable)), slices.Sorted(slices.Values(plan.Verbs())); !slices.Equal(done, known) {
+		t.Errorf("carried out are %v, known are %v", done, known)
 	}
 }
 

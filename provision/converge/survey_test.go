@@ -125,8 +125,9 @@ func TestRollOfASituation(t *testing.T) {
 
 // TestWaitForPeople: whom people have to patch a Secret for is told in the end, too, and they get as long as with workloads.
 func TestWaitForPeople(t *testing.T) {
-	if got := timeout(plan.AwaitTokens); got != rollTimeout {
-		t.Errorf("people get %v", got)
+	tokens, workloads := plan.Step{Verb: plan.AwaitTokens}.Timeout(), plan.Step{Verb: plan.RollWorkloads}.Timeout()
+	if tokens != workloads || tokens < 12*time.Hour {
+		t.Errorf("people get %v, and %v with workloads", tokens, workloads)
 	}
 	in, other := fixture.Input(t), fixture.Input(t).PKI.Material[certs.ServiceAccounts]
 	in.PKI.Rotation = &certs.Rotation{}

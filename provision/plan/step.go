@@ -3,7 +3,7 @@ package plan
 import (
 	"cmp"
 	"slices"
-	"strings"
+	"time"
 
 	"slipway.dev/slipway/provision/stack"
 )
@@ -77,40 +77,75 @@ const (
 	RewriteSecrets Verb = "rewrite-secrets"
 )
 
-// verbTable gives every verb its title, in the order of a host's steps, and the changes that it carries out.
-// Every change is carried out by exactly one verb of a schedule.
-var verbTable = []struct {
-	verb    Verb
-	title   string
+// verbRow is all that is known of a verb, but for how it is carried out: that is one function of package converge.
+type verbRow struct {
+	verb  Verb
+	title string
+	// carries selects the changes that a step carries out; nil is none. Every change is carried out by exactly one verb of a
+	// schedule.
 	carries func(Change) bool
-}{
-	{ProveSpare, "prove that etcd can spare it", nil},
-	{ProveDown, "prove that it is down", nil},
-	{Install, "install", func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
-	{Apply, "apply changes", carriedByApply},
-	{AwaitAPI, "wait for the API", nil},
-	{ApplyManifests, "apply manifests", func(c Change) bool { return c.Kind == ObjectChange }},
-	{StartLate, "start what needs the API", isLateUnit},
-	{AwaitUnits, "wait for the units", func(c Change) bool { return c.Action == Await }},
-	{AwaitEtcd, "wait for etcd", func(c Change) bool { return c.Kind == MemberChange }},
-	{AwaitAuthentication, "wait until its API server knows whom to take", nil},
-	{RecordUp, "record in the state that it is up", nil},
-	{Seal, "record that the cluster is up", func(c Change) bool { return c.Name == stack.InitializedFile }},
-	{EnsureNode, "wait for the node", func(c Change) bool {
-		return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange
-	}},
-	{AwaitUsable, "wait until it can be used", nil},
-	{AwaitServed, "wait until its certificates are served", nil},
-	{AwaitPresented, "wait until its clients show new certificates", nil},
-	{ProveTrust, "prove that it trusts the new", nil},
-	{ProveRefusal, "prove that it refuses the old", nil},
-	{AwaitEncryption, "wait for the encryption keys", nil},
-	{AwaitRootCA, "wait until pods are told whom to trust", nil},
-	{AwaitClientCAs, "wait until extension API servers are told of the new", nil},
-	{DropClientCAs, "take the old from extension API servers", nil},
-	{RollWorkloads, "roll workloads", nil},
-	{AwaitTokens, "wait until tokens of the old key are gone", nil},
-	{RewriteSecrets, "encrypt every Secret anew", nil},
+	// gate reports whether a step with these changes changes nothing; nil is never.
+	gate func([]Change) bool
+	// interruptible steps wait nearly all of the time: when the run is cancelled, they end at once, as gates do.
+	interruptible bool
+	// timeout bounds the step; 0 is gateTimeout.
+	timeout time.Duration
+}
+
+// How long a step may take.
+const (
+	gateTimeout = 5 * time.Minute
+	// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
+	presentedTimeout = 7 * time.Minute
+	// rollTimeout is for what others may hold up: budgets, clients that write, people, and the number of Secrets.
+	rollTimeout = 24 * time.Hour
+)
+
+// verbTable is every verb, in the order of a host's steps.
+var verbTable = []verbRow{
+	{verb: ProveSpare, title: "prove that etcd can spare it", gate: always},
+	{verb: ProveDown, title: "prove that it is down", gate: always},
+	{verb: Install, title: "install", carries: func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
+	{verb: Apply, title: "apply changes", carries: carriedByApply},
+	{verb: AwaitAPI, title: "wait for the API", gate: always},
+	{verb: ApplyManifests, title: "apply manifests", carries: func(c Change) bool { return c.Kind == ObjectChange }},
+	{verb: StartLate, title: "start what needs the API", carries: isLateUnit},
+	{verb: AwaitUnits, title: "wait for the units", carries: func(c Change) bool { return c.Action == Await }, gate: always},
+	{verb: AwaitEtcd, title: "wait for etcd", carries: func(c Change) bool { return c.Kind == MemberChange }, gate: always},
+	{verb: AwaitAuthentication, title: "wait until its API server knows whom to take", gate: always},
+	{verb: RecordUp, title: "record in the state that it is up"},
+	{verb: Seal, title: "record that the cluster is up", carries: func(c Change) bool { return c.Name == stack.InitializedFile }},
+	{verb: EnsureNode, title: "wait for the node", carries: ofNode, gate: onlyAwaitsNode, interruptible: true},
+	{verb: AwaitUsable, title: "wait until it can be used", gate: always},
+	{verb: AwaitServed, title: "wait until its certificates are served", gate: always},
+	{verb: AwaitPresented, title: "wait until its clients show new certificates", gate: always, timeout: presentedTimeout},
+	{verb: ProveTrust, title: "prove that it trusts the new", gate: always},
+	{verb: ProveRefusal, title: "prove that it refuses the old", gate: always},
+	{verb: AwaitEncryption, title: "wait for the encryption keys", gate: always},
+	{verb: AwaitRootCA, title: "wait until pods are told whom to trust", gate: always},
+	{verb: AwaitClientCAs, title: "wait until extension API servers are told of the new", gate: always},
+	{verb: DropClientCAs, title: "take the old from extension API servers"},
+	{verb: RollWorkloads, title: "roll workloads", interruptible: true, timeout: rollTimeout},
+	{verb: AwaitTokens, title: "wait until tokens of the old key are gone", gate: always, timeout: rollTimeout},
+	{verb: RewriteSecrets, title: "encrypt every Secret anew", timeout: rollTimeout},
+}
+
+// Verbs are all that a schedule can have, in the order of a host's steps.
+func Verbs() []Verb {
+	all := make([]Verb, len(verbTable))
+	for i, row := range verbTable {
+		all[i] = row.verb
+	}
+	return all
+}
+
+func (v Verb) row() verbRow {
+	for _, row := range verbTable {
+		if row.verb == v {
+			return row
+		}
+	}
+	return verbRow{verb: v}
 }
 
 func carriedByApply(c Change) bool {
@@ -122,31 +157,38 @@ func isLateUnit(c Change) bool {
 	return c.Action != Await && c.Kind == UnitChange && c.Action != Delete && stack.IsLate(c.Name)
 }
 
-// Gate says whether the step changes nothing.
-func (s Step) Gate() bool {
-	switch s.Verb {
-	case AwaitUnits, ProveSpare, ProveDown, AwaitEtcd, AwaitAPI, AwaitUsable, AwaitServed, AwaitPresented, AwaitTokens, ProveTrust, ProveRefusal,
-		AwaitRootCA, AwaitClientCAs, AwaitEncryption, AwaitAuthentication:
-		return true
-	case EnsureNode:
-		return !slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Kind != NodeChange })
-	default:
-		return false
-	}
+func ofNode(c Change) bool {
+	return c.Kind == NodeChange || c.Kind == LabelChange || c.Kind == TaintChange
 }
+
+func always([]Change) bool { return true }
+
+func onlyAwaitsNode(changes []Change) bool {
+	return !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind != NodeChange })
+}
+
+// Gate reports whether the step changes nothing.
+func (s Step) Gate() bool {
+	gate := s.Verb.row().gate
+	return gate != nil && gate(s.Changes)
+}
+
+// Interruptible reports whether the step can end at any moment without leaving something half done.
+func (s Step) Interruptible() bool { return s.Gate() || s.Verb.row().interruptible }
+
+// Timeout bounds the step.
+func (s Step) Timeout() time.Duration { return cmp.Or(s.Verb.row().timeout, gateTimeout) }
 
 // newStep makes a step with those of its host's changes that it carries out.
 func newStep(verb Verb, host string, changes []Change, deps []string) Step {
-	s := Step{Host: host, Verb: verb, Deps: deps}
-	for _, row := range verbTable {
-		if row.verb != verb {
-			continue
-		}
-		s.Name = strings.Join([]string{cmp.Or(host, "cluster"), row.title}, ": ")
-		for _, c := range changes {
-			if row.carries != nil && row.carries(c) {
-				s.Changes = append(s.Changes, c)
-			}
+	row := verb.row()
+	s := Step{Name: cmp.Or(host, "cluster") + ": " + row.title, Host: host, Verb: verb, Deps: deps}
+	if row.carries == nil {
+		return s
+	}
+	for _, c := range changes {
+		if row.carries(c) {
+			s.Changes = append(s.Changes, c)
 		}
 	}
 	return s
