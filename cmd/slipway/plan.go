@@ -24,14 +24,17 @@ host, why, and what carrying it out would disturb. Nothing is changed, and nothi
 
 Hosts are grouped where the same happens on them, and many changes of a kind are counted; -v lists everything, with
 the steps in their order. A plan that is saved can be applied to the letter with ` + "`slipway apply FILE`" + `, which refuses
-if anything has moved in the meantime. It holds no secrets. Its JSON form is described in docs/plan.md.`,
+if anything has moved in the meantime. It holds no secrets. Its JSON form is described in docs/plan.md; --output markdown is for
+the comment of a pull request, see docs/gitops.md.`,
 		Example: `  slipway plan                         # in short
   slipway plan --diff                  # with the text of what changes
   slipway plan --detailed-exitcode     # 0: no changes, 2: changes, 1: an error
   slipway plan -o next.plan && slipway apply next.plan
+  slipway plan --output markdown | gh pr comment --body-file -
   slipway plan --allow-plugin-change   # where spec.network.plugin changes, and what that would disturb
   slipway plan --output json | jq '.changes[] | select(.cause == "drift")'`,
-		Args: cobra.NoArgs,
+		Args:        cobra.NoArgs,
+		Annotations: map[string]string{moreOutputs: markdownOutput},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := run.checkOnly(cmd); err != nil {
 				return err
@@ -134,19 +137,8 @@ func (r *planRun) show(p *plan.Plan, diffs converge.TextDiffs) error {
 		}
 	}
 	p.Basis = nil
-	if r.output == "json" {
-		if err := r.printJSON(p); err != nil {
-			return err
-		}
-	} else {
-		v := planView{out: r.stdout, plan: p, diffs: diffs, all: r.verbose || r.diff, steps: r.verbose, file: r.file}
-		v.print()
-		if r.out != "" {
-			v.printf("\nSaved: `slipway apply %s` does exactly this, or refuses.\n", r.out)
-		}
-		if v.err != nil {
-			return fmt.Errorf("print the plan: %w", v.err)
-		}
+	if err := r.print(p, diffs); err != nil {
+		return fmt.Errorf("print the plan: %w", err)
 	}
 	if held != nil {
 		return held
@@ -155,6 +147,23 @@ func (r *planRun) show(p *plan.Plan, diffs converge.TextDiffs) error {
 		return &exitError{code: exitChanges}
 	}
 	return nil
+}
+
+func (r *planRun) print(p *plan.Plan, diffs converge.TextDiffs) error {
+	v := planView{out: r.stdout, plan: p, diffs: diffs, all: r.verbose || r.diff, steps: r.verbose, file: r.file}
+	switch r.output {
+	case "json":
+		return r.printJSON(p)
+	case markdownOutput:
+		md := planMarkdown{planView: v}
+		md.print()
+		return md.err
+	}
+	v.print()
+	if r.out != "" {
+		v.printf("\nSaved: `slipway apply %s` does exactly this, or refuses.\n", r.out)
+	}
+	return v.err
 }
 
 // save writes the plan with what it was made from. It holds no secret, but tells much of the hosts: it is private.

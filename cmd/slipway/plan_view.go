@@ -103,12 +103,7 @@ func (v *planView) leftOut() {
 	}
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
-		for i, h := range hosts {
-			if h == "" {
-				hosts[i] = "the cluster's API"
-			}
-		}
-		v.printf("Left out by --only: %s on %s.\n\n", plural(n, "change"), strings.Join(hosts, ", "))
+		v.printf("Left out by --only: %s on %s.\n\n", plural(n, "change"), strings.Join(clusterNamed(hosts), ", "))
 	}
 }
 
@@ -134,21 +129,23 @@ func (v *planView) changes(changes []plan.Change) {
 	}
 }
 
+const detailIndent = "      "
+
 // detail is what --diff shows of a change.
 func (v *planView) detail(c plan.Change) string {
 	if v.diffs == nil {
 		return ""
 	}
 	if c.Secret && c.Action != plan.Delete {
-		return fmt.Sprintf("      secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
+		return fmt.Sprintf(detailIndent+"secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
 	}
 	text := v.diffs.Of(c)
 	if strings.Contains(text, "-----BEGIN ") { // PEM says nothing to people
-		return fmt.Sprintf("      %s → %s\n", digestOf(c.From), digestOf(c.To))
+		return fmt.Sprintf(detailIndent+"%s → %s\n", digestOf(c.From), digestOf(c.To))
 	}
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		b.WriteString("      " + strings.TrimRight(line, "\n") + "\n")
+		b.WriteString(detailIndent + strings.TrimRight(line, "\n") + "\n")
 	}
 	return b.String()
 }

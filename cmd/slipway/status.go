@@ -55,6 +55,8 @@ func (a *app) showStatus(ctx context.Context, c *cluster) error {
 		return err
 	}
 	switch {
+	case ctx.Err() != nil: // what did not answer may have been well
+		return context.Cause(ctx)
 	case a.output == "json":
 		err = a.printJSON(s)
 	case !s.Exists:
