@@ -31,7 +31,7 @@ func (r *Runner) endedMembers(ctx context.Context, observed stack.State) map[str
 				if e.Unit != stack.EtcdService {
 					return nil
 				}
-				shown, err := live.PeerCertificate(ctx, h, address, "")
+				shown, err := r.reach().PeerCertificate(ctx, h, address, "")
 				if err != nil || !time.Now().Add(offset).After(shown.NotAfter) {
 					return nil //nolint:nilerr // who cannot be asked shows nothing, and keeps the others from nothing
 				}

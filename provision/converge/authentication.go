@@ -23,7 +23,7 @@ func (r *Runner) observeAuthentication(ctx context.Context) map[string]string {
 			continue
 		}
 		questions.Go(func() {
-			if hash, err := live.AuthenticationOf(ctx, r.Input.PKI, dialer); err == nil {
+			if hash, err := r.reach().AuthenticationOf(ctx, r.Input.PKI, dialer); err == nil {
 				mu.Lock()
 				loaded[m.Name] = hash
 				mu.Unlock()
@@ -44,7 +44,7 @@ func (r *Runner) awaitAuthentication(ctx context.Context, s plan.Step) error {
 	r.report(s.Host, "waiting for the API server to take its authentication file, which it does when it reaches every new issuer")
 	problem := "the API server of " + s.Host + " has not taken " + stack.AuthenticationFile + ", as it does when it reaches every new issuer"
 	err := live.WaitEvery(ctx, encryptionInterval, problem, func(ctx context.Context) error {
-		loaded, err := live.AuthenticationOf(ctx, r.Input.PKI, dialer)
+		loaded, err := r.reach().AuthenticationOf(ctx, r.Input.PKI, dialer)
 		if err == nil && loaded != want {
 			err = fmt.Errorf("it works by %.15s still; wanted is %.15s", loaded, want)
 		}

@@ -131,7 +131,7 @@ func (r *Runner) answers(ctx context.Context) bool {
 		defer cancel()
 		ready = r.API.Ready(ctx) == nil
 	})
-	questions.Go(func() { found = live.Members(ctx, r.Input, r.Hosts) })
+	questions.Go(func() { found = r.members(ctx) })
 	questions.Wait()
 	return ready || plan.Answered(stack.State{Members: found})
 }

@@ -8,7 +8,6 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/stack"
@@ -17,12 +16,8 @@ import (
 // encryptionLoaded asks the API server of a control plane whether it works by an EncryptionConfiguration of that content.
 // The error says why not, or not yet: a server looks at its file once a minute. Its answer has megabytes: ask every few
 // seconds at the most.
-func encryptionLoaded(ctx context.Context, config []byte, pki *certs.PKI, controlPlane host.Dialer) error {
-	api, err := kube.New(live.APIConfig(pki, stack.APIPort, controlPlane))
-	if err != nil {
-		return err
-	}
-	loaded, err := api.EncryptionConfigs(ctx)
+func encryptionLoaded(ctx context.Context, reach live.Reach, config []byte, pki *certs.PKI, controlPlane host.Dialer) error {
+	loaded, err := reach.EncryptionConfigs(ctx, pki, controlPlane)
 	if err != nil {
 		return err
 	}
@@ -53,14 +48,14 @@ func (r *Runner) awaitEncryption(ctx context.Context, s plan.Step) error {
 	}
 	r.report(s.Host, "waiting for the API server to read its file, which it does once a minute")
 	return live.WaitEvery(ctx, encryptionInterval, "the encryption keys of "+s.Host+" are not in use", func(ctx context.Context) error {
-		return encryptionLoaded(ctx, config, r.Input.PKI, dialer)
+		return encryptionLoaded(ctx, r.reach(), config, r.Input.PKI, dialer)
 	})
 }
 
 // rewriteSecrets has every Secret written again, and wants proof of etcd that none is left under another key. What is
 // written meanwhile may be counted while it changes: then it looks, and writes, once more.
 func (r *Runner) rewriteSecrets(ctx context.Context, _ plan.Step) error {
-	client, err := live.Etcd(r.Input, r.Hosts)
+	client, err := r.etcd()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // recordUp has the state record that the cluster is up, with the ID that etcd gave it: before its hosts record it, and
 // before anybody is told that the cluster can be used.
 func (r *Runner) recordUp(ctx context.Context, _ plan.Step) error {
-	client, err := live.Etcd(r.Input, r.Hosts)
+	client, err := r.etcd()
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (r *Runner) probe(ctx context.Context, s plan.Step, problem string, proven 
 		if err != nil {
 			return err
 		}
-		p := &prober{host: h, row: e, address: address, roots: pki.Bundle(e.Server), client: client, control: control}
+		p := &prober{reach: r.reach(), host: h, row: e, address: address, roots: pki.Bundle(e.Server), client: client, control: control}
 		return live.WaitFor(ctx, fmt.Sprintf("%s on %s (%s) %s", e.Unit, s.Host, address, problem), func(ctx context.Context) error {
 			return proven(p, ctx)
 		})
@@ -59,6 +59,7 @@ func (r *Runner) probe(ctx context.Context, s plan.Step, problem string, proven 
 
 // prober asks an endpoint as clients of two authorities: of the one that is not in use, and of the one that is.
 type prober struct {
+	reach           live.Reach
 	host            host.Dialer
 	row             stack.Endpoint
 	address         string
@@ -102,7 +103,7 @@ func (p *prober) controlled(ctx context.Context) error {
 }
 
 func (p *prober) ask(ctx context.Context, client certs.Item) (taken bool, how string, err error) {
-	return live.Admits(ctx, p.host, p.row, p.address, p.roots, client)
+	return p.reach.Admits(ctx, p.host, p.row, p.address, p.roots, client)
 }
 
 // probeClient issues a client of an authority for an endpoint.

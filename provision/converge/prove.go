@@ -40,7 +40,7 @@ func (r *Runner) awaitServed(ctx context.Context, s plan.Step) error {
 		if e.Cert == "" {
 			return nil
 		}
-		if err := live.AwaitServed(ctx, h, address, r.Desired.Hosts[s.Host].Files[e.Cert].Content); err != nil {
+		if err := live.AwaitServed(ctx, r.reach(), h, address, r.Desired.Hosts[s.Host].Files[e.Cert].Content); err != nil {
 			return fmt.Errorf("%s on %s: %w", e.Unit, s.Host, err)
 		}
 		return nil

@@ -29,7 +29,11 @@ type Runner struct {
 	Objects []kube.Change
 	Hosts   map[string]host.Host
 	// API of the cluster, through any API server that is ready.
-	API *kube.Client
+	API live.APIClient
+	// Reach is how it reaches API, etcd and endpoints; nil is the network.
+	Reach live.Reach
+	// Desire is stack.Desired, which nil is, or one that remembers what it has computed.
+	Desire func(stack.Input) (stack.State, error)
 	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
 	Changing bool
 	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
@@ -156,6 +160,21 @@ func finishing(ctx context.Context) (context.Context, func()) {
 	return late, func() { stop(); cancel(nil) }
 }
 
+// reach is how the cluster is reached.
+func (r *Runner) reach() live.Reach {
+	if r.Reach == nil {
+		return live.Network{}
+	}
+	return r.Reach
+}
+
+// etcd speaks to the members on hosts that can be reached.
+func (r *Runner) etcd() (live.EtcdClient, error) { return r.reach().Etcd(r.Input, r.Hosts) }
+
+func (r *Runner) members(ctx context.Context) map[string]stack.Member {
+	return live.Members(ctx, r.reach(), r.Input, r.Hosts)
+}
+
 func (r *Runner) report(host, what string) {
 	if r.Report != nil {
 		r.Report(host, what)
@@ -214,7 +233,7 @@ func (r *Runner) proveSpare(ctx context.Context, s plan.Step) error {
 	if len(r.Input.ControlPlanes()) == 1 {
 		return nil // nor is it asked: it may be what has to be repaired
 	}
-	client, err := live.Etcd(r.Input, r.Hosts)
+	client, err := r.etcd()
 	if err != nil {
 		return err
 	}
@@ -229,7 +248,7 @@ func (r *Runner) proveSpare(ctx context.Context, s plan.Step) error {
 
 // awaitEtcd waits until the member of a host answers linearizable reads: it is caught up, and a majority works.
 func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
-	client, err := live.Etcd(r.Input, r.Hosts)
+	client, err := r.etcd()
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 	if err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster); err != nil {
 		return plan.Situation{}, err
 	}
-	if r.Desired, err = stack.Desired(r.Input); err != nil {
+	if r.Desired, err = r.desire(); err != nil {
 		return plan.Situation{}, err
 	}
 	s := plan.Situation{
@@ -35,7 +35,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 		Unrecorded:     r.Before.Up == nil || r.Input.RebuildEmpty,
 		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs", PluginWas: r.Before.Up.PluginBefore(r.Input.Cluster),
 	}
-	if r.API, err = live.API(r.Input, hosts); err != nil {
+	if r.API, err = r.reach().API(r.Input, hosts); err != nil {
 		return plan.Situation{}, err
 	}
 	if plan.Serves(r.Observed) {
@@ -43,7 +43,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 			return plan.Situation{}, err
 		}
 	} else if s.Initialized {
-		r.Observed.Members = live.Members(ctx, r.Input, hosts) // etcd may work without any API server
+		r.Observed.Members = r.members(ctx) // etcd may work without any API server
 	}
 	refusals.Members(r.Desired, r.Observed)
 	if err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster); err != nil {
@@ -70,6 +70,13 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 		plan.Explain(s.Changes, plan.CausesOf(r.Input, r.Before))
 	}
 	return s, nil
+}
+
+func (r *Runner) desire() (stack.State, error) {
+	if r.Desire == nil {
+		return stack.Desired(r.Input)
+	}
+	return r.Desire(r.Input)
 }
 
 // observeHosts observes the hosts, and takes from what they are the facts that desired state is computed from. It gives
@@ -112,7 +119,7 @@ func (r *Runner) observeCluster(ctx context.Context) (unasked string, err error)
 	var questions sync.WaitGroup
 	questions.Go(func() { r.Objects, objectsErr = r.API.Diff(ctx, text) })
 	questions.Go(func() { r.Observed.Nodes, nodesErr = r.API.Nodes(ctx) })
-	questions.Go(func() { r.Observed.Members = live.Members(ctx, r.Input, r.Hosts) })
+	questions.Go(func() { r.Observed.Members = r.members(ctx) })
 	questions.Go(func() { uid, uidErr = r.API.ClusterUID(ctx) })
 	questions.Go(func() { loaded = r.observeAuthentication(ctx) })
 	questions.Wait()

@@ -33,7 +33,7 @@ func NewSurvey(ctx context.Context, in stack.Input, hosts map[string]host.Host) 
 	return survey(ctx, api, in.PKI)
 }
 
-func survey(ctx context.Context, api *kube.Client, pki *certs.PKI) (Survey, error) {
+func survey(ctx context.Context, api live.APIClient, pki *certs.PKI) (Survey, error) {
 	short, cancel := context.WithTimeout(ctx, live.CompareTimeout) // where nobody answers that is to be known soon
 	defer cancel()
 	nodes, err := api.Nodes(short)
@@ -61,7 +61,7 @@ func survey(ctx context.Context, api *kube.Client, pki *certs.PKI) (Survey, erro
 const workloadsTimeout = 2 * time.Minute
 
 // workloadsLeft are all, or in stage rollout those that it has still to see to.
-func workloadsLeft(ctx context.Context, api *kube.Client, r *certs.Rotation) ([]kube.Workload, error) {
+func workloadsLeft(ctx context.Context, api live.APIClient, r *certs.Rotation) ([]kube.Workload, error) {
 	ctx, cancel := context.WithTimeout(ctx, workloadsTimeout)
 	defer cancel()
 	workloads, err := api.Workloads(ctx)

@@ -34,7 +34,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", name)
 	}
-	client, done, err := live.HealthClient(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
+	healthy, done, err := r.reach().Health(dialer, r.Input.PKI.Bundle(certs.KubernetesCA))
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 		if _, ok := units[row.Name]; !ok || row.Health == "" {
 			continue
 		}
-		ask := func(ctx context.Context) error { return live.Healthy(ctx, client, row.Health) }
+		ask := func(ctx context.Context) error { return healthy(ctx, row.Health) }
 		if err := live.WaitFor(ctx, row.Name+" on "+name+" is not healthy", ask); err != nil {
 			return r.explain(ctx, err, name, row.Name)
 		}

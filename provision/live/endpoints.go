@@ -17,7 +17,7 @@ import (
 )
 
 // AwaitServed waits until an endpoint shows the first certificate of a file's content.
-func AwaitServed(ctx context.Context, h host.Dialer, address string, content []byte) error {
+func AwaitServed(ctx context.Context, reach Reach, h host.Dialer, address string, content []byte) error {
 	want, err := certs.Parse(content)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func AwaitServed(ctx context.Context, h host.Dialer, address string, content []b
 	return WaitFor(ctx, address+" does not serve its certificate", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, healthAttempt)
 		defer cancel()
-		shown, err := PeerCertificate(ctx, h, address, "")
+		shown, err := reach.PeerCertificate(ctx, h, address, "")
 		if err == nil && sha256.Sum256(shown.Raw) != sha256.Sum256(want[0].Raw) {
 			err = fmt.Errorf("it serves serial %x, and the file has %x", shown.SerialNumber, want[0].SerialNumber)
 		}

@@ -13,8 +13,8 @@ import (
 )
 
 // Members asks etcd for its members; nil where none answers.
-func Members(ctx context.Context, in stack.Input, hosts map[string]host.Host) map[string]stack.Member {
-	client, err := Etcd(in, hosts)
+func Members(ctx context.Context, reach Reach, in stack.Input, hosts map[string]host.Host) map[string]stack.Member {
+	client, err := reach.Etcd(in, hosts)
 	if err != nil {
 		return nil
 	}
