@@ -58,6 +58,13 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)
 	cmd.Flags().StringVar(&run.rebuild, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
+	completeWords(cmd, "rebuild-empty", func() []string {
+		c, err := a.loadSpec()
+		if err != nil {
+			return nil
+		}
+		return []string{c.Metadata.Name}
+	})
 	return cmd
 }
 
@@ -97,8 +104,21 @@ func (r *applyRun) apply(ctx context.Context) error {
 		if err := r.confirmMachines(ctx); err != nil {
 			return err
 		}
-		return r.record(ctx, "apply", "")
+		first := r.identity.Up == nil
+		if err := r.record(ctx, "apply", ""); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(r.stderr, r.next(first))
+		return err
 	})
+}
+
+// next is what to run after an apply: one that was the first gives people a cluster to use.
+func (r *applyRun) next(first bool) string {
+	if first {
+		return fmt.Sprintf("Next: `slipway kubeconfig --merge%s` gives the cluster to your kubectl; `slipway status%s` shows how it is.", r.fileArg(), r.fileArg())
+	}
+	return fmt.Sprintf("Next: `slipway status%s` shows how the cluster is.", r.fileArg())
 }
 
 // locked opens the cluster with its state for writing, and finds its machines.
@@ -253,6 +273,7 @@ func (r *applyRun) converge(ctx context.Context) error {
 		return err
 	}
 	r.progress.Phase("converge")
+	r.progress.Steps(len(todo.Steps))
 	stop := context.AfterFunc(ctx, func() {
 		r.progress.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
 	})

@@ -90,6 +90,7 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 			"take files without a pin by the digests published with them, and note these in the file of --pins")
 		flags.BoolVar(&options.InsecureHTTP, "insecure-http", false, "allow a mirror on another computer without TLS")
 		flags.StringVar(&options.Arch, "arch", "", "the hosts' processors: amd64 or arm64 (default: this computer's)")
+		completeWords(cmd, "arch", func() []string { return []string{"amd64", "arm64"} })
 	}
 	return cmd
 }

@@ -120,6 +120,9 @@ type rotateRun struct {
 
 func (r *rotateRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.pauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
+	completeWords(cmd, "pause-after", func() []string {
+		return []string{string(certs.Trust), string(certs.Tokens), string(certs.Rollout), string(certs.Issue), string(certs.Return)}
+	})
 	cmd.Flags().BoolVar(&r.rollback, "rollback", false, "return to the old, as long as nothing was dropped")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "pause-after")

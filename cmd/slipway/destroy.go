@@ -41,7 +41,23 @@ removed that the spec no longer has and that have never been members of etcd, wi
 		},
 	}
 	cmd.Flags().StringSliceVar(&run.machines, "machine", nil, "remove only these machines, which are not in the spec and have never joined the cluster")
+	completeWords(cmd, "machine", run.surplus)
 	return cmd
+}
+
+// surplus names the machines that the spec does not have; none where they cannot be found out.
+func (r *destroyRun) surplus() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+	defer cancel()
+	_, infra, err := r.find(ctx)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, m := range infra.Surplus {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // destroyRun is one run of destroy.

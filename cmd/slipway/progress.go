@@ -34,6 +34,7 @@ type progress struct {
 	byName map[string]*row
 	phases []phase
 	done   int // steps that succeeded
+	total  int // steps that there are to do; 0 while that is not known
 	over   bool
 	failed bool // over, with an error
 }
@@ -89,6 +90,13 @@ func (p *progress) Phase(name string) {
 		p.phases = append(p.phases, phase{name: name, begun: p.now()})
 		return name
 	})
+}
+
+// Steps says how many steps are to be done.
+func (p *progress) Steps(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total = n
 }
 
 // Host says what a host, or anything else with a name, is doing now.

@@ -110,7 +110,7 @@ func (l *live) phaseRow() (mark, color, text string) {
 	last := l.phases[len(l.phases)-1]
 	text = fmt.Sprintf("%s %s", last.name, seconds(l.now().Sub(last.begun)))
 	if l.done+running > 0 {
-		text += fmt.Sprintf(", %d steps done, %d running", l.done, running)
+		text += fmt.Sprintf(", %d of %d steps done, %d running", l.done, max(l.total, l.done+running), running)
 	}
 	return " ", "", text
 }

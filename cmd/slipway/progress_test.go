@@ -58,6 +58,7 @@ func story(p *progress, c *clock, look func(string)) error {
 	c.pass(1500 * time.Millisecond)
 	look("machines")
 	p.Phase("converge")
+	p.Steps(5)
 	step(dag.Started, start, 0, nil)
 	step(dag.Started, fetch, 0, nil)
 	step(dag.Started, broken, 0, nil)
@@ -134,7 +135,7 @@ a line that stays
 ⠋ demo-cp-1        1.0s  fetch images (+1)
 ⠋ demo-cp-2        1.0s  start etcd: waiting for its peers
 · machine image          importing
-  converge 1.0s, 0 steps done, 3 running`,
+  converge 1.0s, 0 of 5 steps done, 3 running`,
 		"end": `
 a line that stays
 ✓ demo-cp-1        3.5s  start etcd
@@ -320,4 +321,22 @@ func (s *terminal) text() string {
 		lines = append(lines, strings.TrimRight(line, " "))
 	}
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
+}
+
+// TestApplySaysWhatIsNext: with the spec that was given, so that the line can be copied.
+func TestApplySaysWhatIsNext(t *testing.T) {
+	for _, test := range []struct {
+		file        string
+		first       bool
+		want, other string
+	}{
+		{"cluster.yaml", true, "`slipway kubeconfig --merge` ", "-f"},
+		{"prod.yaml", true, "`slipway kubeconfig --merge -f prod.yaml` ", "nothing else"},
+		{"prod.yaml", false, "`slipway status -f prod.yaml` ", "kubeconfig"},
+	} {
+		r := applyRun{work: work{app: &app{file: test.file}}}
+		if got := r.next(test.first); !strings.Contains(got, test.want) || strings.Contains(got, test.other) {
+			t.Errorf("after an apply of %s: %q", test.file, got)
+		}
+	}
 }

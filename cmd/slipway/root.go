@@ -71,3 +71,13 @@ func newRoot(a *app) *cobra.Command {
 	)
 	return root
 }
+
+// completionTimeout bounds what a shell waits for when it completes a word.
+const completionTimeout = 3 * time.Second
+
+// completeWords completes the value of a flag, or each of its values, from words that are asked for when they are needed.
+func completeWords(cmd *cobra.Command, flag string, words func() []string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words(), cobra.ShellCompDirectiveNoFileComp
+	})
+}

@@ -67,17 +67,16 @@ func (w *work) addParallelism(cmd *cobra.Command) {
 // addOnly gives a command the flag --only.
 func (w *work) addOnly(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&w.only, "only", nil, "only these nodes; what differs elsewhere is named and left")
-	_ = cmd.RegisterFlagCompletionFunc("only", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		c, err := w.loadSpec()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var names []string
-		for _, n := range c.Nodes() {
-			names = append(names, n.Name)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	})
+	completeWords(cmd, "only", w.nodeNames)
+}
+
+// nodeNames are those of the spec; none where it cannot be read.
+func (a *app) nodeNames() []string {
+	c, err := a.loadSpec()
+	if err != nil {
+		return nil
+	}
+	return (&cluster{spec: c}).names()
 }
 
 // checkOnly refuses an empty --only: a variable that is not set must not mean everything.

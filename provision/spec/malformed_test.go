@@ -78,7 +78,7 @@ var malformed = []struct {
 	{"name with a dot", "name: demo", "name: «demo.example", "metadata.name", "not a DNS label", "dashes"},
 	{"number for a name", "name: demo", "name: «12", "metadata.name", "must be a string, not a number", `"12"`},
 	{"boolean for a name", "name: demo", "name: «true", "metadata.name", "must be a string, not a boolean", `"true"`},
-	{"version as a number", "v1.36.3", "«1.36", "spec.kubernetes.version", "must be a string, not a number", `"1.36"`},
+	{"version as a number", "v1.36.3", "«1.36", "spec.kubernetes.version", "must be a string, not a number", "write it in full, such as v1.36.3"},
 	{"version without v", "v1.36.3", "«1.36.3", "spec.kubernetes.version", "lacks the leading v", "such as v1.36.3"},
 	{"version without patch", "v1.36.3", "«v1.36", "spec.kubernetes.version", "not a whole version", "v1.36.3"},
 	{"version not released", "v1.36.3", "«v1.36.0-rc.1", "spec.kubernetes.version", "is not a release", "such as v1.36.3"},
@@ -100,7 +100,9 @@ var malformed = []struct {
 	{"no pools", "  nodePools:\n  - {name: cp, role: control-plane, replicas: 3}\n  - {name: worker, role: worker, replicas: 1, labels: {}, taints: []}\n", "  nodePools: «[]\n", "spec.nodePools", "no control-plane node", "role: control-plane"},
 	{"no control plane", "- {name: cp, role: control-plane", "«- {name: cp, role: worker", "spec.nodePools", "no control-plane node", "role: control-plane"},
 	{"even control planes", "replicas: 3", "replicas: «2", "spec.nodePools[0].replicas", "an even number survives no more failures than 1", "3 or 5"},
-	{"too many control planes", "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: «9}", "spec.nodePools[0].replicas", "etcd has at most 7", "3 or 5"},
+	{"too many control planes", "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: «9}", "spec.nodePools[0].replicas", "etcd has at most 7", "use 3 or 5; 7 are the most"},
+	{"too many and even", "{name: cp, role: control-plane, replicas: 3}", "{name: cp, role: control-plane, replicas: «8}", "spec.nodePools[0].replicas", "etcd has at most 7", "use 3 or 5; 7 are the most"},
+	{"UID as a number", "metadata: {name: demo", "metadata: {uid: «1, name: demo", "metadata.uid", "must be a string, not a number", "in quotes: \"1\""},
 	{"even over two pools", "role: worker, replicas: 1", "role: control-plane, replicas: «1", "spec.nodePools[1].replicas", "4 control-plane nodes", "3 or 5"},
 	{"replicas zero", "replicas: 1", "replicas: «0", "spec.nodePools[1].replicas", "0 is out of range", "from 1 to 5000"},
 	{"replicas in quotes", "replicas: 1", `replicas: «"1"`, "spec.nodePools[1].replicas", "must be a whole number, not a string", "without quotes: 1"},
@@ -273,7 +275,7 @@ func TestHostsProvider(t *testing.T) {
 		{"mistyped address", "hosts: [{address: «192.0.2.256}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "IPv4"},
 		{"address with port", "hosts: [{address: «'a:22'}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "alone"},
 		{"address missing", "hosts: [«{}]", "spec.nodePools[0].hosts[0].address", "is missing", "address: 192.0.2.10"},
-		{"replicas", "replicas: «1", "spec.nodePools[0].replicas", "creates no machines", "list the machines"},
+		{"replicas", "replicas: «1, hosts: [{address: a}]", "spec.nodePools[0].replicas", "creates no machines", "hosts lists the machines"},
 		{"no hosts", "hosts: «[]", "spec.nodePools[0].hosts", "the pool has no hosts", "list the machines"},
 		{"even number", "hosts: «[{address: a}, {address: b}]", "spec.nodePools[0].hosts", "2 control-plane nodes", "3 or 5"},
 	} {
@@ -295,6 +297,24 @@ spec:
 			checkDiagnostic(t, errs[1], data, places[1], tc.field, tc.message, tc.remedy)
 		})
 	}
+}
+
+// TestHostsProviderWithReplicas: what is right once the provider is replaced, as its mistake says, is no mistake.
+func TestHostsProviderWithReplicas(t *testing.T) {
+	data, places := unmark(t, `apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata: {name: demo}
+spec:
+  kubernetes: {version: v1.36.3}
+  provider: {hosts: «{}}
+  nodePools:
+  - {name: cp, role: control-plane, replicas: 3}
+`)
+	errs := mistakes(t, data)
+	if len(errs) != 1 {
+		t.Fatalf("want one mistake, got %v", errs)
+	}
+	checkDiagnostic(t, errs[0], data, places[0], "spec.provider.hosts", "the hosts provider is not available yet", "local: {}")
 }
 
 // TestReleases wants a version that there is, at its place in the file, and one mistake where it is written wrongly, too.

@@ -66,10 +66,10 @@ func validateControlPlanes(d *document, pools []NodePool) {
 	case d.isBad(path):
 	case last < 0:
 		d.judge(path, "add `- {name: cp, role: control-plane, replicas: 3}`", "there is no control-plane node")
+	case n > 7:
+		d.judge(at, "use 3 or 5; 7 are the most", "%d control-plane nodes: etcd has at most 7 members", n)
 	case n > 0 && n%2 == 0:
 		d.judge(at, remedy, "%d control-plane nodes: an even number survives no more failures than %d", n, n-1)
-	case n > 7:
-		d.judge(at, remedy, "%d control-plane nodes: etcd has at most 7 members", n)
 	}
 }
 
@@ -85,8 +85,9 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
 	switch {
 	case d.isBad(path+".replicas") || d.isBad(path+".hosts"):
+	case provider.Hosts != nil && replicas && !hosts: // with the provider that there is it is right
 	case provider.Hosts != nil && replicas:
-		d.judge(path+".replicas", "remove it, and list the machines in hosts", "the hosts provider creates no machines")
+		d.judge(path+".replicas", "remove it; hosts lists the machines", "the hosts provider creates no machines")
 	case provider.Hosts != nil && len(p.Hosts) == 0:
 		d.judge(path+".hosts", "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
 	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):

@@ -23,7 +23,7 @@ func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, 
 		}
 		switch {
 		case !ok && isScalar(n):
-			d.wrongType(at, path, n, "a string", fmt.Sprintf("write it in quotes: %q", n.GetToken().Value))
+			d.wrongType(at, path, n, "a string", stringRemedy(n.GetToken().Value, c))
 		case !ok:
 			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c))
 		default:
@@ -106,4 +106,12 @@ func exampleOf(c constraint) string {
 		return ", for example " + c.def
 	}
 	return ""
+}
+
+// stringRemedy says how to write what was no string: in quotes, if it is right then.
+func stringRemedy(value string, c constraint) string {
+	if c.pattern != "" && c.example != "" && !regexp.MustCompile(c.pattern).MatchString(value) {
+		return "write it in full, such as " + c.example
+	}
+	return fmt.Sprintf("write it in quotes: %q", value)
 }
