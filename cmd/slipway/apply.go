@@ -297,7 +297,7 @@ func (r *applyRun) nothing(ctx context.Context, todo *plan.Plan) error {
 		return held
 	}
 	if n := len(todo.LeftOut); n > 0 || len(todo.Held) > 0 {
-		r.progress.Note("No changes. Left out by --only: " + plural(n, "change") + ".")
+		r.progress.Note("No changes. Left out by --only: " + plan.Count(n, "change") + ".")
 		return nil
 	}
 	r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
@@ -356,7 +356,7 @@ func (r *applyRun) verify(ctx context.Context) error {
 		return held
 	}
 	if len(left.LeftOut) > 0 || len(left.Held) > 0 {
-		r.progress.Note(fmt.Sprintf("left out by --only: %s", plural(len(left.LeftOut), "change")))
+		r.progress.Note(fmt.Sprintf("left out by --only: %s", plan.Count(len(left.LeftOut), "change")))
 		return nil
 	}
 	return errors.Join(r.stamp(ctx), r.saveApplied(ctx))

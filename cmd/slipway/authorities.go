@@ -11,19 +11,11 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
-
-// authoritiesField is where the spec has authorities, and authorityFields are theirs.
-const authoritiesField = "spec.pki.authorities."
-
-var authorityFields = map[string]string{
-	certs.KubernetesCA: authoritiesField + "kubernetes",
-	certs.EtcdCA:       authoritiesField + "etcd",
-	certs.FrontProxyCA: authoritiesField + "frontProxy",
-}
 
 // authorities is a check of the spec: it reads the user's own authorities into a.own, and what is wrong with them are
 // mistakes of the spec. Commands that may issue certificates open a cluster with it.
@@ -56,9 +48,9 @@ func (a *app) readAuthorities(ctx context.Context, c *spec.Cluster) []spec.Mista
 		return mistakes
 	}
 	for _, f := range certs.CheckOwn(a.own, expectedRequests(c), time.Now()) {
-		field := authorityFields[f.Authority] + ".certFile"
+		field := keys.AuthorityFields[f.Authority] + ".certFile"
 		if f.InKey {
-			field = authorityFields[f.Authority] + ".keyFile"
+			field = keys.AuthorityFields[f.Authority] + ".keyFile"
 		}
 		mistakes = append(mistakes, spec.Mistake{Field: field, Message: f.Message, Remedy: f.Remedy})
 	}
@@ -80,7 +72,7 @@ func (a *app) readAuthority(ctx context.Context, c *spec.Cluster, name string, f
 	var mistakes []spec.Mistake
 	mistake := func(field string, err error) {
 		mistakes = append(mistakes, spec.Mistake{
-			Field: authorityFields[name] + field, Message: fmt.Sprintf("cannot be read: %v", err),
+			Field: keys.AuthorityFields[name] + field, Message: fmt.Sprintf("cannot be read: %v", err),
 			Remedy: "name a file in PEM that you may read; paths are relative to the spec file",
 		})
 	}
@@ -119,7 +111,7 @@ func (a *app) storedKey(ctx context.Context, c *spec.Cluster, name string, autho
 	if len(key) == 0 {
 		return nil, gone
 	}
-	a.remarks = append(a.remarks, fmt.Sprintf("%s.keyFile: %v; the state has the key", authorityFields[name], gone))
+	a.remarks = append(a.remarks, fmt.Sprintf("%s.keyFile: %v; the state has the key", keys.AuthorityFields[name], gone))
 	return key, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -45,7 +46,7 @@ func TestKeyFileIsGone(t *testing.T) {
 	}
 	refused("without a state")
 
-	s, err := secretsOf(t.Context(), &stored{}, nil, c, infra, own)
+	s, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c, infra, own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestKeyFileIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	store, err := state.Open(t.Context(), state.Options{Dir: where})
-	if err = errors.Join(err, s.save(t.Context(), store), store.Close()); err != nil {
+	if err = errors.Join(err, s.Save(t.Context(), store), store.Close()); err != nil {
 		t.Fatal(err)
 	}
 	const remark = "spec.pki.authorities.etcd.keyFile: open "

@@ -8,12 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -68,7 +69,7 @@ them; where a rotation waits for them, ` + "`slipway certs rotate-ca`" + ` goes 
 
 // withPending does something with the secrets of a cluster, those that wait for a signature among them and those that
 // patterns in renew name, and stores what comes of it.
-func (a *app) withPending(ctx context.Context, renew []string, do func(context.Context, *secrets, certs.Policy) error) error {
+func (a *app) withPending(ctx context.Context, renew []string, do func(context.Context, *keys.Secrets, certs.Policy) error) error {
 	c, err := a.open(a.authorities(ctx))
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (a *app) withPending(ctx context.Context, renew []string, do func(context.C
 
 // withSecrets is withPending for machines that were found.
 func (c *cluster) withSecrets(
-	ctx context.Context, infra *spec.Infrastructure, own map[string]certs.Item, renew []string, do func(context.Context, *secrets, certs.Policy) error,
+	ctx context.Context, infra *spec.Infrastructure, own map[string]certs.Item, renew []string, do func(context.Context, *keys.Secrets, certs.Policy) error,
 ) (err error) {
 	store, err := c.openStore(ctx)
 	if err != nil {
@@ -94,25 +95,25 @@ func (c *cluster) withSecrets(
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	return underLock(ctx, store, func(ctx context.Context) error {
-		kept, err := loadSecrets(ctx, store)
+		kept, err := keys.Load(ctx, store)
 		if err != nil {
 			return err
 		}
-		s, err := secretsOf(ctx, kept, renew, c.spec, infra, own)
+		s, err := keys.Ensure(ctx, kept, renew, c.spec, infra, own)
 		if err != nil && !errors.As(err, new(*certs.PendingError)) {
 			return err
 		}
-		if err := do(ctx, s, certPolicy(c.spec.Spec.PKI, own)); err != nil {
+		if err := do(ctx, s, keys.CertPolicy(c.spec.Spec.PKI, own)); err != nil {
 			return err
 		}
-		return s.save(ctx, store)
+		return s.Save(ctx, store)
 	})
 }
 
 func (a *app) writeRequests(ctx context.Context, dir string, names []string) error {
-	var index []indexEntry
-	err := a.withPending(ctx, names, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
-		index, err = s.ask(ctx, policy, names)
+	var index []keys.IndexEntry
+	err := a.withPending(ctx, names, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
+		index, err = s.Ask(ctx, policy, names)
 		return err
 	})
 	switch {
@@ -129,77 +130,11 @@ func (a *app) writeRequests(ctx context.Context, dir string, names []string) err
 	if a.output == "json" {
 		return a.printJSON(index)
 	}
-	_, err = fmt.Fprintf(a.stderr, "Wrote %s to %s. Have them signed, then: slipway certs import %s\n", plural(len(index), "signing request"), dir, dir)
+	_, err = fmt.Fprintf(a.stderr, "Wrote %s to %s. Have them signed, then: slipway certs import %s\n", plan.Count(len(index), "signing request"), dir, dir)
 	return err
 }
 
-// ask makes the signing requests of what some patterns name, or all that wait.
-func (s *secrets) ask(ctx context.Context, policy certs.Policy, patterns []string) ([]indexEntry, error) {
-	names, err := renewals(patterns, s.PKI.Requests)
-	if err != nil {
-		return nil, err
-	}
-	requests, err := s.PKI.SigningRequests(ctx, policy)
-	if err != nil {
-		return nil, err
-	}
-	s.asked = slices.ContainsFunc(requests, func(r certs.SigningRequest) bool { return r.New })
-	return chosen(newIndex(requests, policy), names)
-}
-
-// indexEntry says of a signing request what is in it, and what cannot be.
-type indexEntry struct {
-	Name              string   `json:"name"`
-	File              string   `json:"file"`
-	Authority         string   `json:"authority"`
-	CommonName        string   `json:"commonName"`
-	Organizations     []string `json:"organizations,omitempty"`
-	DNSNames          []string `json:"dnsNames,omitempty"`
-	IPAddresses       []string `json:"ipAddresses,omitempty"`
-	KeyUsages         []string `json:"keyUsages"`
-	ExtendedKeyUsages []string `json:"extendedKeyUsages"`
-	// Validity is what spec.pki.leafValidity or adminValidity wants, in hours; whoever signs decides.
-	Validity float64 `json:"validityHours"`
-	// Reason is why a certificate is wanted.
-	Reason string `json:"reason"`
-
-	csr []byte
-}
-
-func newIndex(requests []certs.SigningRequest, policy certs.Policy) []indexEntry {
-	var index []indexEntry
-	for _, r := range requests {
-		q := r.Request
-		e := indexEntry{
-			Name: q.Name, File: strings.NewReplacer("/", "_", "@", ".").Replace(q.Name) + ".csr", Authority: q.CA,
-			CommonName: q.CommonName, Organizations: q.Organizations, DNSNames: q.DNSNames,
-			KeyUsages: r.KeyUsages, ExtendedKeyUsages: r.ExtendedKeyUsages, Validity: policy.Lifetime(q).Hours(), Reason: r.Reason, csr: r.CSR,
-		}
-		for _, ip := range q.IPs {
-			e.IPAddresses = append(e.IPAddresses, ip.String())
-		}
-		index = append(index, e)
-	}
-	return index
-}
-
-// chosen are the entries of some names, or all.
-func chosen(index []indexEntry, names []string) ([]indexEntry, error) {
-	if len(names) == 0 {
-		return index, nil
-	}
-	var some []indexEntry
-	for _, name := range names {
-		i := slices.IndexFunc(index, func(e indexEntry) bool { return e.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("certificate %q is signed here: `slipway certs renew %s` renews it", name, name)
-		}
-		some = append(some, index[i])
-	}
-	return some, nil
-}
-
-func writeIndex(dir string, index []indexEntry) error {
+func writeIndex(dir string, index []keys.IndexEntry) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -208,7 +143,7 @@ func writeIndex(dir string, index []indexEntry) error {
 		return err
 	}
 	for _, e := range index {
-		if err := os.WriteFile(filepath.Join(dir, e.File), e.csr, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, e.File), e.CSR, 0o600); err != nil {
 			return err
 		}
 	}
@@ -223,11 +158,11 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	var names []string
 	var left int
 	next := "`slipway apply` installs them."
-	err = a.withPending(ctx, nil, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
-		names, err = s.take(signed, policy)
+	err = a.withPending(ctx, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
+		names, err = s.Take(signed, policy)
 		left = len(s.PKI.Pending)
 		if r := s.PKI.Rotation; r != nil {
-			next = "`slipway " + commandOf(r) + "` goes on with them."
+			next = "`slipway " + rotate.CommandOf(r) + "` goes on with them."
 		}
 		return err
 	})
@@ -238,20 +173,10 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 		return errors.New("there are only certificates of authorities in these files")
 	}
 	if left > 0 {
-		next = plural(left, "certificate") + " more to be signed."
+		next = plan.Count(left, "certificate") + " more to be signed."
 	}
-	_, err = fmt.Fprintf(a.stderr, "Took in %s. %s\n", plural(len(names), "certificate"), next)
+	_, err = fmt.Fprintf(a.stderr, "Took in %s. %s\n", plan.Count(len(names), "certificate"), next)
 	return err
-}
-
-// take has certificates take the place of the requests that wait for them.
-func (s *secrets) take(signed []certs.Signed, policy certs.Policy) ([]string, error) {
-	names, err := s.PKI.Import(signed, policy, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("not all certificates fit, and none was taken in:\n%w", err)
-	}
-	s.asked = len(names) > 0
-	return names, nil
 }
 
 // readSigned reads files, and of directories what looks like a certificate.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -64,11 +65,11 @@ func openssl(t *testing.T, dir string, args ...string) {
 func TestSignedElsewhere(t *testing.T) {
 	c, infra, own, dir := elsewhere(t)
 	out := filepath.Join(dir, "requests")
-	write := func() (s *secrets) {
+	write := func() (s *keys.Secrets) {
 		t.Helper()
-		err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, found *secrets, policy certs.Policy) error {
+		err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, found *keys.Secrets, policy certs.Policy) error {
 			s = found
-			index, err := s.ask(ctx, policy, nil)
+			index, err := s.Ask(ctx, policy, nil)
 			return errors.Join(err, writeIndex(out, index))
 		})
 		if err != nil {
@@ -94,8 +95,8 @@ func TestSignedElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *secrets, policy certs.Policy) (err error) {
-			names, err = s.take(signed, policy)
+		err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
+			names, err = s.Take(signed, policy)
 			return err
 		})
 		return names, err
@@ -116,12 +117,12 @@ func TestSignedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := loadSecrets(t.Context(), store)
+	kept, err := keys.Load(t.Context(), store)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := secretsOf(t.Context(), kept, nil, c.spec, infra, own)
-	if err = errors.Join(err, store.Close()); err != nil || s.unsaved() || len(s.PKI.Pending)+len(s.PKI.Obsolete) != 0 {
+	s, err := keys.Ensure(t.Context(), kept, nil, c.spec, infra, own)
+	if err = errors.Join(err, store.Close()); err != nil || s.Unsaved() || len(s.PKI.Pending)+len(s.PKI.Obsolete) != 0 {
 		t.Errorf("afterwards: %v, %+v", err, s)
 	}
 	for _, name := range inStore(t, c) {
@@ -134,7 +135,7 @@ func TestSignedElsewhere(t *testing.T) {
 // requestsIn checks a directory of requests and lists them.
 func requestsIn(t *testing.T, dir string) []string {
 	t.Helper()
-	var index []indexEntry
+	var index []keys.IndexEntry
 	if err := json.Unmarshal(fileOf(t, dir, indexFile), &index); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +150,7 @@ func requestsIn(t *testing.T, dir string) []string {
 			t.Errorf("%s is no request", e.File)
 		}
 	}
-	want := indexEntry{
+	want := keys.IndexEntry{
 		Name: "etcd/server@demo-cp-1", File: "etcd_server.demo-cp-1.csr", Authority: "etcd/ca", CommonName: "demo-cp-1",
 		DNSNames: []string{"demo-cp-1", "localhost"}, IPAddresses: []string{"127.0.0.1", "192.0.2.1", "::1"},
 		KeyUsages: []string{"digitalSignature"}, ExtendedKeyUsages: []string{"clientAuth", "serverAuth"}, Validity: 17520, Reason: "missing",
@@ -195,14 +196,14 @@ func inStore(t *testing.T, c *cluster) []string {
 // TestPendingStops has plan and apply say what to do where certificates are missing.
 func TestPendingStops(t *testing.T) {
 	c, infra, own, _ := elsewhere(t)
-	_, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, own)
+	_, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c.spec, infra, own)
 	if err == nil || !strings.Contains(err.Error(), "4 certificates have yet to be signed") {
 		t.Errorf("got %v", err)
 	}
 	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {
 		t.Errorf("the hints are %s", all)
 	}
-	if _, err := chosen([]indexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `certificate "b" is signed here`) {
+	if _, err := keys.Chosen([]keys.IndexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `certificate "b" is signed here`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -210,7 +211,7 @@ func TestPendingStops(t *testing.T) {
 // TestNotes has what plan and apply say beside changes.
 func TestNotes(t *testing.T) {
 	change := certs.Change{Name: "ca", Reason: certs.Expiring, Detail: "expires in 9 days"}
-	s := &secrets{PKI: &certs.PKI{
+	s := &keys.Secrets{PKI: &certs.PKI{
 		Drift: []certs.Change{change}, Limited: []certs.Change{{Name: "ca", Detail: "its certificates end with it, on 2027-01-01"}},
 		Pending: []certs.Pending{{Change: certs.Change{Name: "admin", Detail: "expires in 9 days"}, Usable: true}},
 	}}
@@ -219,7 +220,7 @@ func TestNotes(t *testing.T) {
 		"warning: authority ca ends before leafValidity: its certificates end with it, on 2027-01-01",
 		"warning: certificate admin expires in 9 days, and has to be signed elsewhere: `slipway certs csr`",
 	}
-	if got := s.notes(); !slices.Equal(got, want) {
+	if got := s.Notes(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 }

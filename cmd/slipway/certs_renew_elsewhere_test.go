@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 )
 
 // TestRenewElsewhere: what cannot be renewed here is an error where it was named, with what to do, and said where everything
@@ -18,20 +19,20 @@ func TestRenewElsewhere(t *testing.T) {
 	const leaf = "etcd/server@demo-cp-1"
 	c, infra, own, dir := elsewhere(t)
 	signAll(t, c, infra, own, dir)
-	kept := func() *stored {
+	kept := func() *keys.Stored {
 		t.Helper()
 		store, err := c.readStore(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := loadSecrets(t.Context(), store)
+		s, err := keys.Load(t.Context(), store)
 		if err = errors.Join(err, store.Close()); err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	now := func(renew ...string) (*secrets, error) {
-		return secretsOf(t.Context(), kept(), renew, c.spec, infra, own)
+	now := func(renew ...string) (*keys.Secrets, error) {
+		return keys.Ensure(t.Context(), kept(), renew, c.spec, infra, own)
 	}
 	_, err := now("apiserver", "etcd/server")
 	if all := strings.Join(hints(err, "slipway certs renew"), "\n"); err == nil || !strings.Contains(err.Error(), leaf) || len(hints(err, "")) != 1 ||
@@ -41,9 +42,9 @@ func TestRenewElsewhere(t *testing.T) {
 	if _, err := now("etcd/*"); !errors.As(err, new(*certs.PendingError)) {
 		t.Errorf("all of an authority's: %v", err)
 	}
-	s, err := now(everyLeaf...)
-	if err != nil || len(s.issued) < 5 || len(s.PKI.Pending) != 4 || !strings.Contains(strings.Join(s.notes(), "\n"), "certificate "+leaf+" is not renewed before it is signed elsewhere") {
-		t.Errorf("everything: %v, issued %v, notes %q", err, s.issued, s.notes())
+	s, err := now(keys.EveryLeaf...)
+	if err != nil || len(s.Issued) < 5 || len(s.PKI.Pending) != 4 || !strings.Contains(strings.Join(s.Notes(), "\n"), "certificate "+leaf+" is not renewed before it is signed elsewhere") {
+		t.Errorf("everything: %v, issued %v, notes %q", err, s.Issued, s.Notes())
 	}
 	if s, err = now(); err != nil || len(s.PKI.Pending) > 0 {
 		t.Fatalf("nothing: %v", err)
@@ -51,9 +52,9 @@ func TestRenewElsewhere(t *testing.T) {
 	before := s.PKI.Material[leaf]
 
 	out := filepath.Join(dir, "renewal")
-	ask := func(pattern string) (index []indexEntry, err error) {
-		err = c.withSecrets(t.Context(), infra, own, []string{pattern}, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
-			index, err = s.ask(ctx, policy, []string{pattern})
+	ask := func(pattern string) (index []keys.IndexEntry, err error) {
+		err = c.withSecrets(t.Context(), infra, own, []string{pattern}, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
+			index, err = s.Ask(ctx, policy, []string{pattern})
 			return err
 		})
 		return index, err
@@ -65,8 +66,8 @@ func TestRenewElsewhere(t *testing.T) {
 			t.Errorf("%s: %v", pattern, err)
 		}
 	}
-	if s, err := now(); err != nil || s.unsaved() {
-		t.Errorf("something was stored: %v, %v", err, s.issued)
+	if s, err := now(); err != nil || s.Unsaved() {
+		t.Errorf("something was stored: %v, %v", err, s.Issued)
 	}
 	index, err := ask("etcd/server")
 	if err != nil || len(index) != 1 || index[0].Name != leaf || index[0].Reason != string(certs.Asked) {
@@ -81,15 +82,15 @@ func TestRenewElsewhere(t *testing.T) {
 	}
 	back := kept() // as if the request had been meant for an authority that is left again
 	back.Rotation = &certs.Rotation{Names: []string{certs.EtcdCA}, Stage: certs.Return, Back: true}
-	if s, err := secretsOf(t.Context(), back, nil, c.spec, infra, own); err != nil || len(s.PKI.Pending) > 0 {
+	if s, err := keys.Ensure(t.Context(), back, nil, c.spec, infra, own); err != nil || len(s.PKI.Pending) > 0 {
 		t.Errorf("in a rollback: %v", err)
 	}
 	signed, err := readSigned([]string{out})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *secrets, policy certs.Policy) error {
-		names, err := s.take(signed, policy)
+	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) error {
+		names, err := s.Take(signed, policy)
 		if !slices.Equal(names, []string{leaf}) {
 			t.Errorf("took in %v", names)
 		}
@@ -98,7 +99,7 @@ func TestRenewElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := now(); err != nil || bytes.Equal(s.PKI.Material[leaf].Key, before.Key) || len(s.PKI.Pending)+len(s.PKI.Obsolete) > 0 || s.unsaved() {
+	if s, err := now(); err != nil || bytes.Equal(s.PKI.Material[leaf].Key, before.Key) || len(s.PKI.Pending)+len(s.PKI.Obsolete) > 0 || s.Unsaved() {
 		t.Errorf("in the end: %v", err)
 	}
 }

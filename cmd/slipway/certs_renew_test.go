@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/rotate"
 )
 
 func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
@@ -18,13 +20,13 @@ func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
 		"etcd etcd":                  "etcd/ca",
 		"front-proxy":                "front-proxy-ca",
 	} {
-		if got, err := itemsOf(strings.Fields(words)); err != nil || strings.Join(got, " ") != want {
+		if got, err := rotate.Items(strings.Fields(words)); err != nil || strings.Join(got, " ") != want {
 			t.Errorf("%q: got %v, %v, want %s", words, got, err, want)
 		}
 	}
 	for _, words := range []string{"zzz all ca", "ca kubernetes zzz"} {
 		const want = `there is no authority ["ca" "zzz"]: name kubernetes, etcd, front-proxy, service-account, or all`
-		if got, err := itemsOf(strings.Fields(words)); err == nil || err.Error() != want || got != nil {
+		if got, err := rotate.Items(strings.Fields(words)); err == nil || err.Error() != want || got != nil {
 			t.Errorf("%q: got %v, %v", words, got, err)
 		}
 	}
@@ -58,7 +60,7 @@ func TestRenewalsAreTheLeavesThatPatternsName(t *testing.T) {
 		{"*@cp-1", controlPlane}, // those with a slash, too
 		{"*server", []string{"apiserver@cp-1", "etcd/server@cp-1", "controller-manager-server@cp-1", "scheduler-server@cp-1"}},
 	} {
-		if got, err := renewals(strings.Fields(tt.patterns), requests); err != nil || !slices.Equal(got, tt.want) {
+		if got, err := keys.Renewals(strings.Fields(tt.patterns), requests); err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %v, %v, want %v", tt.patterns, got, err, tt.want)
 		}
 	}
@@ -71,7 +73,7 @@ func TestRenewalsAreTheLeavesThatPatternsName(t *testing.T) {
 		"kube":        `there is no certificate "kube"`,
 		"*@elsewhere": `there is no certificate "*@elsewhere"`,
 	} {
-		if got, err := renewals([]string{"admin", pattern}, requests); err == nil || got != nil || !strings.HasPrefix(err.Error(), want) {
+		if got, err := keys.Renewals([]string{"admin", pattern}, requests); err == nil || got != nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %s", pattern, got, err, want)
 		}
 	}

@@ -1,26 +1,25 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
-	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/rotate"
 )
 
 func newCertsRotateCACmd(a *app) *cobra.Command {
-	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "certs rotate-ca"}
+	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, wish: rotate.Wish{Command: "certs rotate-ca"}}
 	var words []string
-	for _, item := range rotatable {
+	for _, item := range rotate.Rotatable {
 		words = append(words, certs.PlainName(item))
 	}
 	cmd := &cobra.Command{
@@ -55,12 +54,13 @@ expired are replaced at once, in the stages issue, rollout and drop, and there i
   slipway certs rotate-ca --rollback                    # return to the old`,
 		ValidArgs: append(words, "all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			names, err := itemsOf(args)
+			names, err := rotate.Items(args)
 			if err != nil {
 				return err
 			}
-			run.noRollout, run.leaveUnmanaged = given(cmd, "no-rollout"), given(cmd, "leave-unmanaged")
-			return run.rotate(cmd.Context(), names)
+			run.wish.NoRollout, run.wish.LeaveUnmanaged = given(cmd, "no-rollout"), given(cmd, "leave-unmanaged")
+			run.wish.Names = names
+			return run.rotate(cmd.Context())
 		},
 	}
 	cmd.Flags().Bool("no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
@@ -80,7 +80,7 @@ func given(cmd *cobra.Command, name string) *bool {
 }
 
 func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
-	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, command: "rotate-encryption-key"}
+	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, wish: rotate.Wish{Command: "rotate-encryption-key"}}
 	cmd := &cobra.Command{
 		Use:   "rotate-encryption-key",
 		Short: "Replace the key of Secrets at rest, and encrypt every Secret anew",
@@ -99,7 +99,8 @@ the state keeps it (retired/), so keep a copy of the state with each.`,
   slipway rotate-encryption-key --rollback            # return to the old key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run.rotate(cmd.Context(), []string{certs.EncryptionKey})
+			run.wish.Names = []string{certs.EncryptionKey}
+			return run.rotate(cmd.Context())
 		},
 	}
 	run.addFlags(cmd)
@@ -109,44 +110,41 @@ the state keeps it (retired/), so keep a copy of the state with each.`,
 // rotateRun takes a rotation from stage to stage. Every stage is an apply.
 type rotateRun struct {
 	applyRun
-	command          string
-	pauseAfter       string
-	rollback, dryRun bool
-	// noRollout and leaveUnmanaged were given; where they are nil, what was chosen before holds.
-	noRollout, leaveUnmanaged *bool
+	wish   rotate.Wish
+	dryRun bool
 	// agreed says that all stages were agreed to, and unseen that the workloads of stage rollout could not be shown.
 	agreed, unseen bool
 }
 
 func (r *rotateRun) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&r.pauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
+	cmd.Flags().StringVar(&r.wish.PauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
 	completeWords(cmd, "pause-after", func() []string {
 		return []string{string(certs.Trust), string(certs.Tokens), string(certs.Rollout), string(certs.Issue), string(certs.Return)}
 	})
-	cmd.Flags().BoolVar(&r.rollback, "rollback", false, "return to the old, as long as nothing was dropped")
+	cmd.Flags().BoolVar(&r.wish.Rollback, "rollback", false, "return to the old, as long as nothing was dropped")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "pause-after")
 	r.addParallelism(cmd)
 }
 
-func (r *rotateRun) rotate(ctx context.Context, names []string) error {
+func (r *rotateRun) rotate(ctx context.Context) error {
 	r.prove = plan.ProveStage
 	return r.locked(ctx, func() error {
 		if err := r.allRun("nothing can be rotated"); err != nil {
 			return err
 		}
-		rotation, err := r.begin(ctx, names)
+		rotation, err := r.begin(ctx)
 		if err != nil || r.dryRun {
 			return err
 		}
 		for yes := r.yes; rotation != nil; {
 			stage := rotation.Stage
 			r.yes = yes || r.agreedTo(stage)
-			if err := r.record(ctx, r.command, string(stage)); err != nil {
+			if err := r.record(ctx, r.wish.Command, string(stage)); err != nil {
 				return r.waiting(stage, err)
 			}
-			if r.pauseAfter == string(stage) { // it stays the stage, and what goes on proves it once more
-				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on, with --rollback it returns.\n", stage, r.command)
+			if r.wish.PauseAfter == string(stage) { // it stays the stage, and what goes on proves it once more
+				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on, with --rollback it returns.\n", stage, r.wish.Command)
 				return err
 			}
 			if rotation, err = r.pass(ctx, rotation); err != nil {
@@ -167,7 +165,7 @@ func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	if !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
-	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.command, err)
+	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.wish.Command, err)
 }
 
 // pass goes on to the next stage, or to the end. The time is the cluster's, with which pods are compared.
@@ -178,36 +176,36 @@ func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Ro
 	}
 	return next, underLock(ctx, r.store, func(ctx context.Context) error {
 		if next == nil {
-			return endRotation(ctx, r.store, passed, r.stored.Material)
+			return keys.EndRotation(ctx, r.store, passed, r.stored.Material)
 		}
-		return saveRotation(ctx, r.store, next, nil)
+		return keys.SaveRotation(ctx, r.store, next, nil)
 	})
 }
 
 // begin finds the rotation to go on with, turns it round, or starts one: after an overview and a question.
-func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation, error) {
-	s, err := loadSecrets(ctx, r.store)
+func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
+	s, err := keys.Load(ctx, r.store)
 	if err != nil {
 		return nil, err
 	}
-	rotation, items, err := r.choose(s, names)
+	rotation, items, err := r.rotating().Choose(s, r.wish)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkPause(rotation); err != nil {
+	if err := r.wish.CheckPause(rotation); err != nil {
 		return nil, err
 	}
-	rotation = r.choices(rotation)
+	rotation = r.wish.Choices(rotation)
 	o, err := r.overview(ctx, s, rotation, items)
 	if err == nil {
-		err = errors.Join(r.show(o), o.refuse())
+		err = errors.Join(r.show(o), o.Refuse())
 	}
 	if err != nil || r.dryRun || reflect.DeepEqual(rotation, s.Rotation) {
 		return rotation, err
 	}
-	if o.begins || r.rollback {
+	if o.Begins || r.wish.Rollback {
 		question := "Rotate?"
-		if r.rollback {
+		if r.wish.Rollback {
 			question = "Go back?"
 		}
 		if err := r.confirm(ctx, question); err != nil {
@@ -215,107 +213,33 @@ func (r *rotateRun) begin(ctx context.Context, names []string) (*certs.Rotation,
 		}
 		r.agreed, r.unseen = true, o.Unasked != ""
 	}
-	return rotation, underLock(ctx, r.store, func(ctx context.Context) error { return saveRotation(ctx, r.store, rotation, items) })
+	return rotation, underLock(ctx, r.store, func(ctx context.Context) error { return keys.SaveRotation(ctx, r.store, rotation, items) })
 }
 
-// checkPause refuses to pause after a stage that does not lie ahead: it would never be reached, and all others would.
-func (r *rotateRun) checkPause(rotation *certs.Rotation) error {
-	left := rotation.Remaining()
-	left = left[:len(left)-1] // after the last there is nothing to go on with
-	if r.pauseAfter == "" || slices.Contains(left, certs.Stage(r.pauseAfter)) {
-		return nil
+// overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to continue one must be
+// possible without.
+func (r *rotateRun) overview(ctx context.Context, s *keys.Stored, rotation *certs.Rotation, items certs.Material) (o *rotate.Overview, err error) {
+	r.progress, _ = r.patience()
+	defer func() { r.progress.Done(err) }()
+	r.progress.Phase("bundle")
+	c := r.rotating()
+	if c.Artifacts, err = r.ensureBundle(ctx); err != nil {
+		return nil, err
 	}
-	var words []string
-	for _, stage := range left {
-		words = append(words, string(stage))
-	}
-	return fmt.Errorf("--pause-after %s names no stage that lies ahead (%v); it can pause after: %s; nothing was changed",
-		r.pauseAfter, rotation, cmp.Or(strings.Join(words, ", "), "none"))
-}
-
-// choices gives a rotation the flags that were given, and takes over those that were given before.
-func (r *rotateRun) choices(rotation *certs.Rotation) *certs.Rotation {
-	chosen := *rotation
-	if r.noRollout != nil {
-		chosen.NoRollout = *r.noRollout
-	}
-	if r.leaveUnmanaged != nil {
-		chosen.LeaveUnmanaged = *r.leaveUnmanaged
-	}
-	return &chosen
-}
-
-// choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.
-func (r *rotateRun) choose(s *stored, names []string) (*certs.Rotation, certs.Material, error) {
-	under := s.Rotation
-	switch {
-	case len(s.Material) == 0:
-		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", r.spec.Metadata.Name)
-	case under == nil && r.rollback:
-		return nil, nil, errors.New("no rotation is under way that could go back")
-	case under == nil && len(names) == 0:
-		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
-	case under != nil && !r.rollback && len(r.expired(s, under)) > 0:
-		return r.withExpired(s, names)
-	case under != nil && (commandOf(under) != r.command || len(names) > 0 && !slices.Equal(names, under.Names)):
-		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, commandOf(under))
-	case r.rollback:
-		back, err := under.Rollback()
-		if err == nil {
-			err = cannotReturn(r.expired(s, back))
-		}
-		return back, nil, err
-	case under != nil:
-		return under, nil, nil
-	}
-	if err := checkReplaced(names, s.Material, r.own); err != nil {
-		return nil, nil, err
-	}
-	items, err := r.newItems(s, names)
+	o, s, err = c.Overview(s, rotation, items)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	rotation, err := startOf(names, r.expired(s, nil))
-	return rotation, items, err
-}
-
-// requests are the rows of the table.
-func (r *rotateRun) requests() []certs.Request {
-	return certs.Table(stack.CertInputs(r.spec, r.found.Machines, r.found.ExtraSANs))
-}
-
-// commandOf is the command that goes on with a rotation.
-func commandOf(r *certs.Rotation) string {
-	if slices.Equal(r.Names, []string{certs.EncryptionKey}) {
-		return "rotate-encryption-key"
+	r.leaving = rotation.Names
+	reach := func(ctx context.Context) (map[string]host.Host, func(), error) { return r.reach(ctx, o, c.Artifacts) }
+	if err := c.Survey(ctx, o, s, rotation, reach); err != nil {
+		return nil, err
 	}
-	return "certs rotate-ca"
+	o.Stages, err = c.Stages(ctx, s, rotation)
+	return o, err
 }
 
-// underWay says of a rotation where it is, since when, and how it goes on.
-func underWay(r *certs.Rotation) string {
-	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), commandOf(r))
-}
-
-// checkReplaced refuses to put an authority in its own place: where the spec names the one that is in use.
-func checkReplaced(names []string, stored certs.Material, own map[string]certs.Item) error {
-	var errs []error
-	for _, name := range names {
-		item, given := own[name]
-		if given && certs.SameAuthority(stored[name], item) {
-			field := authorityFields[name]
-			errs = append(errs, fmt.Errorf("the spec's own authority %s is the one in use: put the new one's files into %s first; nothing was changed",
-				strings.TrimPrefix(field, authoritiesField), field))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// newItems makes what a rotation brings.
-func (r *rotateRun) newItems(s *stored, names []string) (certs.Material, error) {
-	items, err := certs.NewItems(names, r.requests(), certPolicy(r.spec.Spec.PKI, r.own), time.Now())
-	if err == nil && slices.Contains(names, certs.EncryptionKey) {
-		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(append(s.Retired, string(s.Material[certs.EncryptionKey].Cert))...)
-	}
-	return items, err
+// rotating is the cluster as a rotation sees it.
+func (r *rotateRun) rotating() rotate.Cluster {
+	return rotate.Cluster{Spec: r.spec, Found: r.found, File: r.file, Own: r.own}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -25,13 +27,13 @@ func TestReplacedByItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		const want = "the spec's own authority etcd is the one in use: put the new one's files into spec.pki.authorities.etcd first; nothing was changed"
-		if err := checkReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
+		if err := rotate.CheckReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
 	_, _, other, _ := elsewhere(t)
 	for _, own := range []map[string]certs.Item{nil, other} {
-		if err := checkReplaced(names, in, own); err != nil {
+		if err := rotate.CheckReplaced(names, in, own); err != nil {
 			t.Errorf("refused: %v", err)
 		}
 	}
@@ -45,21 +47,21 @@ func TestRotationSignedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil) // slipway's own authority is in use
+	first, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c.spec, infra, nil) // slipway's own authority is in use
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := []string{certs.EtcdCA}
-	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{own: own}, cluster: c, found: infra}}}).newItems(&stored{Material: first.made}, names)
+	items, err := rotate.Cluster{Spec: c.spec, Found: infra, Own: own}.NewItems(&keys.Stored{Material: first.Made}, names)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rotation := certs.Begin(names, time.Now())
-	err = errors.Join(first.save(t.Context(), store), saveRotation(t.Context(), store, rotation, items))
+	err = errors.Join(first.Save(t.Context(), store), keys.SaveRotation(t.Context(), store, rotation, items))
 	secretsNow := func() error {
-		s, err := loadSecrets(t.Context(), store)
+		s, err := keys.Load(t.Context(), store)
 		if err == nil {
-			_, err = secretsOf(t.Context(), s, nil, c.spec, infra, own)
+			_, err = keys.Ensure(t.Context(), s, nil, c.spec, infra, own)
 		}
 		return err
 	}
@@ -67,10 +69,10 @@ func TestRotationSignedElsewhere(t *testing.T) {
 		t.Fatalf("in stage trust: %v", err)
 	}
 	rotation = rotation.Next(time.Now())
-	if err := saveRotation(t.Context(), store, rotation, nil); err != nil {
+	if err := keys.SaveRotation(t.Context(), store, rotation, nil); err != nil {
 		t.Fatal(err)
 	}
-	run := rotateRun{command: commandOf(rotation)}
+	run := rotateRun{wish: rotate.Wish{Command: rotate.CommandOf(rotation)}}
 	err = run.waiting(rotation.Stage, secretsNow())
 	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures, and `slipway certs rotate-ca` goes on with it then (with --rollback, back without them): 4 certificates have") {
 		t.Fatalf("in stage issue: %v", err)
@@ -79,7 +81,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 		t.Errorf("the hints are %s", all)
 	}
 	// A plain apply cannot keep the cluster in its stage then, and says whom that concerns.
-	plain := work{app: &app{}, stored: &stored{Rotation: rotation}}
+	plain := work{app: &app{}, stored: &keys.Stored{Rotation: rotation}}
 	if err := plain.ofRotation(err); !strings.Contains(err.Error(), "stage issue, 2 of 3; until") || !strings.Contains(err.Error(), "`slipway certs rotate-ca --rollback` goes back") {
 		t.Errorf("apply says %v", err)
 	}
@@ -99,9 +101,9 @@ func TestRotationSignedElsewhere(t *testing.T) {
 func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[string]certs.Item, dir string) {
 	t.Helper()
 	out := filepath.Join(dir, "requests")
-	var index []indexEntry
-	err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, s *secrets, policy certs.Policy) (err error) {
-		index, err = s.ask(ctx, policy, nil)
+	var index []keys.IndexEntry
+	err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
+		index, err = s.Ask(ctx, policy, nil)
 		return errors.Join(err, writeIndex(out, index))
 	})
 	if err != nil {
@@ -115,8 +117,8 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *secrets, policy certs.Policy) error {
-		_, err := s.take(signed, policy)
+	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) error {
+		_, err := s.Take(signed, policy)
 		return err
 	})
 	if err != nil {

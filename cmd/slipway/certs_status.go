@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -130,7 +131,7 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 	if err != nil {
 		return nil, err
 	}
-	pki := kept.pki()
+	pki := kept.PKI()
 	pki.Requests = certs.Table(stack.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
@@ -146,7 +147,7 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 	for _, name := range c.missing(infra) {
 		unreachable[name] = fmt.Errorf("there is no machine %s", name)
 	}
-	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki}
 	return a.againstSpec(ctx, c, kept, infra, observe.Inventory(ctx, in, hosts, unreachable)), nil
 }
 
@@ -154,18 +155,18 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 const specTimeout = 30 * time.Second
 
 // againstSpec records which of what is used is not what the spec asks for. Where that cannot be told, an entry says why.
-func (a *app) againstSpec(ctx context.Context, c *cluster, kept *stored, infra *spec.Infrastructure, uses []certs.Use) []certs.Use {
+func (a *app) againstSpec(ctx context.Context, c *cluster, kept *keys.Stored, infra *spec.Infrastructure, uses []certs.Use) []certs.Use {
 	changes, err := a.unapplied(ctx, c, kept, infra)
 	if err != nil {
 		return append(uses, certs.Use{Place: certs.UnreadSpec, Location: a.file, Error: "it is not known what the spec asks for: " + err.Error()})
 	}
-	certs.AgainstSpec(uses, kept.pki().Material, changes)
+	certs.AgainstSpec(uses, kept.PKI().Material, changes)
 	return uses
 }
 
 // unapplied is what the spec asks of certificates and the state does not have: what apply would issue, what has to be
 // signed elsewhere first, and of authorities what would take a rotation. It is worked out in memory.
-func (a *app) unapplied(ctx context.Context, c *cluster, kept *stored, infra *spec.Infrastructure) ([]certs.Change, error) {
+func (a *app) unapplied(ctx context.Context, c *cluster, kept *keys.Stored, infra *spec.Infrastructure) ([]certs.Change, error) {
 	if missing := c.missing(infra); len(missing) > 0 { // names in certificates are those of the others, too
 		return nil, fmt.Errorf("there is no machine yet: %s", list(missing))
 	}
@@ -174,11 +175,11 @@ func (a *app) unapplied(ctx context.Context, c *cluster, kept *stored, infra *sp
 	}
 	ctx, cancel := context.WithTimeout(ctx, specTimeout)
 	defer cancel()
-	s, err := secretsOf(ctx, kept, nil, c.spec, infra, a.own)
+	s, err := keys.Ensure(ctx, kept, nil, c.spec, infra, a.own)
 	if err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, err
 	}
-	changes := slices.Concat(s.issued, s.PKI.Drift)
+	changes := slices.Concat(s.Issued, s.PKI.Drift)
 	for _, p := range s.PKI.Pending {
 		changes = append(changes, p.Change)
 	}

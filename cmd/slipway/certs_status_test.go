@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 )
 
 // appliedCluster is a cluster of one machine with what is stored of it, and of that what is used where.
-func appliedCluster(t *testing.T) (*app, *cluster, *stored, *spec.Infrastructure, func() []certs.Use) {
+func appliedCluster(t *testing.T) (*app, *cluster, *keys.Stored, *spec.Infrastructure, func() []certs.Use) {
 	t.Helper()
 	a := &app{file: filepath.Join(t.TempDir(), "cluster.yaml")}
 	text := strings.Replace(signedElsewhere, "authorities:", "keyAlgorithm: ECDSA-P256", 1)
@@ -26,11 +27,11 @@ func appliedCluster(t *testing.T) (*app, *cluster, *stored, *spec.Infrastructure
 		t.Fatal(err)
 	}
 	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}}
-	s, err := secretsOf(t.Context(), &stored{}, nil, loaded, infra, nil)
+	s, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, loaded, infra, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := &stored{Material: s.made}
+	kept := &keys.Stored{Material: s.Made}
 	uses := func() []certs.Use {
 		var all []certs.Use
 		for _, name := range []string{"apiserver@demo-cp-1", "scheduler@demo-cp-1", certs.EtcdCA} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/plan"
 )
 
 // certsView prints certificates for people.
@@ -107,7 +108,7 @@ func several(set []string, noun string) string {
 	case 1:
 		return set[0]
 	}
-	return plural(len(set), noun)
+	return plan.Count(len(set), noun)
 }
 
 // placeWords come before a location that does not say by itself what it is.
@@ -164,7 +165,7 @@ func (v certsView) summary(cluster string, uses []certs.Use) string {
 			nearest = &uses[i]
 		}
 	}
-	text := fmt.Sprintf("Cluster %s: %s in %s", cluster, plural(len(distinct), "certificate"), plural(len(uses), "place"))
+	text := fmt.Sprintf("Cluster %s: %s in %s", cluster, plan.Count(len(distinct), "certificate"), plan.Count(len(uses), "place"))
 	for _, l := range []certs.Level{certs.Critical, certs.Warning, certs.Unknown} {
 		if count[l] > 0 {
 			text += fmt.Sprintf(", %d %s", count[l], l)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -152,7 +153,7 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.identity.UID)); err != nil {
 		return err
 	}
-	kept, unread := loadSecrets(ctx, r.store) // while there is a state
+	kept, unread := keys.Load(ctx, r.store) // while there is a state
 	progress := newProgress(r.stderr, isTerminal(r.stderr), io.Discard, r.names())
 	progress.Phase("destroy")
 	err := underLock(ctx, r.store, func(ctx context.Context) error { return r.provider.Destroy(ctx, progress.Host) })
@@ -185,7 +186,7 @@ func (r *destroyRun) removeDir() error {
 }
 
 // forget takes the cluster out of the user's kubeconfigs. What goes wrong there is said, and keeps nothing from going on.
-func (r *destroyRun) forget(kept *stored, unread error, infra *spec.Infrastructure) {
+func (r *destroyRun) forget(kept *keys.Stored, unread error, infra *spec.Infrastructure) {
 	if unread != nil {
 		_, _ = fmt.Fprintf(r.stderr, "Warning: the cluster's entries are left in the kubeconfig, for its CA cannot be read: %v\n", unread)
 		return

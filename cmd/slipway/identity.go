@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
@@ -64,7 +65,7 @@ func (c *cluster) identifyOlder(ctx context.Context, store *state.Store) error {
 	if err != nil {
 		return err
 	}
-	keys, err := store.List(ctx, pkiPrefix)
+	keys, err := store.List(ctx, keys.Prefix)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -140,13 +141,13 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 		return err
 	}
 	r.own = c.casOf(kept, infra)
-	if err := r.checkEntries(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra)); err != nil {
+	if err := r.checkEntries(c.spec.Metadata.Name, "https://"+stack.ExternalEndpoint(c.spec, infra)); err != nil {
 		return err
 	}
 	if r.personal {
-		return r.issue(ctx, c, infra, kept.pki())
+		return r.issue(ctx, c, infra, kept.PKI())
 	}
-	text, err := stack.AdminKubeconfig(c.spec.Metadata.Name, "https://"+endpoint(c.spec, infra), kept.pki())
+	text, err := stack.AdminKubeconfig(c.spec.Metadata.Name, "https://"+stack.ExternalEndpoint(c.spec, infra), kept.PKI())
 	if err != nil {
 		return err
 	}
@@ -230,11 +231,11 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kept.pki(), nil
+	return kept.PKI(), nil
 }
 
 // readStored is readPKI with all else that is kept.
-func (c *cluster) readStored(ctx context.Context) (*stored, error) {
+func (c *cluster) readStored(ctx context.Context) (*keys.Stored, error) {
 	kept, err := c.readSecrets(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
@@ -250,11 +251,11 @@ func (c *cluster) readStored(ctx context.Context) (*stored, error) {
 }
 
 // readSecrets is loadSecrets without the lock; fs.ErrNotExist where there is no state.
-func (c *cluster) readSecrets(ctx context.Context) (*stored, error) {
+func (c *cluster) readSecrets(ctx context.Context) (*keys.Stored, error) {
 	store, err := c.readStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := loadSecrets(ctx, store)
+	kept, err := keys.Load(ctx, store)
 	return kept, errors.Join(err, store.Close())
 }

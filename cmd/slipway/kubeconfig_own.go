@@ -12,7 +12,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/users"
 )
 
@@ -27,15 +29,15 @@ type ownCAs struct {
 }
 
 // casOf are cas of a cluster whose API is at an endpoint.
-func (c *cluster) casOf(kept *stored, infra *spec.Infrastructure) ownCAs {
-	own := kept.cas()
-	own.shared, own.server = c.spec.Spec.PKI.Authorities.Kubernetes != nil, "https://"+endpoint(c.spec, infra)
+func (c *cluster) casOf(kept *keys.Stored, infra *spec.Infrastructure) ownCAs {
+	own := casIn(kept)
+	own.shared, own.server = c.spec.Spec.PKI.Authorities.Kubernetes != nil, "https://"+stack.ExternalEndpoint(c.spec, infra)
 	return own
 }
 
-// cas are the authorities of the state: those of all stages of a rotation, and those whose kubeconfigs are on record.
-func (s *stored) cas() ownCAs {
-	pki := s.pki()
+// casIn are the authorities of the state: those of all stages of a rotation, and those whose kubeconfigs are on record.
+func casIn(s *keys.Stored) ownCAs {
+	pki := s.PKI()
 	own := ownCAs{prints: map[string]bool{}}
 	for _, key := range pki.KnownKeys(certs.KubernetesCA) {
 		own.prints[key] = key != ""

@@ -12,13 +12,14 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/users"
 )
 
 // keptSecrets are those of another cluster than any before.
-func keptSecrets(t *testing.T) *stored {
+func keptSecrets(t *testing.T) *keys.Stored {
 	t.Helper()
 	_, c, _, _, _ := keptCluster(t)
 	kept, err := c.readStored(t.Context())
@@ -29,9 +30,9 @@ func keptSecrets(t *testing.T) *stored {
 }
 
 // adminOf is the kubeconfig that a cluster of these secrets gives away.
-func adminOf(t *testing.T, s *stored, server string) *clientcmdapi.Config {
+func adminOf(t *testing.T, s *keys.Stored, server string) *clientcmdapi.Config {
 	t.Helper()
-	text, err := stack.AdminKubeconfig("demo", server, s.pki())
+	text, err := stack.AdminKubeconfig("demo", server, s.PKI())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func TestMergeRefusesAnothersEntries(t *testing.T) {
 	for kind, config := range map[string]*clientcmdapi.Config{"cluster": before, "context": elsewhere, "user": user} {
 		writeConfig(t, file, config, 0o600)
 		text, _ := os.ReadFile(file)
-		_, err := mergeKubeconfig(mine, ours.cas())
+		_, err := mergeKubeconfig(mine, casIn(ours))
 		var taken *takenError
 		if !errors.As(err, &taken) || taken.Kind != kind || taken.Server != "https://prod:6443" || taken.File != file {
 			t.Errorf("%s: %+v", kind, err)
@@ -66,7 +67,7 @@ func TestMergeRefusesAnothersEntries(t *testing.T) {
 		if now, err := os.ReadFile(file); err != nil || string(now) != string(text) {
 			t.Errorf("%s: the file was changed, %v", kind, err)
 		}
-		if _, err := mergeKubeconfig(renamed(mine, "mine"), ours.cas()); err != nil {
+		if _, err := mergeKubeconfig(renamed(mine, "mine"), casIn(ours)); err != nil {
 			t.Errorf("%s: under another name: %v", kind, err)
 		}
 		got := readConfig(t, file)
@@ -119,10 +120,10 @@ func TestMergeKnowsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotating := *now
-	rotating.Rotation = &certs.Rotation{Names: []string{certs.KubernetesCA}, Former: map[string][]string{certs.KubernetesCA: old.pki().KnownKeys(certs.KubernetesCA)}}
-	for name, s := range map[string]*stored{"port": old, "record": &recorded, "rotation": &rotating} {
+	rotating.Rotation = &certs.Rotation{Names: []string{certs.KubernetesCA}, Former: map[string][]string{certs.KubernetesCA: old.PKI().KnownKeys(certs.KubernetesCA)}}
+	for name, s := range map[string]*keys.Stored{"port": old, "record": &recorded, "rotation": &rotating} {
 		writeConfig(t, file, adminOf(t, old, "https://127.0.0.1:6443"), 0o600)
-		if _, err := mergeKubeconfig(adminOf(t, now, "https://127.0.0.1:7443"), s.cas()); err != nil {
+		if _, err := mergeKubeconfig(adminOf(t, now, "https://127.0.0.1:7443"), casIn(s)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := readConfig(t, file).Clusters["demo"].Server; got != "https://127.0.0.1:7443" {
@@ -154,7 +155,7 @@ func TestForgetKubeconfig(t *testing.T) {
 	same := adminOf(t, theirs, "https://prod") // another cluster of the name, with entries of our names
 	writeConfig(t, third, same, 0o644)
 
-	said := forgetKubeconfig(ours.cas())
+	said := forgetKubeconfig(casIn(ours))
 	if len(said) != 2 || !strings.Contains(said[0], first) || !strings.Contains(said[1], "context elsewhere") {
 		t.Errorf("said %q", said)
 	}
@@ -172,7 +173,7 @@ func TestForgetKubeconfig(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
 		t.Errorf("left are %v", entries)
 	}
-	if said := forgetKubeconfig(ours.cas()); len(said) != 0 {
+	if said := forgetKubeconfig(casIn(ours)); len(said) != 0 {
 		t.Errorf("again: %q", said)
 	}
 }
@@ -205,7 +206,7 @@ func TestForgetKubeconfigNotes(t *testing.T) {
 	ours := keptSecrets(t)
 	file := filepath.Join(t.TempDir(), "kube", "config")
 	t.Setenv("KUBECONFIG", file)
-	if said := forgetKubeconfig(ours.cas()); len(said) != 0 {
+	if said := forgetKubeconfig(casIn(ours)); len(said) != 0 {
 		t.Errorf("absent: %q", said)
 	}
 	if _, err := os.Stat(filepath.Dir(file)); err == nil {
@@ -217,14 +218,14 @@ func TestForgetKubeconfigNotes(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if said := forgetKubeconfig(ours.cas()); len(said) != 1 || !strings.Contains(said[0], "Warning") {
+	if said := forgetKubeconfig(casIn(ours)); len(said) != 1 || !strings.Contains(said[0], "Warning") {
 		t.Errorf("damaged: %q", said)
 	}
 	writeConfig(t, file, adminOf(t, ours, "https://demo"), 0o600)
 	if err := os.WriteFile(file+".lock", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := forgetKubeconfig(ours.cas()); len(said) != 1 || !strings.Contains(said[0], "another program") || readConfig(t, file).Clusters["demo"] == nil {
+	if said := forgetKubeconfig(casIn(ours)); len(said) != 1 || !strings.Contains(said[0], "another program") || readConfig(t, file).Clusters["demo"] == nil {
 		t.Errorf("locked: %q", said)
 	}
 }

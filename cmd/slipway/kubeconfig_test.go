@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -45,12 +46,12 @@ func keptCluster(t *testing.T) (*kubeconfigRun, *cluster, *spec.Infrastructure, 
 		Endpoint: "127.0.0.1:6443", States: map[string]string{"demo-cp-1": "stopped"},
 		Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("10.0.0.1")}},
 	}
-	secrets, err := secretsOf(t.Context(), &stored{}, nil, loaded, infra, nil)
+	secrets, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, loaded, infra, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	store := lock(t, c)
-	if err := errors.Join(secrets.save(t.Context(), store), store.Close()); err != nil {
+	if err := errors.Join(secrets.Save(t.Context(), store), store.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return r, c, infra, &out, &errs
@@ -135,7 +136,7 @@ func TestPersonalKubeconfigNeedsASigner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pki := kept.pki()
+	pki := kept.PKI()
 	pki.Material[certs.KubernetesCA] = certs.Item{Cert: pki.Material[certs.KubernetesCA].Cert}
 	r.personal, r.user, r.groups = true, "ana", []string{"dev"}
 	held := lock(t, c) // it would be waited for
@@ -216,7 +217,7 @@ func TestMergeKeepsOthers(t *testing.T) {
 	for _, cluster := range []string{"demo", "other"} {
 		access := certs.Access{Cluster: cluster, User: "ana", Server: "https://" + infra.Endpoint}
 		item := certs.Item{Cert: []byte(cluster), Key: secret.Bytes("key of " + cluster)}
-		text, err := certs.KubeconfigEmbedded(access, kept.pki().Material[certs.KubernetesCA].Cert, item)
+		text, err := certs.KubeconfigEmbedded(access, kept.PKI().Material[certs.KubernetesCA].Cert, item)
 		if err != nil {
 			t.Fatal(err)
 		}

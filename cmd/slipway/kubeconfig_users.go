@@ -14,15 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 	"slipway.dev/slipway/provision/users"
 )
-
-// usersName is where the state store keeps the record of kubeconfigs that were given away.
-const usersName = "users.json"
 
 // issue makes a person's kubeconfig. It is recorded before anybody can see the key: what is not recorded is of no use.
 func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infrastructure, pki *certs.PKI) (err error) {
@@ -42,7 +41,7 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 			_ = h.Close()
 		}
 	}()
-	in := stack.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki}
+	in := stack.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki}
 	if err := reachable(&controlPlanes, unreachable); err != nil {
 		return err
 	}
@@ -51,11 +50,11 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	kept, err := loadSecrets(ctx, store) // anew: a run that was waited for may have changed them
+	kept, err := keys.Load(ctx, store) // anew: a run that was waited for may have changed them
 	if err != nil {
 		return err
 	}
-	in.PKI = kept.pki()
+	in.PKI = kept.PKI()
 	authorities = in.PKI.Chain(certs.KubernetesCA)
 	var item certs.Item
 	var user users.User
@@ -122,7 +121,7 @@ func (r *kubeconfigRun) waitForStore(ctx context.Context, c *cluster) (*state.St
 
 // recordUser adds to the record, unless it is there.
 func recordUser(ctx context.Context, store *state.Store, u users.User) error {
-	text, err := store.Get(ctx, usersName)
+	text, err := store.Get(ctx, keys.UsersFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -134,14 +133,14 @@ func recordUser(ctx context.Context, store *state.Store, u users.User) error {
 	if err != nil {
 		return err
 	}
-	return store.Put(ctx, map[string]secret.Bytes{usersName: encoded})
+	return store.Put(ctx, map[string]secret.Bytes{keys.UsersFile: encoded})
 }
 
 // recordAdmin records once that a certificate of the admin was given away. It does not keep anybody from getting it: who
 // can read the state has it.
-func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *stored) {
+func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *keys.Stored) {
 	record := func() error {
-		pki := kept.pki()
+		pki := kept.PKI()
 		u, err := users.NewUser(pki.Material[certs.Admin].Cert, pki.Bundle(certs.KubernetesCA), operator(), time.Now())
 		if err != nil {
 			return err
@@ -200,7 +199,7 @@ func (a *app) listKubeconfigs(ctx context.Context) error {
 	}
 	now, listed := time.Now(), []listedUser{}
 	for _, u := range users {
-		state := u.State(kept.pki().Bundle(certs.KubernetesCA), now)
+		state := u.State(kept.PKI().Bundle(certs.KubernetesCA), now)
 		listed = append(listed, listedUser{u, state, max(0, int(u.NotAfter.Sub(now).Hours()/24))})
 	}
 	switch {
@@ -232,5 +231,5 @@ func inDays(d time.Duration) string {
 	if d < 48*time.Hour {
 		return d.Round(time.Minute).String()
 	}
-	return plural(int(d.Hours()/24), "day")
+	return plan.Count(int(d.Hours()/24), "day")
 }

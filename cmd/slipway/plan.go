@@ -177,7 +177,7 @@ func (r *planRun) save(p *plan.Plan) error {
 		return fmt.Errorf("save the plan: %w", err)
 	}
 	p.Basis = &plan.Basis{
-		SpecFile: file, Spec: text, Only: r.only, AllowPluginChange: r.allowPlugin, Unissued: r.secrets.unsaved(), Observed: r.runner.Observed,
+		SpecFile: file, Spec: text, Only: r.only, AllowPluginChange: r.allowPlugin, Unissued: r.secrets.Unsaved(), Observed: r.runner.Observed,
 	}
 	saved, err := json.MarshalIndent(p, "", " ")
 	if err != nil {

@@ -46,7 +46,7 @@ func (v *planMarkdown) summary() {
 	p := v.plan
 	switch {
 	case len(p.Machines) > 0:
-		v.line("**%s to make or start.** What is to be done then can be planned once they run; apply goes on with it.", plural(len(p.Machines), "machine"))
+		v.line("**%s to make or start.** What is to be done then can be planned once they run; apply goes on with it.", plan.Count(len(p.Machines), "machine"))
 		v.line("")
 		v.line("| action | machine | reason |\n|---|---|---|")
 		for _, m := range p.Machines {
@@ -59,9 +59,9 @@ func (v *planMarkdown) summary() {
 	default:
 		drift := ""
 		if n := driftOf(p.Changes); n > 0 {
-			drift = fmt.Sprintf(" Drift: %s that somebody else made.", plural(n, "change"))
+			drift = fmt.Sprintf(" Drift: %s that somebody else made.", plan.Count(n, "change"))
 		}
-		v.line("**%s, in %s.**%s", counts(p.Changes), plural(len(p.Steps), "step"), drift)
+		v.line("**%s, in %s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), drift)
 	}
 	if p.Unasked != "" {
 		v.line("\nThe API could not be asked what differs there (%s); objects and nodes are seen to once it answers.", mdText(p.Unasked))
@@ -114,7 +114,7 @@ func (v *planMarkdown) disruptions() {
 func (v *planMarkdown) leftOut() {
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
-		v.line("\n**Left out by --only**: %s on %s.", plural(n, "change"), mdHosts(clusterNamed(hosts)))
+		v.line("\n**Left out by --only**: %s on %s.", plan.Count(n, "change"), mdHosts(clusterNamed(hosts)))
 	}
 }
 
@@ -144,7 +144,7 @@ func (v *planMarkdown) details() {
 		v.text.WriteString(text)
 	}
 	if left > 0 {
-		v.line("\nThe changes of %s do not fit here: `slipway plan` shows them.", plural(left, "more host"))
+		v.line("\nThe changes of %s do not fit here: `slipway plan` shows them.", plan.Count(left, "more host"))
 	}
 	if !v.steps || len(v.plan.Steps) == 0 {
 		return
@@ -165,7 +165,7 @@ func (v *planMarkdown) table(changes []plan.Change) string {
 	for _, alike := range chunks(changes) {
 		first := alike[0]
 		if !v.all && len(alike) >= manyAlike {
-			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)), mdText(plural(len(alike), string(first.Kind))), mdText(first.Reason))
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)), mdText(plan.Count(len(alike), string(first.Kind))), mdText(first.Reason))
 			continue
 		}
 		for _, c := range alike {

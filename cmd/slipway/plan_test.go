@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -28,7 +29,7 @@ func TestSavedPlanFindsState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := planRun{work: work{app: a, cluster: &cluster{spec: c}, secrets: &secrets{}, runner: &converge.Runner{}}, out: "next.plan"}
+		r := planRun{work: work{app: a, cluster: &cluster{spec: c}, secrets: &keys.Secrets{}, runner: &converge.Runner{}}, out: "next.plan"}
 		if err := r.save(plan.NewPlan("demo", plan.Situation{})); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,7 @@ func TestPlanReplacesPlansOnly(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	save := func(out string) error {
-		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}, secrets: &secrets{}, runner: &converge.Runner{}}, out: out}
+		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}, secrets: &keys.Secrets{}, runner: &converge.Runner{}}, out: out}
 		return r.save(plan.NewPlan("demo", plan.Situation{}))
 	}
 	for name, content := range map[string]string{

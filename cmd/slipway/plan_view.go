@@ -64,7 +64,7 @@ func (v *planView) print() {
 	}
 	v.disruptions()
 	v.leftOut()
-	v.printf("Plan: %s, in %s.\n", counts(p.Changes), plural(len(p.Steps), "step"))
+	v.printf("Plan: %s, in %s.\n", counts(p.Changes), plan.Count(len(p.Steps), "step"))
 }
 
 func after(deps []string) string {
@@ -79,7 +79,7 @@ func (v *planView) machines() {
 	for _, m := range v.plan.Machines {
 		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
 	}
-	v.printf("\nPlan: %s to make or start. What is to be done then can be planned once they run; apply goes on with it.\n", plural(len(v.plan.Machines), "machine"))
+	v.printf("\nPlan: %s to make or start. What is to be done then can be planned once they run; apply goes on with it.\n", plan.Count(len(v.plan.Machines), "machine"))
 }
 
 func (v *planView) disruptions() {
@@ -103,7 +103,7 @@ func (v *planView) leftOut() {
 	}
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
-		v.printf("Left out by --only: %s on %s.\n\n", plural(n, "change"), strings.Join(clusterNamed(hosts), ", "))
+		v.printf("Left out by --only: %s on %s.\n\n", plan.Count(n, "change"), strings.Join(clusterNamed(hosts), ", "))
 	}
 }
 
@@ -113,7 +113,7 @@ func (v *planView) changes(changes []plan.Change) {
 	for _, alike := range chunks(changes) {
 		first := alike[0]
 		if !v.all && len(alike) >= manyAlike {
-			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", first.Action, first.Kind, plural(len(alike), string(first.Kind)), first.Reason)
+			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", first.Action, first.Kind, plan.Count(len(alike), string(first.Kind)), first.Reason)
 			continue
 		}
 		for _, c := range alike {
@@ -249,11 +249,4 @@ func counts(changes []plan.Change) string {
 		return "nothing to change on hosts"
 	}
 	return strings.Join(parts, ", ")
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -10,20 +10,22 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/rotate"
 )
 
-// run is a rotation by a command, in k's cluster.
-func (k *keeper) run(command string) *rotateRun {
-	app := &app{own: k.own, stdout: k.Output(), stderr: k.Output()}
-	return &rotateRun{applyRun: applyRun{work: work{app: app, cluster: &cluster{spec: k.spec}, found: k.infra}}, command: command}
+// rotating is k's cluster as a rotation sees it.
+func (k *keeper) rotating() rotate.Cluster {
+	return rotate.Cluster{Spec: k.spec, Found: k.infra, Own: k.own}
 }
 
 // expire puts an authority that has expired an hour ago in the place of one that is stored.
 func (k *keeper) expire(stored certs.Material, at, name string) {
 	k.Helper()
-	policy := certPolicy(k.spec.Spec.PKI, nil)
+	policy := keys.CertPolicy(k.spec.Spec.PKI, nil)
 	policy.CAValidity = time.Hour
-	items, err := certs.NewItems([]string{name}, k.run("").requests(), policy, time.Now().Add(-2*time.Hour))
+	items, err := certs.NewItems([]string{name}, k.rotating().Requests(), policy, time.Now().Add(-2*time.Hour))
 	k.must(err)
 	stored[at] = items[certs.NextName(name)]
 }
@@ -59,9 +61,9 @@ func TestARotationDuringWhichSomethingExpires(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKeeper(t)
 			_, all := k.load()
-			s := &stored{Material: maps.Clone(all.made)}
+			s := &keys.Stored{Material: maps.Clone(all.Made)}
 			if tt.under != nil {
-				items, err := k.run("").newItems(s, tt.under)
+				items, err := k.rotating().NewItems(s, tt.under)
 				k.must(err)
 				maps.Copy(s.Material, items)
 				for s.Rotation = certs.Begin(tt.under, time.Now()); s.Rotation.Stage != tt.stage; {
@@ -69,9 +71,7 @@ func TestARotationDuringWhichSomethingExpires(t *testing.T) {
 				}
 			}
 			k.expire(s.Material, tt.expired, strings.TrimSuffix(tt.expired, ".next"))
-			run := k.run(tt.command)
-			run.rollback = tt.back
-			got, items, err := run.choose(s, tt.words)
+			got, items, err := k.rotating().Choose(s, rotate.Wish{Command: tt.command, Names: tt.words, Rollback: tt.back})
 			if tt.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.refused) {
 					t.Fatalf("got %v, %v, want %s", got, err, tt.refused)
@@ -88,14 +88,14 @@ func TestARotationDuringWhichSomethingExpires(t *testing.T) {
 			if !slices.Equal(got.Names, tt.want) || got.Stage != certs.Issue || !got.Expired {
 				t.Errorf("it is %v of %v, want %v", got, got.Names, tt.want)
 			}
-			o := newOverview("demo", got)
-			o.expire(run.expired(s, s.Rotation), got, s.Rotation)
+			o := rotate.NewOverview("demo", got)
+			o.Expire(k.rotating().Expired(s, s.Rotation), got, s.Rotation)
 			if !slices.Equal(o.Expired, []string{"etcd"}) || (o.Under == "") != (tt.under == nil) {
 				t.Errorf("expired are %v, under way is %q", o.Expired, o.Under)
 			}
 			maps.Copy(s.Material, items)
 			for s.Rotation = got; s.Rotation != nil; s.Rotation = s.Rotation.Next(time.Now()) {
-				if _, err := secretsOf(t.Context(), s, nil, k.spec, k.infra, nil); err != nil {
+				if _, err := keys.Ensure(t.Context(), s, nil, k.spec, k.infra, nil); err != nil {
 					t.Errorf("at %v: %v", s.Rotation, err)
 				}
 			}
@@ -107,13 +107,13 @@ func TestARotationDuringWhichSomethingExpires(t *testing.T) {
 func TestAnOwnAuthorityThatHasExpired(t *testing.T) {
 	k := newKeeper(t)
 	_, all := k.load()
-	s := &stored{Material: all.made}
+	s := &keys.Stored{Material: all.Made}
 	k.expire(s.Material, certs.EtcdCA, certs.EtcdCA)
-	if got := k.run("").expired(s, nil); !slices.Equal(got, []string{certs.EtcdCA}) {
+	if got := k.rotating().Expired(s, nil); !slices.Equal(got, []string{certs.EtcdCA}) {
 		t.Errorf("expired are %v", got)
 	}
 	k.own = map[string]certs.Item{certs.EtcdCA: s.Material[certs.EtcdCA]} // of the same key and subject
-	if got := k.run("").expired(s, nil); len(got) > 0 {
+	if got := k.rotating().Expired(s, nil); len(got) > 0 {
 		t.Errorf("expired are %v", got)
 	}
 }
@@ -123,13 +123,13 @@ func TestAnOwnAuthorityThatHasExpired(t *testing.T) {
 func TestLeavingAnAuthorityElsewhere(t *testing.T) {
 	k := newKeeper(t)
 	_, all := k.load()
-	s := &stored{Material: maps.Clone(all.made)}
-	s.Material[certs.EtcdCA] = certs.Item{Cert: all.made[certs.EtcdCA].Cert}
-	if _, err := secretsOf(t.Context(), s, nil, k.spec, k.infra, nil); !errors.Is(err, certs.ErrNoKey) {
+	s := &keys.Stored{Material: maps.Clone(all.Made)}
+	s.Material[certs.EtcdCA] = certs.Item{Cert: all.Made[certs.EtcdCA].Cert}
+	if _, err := keys.Ensure(t.Context(), s, nil, k.spec, k.infra, nil); !errors.Is(err, certs.ErrNoKey) {
 		t.Errorf("got %v", err)
 	}
 	s.Leaving = []string{certs.EtcdCA}
-	if _, err := secretsOf(t.Context(), s, nil, k.spec, k.infra, nil); err != nil {
+	if _, err := keys.Ensure(t.Context(), s, nil, k.spec, k.infra, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -138,22 +138,22 @@ func TestLeavingAnAuthorityElsewhere(t *testing.T) {
 func TestSurveyOfAnAuthorityElsewhere(t *testing.T) {
 	k := newKeeper(t)
 	_, all := k.load()
-	all.made[certs.EtcdCA] = certs.Item{Cert: all.made[certs.EtcdCA].Cert}
-	k.must(k.store.Put(t.Context(), flat(all.made)))
-	s, err := loadSecrets(t.Context(), k.store)
+	all.Made[certs.EtcdCA] = certs.Item{Cert: all.Made[certs.EtcdCA].Cert}
+	k.must(k.store.Put(t.Context(), keys.Flat(all.Made)))
+	s, err := keys.Load(t.Context(), k.store)
 	k.must(err)
 	names := []string{certs.EtcdCA}
-	run := k.run("certs rotate-ca")
-	run.store, run.connectTimeout, run.progress = k.store, time.Nanosecond, newProgress(io.Discard, false, io.Discard, nil)
-	rotation, items, err := run.choose(s, names)
+	c := k.rotating()
+	rotation, items, err := c.Choose(s, rotate.Wish{Command: "certs rotate-ca", Names: names})
 	k.must(err)
 	maps.Copy(s.Material, items)
-	o := newOverview("demo", rotation)
-	o.begins = true
-	if err := run.survey(t.Context(), o, s, rotation, nil); err == nil || errors.Is(err, certs.ErrNoKey) {
+	o := rotate.NewOverview("demo", rotation)
+	o.Begins = true
+	reach := func(context.Context) (map[string]host.Host, func(), error) { return nil, func() {}, nil }
+	if err := c.Survey(t.Context(), o, s, rotation, reach); err == nil || errors.Is(err, certs.ErrNoKey) {
 		t.Errorf("the survey ends with %v", err)
 	}
-	if _, err := run.stages(t.Context(), s, rotation, nil); err == nil || errors.Is(err, certs.ErrNoKey) {
+	if _, err := c.Stages(t.Context(), s, rotation); err == nil || errors.Is(err, certs.ErrNoKey) {
 		t.Errorf("the stages end with %v", err)
 	}
 }
@@ -162,15 +162,15 @@ func TestSurveyOfAnAuthorityElsewhere(t *testing.T) {
 func TestOverviewOfWhatHasExpired(t *testing.T) {
 	under := certs.Begin([]string{certs.KubernetesCA}, time.Now())
 	rotation := certs.BeginExpired([]string{certs.KubernetesCA, certs.EtcdCA}, time.Now())
-	o := newOverview("demo", rotation)
-	o.expire([]string{certs.EtcdCA}, rotation, under)
+	o := rotate.NewOverview("demo", rotation)
+	o.Expire([]string{certs.EtcdCA}, rotation, under)
 	o.Unasked = "certificate has expired"
-	o.users = false
+	o.Users = false
 	for r := rotation; r != nil; r = r.Next(time.Now()) {
-		o.Stages = append(o.Stages, stageOverview{Stage: r.Stage, What: stageWords[r.Stage]})
+		o.Stages = append(o.Stages, rotate.Stage{Stage: r.Stage, What: rotate.StageWords[r.Stage]})
 	}
 	var out strings.Builder
-	if err := o.print(&out); err != nil {
+	if err := printOverview(&out, o); err != nil {
 		t.Fatal(err)
 	}
 	goldenText(t, "rotate-expired", out.String())

@@ -14,8 +14,10 @@ import (
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
@@ -37,8 +39,8 @@ func TestChoicesOfARotation(t *testing.T) {
 		if err := cmd.ParseFlags(tt.args); err != nil {
 			t.Fatal(err)
 		}
-		r := rotateRun{noRollout: given(cmd, "no-rollout"), leaveUnmanaged: given(cmd, "leave-unmanaged")}
-		got := r.choices(&tt.stored)
+		w := rotate.Wish{NoRollout: given(cmd, "no-rollout"), LeaveUnmanaged: given(cmd, "leave-unmanaged")}
+		got := w.Choices(&tt.stored)
 		how := plan.RollingOf(got)
 		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || how != (plan.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
 			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, how)
@@ -50,7 +52,7 @@ func TestChoicesOfARotation(t *testing.T) {
 func TestPauseAhead(t *testing.T) {
 	at := demoRotation(t) // in stage issue
 	for stage, ok := range map[string]bool{"": true, "issue": true, "trust": false, "rollout": false, "drop": false, "nonsense": false} {
-		err := (&rotateRun{pauseAfter: stage}).checkPause(at)
+		err := rotate.Wish{PauseAfter: stage}.CheckPause(at)
 		if (err == nil) != ok {
 			t.Errorf("--pause-after %s: %v", stage, err)
 		}
@@ -58,7 +60,7 @@ func TestPauseAhead(t *testing.T) {
 			t.Errorf("it does not say where the rotation is: %v", err)
 		}
 	}
-	if err := (&rotateRun{pauseAfter: "drop"}).checkPause(at.Next(at.Began)); err == nil || !strings.Contains(err.Error(), "can pause after: none;") {
+	if err := (rotate.Wish{PauseAfter: "drop"}).CheckPause(at.Next(at.Began)); err == nil || !strings.Contains(err.Error(), "can pause after: none;") {
 		t.Errorf("in the last stage: %v", err)
 	}
 }
@@ -84,12 +86,12 @@ func TestAgreedTo(t *testing.T) {
 // TestStrays: a node that slipway does not reach would be cut off by another Kubernetes CA, and by nothing else.
 func TestStrays(t *testing.T) {
 	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1"}, {Name: "demo-worker-1"}}}
-	if got := strays([]string{"demo-cp-1", "demo-worker-1"}, infra, "cluster.yaml"); got != nil {
+	if got := rotate.UnmanagedNodes([]string{"demo-cp-1", "demo-worker-1"}, infra, "cluster.yaml"); got != nil {
 		t.Errorf("the spec's own are strays: %v", got)
 	}
 	infra.Surplus = []spec.Machine{{Name: "demo-worker-2"}, {Name: "demo-worker-3"}} // the last is no node
 	var names []string
-	for _, s := range strays([]string{"byhand", "demo-cp-1", "demo-worker-1", "demo-worker-2"}, infra, "cluster.yaml") {
+	for _, s := range rotate.UnmanagedNodes([]string{"byhand", "demo-cp-1", "demo-worker-1", "demo-worker-2"}, infra, "cluster.yaml") {
 		names = append(names, s.Name)
 		if !strings.Contains(s.Why, "`kubectl delete node "+s.Name+"`") || !strings.Contains(s.Why, "cluster.yaml") {
 			t.Errorf("no remedy: %v", s)
@@ -104,7 +106,7 @@ func TestStrays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rotateRun{command: "certs rotate-ca", applyRun: applyRun{work: work{
+	r := rotateRun{wish: rotate.Wish{Command: "certs rotate-ca"}, applyRun: applyRun{work: work{
 		app: &app{file: "cluster.yaml"}, infra: infra, runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
 	}}}
 	at := func(r *certs.Rotation, stage certs.Stage) *certs.Rotation {
@@ -143,26 +145,26 @@ func TestGatesOfARotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil)
+	made, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c.spec, infra, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := demoRotation(t) // in stage issue
-	if err := errors.Join(made.save(t.Context(), store), saveRotation(t.Context(), store, at, nil)); err != nil {
+	if err := errors.Join(made.Save(t.Context(), store), keys.SaveRotation(t.Context(), store, at, nil)); err != nil {
 		t.Fatal(err)
 	}
-	r := rotateRun{command: "certs rotate-ca", pauseAfter: "trust", applyRun: applyRun{work: work{
+	r := rotateRun{wish: rotate.Wish{Command: "certs rotate-ca", PauseAfter: "trust"}, applyRun: applyRun{work: work{
 		found: infra,
 		app:   &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
 		runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
 	}}}
-	if _, err := r.begin(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
+	if _, err := r.begin(t.Context()); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
 		t.Errorf("it goes on: %v", err)
 	}
 	if _, err := r.pass(t.Context(), at); err == nil || !strings.Contains(err.Error(), "byhand") {
 		t.Errorf("it passed: %v", err)
 	}
-	kept, err := loadSecrets(t.Context(), store)
+	kept, err := keys.Load(t.Context(), store)
 	if err != nil || kept.Rotation.Stage != certs.Issue {
 		t.Errorf("it is in %v; %v", kept.Rotation, err)
 	}

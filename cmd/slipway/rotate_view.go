@@ -10,28 +10,20 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
 )
 
-// stageWords say what a stage does, to people.
-var stageWords = map[certs.Stage]string{
-	certs.Trust:   "old and new are trusted",
-	certs.Tokens:  "tokens are signed with the new key",
-	certs.Rollout: "workloads are replaced",
-	certs.Issue:   "the new one is used",
-	certs.Drop:    "the other one is trusted no more",
-	certs.Return:  "the old one is used again",
-}
-
 // show prints an overview: as a value for programs that only want to know, else for people.
-func (r *rotateRun) show(o *rotationOverview) error {
+func (r *rotateRun) show(o *rotate.Overview) error {
 	if r.dryRun && r.output == "json" {
 		return r.printJSON(o)
 	}
-	return o.print(r.stderr)
+	return printOverview(r.stderr, o)
 }
 
-// print writes the overview for people: stages, workloads, kubeconfigs.
-func (o *rotationOverview) print(out io.Writer) error {
+// printOverview writes an overview for people: stages, workloads, kubeconfigs.
+func printOverview(out io.Writer, o *rotate.Overview) error {
 	v := rotationView{out: out}
 	way := "rotation"
 	if o.Back {
@@ -39,18 +31,18 @@ func (o *rotationOverview) print(out io.Writer) error {
 	}
 	v.printf("Cluster %s: %s of %s\n\n", o.Cluster, way, strings.Join(o.Names, ", "))
 	v.stages(o)
-	if o.rolls {
+	if o.Rolls {
 		v.workloads(o)
 		v.tokenSecrets(o)
 	}
-	if !o.begins && len(o.Strays) > 0 {
-		v.printf("Not in %s, and cut off from stage issue on; the rotation does not go there with them:\n", o.file)
+	if !o.Begins && len(o.Strays) > 0 {
+		v.printf("Not in %s, and cut off from stage issue on; the rotation does not go there with them:\n", o.File)
 		for _, n := range o.Strays {
 			v.printf("  %s\n", n)
 		}
 		v.printf("\n")
 	}
-	if o.users {
+	if o.Users {
 		v.kubeconfigs(o)
 	}
 	return v.err
@@ -80,7 +72,7 @@ func (v *rotationView) table(rows []string) {
 	v.printf("\n")
 }
 
-func (v *rotationView) stages(o *rotationOverview) {
+func (v *rotationView) stages(o *rotate.Overview) {
 	rows := []string{"STAGE\tWHAT\tRESTARTS"}
 	for _, s := range o.Stages {
 		restarts := "nothing"
@@ -99,15 +91,15 @@ func (v *rotationView) stages(o *rotationOverview) {
 	}
 	for _, s := range o.Stages {
 		if s.Signatures > 0 {
-			v.printf("To be signed elsewhere, before stage %s can go on: %s.\n\n", s.Stage, plural(s.Signatures, "certificate"))
+			v.printf("To be signed elsewhere, before stage %s can go on: %s.\n\n", s.Stage, plan.Count(s.Signatures, "certificate"))
 		}
 	}
 	if o.OtherChanges > 0 {
-		v.printf("Not the rotation's: %s, for `slipway apply` to carry out first; see `slipway plan`.\n\n", plural(o.OtherChanges, "change"))
+		v.printf("Not the rotation's: %s, for `slipway apply` to carry out first; see `slipway plan`.\n\n", plan.Count(o.OtherChanges, "change"))
 	}
 }
 
-func (v *rotationView) workloads(o *rotationOverview) {
+func (v *rotationView) workloads(o *rotate.Overview) {
 	switch {
 	case o.Unasked != "":
 		v.printf("Which workloads stage rollout replaces is not known yet, since the API cannot be asked (%s).\n"+
@@ -123,19 +115,19 @@ func (v *rotationView) workloads(o *rotationOverview) {
 		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", w.Workload, len(w.Pods), w.How))
 	}
 	v.table(rows)
-	if !o.begins && len(o.Blocked) > 0 {
+	if !o.Begins && len(o.Blocked) > 0 {
 		v.printf("Stage rollout cannot end as things are (or leave workloads to yourself with --no-rollout):\n  %s\n\n", strings.Join(o.Blocked, "\n  "))
 	}
 }
 
 // tokenSecrets are told beforehand, since people have to do something about them.
-func (v *rotationView) tokenSecrets(o *rotationOverview) {
+func (v *rotationView) tokenSecrets(o *rotate.Overview) {
 	if len(o.TokenSecrets) == 0 {
 		return
 	}
-	tokens := slices.ContainsFunc(o.Stages, func(s stageOverview) bool { return s.Stage == certs.Tokens })
+	tokens := slices.ContainsFunc(o.Stages, func(s rotate.Stage) bool { return s.Stage == certs.Tokens })
 	switch {
-	case o.forsakes:
+	case o.SkipUnmanaged:
 		v.printf("The tokens in these Secrets are not waited for (--leave-unmanaged), and end at stage drop")
 	case tokens:
 		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew; --pause-after tokens leaves time\n" +
@@ -146,7 +138,7 @@ func (v *rotationView) tokenSecrets(o *rotationOverview) {
 	v.printf(":\n\n  %s\n\nOne is made anew by `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), converge.RenewToken)
 }
 
-func (v *rotationView) kubeconfigs(o *rotationOverview) {
+func (v *rotationView) kubeconfigs(o *rotate.Overview) {
 	if len(o.Kubeconfigs) == 0 {
 		v.printf("No kubeconfig is recorded that would stop working.\n\n")
 		return
@@ -162,13 +154,13 @@ func (v *rotationView) kubeconfigs(o *rotationOverview) {
 		if len(l.Groups) > 0 {
 			groups = strings.Join(l.Groups, ",")
 		}
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Name, groups, l.Issued.Local().Format(time.DateOnly), l.NotAfter.Local().Format(time.DateOnly), l.when()))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Name, groups, l.Issued.Local().Format(time.DateOnly), l.NotAfter.Local().Format(time.DateOnly), whenLost(l)))
 	}
 	v.table(rows)
 }
 
-// when says from which stages on a kubeconfig is of no use, and why.
-func (l lostKubeconfig) when() string {
+// whenLost says from which stages on a kubeconfig is of no use, and why.
+func whenLost(l rotate.LostKubeconfig) string {
 	refused := fmt.Sprintf("stage %s: its certificate is refused", l.RefusedFrom)
 	if l.DistrustsFrom == "" {
 		return refused

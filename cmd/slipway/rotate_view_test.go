@@ -13,8 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/users"
 )
@@ -38,14 +40,14 @@ func goldenText(t *testing.T, name, got string) {
 }
 
 // sampleOverview is of a rotation of all that workloads read, in a cluster where other changes wait.
-func sampleOverview(how plan.Rolling) *rotationOverview {
+func sampleOverview(how plan.Rolling) *rotate.Overview {
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
 	rotation := certs.Begin([]string{certs.KubernetesCA, certs.ServiceAccounts}, began)
-	o := newOverview("demo", rotation)
-	o.begins, o.forsakes, o.file = true, how.Forsake, "cluster.yaml"
+	o := rotate.NewOverview("demo", rotation)
+	o.Begins, o.SkipUnmanaged, o.File = true, how.Forsake, "cluster.yaml"
 	o.TokenSecrets = []string{"shop/robot", "shop/scraper"}
 	for at := rotation; at != nil; at = at.Next(began) {
-		s := stageOverview{Stage: at.Stage, What: stageWords[at.Stage], Restarts: []string{}}
+		s := rotate.Stage{Stage: at.Stage, What: rotate.StageWords[at.Stage], Restarts: []string{}}
 		switch at.Stage {
 		case certs.Trust:
 			s.Restarts = []string{"kube-apiserver", "kubelet"}
@@ -54,21 +56,21 @@ func sampleOverview(how plan.Rolling) *rotationOverview {
 		}
 		o.Stages = append(o.Stages, s)
 	}
-	o.OtherChanges = otherChanges(plan.NewPlan("demo", plan.Situation{
+	o.OtherChanges = rotate.OtherChanges(plan.NewPlan("demo", plan.Situation{
 		Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}, Alive: true, Initialized: true,
 		Changes: []plan.Change{
 			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/etc/crictl.yaml", Action: plan.Update, Cause: plan.Drift},
 			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/var/lib/slipway/owned", Action: plan.Update, Cause: plan.Wanted},
 		},
 	}))
-	o.roll([]kube.Workload{
+	o.Roll([]kube.Workload{
 		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Way: kube.Restart},
 		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
 		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Way: kube.Unmanaged, Why: "nothing would replace it"},
 	}, how)
 	ana := users.User{Name: "ana", Groups: []string{"dev", "ops"}, Issued: began.Add(-time.Hour), NotAfter: began.AddDate(0, 3, 0)}
 	ben := users.User{Name: "ben", Issued: began.Add(time.Hour), NotAfter: began.AddDate(1, 0, 0)}
-	o.Kubeconfigs = []lostKubeconfig{{ana, certs.Issue, certs.Drop}, {ben, "", certs.Drop}}
+	o.Kubeconfigs = []rotate.LostKubeconfig{{User: ana, DistrustsFrom: certs.Issue, RefusedFrom: certs.Drop}, {User: ben, RefusedFrom: certs.Drop}}
 	return o
 }
 
@@ -77,18 +79,18 @@ func TestRotationOverview(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rollback := newOverview("demo", back)
-	rollback.Stages = []stageOverview{{Stage: certs.Return, What: stageWords[certs.Return]}, {Stage: certs.Drop, What: stageWords[certs.Drop]}}
+	rollback := rotate.NewOverview("demo", back)
+	rollback.Stages = []rotate.Stage{{Stage: certs.Return, What: rotate.StageWords[certs.Return]}, {Stage: certs.Drop, What: rotate.StageWords[certs.Drop]}}
 	again := sampleOverview(plan.Rolling{})
-	again.begins, again.OtherChanges, again.Strays = false, 0, strays([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
-	unasked := newOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
+	again.Begins, again.OtherChanges, again.Strays = false, 0, rotate.UnmanagedNodes([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
+	unasked := rotate.NewOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
 	unasked.Unasked = "authorities have expired"
-	for name, o := range map[string]*rotationOverview{
+	for name, o := range map[string]*rotate.Overview{
 		"rotate-again": again, "rotate-unasked": unasked,
 		"rotate": sampleOverview(plan.Rolling{}), "rotate-leave": sampleOverview(plan.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
 	} {
 		var out strings.Builder
-		if err := o.print(&out); err != nil {
+		if err := printOverview(&out, o); err != nil {
 			t.Fatal(err)
 		}
 		goldenText(t, name, out.String())
@@ -98,26 +100,26 @@ func TestRotationOverview(t *testing.T) {
 // TestRotationBlocked: a budget that never allows it is found before anything is changed, unless workloads are the user's.
 func TestRotationBlocked(t *testing.T) {
 	o := sampleOverview(plan.Rolling{})
-	o.Strays = []strayNode{{"byhand", "why"}}
-	err := o.refuse()
+	o.Strays = []rotate.UnmanagedNode{{Name: "byhand", Why: "why"}}
+	err := o.Refuse()
 	for _, want := range []string{"nothing was changed: ", "run `slipway apply` first", "\n  byhand: why", "budget shop/db never allows"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
-	o.begins = false // it goes on as far as it can
-	if err := o.refuse(); err != nil {
+	o.Begins = false // it goes on as far as it can
+	if err := o.Refuse(); err != nil {
 		t.Errorf("refused to go on: %v", err)
 	}
-	o.begins, o.Strays = true, nil
+	o.Begins, o.Strays = true, nil
 	o.OtherChanges = 0
-	err = o.refuse()
+	err = o.Refuse()
 	if err == nil || !strings.Contains(err.Error(), "could never end, since:\n  StatefulSet shop/db: budget shop/db never allows") {
 		t.Errorf("got %v", err)
 	}
 	o = sampleOverview(plan.Rolling{Leave: true})
 	o.OtherChanges = 0
-	if err := o.refuse(); err != nil {
+	if err := o.Refuse(); err != nil {
 		t.Errorf("refused: %v", err)
 	}
 }
@@ -146,16 +148,16 @@ func TestRotationOverviewJSON(t *testing.T) {
 func TestLostKubeconfigs(t *testing.T) {
 	c, infra, _, _ := elsewhere(t)
 	now := time.Now().Truncate(time.Second)
-	s, err := secretsOf(t.Context(), &stored{}, nil, c.spec, infra, nil)
+	s, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c.spec, infra, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := []string{certs.KubernetesCA}
-	items, err := (&rotateRun{applyRun: applyRun{work: work{app: &app{}, cluster: c, found: infra}}}).newItems(&stored{Material: s.made}, names)
+	items, err := rotate.Cluster{Spec: c.spec, Found: infra}.NewItems(&keys.Stored{Material: s.Made}, names)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, after := s.made[certs.KubernetesCA], items[certs.NextName(certs.KubernetesCA)]
+	before, after := s.Made[certs.KubernetesCA], items[certs.NextName(certs.KubernetesCA)]
 	user := func(name string, by certs.Item, issued time.Time) users.User {
 		t.Helper()
 		cert, err := certs.NewProbe(by, name, now)
@@ -180,8 +182,8 @@ func TestLostKubeconfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := certs.Material{
-		certs.KubernetesCA:                 {Cert: append(bytes.Clone(before.Cert), s.made[certs.EtcdCA].Cert...)},
-		certs.NextName(certs.KubernetesCA): {Cert: append(bytes.Clone(after.Cert), s.made[certs.EtcdCA].Cert...)},
+		certs.KubernetesCA:                 {Cert: append(bytes.Clone(before.Cert), s.Made[certs.EtcdCA].Cert...)},
+		certs.NextName(certs.KubernetesCA): {Cert: append(bytes.Clone(after.Cert), s.Made[certs.EtcdCA].Cert...)},
 	}
 	for _, tt := range []struct {
 		name     string
@@ -194,7 +196,7 @@ func TestLostKubeconfigs(t *testing.T) {
 		{"below the same root", forward, root, "early  drop, during  drop"},
 	} {
 		var got []string
-		for _, l := range lostKubeconfigs(users, tt.rotation, tt.stored, now) {
+		for _, l := range rotate.LostKubeconfigs(users, tt.rotation, tt.stored, now) {
 			got = append(got, strings.Join([]string{l.Name, string(l.DistrustsFrom), string(l.RefusedFrom)}, " "))
 		}
 		if strings.Join(got, ", ") != tt.want {

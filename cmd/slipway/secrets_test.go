@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -64,11 +65,11 @@ func (k *keeper) must(err error) {
 }
 
 // load gives what is stored, and what it comes to.
-func (k *keeper) load() (*stored, *secrets) {
+func (k *keeper) load() (*keys.Stored, *keys.Secrets) {
 	k.Helper()
-	s, err := loadSecrets(k.Context(), k.store)
+	s, err := keys.Load(k.Context(), k.store)
 	k.must(err)
-	all, err := secretsOf(k.Context(), s, nil, k.spec, k.infra, k.own)
+	all, err := keys.Ensure(k.Context(), s, nil, k.spec, k.infra, k.own)
 	k.must(err)
 	return s, all
 }
@@ -77,12 +78,11 @@ func (k *keeper) load() (*stored, *secrets) {
 func (k *keeper) begin(names []string) (first certs.Material, next certs.Material) {
 	k.Helper()
 	_, made := k.load()
-	k.must(made.save(k.Context(), k.store))
+	k.must(made.Save(k.Context(), k.store))
 	s, _ := k.load()
-	run := rotateRun{applyRun: applyRun{work: work{app: &app{own: k.own}, cluster: &cluster{spec: k.spec}, found: k.infra}}}
-	next, err := run.newItems(s, names)
+	next, err := k.rotating().NewItems(s, names)
 	k.must(err)
-	k.must(saveRotation(k.Context(), k.store, certs.Begin(names, time.Now()), next))
+	k.must(keys.SaveRotation(k.Context(), k.store, certs.Begin(names, time.Now()), next))
 	return s.Material, next
 }
 
@@ -123,11 +123,11 @@ func (k *keeper) stage() bool {
 	k.Helper()
 	kills := k.killed(func(ctx context.Context) error {
 		_, all := k.load()
-		return all.save(ctx, k.store)
+		return all.Save(ctx, k.store)
 	})
 	s, all := k.load()
-	if all.unsaved() {
-		k.Errorf("%v: saved, and there is more to save: %v", s.Rotation, all.issued)
+	if all.Unsaved() {
+		k.Errorf("%v: saved, and there is more to save: %v", s.Rotation, all.Issued)
 	}
 	if s.Rotation == nil {
 		return false
@@ -139,9 +139,9 @@ func (k *keeper) stage() bool {
 		case s.Rotation == nil: // it had ended
 			return nil
 		case next == nil:
-			return endRotation(ctx, k.store, rotation, s.Material)
+			return keys.EndRotation(ctx, k.store, rotation, s.Material)
 		default:
-			return saveRotation(ctx, k.store, next, nil)
+			return keys.SaveRotation(ctx, k.store, next, nil)
 		}
 	})
 	if kills == 0 {
@@ -178,7 +178,7 @@ func TestARotationKilledBeforeAnyWriteEndsTheSame(t *testing.T) {
 				if !turned && s.Rotation.Stage == back {
 					r, err := s.Rotation.Rollback()
 					k.must(err)
-					k.must(saveRotation(t.Context(), k.store, r, nil))
+					k.must(keys.SaveRotation(t.Context(), k.store, r, nil))
 					turned = true
 				}
 				more = k.stage()
@@ -192,7 +192,7 @@ func TestARotationKilledBeforeAnyWriteEndsTheSame(t *testing.T) {
 }
 
 // untouched: what is replaced stays under its name while a rotation goes on, and leaves are of what is in use.
-func (k *keeper) untouched(s *stored, first, next certs.Material) {
+func (k *keeper) untouched(s *keys.Stored, first, next certs.Material) {
 	k.Helper()
 	for _, name := range everything {
 		if !same(s.Material[name], first[name]) || !same(s.Material[certs.NextName(name)], next[certs.NextName(name)]) {
@@ -200,8 +200,8 @@ func (k *keeper) untouched(s *stored, first, next certs.Material) {
 		}
 	}
 	_, all := k.load()
-	all.asked = true // which stores all that is in use
-	k.must(all.save(k.Context(), k.store))
+	all.Asked = true // which stores all that is in use
+	k.must(all.Save(k.Context(), k.store))
 	s, _ = k.load()
 	if !same(s.Material[certs.KubernetesCA], first[certs.KubernetesCA]) {
 		k.Errorf("%v: the new authority was put in the place of the old", s.Rotation)
@@ -231,13 +231,13 @@ func (k *keeper) ended(first, next certs.Material, back bool) {
 		}
 	}
 	got := k.signer(s.Material["apiserver@demo-cp-1"], map[string]certs.Item{"left": s.Material[certs.KubernetesCA]})
-	if got != "left" || all.unsaved() || len(all.PKI.Obsolete) > 0 {
-		k.Errorf("signed by %s, unsaved %v, obsolete %v", got, all.issued, all.PKI.Obsolete)
+	if got != "left" || all.Unsaved() || len(all.PKI.Obsolete) > 0 {
+		k.Errorf("signed by %s, unsaved %v, obsolete %v", got, all.Issued, all.PKI.Obsolete)
 	}
 	names, err := k.store.List(k.Context(), "")
 	k.must(err)
 	for _, name := range names {
-		if strings.Contains(name, ".next") || name == rotationName {
+		if strings.Contains(name, ".next") || name == keys.RotationFile {
 			k.Errorf("%s is left", name)
 		}
 	}
@@ -256,12 +256,12 @@ func same(a, b certs.Item) bool {
 func TestHalfForgottenItemsAreForgotten(t *testing.T) {
 	k := newKeeper(t)
 	first, next := k.begin(everything)
-	put := flat(certs.Material{certs.NextName(certs.EtcdCA): next[certs.NextName(certs.EtcdCA)], certs.NextName(certs.EncryptionKey): next[certs.NextName(certs.EncryptionKey)]})
-	k.must(endRotation(t.Context(), k.store, &certs.Rotation{Names: everything, Stage: certs.Drop, Back: true}, next))
-	delete(put, pkiPrefix+certs.NextName(certs.EtcdCA)+".crt")
+	put := keys.Flat(certs.Material{certs.NextName(certs.EtcdCA): next[certs.NextName(certs.EtcdCA)], certs.NextName(certs.EncryptionKey): next[certs.NextName(certs.EncryptionKey)]})
+	k.must(keys.EndRotation(t.Context(), k.store, &certs.Rotation{Names: everything, Stage: certs.Drop, Back: true}, next))
+	delete(put, keys.Prefix+certs.NextName(certs.EtcdCA)+".crt")
 	k.must(k.store.Put(t.Context(), put))
 	_, all := k.load()
-	k.must(all.save(t.Context(), k.store))
+	k.must(all.Save(t.Context(), k.store))
 	if s, _ := k.load(); slices.ContainsFunc(slices.Collect(maps.Keys(s.Material)), func(n string) bool { return strings.HasSuffix(n, ".next") }) || !same(s.Material[certs.EtcdCA], first[certs.EtcdCA]) {
 		t.Error("something is left, or missing")
 	}
@@ -285,14 +285,14 @@ func TestRetiredEncryptionKeysKeepTheirNames(t *testing.T) {
 		for r := rotation; r != nil; r = r.Next(time.Now()) {
 			rotation = r
 		}
-		k.must(endRotation(t.Context(), k.store, rotation, s.Material))
+		k.must(keys.EndRotation(t.Context(), k.store, rotation, s.Material))
 		kept[string(other.Cert)] = string(other.Key)
 		if _, err := k.store.Get(t.Context(), certs.NextName(certs.EncryptionKey)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the other key is left at the end: %v", err)
 		}
 	}
 	for name, key := range kept {
-		text, err := k.store.Get(t.Context(), retiredPrefix+certs.EncryptionKey+"."+name)
+		text, err := k.store.Get(t.Context(), keys.RetiredPrefix+certs.EncryptionKey+"."+name)
 		k.must(err)
 		if got, err := certs.ParseEncryptionKey(text); err != nil || string(got.Key) != key {
 			t.Errorf("%s is another key: %v", name, err)
@@ -312,7 +312,7 @@ func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 		return map[string]certs.Item{certs.EtcdCA: {Cert: fileOf(t, dir, file), Key: fileOf(t, dir, "etcd.key")}}
 	}
 	_, made := k.load() // with slipway's own
-	k.must(made.save(t.Context(), k.store))
+	k.must(made.Save(t.Context(), k.store))
 	k.own = own("etcd.crt")
 	first, next := k.begin([]string{certs.EtcdCA})
 	k.stage()
@@ -322,20 +322,20 @@ func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 		t.Fatalf("it is at %v", s.Rotation)
 	}
 	issued := *s.Rotation.Previous()
-	k.must(saveRotation(t.Context(), k.store, &issued, nil))
+	k.must(keys.SaveRotation(t.Context(), k.store, &issued, nil))
 	k.own = own("again.crt")
 	_, all := k.load()
-	if _, wrong := all.made[certs.EtcdCA]; wrong || same(all.made[certs.NextName(certs.EtcdCA)], next[certs.NextName(certs.EtcdCA)]) {
-		t.Errorf("made %v", slices.Sorted(maps.Keys(all.made)))
+	if _, wrong := all.Made[certs.EtcdCA]; wrong || same(all.Made[certs.NextName(certs.EtcdCA)], next[certs.NextName(certs.EtcdCA)]) {
+		t.Errorf("made %v", slices.Sorted(maps.Keys(all.Made)))
 	}
-	k.must(all.save(t.Context(), k.store))
+	k.must(all.Save(t.Context(), k.store))
 	s, all = k.load()
 	again, err := certs.Parse(k.own[certs.EtcdCA].Cert)
 	k.must(err)
 	stored, err := certs.Parse(s.Material[certs.NextName(certs.EtcdCA)].Cert)
 	k.must(err)
-	if !again[0].Equal(stored[0]) || !same(s.Material[certs.EtcdCA], first[certs.EtcdCA]) || all.unsaved() {
-		t.Errorf("the new certificate is not where it belongs; unsaved are %v", all.issued)
+	if !again[0].Equal(stored[0]) || !same(s.Material[certs.EtcdCA], first[certs.EtcdCA]) || all.Unsaved() {
+		t.Errorf("the new certificate is not where it belongs; unsaved are %v", all.Issued)
 	}
 	want := s.Material[certs.NextName(certs.EtcdCA)]
 	for k.stage() {
@@ -343,7 +343,7 @@ func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 	if s, _ := k.load(); !same(s.Material[certs.EtcdCA], want) {
 		t.Error("in the end it is another")
 	}
-	if _, err := k.store.Get(t.Context(), rotationName); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := k.store.Get(t.Context(), keys.RotationFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the rotation has not ended: %v", err)
 	}
 }

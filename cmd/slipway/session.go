@@ -141,14 +141,6 @@ func (c *cluster) names() []string {
 	return names
 }
 
-// endpoint is where clients outside reach the API: the spec's, or what the provider gives.
-func endpoint(c *spec.Cluster, infra *spec.Infrastructure) string {
-	if e := c.Spec.ControlPlane.Endpoint; e != "" {
-		return e
-	}
-	return infra.Endpoint
-}
-
 // list joins names for a sentence, in short when they are many.
 func list(names []string) string {
 	if len(names) > 6 {

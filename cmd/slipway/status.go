@@ -15,6 +15,7 @@ import (
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/observe"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
@@ -89,7 +90,7 @@ func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastruc
 	if err != nil {
 		return nil, nil, err
 	}
-	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: endpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
+	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
 	if c.recorded {
 		in.UID = c.identity.UID
 	}
@@ -181,7 +182,7 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 		}
 	}
 	if s.Rotation != nil {
-		_, _ = fmt.Fprintln(out, underWay(s.Rotation))
+		_, _ = fmt.Fprintln(out, rotate.UnderWay(s.Rotation))
 	}
 	return nil
 }

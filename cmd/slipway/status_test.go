@@ -12,6 +12,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
@@ -55,7 +56,7 @@ func TestStatusOfARotation(t *testing.T) {
 
 // TestNotesOfARotation: who only plans or applies is told of a rotation, and who goes on with it knows.
 func TestNotesOfARotation(t *testing.T) {
-	w := work{app: &app{remarks: []string{"a remark"}}, secrets: &secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
+	w := work{app: &app{remarks: []string{"a remark"}}, secrets: &keys.Secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
 	if got := w.notes(); len(got) != 2 || got[0] != "a remark" || !strings.HasPrefix(got[1], "rotation of kubernetes, service-account: stage issue") {
 		t.Errorf("the notes are %q", got)
 	}

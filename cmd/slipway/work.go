@@ -19,7 +19,9 @@ import (
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -52,8 +54,8 @@ type work struct {
 	causes     []error // why machines are left alone that could not be reached
 	ensured    bool    // the provider has done its part
 	changing   bool    // what is found is going to be changed
-	stored     *stored
-	secrets    *secrets
+	stored     *keys.Stored
+	secrets    *keys.Secrets
 	hosts      map[string]host.Host
 	runner     *converge.Runner
 }
@@ -130,11 +132,11 @@ func (w *work) look(ctx context.Context, artifacts map[string]stack.Artifact) (*
 	nothing := func() {}
 	w.surplus()
 	var err error
-	if w.stored, err = loadSecrets(ctx, w.store); err != nil {
+	if w.stored, err = keys.Load(ctx, w.store); err != nil {
 		return nil, nothing, err
 	}
 	w.stored.Leaving = w.leaving
-	if w.secrets, err = secretsOf(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
+	if w.secrets, err = keys.Ensure(ctx, w.stored, w.renew, w.spec, w.infra, w.own); err != nil {
 		return nil, nothing, w.ofRotation(err)
 	}
 	for _, note := range w.notes() {
@@ -147,11 +149,11 @@ func (w *work) look(ctx context.Context, artifacts map[string]stack.Artifact) (*
 	w.runner = &converge.Runner{
 		Changing: w.changing, Holds: w.holds(), Report: w.progress.Host, Prove: w.prove, Exist: w.exist,
 		Input: stack.Input{
-			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: endpoint(w.spec, w.infra), Artifacts: artifacts,
+			Cluster: w.spec, Machines: w.infra.Machines, Endpoint: stack.ExternalEndpoint(w.spec, w.infra), Artifacts: artifacts,
 			PKI: w.secrets.PKI, EncryptionKeys: w.secrets.EncryptionKeys,
 			UID: w.identity.UID, Gone: w.preflights.GoneNames(),
 		},
-		Before: plan.Before{Slipway: version, Applied: applied, PKI: w.secrets.before, Issued: w.secrets.issued, EncryptionKeys: w.secrets.beforeKeys},
+		Before: plan.Before{Slipway: version, Applied: applied, PKI: w.secrets.Before, Issued: w.secrets.Issued, EncryptionKeys: w.secrets.BeforeKeys},
 	}
 	if w.store != nil && w.changing {
 		w.runner.Record = w.recorder()
@@ -185,14 +187,14 @@ func (w *work) ofRotation(err error) error {
 	if r == nil || r.Stage != certs.Issue || w.prove == plan.ProveStage || !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
-	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, commandOf(r), err)
+	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, rotate.CommandOf(r), err)
 }
 
 // notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
 func (w *work) notes() []string {
-	notes := slices.Concat(w.remarks, w.damaged, w.secrets.notes())
+	notes := slices.Concat(w.remarks, w.damaged, w.secrets.Notes())
 	if r := w.secrets.PKI.Rotation; r != nil && w.prove != plan.ProveStage {
-		notes = append(notes, underWay(r))
+		notes = append(notes, rotate.UnderWay(r))
 	}
 	return notes
 }
@@ -269,7 +271,7 @@ func (w *work) saveApplied(ctx context.Context) error {
 // settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the
 // provider's own parts what they need, before anything uses them. Of a cluster that lives the state learns that it does.
 func (w *work) settle(ctx context.Context, alive bool) error {
-	if err := w.secrets.save(ctx, w.store); err != nil {
+	if err := w.secrets.Save(ctx, w.store); err != nil {
 		return err
 	}
 	if alive && w.rebuild == "" { // what only begins is recorded once it has been up

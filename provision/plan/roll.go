@@ -81,10 +81,11 @@ func countPods(workloads []kube.Workload) string {
 	for _, w := range workloads {
 		pods += len(w.Pods)
 	}
-	return fmt.Sprintf("%s (%s)", plural(len(workloads), "workload"), plural(pods, "pod"))
+	return fmt.Sprintf("%s (%s)", Count(len(workloads), "workload"), Count(pods, "pod"))
 }
 
-func plural(n int, noun string) string {
+// Count is "1 change", "3 changes".
+func Count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"context"
@@ -18,14 +18,27 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
+// AuthoritiesField is where the spec has authorities, and authorityFields are theirs.
+const AuthoritiesField = "spec.pki.authorities."
+
+// AuthorityFields are the fields of the spec that name a CA, by name of the table.
+var AuthorityFields = map[string]string{
+	certs.KubernetesCA: AuthoritiesField + "kubernetes",
+	certs.EtcdCA:       AuthoritiesField + "etcd",
+	certs.FrontProxyCA: AuthoritiesField + "frontProxy",
+}
+
+// UsersFile is where the state store keeps the record of kubeconfigs that were given away.
+const UsersFile = "users.json"
+
 // Where things are in the state store.
 const (
-	pkiPrefix    = "pki/"
-	rotationName = "rotation.json"
+	Prefix       = "pki/"
+	RotationFile = "rotation.json"
 )
 
-// stored is what the state store keeps of a cluster's secrets.
-type stored struct {
+// Stored is what the state store keeps of a cluster's secrets.
+type Stored struct {
 	// Material has the key of Secrets at rest, too, and the new ones of a rotation.
 	Material certs.Material
 	// Rotation under way, or nil.
@@ -38,19 +51,19 @@ type stored struct {
 	Users secret.Bytes
 }
 
-// pki is what is in use, without what may have to be issued.
-func (s *stored) pki() *certs.PKI {
+// PKI is what is in use, without what may have to be issued.
+func (s *Stored) PKI() *certs.PKI {
 	used, other := s.Rotation.View(s.Material)
 	return &certs.PKI{Material: used, Rotation: s.Rotation, Other: other}
 }
 
-// loadSecrets reads what the store (which may be nil) has.
-func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
-	s := &stored{Material: certs.Material{}}
+// Load reads what the store (which may be nil) has.
+func Load(ctx context.Context, store *state.Store) (*Stored, error) {
+	s := &Stored{Material: certs.Material{}}
 	if store == nil {
 		return s, nil
 	}
-	flat, err := store.GetAll(ctx, pkiPrefix)
+	flat, err := store.GetAll(ctx, Prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -66,17 +79,17 @@ func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
 			return nil, err
 		}
 	}
-	retired, err := store.List(ctx, retiredPrefix)
+	retired, err := store.List(ctx, RetiredPrefix)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range retired {
-		s.Retired = append(s.Retired, strings.TrimPrefix(name, retiredPrefix+certs.EncryptionKey+"."))
+		s.Retired = append(s.Retired, strings.TrimPrefix(name, RetiredPrefix+certs.EncryptionKey+"."))
 	}
-	if s.Users, err = store.Get(ctx, usersName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if s.Users, err = store.Get(ctx, UsersFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	text, err := store.Get(ctx, rotationName)
+	text, err := store.Get(ctx, RotationFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -86,8 +99,8 @@ func loadSecrets(ctx context.Context, store *state.Store) (*stored, error) {
 	return s, err
 }
 
-// flat gives items the names that they have in the store.
-func flat(items certs.Material) map[string]secret.Bytes {
+// Flat gives items the names that they have in the store.
+func Flat(items certs.Material) map[string]secret.Bytes {
 	rest, all := maps.Clone(items), map[string]secret.Bytes{}
 	for _, name := range []string{certs.EncryptionKey, certs.NextName(certs.EncryptionKey)} {
 		if key, ok := items[name]; ok {
@@ -96,7 +109,7 @@ func flat(items certs.Material) map[string]secret.Bytes {
 		}
 	}
 	for name, content := range rest.Flatten() {
-		all[pkiPrefix+name] = content
+		all[Prefix+name] = content
 	}
 	return all
 }
@@ -108,32 +121,32 @@ func storedNames(items []string) []string {
 		if name == certs.EncryptionKey || name == certs.NextName(certs.EncryptionKey) {
 			names = append(names, name)
 		} else {
-			names = append(names, pkiPrefix+name+".crt", pkiPrefix+name+".key")
+			names = append(names, Prefix+name+".crt", Prefix+name+".key")
 		}
 	}
 	return names
 }
 
-// secrets are a cluster's, as they are to be: what is stored, and what was made because it is missing.
-type secrets struct {
+// Secrets are a cluster's, as they are to be: what is stored, and what was made because it is missing.
+type Secrets struct {
 	PKI *certs.PKI
 	// EncryptionKeys of Secrets at rest: the first encrypts.
 	EncryptionKeys []stack.EncryptionKey
 
-	before     *certs.PKI // as it was
-	beforeKeys []stack.EncryptionKey
-	issued     []certs.Change // what is not in the store yet
-	made       certs.Material // the same, and the encryption key where there was none
-	asked      bool           // nor are signing requests, or what came back for them
+	Before     *certs.PKI // as it was
+	BeforeKeys []stack.EncryptionKey
+	Issued     []certs.Change // what is not in the store yet
+	Made       certs.Material // the same, and the encryption key where there was none
+	Asked      bool           // nor are signing requests, or what came back for them
 }
 
-// secretsOf makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
+// Ensure makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
 // authorities that the spec names. Where certificates have to be signed elsewhere first, the error is a
 // *certs.PendingError, and the secrets are given all the same; so it is where renew names such, but for everyLeaf as long as
 // there are others.
-func secretsOf(
-	ctx context.Context, s *stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
-) (*secrets, error) {
+func Ensure(
+	ctx context.Context, s *Stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
+) (*Secrets, error) {
 	used, other := s.Rotation.View(s.Material)
 	key, ok := used[certs.EncryptionKey]
 	delete(used, certs.EncryptionKey)
@@ -142,7 +155,7 @@ func secretsOf(
 			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
 	}
 	requests := certs.Table(stack.CertInputs(c, infra.Machines, infra.ExtraSANs))
-	policy := certPolicy(c.Spec.PKI, own)
+	policy := CertPolicy(c.Spec.PKI, own)
 	policy.Replaced = s.Leaving
 	if s.Rotation != nil {
 		policy.Replaced = s.Rotation.Names
@@ -151,14 +164,14 @@ func secretsOf(
 		}
 	}
 	var err error
-	if policy.Renew, err = renewals(renew, requests); err != nil {
+	if policy.Renew, err = Renewals(renew, requests); err != nil {
 		return nil, err
 	}
 	pki, issued, pending := certs.Ensure(ctx, used, requests, policy, time.Now())
 	if err := pending; err != nil && !errors.As(err, new(*certs.PendingError)) {
 		return nil, fmt.Errorf("certificates of %s: %w", c.Metadata.Name, err)
 	}
-	if left := pki.Unrenewed(policy.Renew); pending == nil && left != nil && (!slices.Equal(renew, everyLeaf) || len(left.Names) == len(policy.Renew)) {
+	if left := pki.Unrenewed(policy.Renew); pending == nil && left != nil && (!slices.Equal(renew, EveryLeaf) || len(left.Names) == len(policy.Renew)) {
 		pending = left
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
@@ -183,10 +196,10 @@ func secretsOf(
 	}
 	previous := s.Rotation.Previous()
 	was, wasOther := previous.View(s.Material)
-	return &secrets{
-		PKI: pki, EncryptionKeys: encryptionKeys(s.Rotation, key, other), issued: issued, made: made,
-		before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
-		beforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
+	return &Secrets{
+		PKI: pki, EncryptionKeys: encryptionKeys(s.Rotation, key, other), Issued: issued, Made: made,
+		Before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
+		BeforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
 	}, pending
 }
 
@@ -199,8 +212,8 @@ func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []
 	return keys
 }
 
-// certPolicy is what the spec says of certificates, with the authorities that it names.
-func certPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
+// CertPolicy is what the spec says of certificates, with the authorities that it names.
+func CertPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	return certs.Policy{
 		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), AdminValidity: p.AdminDuration(), RenewalWindow: p.RenewalDuration(),
 		KeyAlgorithm: certs.KeyAlgorithm(p.KeyAlgorithm), CAKeyAlgorithm: certs.KeyAlgorithm(p.CAKeyAlgorithm),
@@ -208,8 +221,8 @@ func certPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	}
 }
 
-// notes are what somebody should know of certificates that are as good as they can be now.
-func (s *secrets) notes() []string {
+// Notes are what somebody should know of certificates that are as good as they can be now.
+func (s *Secrets) Notes() []string {
 	var notes []string
 	for _, d := range s.PKI.Drift {
 		notes = append(notes, "a certificate authority was kept as it is: "+d.String())
@@ -227,58 +240,58 @@ func (s *secrets) notes() []string {
 	return notes
 }
 
-// unsaved says whether anything was made that the store does not have.
-func (s *secrets) unsaved() bool { return len(s.made) > 0 }
+// Unsaved says whether anything was made that the store does not have.
+func (s *Secrets) Unsaved() bool { return len(s.Made) > 0 }
 
-// save stores what was made, before anybody uses it, and forgets what nobody needs any more.
-func (s *secrets) save(ctx context.Context, store *state.Store) error {
-	if s.asked {
+// Save stores what was made, before anybody uses it, and forgets what nobody needs any more.
+func (s *Secrets) Save(ctx context.Context, store *state.Store) error {
+	if s.Asked {
 		for name, item := range s.PKI.Material {
 			if !s.PKI.Rotation.Has(name) { // what is being replaced stays under its name until the end
-				s.made[name] = item
+				s.Made[name] = item
 			}
 		}
 	}
-	if len(s.made) > 0 {
-		if err := store.Put(ctx, flat(s.made)); err != nil {
+	if len(s.Made) > 0 {
+		if err := store.Put(ctx, Flat(s.Made)); err != nil {
 			return err
 		}
 	}
-	s.issued, s.made, s.asked = nil, certs.Material{}, false
+	s.Issued, s.Made, s.Asked = nil, certs.Material{}, false
 	if len(s.PKI.Obsolete) == 0 {
 		return nil
 	}
 	return store.Remove(ctx, storedNames(s.PKI.Obsolete)...)
 }
 
-// saveRotation records how far a rotation has come, with what it brings.
-func saveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, items certs.Material) error {
+// SaveRotation records how far a rotation has come, with what it brings.
+func SaveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, items certs.Material) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("record the rotation: %w", err)
 	}
-	put := flat(items)
-	put[rotationName] = text
+	put := Flat(items)
+	put[RotationFile] = text
 	return store.Put(ctx, put)
 }
 
-// retiredPrefix is where keys of Secrets at rest are kept that are not in use any more: backups of etcd need them.
-const retiredPrefix = "retired/"
+// RetiredPrefix is where keys of Secrets at rest are kept that are not in use any more: backups of etcd need them.
+const RetiredPrefix = "retired/"
 
-// endRotation puts the new in the place of the old, unless it went back, and forgets the other. Killed on the way it has
+// EndRotation puts the new in the place of the old, unless it went back, and forgets the other. Killed on the way it has
 // either not ended, or has left behind what the next save forgets.
-func endRotation(ctx context.Context, store *state.Store, r *certs.Rotation, material certs.Material) error {
-	put := flat(r.Finished(material))
+func EndRotation(ctx context.Context, store *state.Store, r *certs.Rotation, material certs.Material) error {
+	put := Flat(r.Finished(material))
 	if _, other := r.View(material); r.Has(certs.EncryptionKey) && len(other[certs.EncryptionKey].Key) > 0 {
 		key := other[certs.EncryptionKey]
-		put[retiredPrefix+certs.EncryptionKey+"."+string(key.Cert)] = certs.FormatEncryptionKey(key)
+		put[RetiredPrefix+certs.EncryptionKey+"."+string(key.Cert)] = certs.FormatEncryptionKey(key)
 	}
 	if len(put) > 0 {
 		if err := store.Put(ctx, put); err != nil {
 			return err
 		}
 	}
-	if err := store.Remove(ctx, rotationName); err != nil {
+	if err := store.Remove(ctx, RotationFile); err != nil {
 		return err
 	}
 	var next []string
@@ -286,30 +299,4 @@ func endRotation(ctx context.Context, store *state.Store, r *certs.Rotation, mat
 		next = append(next, certs.NextName(name))
 	}
 	return store.Remove(ctx, storedNames(next)...)
-}
-
-// rotatable is what `slipway certs rotate-ca` can be told to rotate, by certs.PlainName, in the order of the table.
-var rotatable = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}
-
-// itemsOf turns words of the command line into the names of items, in the order of the table.
-func itemsOf(words []string) ([]string, error) {
-	wanted := map[string]bool{}
-	for _, w := range words {
-		wanted[w] = true
-	}
-	all := wanted["all"]
-	delete(wanted, "all")
-	var items, known []string
-	for _, item := range rotatable {
-		word := certs.PlainName(item)
-		known = append(known, word)
-		if all || wanted[word] {
-			items = append(items, item)
-		}
-		delete(wanted, word)
-	}
-	if unknown := slices.Sorted(maps.Keys(wanted)); len(unknown) > 0 {
-		return nil, fmt.Errorf("there is no authority %q: name %s, or all", unknown, strings.Join(known, ", "))
-	}
-	return items, nil
 }

@@ -1,4 +1,4 @@
-package main
+package rotate
 
 import (
 	"context"
@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/users"
 )
 
-// rotationOverview is what a rotation is going to do, before anything of it is done. Its JSON is documented in
+// Overview is what a rotation is going to do, before anything of it is done. Its JSON is documented in
 // docs/certificates.md.
-type rotationOverview struct {
+type Overview struct {
 	Cluster string `json:"cluster"`
 	// Names of what is rotated, as people call it.
 	Names []string `json:"names"`
@@ -26,8 +27,8 @@ type rotationOverview struct {
 	// Expired are authorities that have, as people call them: the rotation replaces them at once.
 	Expired []string `json:"expired"`
 	// Under is the rotation that is under way, and goes on with what has expired meanwhile.
-	Under  string          `json:"under,omitempty"`
-	Stages []stageOverview `json:"stages"`
+	Under  string  `json:"under,omitempty"`
+	Stages []Stage `json:"stages"`
 	// Workloads that the stage rollout, where it lies ahead, replaces or leaves.
 	Workloads []rolledWorkload `json:"workloads"`
 	// Blocked are reasons why workloads cannot be replaced, as things are: it does not begin.
@@ -35,21 +36,27 @@ type rotationOverview struct {
 	// TokenSecrets ("namespace/name") have tokens that the stage rollout waits for people to have made anew.
 	TokenSecrets []string `json:"tokenSecrets"`
 	// Strays are nodes that would be cut off: it does not begin, nor go on to stage issue.
-	Strays []strayNode `json:"strays"`
+	Strays []UnmanagedNode `json:"strays"`
 	// Unasked says why the API could not be asked for these; of a rotation that begins only where authorities have expired.
 	Unasked string `json:"unasked,omitempty"`
 	// Kubeconfigs that stop working.
-	Kubeconfigs []lostKubeconfig `json:"kubeconfigs"`
+	Kubeconfigs []LostKubeconfig `json:"kubeconfigs"`
 	// OtherChanges are not the rotation's, which its first stage would carry out, too: it does not begin.
 	OtherChanges int `json:"otherChanges"`
 
-	rolls, users bool // whether it has still to do with workloads, and whether with kubeconfigs
-	begins       bool
-	forsakes     bool // does not wait for what nothing would replace
-	file         string
+	// Rolls and Users report whether workloads and kubeconfigs are still affected.
+	Rolls bool `json:"-"`
+	Users bool `json:"-"`
+	// Begins reports whether no rotation is under way yet.
+	Begins bool `json:"-"`
+	// SkipUnmanaged reports whether workloads without a controller are not waited for.
+	SkipUnmanaged bool `json:"-"`
+	// File is where the spec was read.
+	File string `json:"-"`
 }
 
-type stageOverview struct {
+// Stage is one stage that lies ahead.
+type Stage struct {
 	Stage certs.Stage `json:"stage"`
 	What  string      `json:"what"`
 	// Restarts are units, without their suffix.
@@ -64,8 +71,8 @@ type rolledWorkload struct {
 	How string `json:"how"`
 }
 
-// lostKubeconfig is one that was handed out.
-type lostKubeconfig struct {
+// LostKubeconfig is one that was handed out.
+type LostKubeconfig struct {
 	users.User
 	// DistrustsFrom is the stage from which it takes no server for the cluster's, since it knows only the authority of
 	// before; empty where it knows both.
@@ -74,45 +81,35 @@ type lostKubeconfig struct {
 	RefusedFrom certs.Stage `json:"refusedFrom"`
 }
 
-func newOverview(cluster string, r *certs.Rotation) *rotationOverview {
-	return &rotationOverview{
+// NewOverview is the overview of a rotation, with nothing in it yet but what the rotation itself says.
+func NewOverview(cluster string, r *certs.Rotation) *Overview {
+	return &Overview{
 		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, TokenSecrets: []string{},
-		Strays: []strayNode{}, Kubeconfigs: []lostKubeconfig{}, Expired: []string{},
-		rolls: slices.Contains(r.Remaining(), certs.Rollout), users: r.Has(certs.KubernetesCA), forsakes: r.LeaveUnmanaged,
+		Strays: []UnmanagedNode{}, Kubeconfigs: []LostKubeconfig{}, Expired: []string{},
+		Rolls: slices.Contains(r.Remaining(), certs.Rollout), Users: r.Has(certs.KubernetesCA), SkipUnmanaged: r.LeaveUnmanaged,
 	}
 }
 
-// overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to go on with one
-// must be possible without.
-func (r *rotateRun) overview(ctx context.Context, s *stored, rotation *certs.Rotation, items certs.Material) (o *rotationOverview, err error) {
-	r.progress, _ = r.patience()
-	defer func() { r.progress.Done(err) }()
-	r.progress.Phase("bundle")
-	artifacts, err := r.ensureBundle(ctx)
-	if err != nil {
-		return nil, err
-	}
-	o = newOverview(r.spec.Metadata.Name, rotation)
-	o.begins, o.file = s.Rotation == nil, r.file
-	o.expire(r.expired(s, s.Rotation), rotation, s.Rotation)
-	s = &stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
+// Overview works out what a rotation is going to do, but for what only the cluster knows. under is the rotation under way,
+// nil for none; items are what a new one brings.
+func (c Cluster) Overview(s *keys.Stored, rotation *certs.Rotation, items certs.Material) (*Overview, *keys.Stored, error) {
+	o := NewOverview(c.Spec.Metadata.Name, rotation)
+	o.Begins, o.File = s.Rotation == nil, c.File
+	o.Expire(c.Expired(s, s.Rotation), rotation, s.Rotation)
+	s = &keys.Stored{Material: maps.Clone(s.Material), Rotation: s.Rotation, Users: s.Users}
 	maps.Copy(s.Material, items)
-	if o.users {
-		users, err := users.ReadUsers(s.Users.Reveal())
+	if o.Users {
+		issued, err := users.ReadUsers(s.Users.Reveal())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		o.Kubeconfigs = lostKubeconfigs(users, rotation, s.Material, time.Now())
+		o.Kubeconfigs = LostKubeconfigs(issued, rotation, s.Material, time.Now())
 	}
-	if err := r.survey(ctx, o, s, rotation, artifacts); err != nil {
-		return nil, err
-	}
-	o.Stages, err = r.stages(ctx, s, rotation, artifacts)
-	return o, err
+	return o, s, nil
 }
 
-// expire says what has expired, in a rotation that replaces it, and which one was under way until then, nil for none.
-func (o *rotationOverview) expire(names []string, rotation, under *certs.Rotation) {
+// Expire says what has expired, in a rotation that replaces it, and which one was under way until then, nil for none.
+func (o *Overview) Expire(names []string, rotation, under *certs.Rotation) {
 	if len(names) == 0 || !rotation.Expired {
 		return
 	}
@@ -122,18 +119,18 @@ func (o *rotationOverview) expire(names []string, rotation, under *certs.Rotatio
 	}
 }
 
-// lostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
-func lostKubeconfigs(issued users.Users, r *certs.Rotation, stored certs.Material, now time.Time) []lostKubeconfig {
+// LostKubeconfigs are those of users that work now and stop during a rotation of the Kubernetes CA.
+func LostKubeconfigs(issued users.Users, r *certs.Rotation, stored certs.Material, now time.Time) []LostKubeconfig {
 	dropped, kept := stored[certs.KubernetesCA].Cert, stored[certs.NextName(certs.KubernetesCA)].Cert
 	if r.Back {
 		dropped, kept = kept, dropped
 	}
-	lost := []lostKubeconfig{}
+	lost := []LostKubeconfig{}
 	for _, u := range issued {
 		if u.State(dropped, now) != users.UserValid {
 			continue
 		}
-		l := lostKubeconfig{User: u, RefusedFrom: certs.Drop}
+		l := LostKubeconfig{User: u, RefusedFrom: certs.Drop}
 		if !r.Back && u.Issued.Before(r.Began) && !shareCertificate(dropped, kept) {
 			l.DistrustsFrom = certs.Issue
 		}
@@ -150,25 +147,25 @@ func shareCertificate(a, b []byte) bool {
 	return errors.Join(err, err2) == nil && slices.ContainsFunc(these, func(c *x509.Certificate) bool { return slices.ContainsFunc(those, c.Equal) })
 }
 
-// stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
-func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotation, artifacts map[string]stack.Artifact) ([]stageOverview, error) {
+// Stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
+func (c Cluster) Stages(ctx context.Context, s *keys.Stored, rotation *certs.Rotation) ([]Stage, error) {
 	s.Leaving = rotation.Names
 	var before stack.State // of authorities that have expired nothing can be issued: nothing is predicted
 	if !rotation.Expired {
 		var err error
-		if before, _, err = r.desiredAt(ctx, s, artifacts); err != nil {
+		if before, _, err = c.desiredAt(ctx, s); err != nil {
 			return nil, err
 		}
 	}
-	var all []stageOverview
+	var all []Stage
 	for at := rotation; at != nil; at = at.Next(time.Now()) {
 		s.Rotation = at
-		after, unsigned, err := r.desiredAt(ctx, s, artifacts)
+		after, unsigned, err := c.desiredAt(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		restarts := append([]string{}, plan.Restarts(before, after)...)
-		all = append(all, stageOverview{at.Stage, stageWords[at.Stage], restarts, unsigned})
+		all = append(all, Stage{at.Stage, StageWords[at.Stage], restarts, unsigned})
 		before = after
 	}
 	return all, nil
@@ -176,18 +173,28 @@ func (r *rotateRun) stages(ctx context.Context, s *stored, rotation *certs.Rotat
 
 // desiredAt is the desired state of the stage that s is in, and how many certificates it lacks that are signed elsewhere.
 // What the stage issues s keeps, for the next one.
-func (r *rotateRun) desiredAt(ctx context.Context, s *stored, artifacts map[string]stack.Artifact) (stack.State, int, error) {
-	secrets, err := secretsOf(ctx, s, nil, r.spec, r.found, r.own)
+func (c Cluster) desiredAt(ctx context.Context, s *keys.Stored) (stack.State, int, error) {
+	secrets, err := keys.Ensure(ctx, s, nil, c.Spec, c.Found, c.Own)
 	unsigned := 0
 	if pending := new(certs.PendingError); errors.As(err, &pending) {
 		unsigned = len(pending.Names)
 	} else if err != nil {
 		return stack.State{}, 0, err
 	}
-	maps.Copy(s.Material, secrets.made)
+	maps.Copy(s.Material, secrets.Made)
 	state, err := stack.Desired(stack.Input{
-		Cluster: r.spec, Machines: r.found.Machines, Endpoint: endpoint(r.spec, r.found), Artifacts: artifacts,
+		Cluster: c.Spec, Machines: c.Found.Machines, Endpoint: stack.ExternalEndpoint(c.Spec, c.Found), Artifacts: c.Artifacts,
 		PKI: secrets.PKI, EncryptionKeys: secrets.EncryptionKeys,
 	})
 	return state, unsigned, err
+}
+
+// StageWords say what a stage does, to people.
+var StageWords = map[certs.Stage]string{
+	certs.Trust:   "old and new are trusted",
+	certs.Tokens:  "tokens are signed with the new key",
+	certs.Rollout: "workloads are replaced",
+	certs.Issue:   "the new one is used",
+	certs.Drop:    "the other one is trusted no more",
+	certs.Return:  "the old one is used again",
 }

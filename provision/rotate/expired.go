@@ -1,4 +1,4 @@
-package main
+package rotate
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 )
 
 // startOf begins a rotation. Where authorities have expired, it is of all of these, and of none that has not.
@@ -22,28 +23,28 @@ func startOf(names, expired []string) (*certs.Rotation, error) {
 	return certs.BeginExpired(names, time.Now()), nil
 }
 
-// expired are the authorities that have, of those that a rotation (nil for none) uses; the same ones that the spec gives with
+// Expired are the authorities that have, of those that a rotation (nil for none) uses; the same ones that the spec gives with
 // a new certificate are not: the next apply takes it over.
-func (r *rotateRun) expired(s *stored, rotation *certs.Rotation) []string {
+func (c Cluster) Expired(s *keys.Stored, rotation *certs.Rotation) []string {
 	used, _ := rotation.View(s.Material)
-	return slices.DeleteFunc(used.Expired(r.requests(), time.Now()), func(name string) bool {
-		own, given := r.own[name]
+	return slices.DeleteFunc(used.Expired(c.Requests(), time.Now()), func(name string) bool {
+		own, given := c.Own[name]
 		return given && certs.SameAuthority(used[name], own)
 	})
 }
 
 // withExpired goes on with the rotation that is under way, and with what has expired meanwhile.
-func (r *rotateRun) withExpired(s *stored, names []string) (*certs.Rotation, certs.Material, error) {
-	expired := r.expired(s, s.Rotation)
-	rotation, lacking := s.Rotation.WithExpired(expired, s.Material, r.requests(), time.Now())
-	stranger := slices.ContainsFunc(names, func(name string) bool { return !rotation.Has(name) })
-	if stranger || r.command != commandOf(rotation) {
-		return nil, nil, fmt.Errorf("%s expired during the %v: first replace what has, and end it, with `slipway %s`", plainList(expired), s.Rotation, commandOf(rotation))
+func (c Cluster) withExpired(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
+	expired := c.Expired(s, s.Rotation)
+	rotation, lacking := s.Rotation.WithExpired(expired, s.Material, c.Requests(), time.Now())
+	stranger := slices.ContainsFunc(w.Names, func(name string) bool { return !rotation.Has(name) })
+	if stranger || w.Command != CommandOf(rotation) {
+		return nil, nil, fmt.Errorf("%s expired during the %v: first replace what has, and end it, with `slipway %s`", plainList(expired), s.Rotation, CommandOf(rotation))
 	}
-	if err := checkReplaced(lacking, s.Material, r.own); err != nil {
+	if err := CheckReplaced(lacking, s.Material, c.Own); err != nil {
 		return nil, nil, err
 	}
-	items, err := r.newItems(s, lacking)
+	items, err := c.NewItems(s, lacking)
 	return rotation, items, err
 }
 

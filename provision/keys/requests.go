@@ -1,0 +1,88 @@
+package keys
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/certs"
+)
+
+// Ask makes the signing requests of what some patterns name, or all that wait.
+func (s *Secrets) Ask(ctx context.Context, policy certs.Policy, patterns []string) ([]IndexEntry, error) {
+	names, err := Renewals(patterns, s.PKI.Requests)
+	if err != nil {
+		return nil, err
+	}
+	requests, err := s.PKI.SigningRequests(ctx, policy)
+	if err != nil {
+		return nil, err
+	}
+	s.Asked = slices.ContainsFunc(requests, func(r certs.SigningRequest) bool { return r.New })
+	return Chosen(newIndex(requests, policy), names)
+}
+
+// IndexEntry says of a signing request what is in it, and what cannot be.
+type IndexEntry struct {
+	Name              string   `json:"name"`
+	File              string   `json:"file"`
+	Authority         string   `json:"authority"`
+	CommonName        string   `json:"commonName"`
+	Organizations     []string `json:"organizations,omitempty"`
+	DNSNames          []string `json:"dnsNames,omitempty"`
+	IPAddresses       []string `json:"ipAddresses,omitempty"`
+	KeyUsages         []string `json:"keyUsages"`
+	ExtendedKeyUsages []string `json:"extendedKeyUsages"`
+	// Validity is what spec.pki.leafValidity or adminValidity wants, in hours; whoever signs decides.
+	Validity float64 `json:"validityHours"`
+	// Reason is why a certificate is wanted.
+	Reason string `json:"reason"`
+
+	// CSR is the request in PEM.
+	CSR []byte `json:"-"`
+}
+
+func newIndex(requests []certs.SigningRequest, policy certs.Policy) []IndexEntry {
+	var index []IndexEntry
+	for _, r := range requests {
+		q := r.Request
+		e := IndexEntry{
+			Name: q.Name, File: strings.NewReplacer("/", "_", "@", ".").Replace(q.Name) + ".csr", Authority: q.CA,
+			CommonName: q.CommonName, Organizations: q.Organizations, DNSNames: q.DNSNames,
+			KeyUsages: r.KeyUsages, ExtendedKeyUsages: r.ExtendedKeyUsages, Validity: policy.Lifetime(q).Hours(), Reason: r.Reason, CSR: r.CSR,
+		}
+		for _, ip := range q.IPs {
+			e.IPAddresses = append(e.IPAddresses, ip.String())
+		}
+		index = append(index, e)
+	}
+	return index
+}
+
+// Chosen are the entries of some names, or all.
+func Chosen(index []IndexEntry, names []string) ([]IndexEntry, error) {
+	if len(names) == 0 {
+		return index, nil
+	}
+	var some []IndexEntry
+	for _, name := range names {
+		i := slices.IndexFunc(index, func(e IndexEntry) bool { return e.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("certificate %q is signed here: `slipway certs renew %s` renews it", name, name)
+		}
+		some = append(some, index[i])
+	}
+	return some, nil
+}
+
+// Take has certificates take the place of the requests that wait for them.
+func (s *Secrets) Take(signed []certs.Signed, policy certs.Policy) ([]string, error) {
+	names, err := s.PKI.Import(signed, policy, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("not all certificates fit, and none was taken in:\n%w", err)
+	}
+	s.Asked = len(names) > 0
+	return names, nil
+}

@@ -1,0 +1,170 @@
+package rotate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// Cluster is what a rotation is worked out from. No host is asked.
+type Cluster struct {
+	Spec *spec.Cluster
+	// Found are its machines, and File is where its spec was read.
+	Found *spec.Infrastructure
+	File  string
+	// Own are the CAs that the spec names, by name of the table.
+	Own map[string]certs.Item
+	// Artifacts of the bundle; only stages need them.
+	Artifacts map[string]stack.Artifact
+}
+
+// Wish is what a person asks of a rotation.
+type Wish struct {
+	// Command continues the rotation: see commandOf.
+	Command string
+	// Names of the items to replace; none continues the rotation under way.
+	Names []string
+	// PauseAfter is the stage to end after, empty for none.
+	PauseAfter string
+	// Rollback turns the rotation under way round.
+	Rollback bool
+	// NoRollout and LeaveUnmanaged are nil if they were not given: then the earlier choice holds.
+	NoRollout, LeaveUnmanaged *bool
+}
+
+// CheckPause refuses to pause after a stage that does not lie ahead: it would never be reached, and all others would.
+func (w Wish) CheckPause(rotation *certs.Rotation) error {
+	left := rotation.Remaining()
+	left = left[:len(left)-1] // after the last there is nothing to go on with
+	if w.PauseAfter == "" || slices.Contains(left, certs.Stage(w.PauseAfter)) {
+		return nil
+	}
+	var words []string
+	for _, stage := range left {
+		words = append(words, string(stage))
+	}
+	return fmt.Errorf("--pause-after %s names no stage that lies ahead (%v); it can pause after: %s; nothing was changed",
+		w.PauseAfter, rotation, cmp.Or(strings.Join(words, ", "), "none"))
+}
+
+// Choices gives a rotation the flags that were given, and takes over those that were given before.
+func (w Wish) Choices(rotation *certs.Rotation) *certs.Rotation {
+	chosen := *rotation
+	if w.NoRollout != nil {
+		chosen.NoRollout = *w.NoRollout
+	}
+	if w.LeaveUnmanaged != nil {
+		chosen.LeaveUnmanaged = *w.LeaveUnmanaged
+	}
+	return &chosen
+}
+
+// Choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.
+func (c Cluster) Choose(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
+	under := s.Rotation
+	switch {
+	case len(s.Material) == 0:
+		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", c.Spec.Metadata.Name)
+	case under == nil && w.Rollback:
+		return nil, nil, errors.New("no rotation is under way that could go back")
+	case under == nil && len(w.Names) == 0:
+		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+	case under != nil && !w.Rollback && len(c.Expired(s, under)) > 0:
+		return c.withExpired(s, w)
+	case under != nil && (CommandOf(under) != w.Command || len(w.Names) > 0 && !slices.Equal(w.Names, under.Names)):
+		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, CommandOf(under))
+	case w.Rollback:
+		back, err := under.Rollback()
+		if err == nil {
+			err = cannotReturn(c.Expired(s, back))
+		}
+		return back, nil, err
+	case under != nil:
+		return under, nil, nil
+	}
+	if err := CheckReplaced(w.Names, s.Material, c.Own); err != nil {
+		return nil, nil, err
+	}
+	items, err := c.NewItems(s, w.Names)
+	if err != nil {
+		return nil, nil, err
+	}
+	rotation, err := startOf(w.Names, c.Expired(s, nil))
+	return rotation, items, err
+}
+
+// Requests are the rows of the table.
+func (c Cluster) Requests() []certs.Request {
+	return certs.Table(stack.CertInputs(c.Spec, c.Found.Machines, c.Found.ExtraSANs))
+}
+
+// CommandOf is the command that goes on with a rotation.
+func CommandOf(r *certs.Rotation) string {
+	if slices.Equal(r.Names, []string{certs.EncryptionKey}) {
+		return "rotate-encryption-key"
+	}
+	return "certs rotate-ca"
+}
+
+// UnderWay says of a rotation where it is, since when, and how it goes on.
+func UnderWay(r *certs.Rotation) string {
+	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), CommandOf(r))
+}
+
+// CheckReplaced refuses to put an authority in its own place: where the spec names the one that is in use.
+func CheckReplaced(names []string, stored certs.Material, own map[string]certs.Item) error {
+	var errs []error
+	for _, name := range names {
+		item, given := own[name]
+		if given && certs.SameAuthority(stored[name], item) {
+			field := keys.AuthorityFields[name]
+			errs = append(errs, fmt.Errorf("the spec's own authority %s is the one in use: put the new one's files into %s first; nothing was changed",
+				strings.TrimPrefix(field, keys.AuthoritiesField), field))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// NewItems makes what a rotation brings.
+func (c Cluster) NewItems(s *keys.Stored, names []string) (certs.Material, error) {
+	items, err := certs.NewItems(names, c.Requests(), keys.CertPolicy(c.Spec.Spec.PKI, c.Own), time.Now())
+	if err == nil && slices.Contains(names, certs.EncryptionKey) {
+		items[certs.NextName(certs.EncryptionKey)] = certs.NewEncryptionKey(append(s.Retired, string(s.Material[certs.EncryptionKey].Cert))...)
+	}
+	return items, err
+}
+
+// Rotatable is what `slipway certs rotate-ca` can be told to rotate, by certs.PlainName, in the order of the table.
+var Rotatable = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}
+
+// Items turns words of the command line into the names of items, in the order of the table.
+func Items(words []string) ([]string, error) {
+	wanted := map[string]bool{}
+	for _, w := range words {
+		wanted[w] = true
+	}
+	all := wanted["all"]
+	delete(wanted, "all")
+	var items, known []string
+	for _, item := range Rotatable {
+		word := certs.PlainName(item)
+		known = append(known, word)
+		if all || wanted[word] {
+			items = append(items, item)
+		}
+		delete(wanted, word)
+	}
+	if unknown := slices.Sorted(maps.Keys(wanted)); len(unknown) > 0 {
+		return nil, fmt.Errorf("there is no authority %q: name %s, or all", unknown, strings.Join(known, ", "))
+	}
+	return items, nil
+}
