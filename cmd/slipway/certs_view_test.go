@@ -123,7 +123,7 @@ func TestCertsThresholds(t *testing.T) {
 		{certsStatusOptions{warn: "2d", crit: "7d", warned: true}, 2 * d, 2 * d, ""},
 		{certsStatusOptions{warn: "30d", crit: "1y", crat: true}, 365 * d, 365 * d, ""},
 		{certsStatusOptions{warn: "2d", crit: "7d", warned: true, crat: true}, 0, 0, "--crit 7d is longer than --warn 2d"},
-		{certsStatusOptions{warn: "30", crit: "7d"}, 0, 0, "--warn: the duration \"30\" lacks a unit"},
+		{certsStatusOptions{warn: "30", crit: "7d"}, 0, 0, "--warn: the duration \"30\" has no unit"},
 		{certsStatusOptions{warn: "30d", crit: "6x"}, 0, 0, "--crit: "},
 	} {
 		warn, crit, err := tt.o.thresholds()

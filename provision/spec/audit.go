@@ -16,7 +16,8 @@ var (
 	}
 )
 
-// validateAuditPolicy finds what would keep the API server from starting: it reads its policy strictly.
+// validateAuditPolicy reports what would stop the API server from starting: it decodes its policy
+// strictly.
 func validateAuditPolicy(d *document, policy map[string]any) {
 	const path = "spec.kubernetes.apiServer.auditPolicy"
 	if policy == nil || d.isBad(path) {
@@ -25,12 +26,12 @@ func validateAuditPolicy(d *document, policy map[string]any) {
 	onlyFields(d, path, joinKey, policy, auditPolicyFields)
 	for field, want := range map[string]string{"apiVersion": "audit.k8s.io/v1", "kind": "Policy"} {
 		if have, ok := policy[field]; ok && have != want {
-			d.judge(joinKey(path, field), "write "+want+", or leave it out", "%v is not what the API server reads", have)
+			d.judge(joinKey(path, field), "write "+want+", or leave it out", "%v is not what the API server expects", have)
 		}
 	}
 	rules, ok := policy["rules"].([]any)
 	if !ok || len(rules) == 0 {
-		d.judge(path, "add `rules: [{level: Metadata}]`, or leave the policy out", "has no rules, and the API server wants one")
+		d.judge(path, "add `rules: [{level: Metadata}]`, or leave the policy out", "has no rules, and the API server needs at least one")
 		return
 	}
 	for i, r := range rules {

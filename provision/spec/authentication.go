@@ -19,11 +19,12 @@ import (
 
 const authenticationPath = "spec.kubernetes.apiServer.authentication"
 
-// unknownField is how sigs.k8s.io/json says where an unknown or duplicate field is.
+// unknownField matches the errors of sigs.k8s.io/json for unknown and duplicate fields.
 var unknownField = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
-// validateAuthentication finds what the API server would find: it decodes strictly into upstream's types, and asks upstream's
-// own validation, which compiles the expressions, too. An API server does not start with a bad file, and keeps what it had.
+// validateAuthentication reports what the API server would report. It decodes strictly into
+// upstream's types and calls upstream's validation, which also compiles the expressions. With a bad
+// file, an API server does not start, and a running one keeps its old configuration.
 func validateAuthentication(d *document, c *Cluster) {
 	api := c.Spec.Kubernetes.APIServer
 	if len(api.Authentication.JWT) == 0 || d.isBad(authenticationPath) {
@@ -46,13 +47,13 @@ func validateAuthentication(d *document, c *Cluster) {
 	}
 	issuer := c.ServiceAccountIssuer()
 	for _, e := range validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), config, []string{issuer}) {
-		message, _, _ := strings.Cut(e.ErrorBody(), "\n") // of expressions, a drawing follows
+		message, _, _ := strings.Cut(e.ErrorBody(), "\n") // for expressions, more lines follow that mark the position
 		d.judge(authenticatorPath(e.Field), remedyOf(e.Type), "%s", message)
 	}
 	for i, a := range file.JWT {
 		at := fmt.Sprintf("%s.jwt[%d][issuer]", authenticationPath, i)
 		if strings.Contains(a.Issuer.CertificateAuthority, "PRIVATE KEY") {
-			d.judge(at+".certificateAuthority", "remove the key, and take it for known to others", "holds a private key, and only certificates belong here")
+			d.judge(at+".certificateAuthority", "remove the key and consider it compromised", "has a private key, and only certificates belong here")
 		}
 		if _, ok := api.ExtraArgs["egress-selector-config-file"]; a.Issuer.EgressSelectorType != "" && !ok {
 			d.judge(at+".egressSelectorType", "remove it, or name a file in extraArgs", "needs the flag --egress-selector-config-file")
@@ -67,7 +68,7 @@ func decodeAuthenticator(d *document, path string, item map[string]any) (a apise
 	}
 	text, err := json.Marshal(item)
 	if err != nil {
-		d.judge(path, "write it as JSON could be written", "%v", err)
+		d.judge(path, "write it so that it can be converted to JSON", "%v", err)
 		return a, false
 	}
 	strict, err := strictjson.UnmarshalStrict(text, &a)
@@ -81,7 +82,7 @@ func decodeAuthenticator(d *document, path string, item map[string]any) (a apise
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong):
-		d.judge(belowItem(path, wrong.Field), "write a value of that type", "is a %s, and must be of the type %v", wrong.Value, wrong.Type)
+		d.judge(belowItem(path, wrong.Field), "write a value of that type", "is a %s, and must be a %v", wrong.Value, wrong.Type)
 	case err != nil:
 		d.judge(path, "use the fields of a JWTAuthenticator (apiserver.config.k8s.io/v1)", "%v", err)
 	}
@@ -96,7 +97,8 @@ func convertAuthentication(file *apiserverv1.AuthenticationConfiguration) (*apis
 	return config, scheme.Convert(file, config, nil)
 }
 
-// authenticatorPath is where a field of the API server's file ("jwt[0].issuer.url") stands in the spec.
+// authenticatorPath returns the path in the spec of a field of the API server's file
+// ("jwt[0].issuer.url").
 func authenticatorPath(name string) string {
 	item, below, _ := strings.Cut(name, ".")
 	return belowItem(join(authenticationPath, item), below)
@@ -119,15 +121,15 @@ func remedyOf(t field.ErrorType) string {
 	case field.ErrorTypeRequired:
 		return "add it"
 	case field.ErrorTypeDuplicate:
-		return "give every issuer once"
+		return "list every issuer once"
 	case field.ErrorTypeNotSupported:
 		return "use one of these values"
 	default:
-		return "write what a JWTAuthenticator takes (apiserver.config.k8s.io/v1); see docs/hardening.md"
+		return "write the fields of a JWTAuthenticator (apiserver.config.k8s.io/v1); see docs/hardening.md"
 	}
 }
 
-// ServiceAccountIssuer is what the tokens of service accounts name as their issuer.
+// ServiceAccountIssuer returns the issuer of service-account tokens.
 func (c *Cluster) ServiceAccountIssuer() string {
 	if issuer, ok := c.Spec.Kubernetes.APIServer.ExtraArgs["service-account-issuer"]; ok {
 		return issuer

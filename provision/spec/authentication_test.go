@@ -63,7 +63,7 @@ func TestAuthentication(t *testing.T) {
 	}
 	second := "        - {issuer: {url: https://login.example.com, audiences: [a]}, claimMappings: {username: {claim: sub, prefix: \"\"}}}\n"
 	errs := mistakes(t, strings.Replace(whole, "message: reserved}\n", "message: reserved}\n"+second, 1))
-	if len(errs) != 1 || errs[0].Field != at+"[1][issuer].url" || errs[0].Remedy != "give every issuer once" {
+	if len(errs) != 1 || errs[0].Field != at+"[1][issuer].url" || errs[0].Remedy != "list every issuer once" {
 		t.Errorf("an issuer that is there twice gives %v", errs)
 	}
 }

@@ -1,15 +1,16 @@
 package spec
 
-// constraint is what the types cannot say of a field. The loader, the defaults and the JSON Schema all read this table.
+// constraint has what the type of a field does not express. The loader, the defaults and the JSON
+// Schema use this table.
 type constraint struct {
-	enum    []string // the only values
+	enum    []string // the allowed values
 	def     string   // the value when the field is absent
 	example string   // shown in remedies and in the schema
-	pattern string   // for the schema only: necessary, not sufficient; the loader says more and says it better
+	pattern string   // only for the schema: necessary, not sufficient; the loader checks more, with better messages
 	empty   bool     // the empty string is a value
-	number  bool     // a whole number is a value too, taken over as a string of its digits
+	number  bool     // a whole number is also allowed, and becomes a string of its digits
 	min     int      // of an integer
-	max     int      // of an integer; 0 is no limit, of either kind
+	max     int      // of an integer; 0 means no limit, for min and max
 }
 
 const (

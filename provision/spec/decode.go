@@ -8,15 +8,16 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// maxNodesRead bounds what aliases can blow a small file up to.
+// maxNodesRead limits the expansion of aliases.
 const maxNodesRead = 100_000
 
-// decoder fills a Cluster from a syntax tree. A library's decoder would stop at the first mistake, and would not
-// say which field it was; this one goes on, and remembers where every field stands.
+// decoder fills a Cluster from a syntax tree. The library's decoder would stop at the first
+// mistake, and would not say which field it is in. This one continues, and records the position of
+// every field.
 type decoder struct {
 	*document
 	targets map[*ast.AliasNode]ast.Node // what each alias stands for
-	open    map[ast.Node]bool           // anchored nodes that are being read, against cycles
+	open    map[ast.Node]bool           // anchored nodes being read, to detect cycles
 	budget  int
 }
 
@@ -26,7 +27,7 @@ func newDecoder(doc *document, root ast.Node) *decoder {
 	return d
 }
 
-// anchorVisitor binds aliases to the last anchor of that name before them.
+// anchorVisitor resolves aliases to the last preceding anchor of that name.
 type anchorVisitor struct {
 	*decoder
 	anchors map[string]ast.Node
@@ -46,7 +47,7 @@ func (d *decoder) cluster(root ast.Node, c *Cluster) {
 	d.value("", position{1, 1}, root, reflect.ValueOf(c).Elem(), constraint{})
 }
 
-// value decodes n, which stands at path below a key at the given place, into v.
+// value decodes n into v. path is its field path, and at the position of its key.
 func (d *decoder) value(path string, key position, n ast.Node, v reflect.Value, c constraint) {
 	n, done := d.resolve(path, n)
 	defer done()
@@ -78,7 +79,7 @@ func (d *decoder) value(path string, key position, n ast.Node, v reflect.Value, 
 	}
 }
 
-// noValue reports a field with nothing after its colon. What it would mean is not guessed.
+// noValue reports a field with nothing after its colon.
 func (d *decoder) noValue(path string, at position, t reflect.Type, c constraint) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -93,14 +94,14 @@ func (d *decoder) noValue(path string, at position, t reflect.Type, c constraint
 	d.reject(at, path, remedy+", or remove the field", "has no value")
 }
 
-// reject reports a value that cannot be taken over, so that validation leaves the field alone.
+// reject reports a value that cannot be decoded, and marks the field so that validation skips it.
 func (d *decoder) reject(at position, path, remedy, format string, args ...any) {
 	d.bad[path] = true
 	d.report(at, path, remedy, format, args...)
 }
 
-// resolve follows anchors and aliases to the node that holds the value, or gives nil when it reported a mistake.
-// The caller calls done when it has read the value.
+// resolve follows anchors and aliases to the node that has the value. It returns nil if it has
+// reported a mistake. The caller calls done when it has read the value.
 func (d *decoder) resolve(path string, n ast.Node) (ast.Node, func()) {
 	var opened []ast.Node
 	done := func() {
@@ -110,7 +111,7 @@ func (d *decoder) resolve(path string, n ast.Node) (ast.Node, func()) {
 	}
 	if d.budget--; d.budget < 0 {
 		if d.budget == -1 {
-			d.bad[""] = true // nothing that follows is worth a judgement
+			d.bad[""] = true // skip all further validation
 			d.reject(nodePosition(n), path, "use fewer aliases", "the spec is too large: aliases expand it to more than %d values", maxNodesRead)
 		}
 		return nil, done
@@ -150,7 +151,8 @@ type entry struct {
 	value ast.Node
 }
 
-// entries lists the keys of a mapping, merge keys (<<) resolved, duplicates reported at the path that child gives.
+// entries lists the keys of a mapping. It resolves merge keys (<<) and reports duplicates at the
+// path that child returns.
 func (d *decoder) entries(path string, n ast.Node, child func(path, name string) string) []entry {
 	var list, merged []entry
 	seen := map[string]position{}
@@ -173,7 +175,7 @@ func (d *decoder) entries(path string, n ast.Node, child func(path, name string)
 		list = append(list, entry{name, at, kv.Value})
 	}
 	for _, e := range merged {
-		if _, ok := seen[e.name]; !ok { // a mapping's own keys win over merged ones, the first merged over later
+		if _, ok := seen[e.name]; !ok { // a mapping's own keys override merged ones, and earlier merges override later ones
 			seen[e.name] = e.at
 			list = append(list, e)
 		}
@@ -181,7 +183,7 @@ func (d *decoder) entries(path string, n ast.Node, child func(path, name string)
 	return list
 }
 
-// mergeEntries are the keys that `<<: *alias` or `<<: [*a, *b]` brings in.
+// mergeEntries returns the keys that `<<: *alias` or `<<: [*a, *b]` adds.
 func (d *decoder) mergeEntries(path string, kv *ast.MappingValueNode, child func(path, name string) string) []entry {
 	n, done := d.resolve(path, kv.Value)
 	defer done()
@@ -205,7 +207,7 @@ func (d *decoder) mergeItem(path string, n ast.Node, child func(path, name strin
 		return nil
 	}
 	if !isMapping(n) {
-		d.reject(nodePosition(n), path, "merge a mapping", "only a mapping can be merged with <<, and this is %s", kindOf(n))
+		d.reject(nodePosition(n), path, "merge a mapping", "only a mapping can be merged with <<, not %s", kindOf(n))
 		return nil
 	}
 	return d.entries(path, n, child)
@@ -230,7 +232,7 @@ func (d *decoder) structure(path string, at position, n ast.Node, v reflect.Valu
 	for _, name := range fieldNames(fields) {
 		switch {
 		case present[name]:
-		case meant[name]: // its value is under another name: neither missing nor to be judged by its default
+		case meant[name]: // its value is under a mistyped name: it is not missing, and its default must not be validated
 			d.bad[join(path, name)] = true
 		case isRequired(fields[name]):
 			d.missing(join(path, name), at, name, constraints[v.Type().Name()+"."+name])
@@ -246,10 +248,11 @@ func (d *decoder) missing(path string, at position, name string, c constraint) {
 	d.reject(at, path, remedy, "is missing")
 }
 
-// unknownField reports a field that the type has not, and gives the one that was probably meant, or "".
+// unknownField reports a field that the type does not have. It returns the field that was probably
+// meant, or "".
 func (d *decoder) unknownField(path string, e entry, known []string) string {
 	meant := closest(e.name, known)
-	remedy := "remove it; known here are " + strings.Join(known, ", ")
+	remedy := "remove it; known fields are " + strings.Join(known, ", ")
 	if meant != "" {
 		remedy = fmt.Sprintf("did you mean `%s`?", meant)
 	}
@@ -260,11 +263,11 @@ func (d *decoder) unknownField(path string, e entry, known []string) string {
 func (d *decoder) list(path string, at position, n ast.Node, v reflect.Value) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.wrongType(at, path, n, "a list", "begin each item with a dash")
+		d.wrongType(at, path, n, "a list", "start each item with a dash")
 		return
 	}
 	if len(seq.Values) == 0 {
-		return // as if absent: nothing distinguishes an empty list from none
+		return // an empty list means the same as none
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
 	for i, item := range seq.Values {
@@ -295,7 +298,7 @@ func (d *decoder) mapping(path string, at position, n ast.Node, v reflect.Value)
 	}
 }
 
-// free decodes a value of any shape, as encoding/json would but with int64 for whole numbers.
+// free decodes a value of any type like encoding/json, but whole numbers become int64.
 func (d *decoder) free(path string, n ast.Node, v reflect.Value) {
 	n, done := d.resolve(path, n)
 	defer done()
@@ -332,7 +335,7 @@ func (d *decoder) free(path string, n ast.Node, v reflect.Value) {
 	default:
 		s, ok := stringValue(n)
 		if !ok {
-			d.reject(at, path, "write a number, a string, true or false", "%s is not a value that JSON has", n)
+			d.reject(at, path, "write a number, a string, true or false", "%s cannot be represented in JSON", n)
 			return
 		}
 		v.Set(reflect.ValueOf(s))

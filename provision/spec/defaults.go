@@ -2,7 +2,8 @@ package spec
 
 import "reflect"
 
-// setDefaults fills what the user left out: strings from the table of constraints, and what depends on other fields.
+// setDefaults sets the defaults of absent fields: strings from the table of constraints, and those
+// that depend on other fields.
 func setDefaults(c *Cluster) {
 	backend := c.Spec.Network.FlannelBackend
 	fillStrings(reflect.ValueOf(c).Elem())
@@ -21,7 +22,7 @@ func setDefaults(c *Cluster) {
 	}
 }
 
-// fillStrings gives every empty string field its default, in all structs that are there.
+// fillStrings sets the default of every empty string field, in all structs that are present.
 func fillStrings(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -1,6 +1,8 @@
-// Package spec is the user's YAML: its types, strict loading with positions, defaults, validation and JSON Schema.
+// Package spec defines the user's YAML: its types, strict loading with positions, defaults,
+// validation and JSON Schema.
 //
-// Load is the way in. It reports every mistake of a file at once, each a Diagnostic with its place and a remedy; a
-// Cluster that it returns is complete and valid, and the accessors on it cannot fail. The package knows nothing of
-// machines that run, and imports no other part of slipway but the unprintable secret type.
+// Start with Load. It reports all mistakes of a file at once, each as a Diagnostic with position
+// and remedy. The Cluster that it returns is complete and valid, so its accessors cannot fail. The
+// package does not deal with running machines, and imports no other part of slipway except the
+// secret type.
 package spec

@@ -11,20 +11,22 @@ import (
 const (
 	day  = 24 * time.Hour
 	year = 365 * day
-	// maxValidity bounds certificates; more does not fit a time.Duration three times over.
+	// maxValidity limits the validity of certificates. A time.Duration holds 292 years, so a sum of
+	// two still fits.
 	maxValidity = 100 * year
 	minValidity = time.Minute
 )
 
-// ParseDuration reads "30y", "90d", "12h", "15m" or a sum such as "1y30d". A year is 365 days, a day 24 hours, and m is a
-// minute; beside years or days somebody meant months, and it is refused.
+// ParseDuration reads "30y", "90d", "12h", "15m" or a sum such as "1y30d". A year is 365 days, a
+// day 24 hours, and m is a minute. m together with years or days is refused, because months were
+// probably meant.
 func ParseDuration(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, errors.New("the duration is empty")
 	}
 	units := map[byte]time.Duration{'y': year, 'd': day, 'h': time.Hour, 'm': time.Minute}
 	if strings.Contains(s, "m") && strings.ContainsAny(s, "yd") {
-		return 0, fmt.Errorf("the duration %q has minutes (m) beside years or days; months are not a unit", s)
+		return 0, fmt.Errorf("the duration %q combines minutes (m) with years or days; months are not supported", s)
 	}
 	var sum time.Duration
 	for rest := s; rest != ""; {
@@ -40,11 +42,11 @@ func ParseDuration(s string) (time.Duration, error) {
 			return 0, fmt.Errorf("%q is not a duration", s)
 		}
 		if digits == len(rest) {
-			return 0, fmt.Errorf("the duration %q lacks a unit", s)
+			return 0, fmt.Errorf("the duration %q has no unit", s)
 		}
 		unit, ok := units[rest[digits]]
 		if !ok {
-			return 0, fmt.Errorf("the duration %q has the unit %q", s, []rune(rest[digits:])[0])
+			return 0, fmt.Errorf("the duration %q has the unknown unit %q", s, []rune(rest[digits:])[0])
 		}
 		if n > int64((math.MaxInt64-sum)/unit) {
 			return 0, fmt.Errorf("the duration %q is too long", s)

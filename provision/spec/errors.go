@@ -9,20 +9,22 @@ import (
 // Diagnostic is one mistake in a spec.
 type Diagnostic struct {
 	File string `json:"file"`
-	// Line and Column count from 1; columns count characters. They point at the offending value,
-	// at the key of an unknown or duplicate field, or at the first key of a mapping that lacks a field.
+	// Line and Column count from 1; columns count characters. They point at the wrong value, at the
+	// key of an unknown or duplicate field, or at the first key of a mapping with a missing field.
 	Line   int `json:"line"`
 	Column int `json:"column"`
-	// Field is the path of the field, "spec.nodePools[0].labels[example.com/team]"; empty for the file as a whole.
+	// Field is the path of the field, "spec.nodePools[0].labels[example.com/team]"; empty for the
+	// whole file.
 	Field string `json:"field,omitempty"`
-	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	// Message says what is wrong, Remedy what to do about it. Neither ends with a full stop.
 	Message string `json:"message"`
 	Remedy  string `json:"remedy"`
-	// Source is the line, without its end.
+	// Source is the line, without its line break.
 	Source string `json:"source,omitempty"`
 }
 
-// String renders a diagnostic as "file:line:column: field: message", the source line with a caret, and the remedy.
+// String renders a diagnostic as "file:line:column: field: message", the source line with a caret,
+// and the remedy.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d:%d: ", d.File, d.Line, d.Column)
@@ -39,7 +41,8 @@ func (d Diagnostic) String() string {
 	return b.String()
 }
 
-// indent is white space as wide as what stands before the column; tabs stay tabs, so that the caret lines up.
+// indent returns white space as wide as the text before the column. Tabs stay tabs, so that the
+// caret lines up.
 func indent(source string, column int) string {
 	runes := []rune(source)
 	pad := runes[:min(max(column-1, 0), len(runes))]
@@ -51,10 +54,11 @@ func indent(source string, column int) string {
 	return string(pad)
 }
 
-// Errors are all the mistakes of one spec, in the order of the file.
+// Errors are all mistakes in a spec, in the order of the file.
 type Errors []Diagnostic
 
-// Error lists every mistake, each with its place, source line and remedy, after a line with their number.
+// Error returns a line with the number of mistakes, then every mistake with position, source line
+// and remedy.
 func (e Errors) Error() string {
 	var b strings.Builder
 	if len(e) == 1 {

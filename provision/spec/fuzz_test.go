@@ -10,8 +10,8 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// FuzzParse wants Parse to give a spec or Errors for any bytes, every diagnostic to point into the file, and a spec that
-// is written and read again to be the same.
+// FuzzParse wants Parse to give a spec or Errors for any bytes, every diagnostic to point into the
+// file, and a spec that is written and read again to be the same.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add(Starter("demo"))

@@ -14,23 +14,24 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxSize bounds a spec; a cluster of 5000 listed hosts takes a third of it.
+// maxSize limits the size of a spec in bytes; one with 5000 hosts needs a third of it.
 const maxSize = 512 << 10
 
-// Mistake is what a Check finds in a field.
+// Mistake is a problem that a Check found in a field.
 type Mistake struct {
 	// Field is its path, "spec.pki.authorities.etcd.keyFile".
 	Field string
-	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	// Message says what is wrong, Remedy what to do about it. Neither ends with a full stop.
 	Message, Remedy string
 }
 
-// Check finds mistakes that this package cannot know of, such as in files that the spec names. It is called with
-// whatever could be read of a spec, valid or not.
+// Check finds mistakes that this package cannot find, for example in files that the spec names. It
+// is called with what could be read of the spec, valid or not.
 type Check func(*Cluster) []Mistake
 
-// Load reads, decodes, completes and validates the spec at path. Mistakes in it, those that checks find too, are Errors,
-// all at once; a file that is not there gives an error that is fs.ErrNotExist.
+// Load reads, decodes, completes and validates the spec at path. It returns all mistakes at once as
+// Errors, including those that checks find. If the file does not exist, the error is
+// fs.ErrNotExist.
 func Load(path string, checks ...Check) (*Cluster, error) {
 	data, err := os.ReadFile(path)
 	switch {
@@ -42,7 +43,7 @@ func Load(path string, checks ...Check) (*Cluster, error) {
 	return Parse(path, data, checks...)
 }
 
-// Parse is Load for a spec that is in memory; name stands for the file in diagnostics.
+// Parse is Load for a spec in memory; name is the file name in diagnostics.
 func Parse(name string, data []byte, checks ...Check) (*Cluster, error) {
 	doc := newDocument(name, data)
 	var c Cluster
@@ -63,16 +64,17 @@ func Parse(name string, data []byte, checks ...Check) (*Cluster, error) {
 	return &c, nil
 }
 
-// position is a place in the file, both from 1.
+// position is a line and a column in the file, both from 1.
 type position struct{ line, column int }
 
-// document is the file while it is being read: its lines, where each field stands, and what is wrong.
+// document is the file while it is being read: its lines, the positions of fields, and the mistakes
+// found.
 type document struct {
 	file   string
 	lines  []string
-	fields map[string]position // of the value of every field that is present, by path
-	keys   map[string]position // of the keys of maps and free objects, by path
-	bad    map[string]bool     // fields whose value could not be taken over; they are not judged again
+	fields map[string]position // positions of the values of present fields, by path
+	keys   map[string]position // positions of the keys of maps and free objects, by path
+	bad    map[string]bool     // fields whose value could not be decoded; validation skips them
 	errs   Errors
 }
 
@@ -94,12 +96,12 @@ func (d *document) report(at position, field, remedy, format string, args ...any
 	}
 	if diag.Line <= len(d.lines) {
 		diag.Source = strings.ToValidUTF8(strings.TrimRight(d.lines[diag.Line-1], "\r"), "\uFFFD")
-		diag.Column = min(diag.Column, utf8.RuneCountInString(diag.Source)+1) // the parser puts what is not there one too far
+		diag.Column = min(diag.Column, utf8.RuneCountInString(diag.Source)+1) // for missing text, the parser's column is one too large
 	}
 	d.errs = append(d.errs, diag)
 }
 
-// parse gives the root of the one YAML document that the file must hold, or nil when a mistake was reported.
+// parse returns the root of the file's only YAML document, or nil if it has reported a mistake.
 func (d *document) parse(data []byte) ast.Node {
 	if !d.checkText(data) {
 		return nil
@@ -123,19 +125,19 @@ func (d *document) parse(data []byte) ast.Node {
 	case 1:
 		return bodies[0]
 	default:
-		d.report(nodePosition(bodies[1]), "", "put every cluster into a file of its own",
-			"the file holds %d YAML documents, and a spec is one", len(bodies))
+		d.report(nodePosition(bodies[1]), "", "put each cluster into a separate file",
+			"the file holds %d YAML documents; a spec is one document", len(bodies))
 		return nil
 	}
 }
 
-// checkText refuses what is not text in UTF-8 before the parser sees it.
+// checkText refuses text that is not UTF-8, before it is parsed.
 func (d *document) checkText(data []byte) bool {
 	const remedy = "save the file as UTF-8 without a byte order mark"
 	switch {
 	case len(data) > maxSize:
 		d.lines = nil
-		d.report(position{1, 1}, "", "check that this is the right file", "the file has %d bytes, and a spec has at most %d", len(data), maxSize)
+		d.report(position{1, 1}, "", "check that this is the right file", "the file has %d bytes; a spec has at most %d", len(data), maxSize)
 		return false
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
 		d.lines = nil
@@ -163,7 +165,7 @@ func (d *document) checkText(data []byte) bool {
 	return true
 }
 
-// syntaxError reports the parser's error. It knows of one only: a file that is not YAML has no second.
+// syntaxError reports the parser's error. The parser stops at the first one.
 func (d *document) syntaxError(err error) {
 	at, message := position{1, 1}, err.Error()
 	var syntax yaml.Error
@@ -174,9 +176,9 @@ func (d *document) syntaxError(err error) {
 		}
 	}
 	message, _, _ = strings.Cut(message, "\n")
-	remedy := "check the indentation, the colons and the quotes on this line and the one before"
+	remedy := "check the indentation, the colons and the quotes on this line and the previous one"
 	if at.line >= 1 && at.line <= len(d.lines) && strings.Contains(leadingSpace(d.lines[at.line-1]), "\t") {
-		message, remedy = "a tab in the indentation", "YAML is indented with spaces only: replace the tab by spaces"
+		message, remedy = "a tab in the indentation", "YAML is indented with spaces only: replace the tab with spaces"
 	}
 	d.report(at, "", remedy, "this is not YAML: %s", message)
 }

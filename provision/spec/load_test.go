@@ -177,11 +177,11 @@ func TestWholeFile(t *testing.T) {
 		{"comments only", "# nothing\n---\n# here\n", 1, 1, "empty", "slipway init"},
 		{"a list", "- a\n", 1, 1, "must be a mapping, not a list", "apiVersion"},
 		{"a word", "hello\n", 1, 1, "must be a mapping, not a string", "apiVersion"},
-		{"tab", "spec:\n  a: b\n\tc: d\n", 3, 1, "a tab in the indentation", "replace the tab by spaces"},
+		{"tab", "spec:\n  a: b\n\tc: d\n", 3, 1, "a tab in the indentation", "replace the tab with spaces"},
 		{"unclosed brace", "a: {b: c\nd: e\n", 2, 1, "not YAML", "quotes"},
 		{"unclosed quote", "a: 1\nb: \"c\nd: e\n", 2, 4, "not YAML", "quotes"},
 		{"colon", "a: b: c\n", 1, 4, "not YAML", "colons"},
-		{"two documents", minimal + "---\n" + minimal, 11, 1, "holds 2 YAML documents", "a file of its own"},
+		{"two documents", minimal + "---\n" + minimal, 11, 1, "holds 2 YAML documents", "a separate file"},
 		{"Latin-1", "kind: Cluster\nname: Schl\xf6\n", 2, 11, "not in UTF-8: byte 0xf6", "save the file as UTF-8"},
 		{"UTF-16", "\xff\xfek\x00i\x00", 1, 1, "UTF-16", "save the file as UTF-8"},
 		{"byte order mark", "\xef\xbb\xbfkind: Cluster\n", 1, 1, "byte order mark", "save the file as UTF-8"},
@@ -200,7 +200,8 @@ func TestWholeFile(t *testing.T) {
 	}
 }
 
-// TestAliasesAreBounded feeds the "billion laughs": a small file whose aliases stand for an enormous value.
+// TestAliasesAreBounded feeds the "billion laughs": a small file whose aliases stand for an
+// enormous value.
 func TestAliasesAreBounded(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(strings.Replace(minimal, "kubernetes: {version: v1.36.3}", "kubernetes:\n    version: v1.36.3\n    kubelet:\n      configPatch:\n        a: &a [x, x, x, x, x, x, x, x, x, x]\nLAUGHS", 1))
@@ -219,7 +220,8 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
-// TestManyMistakes wants all of them at once, in the order of the file, and exactly as people see them.
+// TestManyMistakes wants all of them at once, in the order of the file, and exactly as people see
+// them.
 func TestManyMistakes(t *testing.T) {
 	data, err := os.ReadFile("testdata/many.yaml")
 	if err != nil {
@@ -325,7 +327,7 @@ func TestChecks(t *testing.T) {
 	if !errors.As(err, &errs) || len(errs) != 4 {
 		t.Fatalf("got %v", err)
 	}
-	for i, want := range []string{"spec.pki.authorities.etcd: is odd", "spec.pki.authorities.etcd.certFile: is missing", "keyFile: must be a string", "the unit 's'"} {
+	for i, want := range []string{"spec.pki.authorities.etcd: is odd", "spec.pki.authorities.etcd.certFile: is missing", "keyFile: must be a string", "the unknown unit 's'"} {
 		if !strings.Contains(errs[i].String(), want) {
 			t.Errorf("mistake %d is %v, wanted %q", i, errs[i], want)
 		}

@@ -6,10 +6,11 @@ import (
 	"unicode"
 )
 
-// ExpiryMetrics is where nodes write when their certificates end, for monitoring.
+// ExpiryMetrics is where nodes write the expiry of their certificates, for monitoring.
 type ExpiryMetrics struct {
-	// Directory on every node in which a timer keeps slipway-certificates.prom, for the textfile collector of Prometheus's
-	// node exporter. It is made where it is missing. Without one there is no timer.
+	// Directory on every node in which a timer keeps slipway-certificates.prom, for the textfile
+	// collector of Prometheus's node exporter. It is made if it does not exist. Without it, there
+	// is no timer.
 	Directory string `json:"directory,omitempty"`
 }
 

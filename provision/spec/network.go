@@ -8,19 +8,22 @@ import (
 // Pods is the network of the pods. It is only valid on a spec that was loaded.
 func (n Network) Pods() netip.Prefix { return validPrefix(n.PodSubnet) }
 
-// Services is the network of the services' virtual addresses. It is only valid on a spec that was loaded.
+// Services is the network of the services' virtual addresses. It is only valid on a spec that was
+// loaded.
 func (n Network) Services() netip.Prefix { return validPrefix(n.ServiceSubnet) }
 
-// APIServiceIP is the address of the service "kubernetes": the first of the service subnet, as kube-apiserver takes it.
+// APIServiceIP is the address of the service "kubernetes": the first of the service subnet, as
+// kube-apiserver defines it.
 func (n Network) APIServiceIP() netip.Addr { return nth(n.Services(), 1) }
 
-// DNSServiceIP is the address of the cluster's DNS service: the tenth of the service subnet, as kubeadm has it.
+// DNSServiceIP is the address of the cluster's DNS service: the tenth of the service subnet, as in
+// kubeadm.
 func (n Network) DNSServiceIP() netip.Addr { return nth(n.Services(), 10) }
 
 // Network is the machines' network on this computer. It is only valid on a spec that was loaded.
 func (p LocalProvider) Network() netip.Prefix { return validPrefix(p.Subnet) }
 
-// validPrefix parses what validation has passed; the zero Prefix stands for a spec that was never loaded.
+// validPrefix parses a validated CIDR. It returns the zero Prefix for a spec that was not loaded.
 func validPrefix(s string) netip.Prefix {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -29,7 +32,8 @@ func validPrefix(s string) netip.Prefix {
 	return p
 }
 
-// nth is the network's address with the given offset; the zero Addr when p is no IPv4 network.
+// nth returns the network's address at the given offset, or the zero Addr if p is not an IPv4
+// network.
 func nth(p netip.Prefix, offset uint32) netip.Addr {
 	if !p.Addr().Is4() {
 		return netip.Addr{}
@@ -40,7 +44,8 @@ func nth(p netip.Prefix, offset uint32) netip.Addr {
 	return netip.AddrFrom4(out)
 }
 
-// reservedNetworks cannot be a cluster's: RFC 6890, without those set aside for private use and documentation.
+// reservedNetworks cannot be used by a cluster: RFC 6890, without the networks for private use and
+// documentation.
 var reservedNetworks = []struct {
 	prefix netip.Prefix
 	what   string
@@ -53,7 +58,7 @@ var reservedNetworks = []struct {
 
 const privateNetworks = "a private IPv4 network such as 10.244.0.0/16"
 
-// subnet judges a CIDR and returns it, or false when there is none to go on with.
+// subnet validates a CIDR and returns it, or false if it is not usable.
 func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	if value == "" || d.isBad(path) {
 		return netip.Prefix{}, false
@@ -62,7 +67,7 @@ func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	if err != nil {
 		remedy := "write " + privateNetworks
 		if addr, err := netip.ParseAddr(value); err == nil && addr.Is4() {
-			remedy = "add the length of the prefix, for example " + value + "/16"
+			remedy = "add the prefix length, for example " + value + "/16"
 		}
 		d.judge(path, remedy, "%q is not a network in CIDR notation", value)
 		return netip.Prefix{}, false
@@ -84,7 +89,7 @@ func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	return p, true
 }
 
-// network is a subnet with the name that people know it by.
+// network is a subnet with its path and its name in messages.
 type network struct {
 	path, name string
 	prefix     netip.Prefix
@@ -116,13 +121,14 @@ func validateNetworks(d *document, c *Cluster) {
 	}
 }
 
-// validatePodSubnet holds the subnet against kube-controller-manager's limits: a /24 for each node, and at most 16 bits
-// between the two (pkg/controller/nodeipam/ipam/cidrset).
+// validatePodSubnet checks the subnet against kube-controller-manager's limits: a /24 for each
+// node, whose prefix is at most 16 bits longer than the subnet's
+// (pkg/controller/nodeipam/ipam/cidrset).
 func validatePodSubnet(d *document, p netip.Prefix, nodes int) {
 	const path = "spec.network.podSubnet"
 	switch {
 	case p.Bits() < nodeCIDRLen-16:
-		d.judge(path, "choose a /8 or smaller", "/%d is too large: a node's /%d may have 16 bits more at most", p.Bits(), nodeCIDRLen)
+		d.judge(path, "choose a /8 or smaller", "/%d is too large: a node's /%d may have at most 16 bits more", p.Bits(), nodeCIDRLen)
 	case p.Bits() > nodeCIDRLen:
 		d.judge(path, "choose a /16, or at least a /24", "/%d is too small: every node gets a /%d", p.Bits(), nodeCIDRLen)
 	case nodes > 1<<(nodeCIDRLen-p.Bits()):
@@ -131,7 +137,8 @@ func validatePodSubnet(d *document, p netip.Prefix, nodes int) {
 	}
 }
 
-// validateMachineSubnet leaves room for the network's own address, the broadcast address, the gateway and the balancer.
+// validateMachineSubnet leaves room for the network's own address, the broadcast address, the
+// gateway and the balancer.
 func validateMachineSubnet(d *document, p netip.Prefix, nodes int) {
 	const path, taken = "spec.provider.local.subnet", 4
 	room := 1<<(32-p.Bits()) - taken
@@ -141,7 +148,8 @@ func validateMachineSubnet(d *document, p netip.Prefix, nodes int) {
 	}
 }
 
-// overlap reports two networks that meet, at the one that was written, the later one if both were.
+// overlap reports two networks that overlap. The mistake is reported at the network that the file
+// has, or at the later one if it has both.
 func (d *document) overlap(a, b network) {
 	if !a.prefix.Overlaps(b.prefix) {
 		return
@@ -153,5 +161,5 @@ func (d *document) overlap(a, b network) {
 	if !d.present(b.path) {
 		byDefault = ", its default"
 	}
-	d.judge(a.path, "choose networks that do not meet", "%s %s overlaps %s %s%s", a.name, a.prefix, b.name, b.prefix, byDefault)
+	d.judge(a.path, "choose networks that do not overlap", "%s %s overlaps %s %s%s", a.name, a.prefix, b.name, b.prefix, byDefault)
 }

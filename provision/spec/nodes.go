@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Node is one member of a pool.
+// Node is a node of a pool.
 type Node struct {
 	Name   string // "<cluster>-<pool>-<n>"
 	Index  int    // n, from 1
@@ -17,7 +17,7 @@ type Node struct {
 	Taints []Taint
 }
 
-// Nodes lists every node that the spec asks for, control planes first, then in the order of the pools.
+// Nodes lists every node in the spec, control planes first, otherwise in the order of the pools.
 func (c *Cluster) Nodes() []Node { return append(c.nodes(ControlPlane), c.nodes(Worker)...) }
 
 // ControlPlanes lists the nodes that run the control plane, in the order of the pools.
@@ -42,11 +42,12 @@ func (c *Cluster) nodes(role Role) []Node {
 // maxUnavailable is a number from 1, or a percentage from 1 to 100.
 var maxUnavailable = regexp.MustCompile(`^([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)$`)
 
-// defaultMaxUnavailable is that of Deployments (apps/v1).
+// defaultMaxUnavailable is the default of Deployments (apps/v1).
 const defaultMaxUnavailable = "25%"
 
-// MaxUnavailable is how many nodes of every pool of workers may be disturbed at a time, by the pool's name: never less
-// than one, never more than the pool has. Percentages are rounded down, as those of Deployments are.
+// MaxUnavailable returns, by pool name, how many nodes of each pool of workers may be disrupted at
+// the same time: at least one, at most the size of the pool. Percentages are rounded down, as in
+// Deployments.
 func (c *Cluster) MaxUnavailable() map[string]int {
 	most := map[string]int{}
 	for _, p := range c.Spec.NodePools {
@@ -59,14 +60,14 @@ func (c *Cluster) MaxUnavailable() map[string]int {
 		}
 		n, err := intstr.GetScaledValueFromIntOrPercent(&wish, p.size(), false)
 		if err != nil {
-			n = 1 // validation has refused what is neither a number nor a percentage
+			n = 1 // validation only passes numbers and percentages
 		}
 		most[p.Name] = min(max(n, 1), max(p.size(), 1))
 	}
 	return most
 }
 
-// size is how many nodes the pool has, by either way of saying it.
+// size returns the number of nodes in the pool, from replicas or hosts.
 func (p NodePool) size() int { return max(p.Replicas, len(p.Hosts)) }
 
 func nodeName(cluster, pool string, n int) string { return fmt.Sprintf("%s-%s-%d", cluster, pool, n) }

@@ -1,7 +1,7 @@
 package spec
 
-// owned is what a user cannot override of a component, because the cluster would not come up, or no longer be what the
-// rest of the spec says. Each has the remedy.
+// owned has the settings of a component that a user cannot override, because the cluster would not
+// start, or would contradict the rest of the spec. The values are remedies.
 type owned struct {
 	flags  map[string]string
 	config map[string]string // fields of the component's configuration, dotted
@@ -9,8 +9,8 @@ type owned struct {
 
 // Remedies that several flags share.
 const (
-	leaveFiles   = "remove it: slipway places this file and renews what it holds"
-	leaveWiring  = "remove it: slipway connects the components with each other"
+	leaveFiles   = "remove it: slipway writes this file and renews its contents"
+	leaveWiring  = "remove it: slipway connects the components"
 	usePods      = "set spec.network.podSubnet"
 	useServices  = "set spec.network.serviceSubnet"
 	useDNSDomain = "set spec.network.dnsDomain"
@@ -20,7 +20,7 @@ const (
 	usePKI       = "set spec.pki.csrValidity"
 	useCgroups   = "set spec.allowCgroupV1"
 	useJWT       = "set spec.kubernetes.apiServer.authentication.jwt"
-	useConfig    = "use configPatch, which is laid over the file"
+	useConfig    = "use configPatch, which is merged into the file"
 )
 
 var ownedByAPIServer = owned{flags: table(
@@ -65,7 +65,7 @@ var ownedByScheduler = owned{
 		rule{useConfig, []string{"config"}},
 	),
 	config: table(
-		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{"remove it: slipway sets it", []string{"apiVersion", "kind"}},
 		rule{leaveFiles, []string{"clientConnection.kubeconfig"}},
 	),
 }
@@ -88,7 +88,7 @@ var ownedByKubelet = owned{
 		rule{useConfig, []string{"config", "config-dir"}},
 	),
 	config: table(
-		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{"remove it: slipway sets it", []string{"apiVersion", "kind"}},
 		rule{leaveFiles, []string{
 			"authentication.x509.clientCAFile", "tlsCertFile", "tlsPrivateKeyFile", "rotateCertificates", "serverTLSBootstrap",
 		}},
@@ -112,7 +112,7 @@ var ownedByProxy = owned{
 		rule{useConfig, []string{"config"}},
 	),
 	config: table(
-		rule{"remove it: slipway writes what the file is", []string{"apiVersion", "kind"}},
+		rule{"remove it: slipway sets it", []string{"apiVersion", "kind"}},
 		rule{leaveFiles, []string{"clientConnection.kubeconfig"}},
 		rule{leaveWiring, []string{"hostnameOverride"}},
 		rule{usePods, []string{"clusterCIDR"}},
@@ -133,7 +133,7 @@ var ownedByEtcd = owned{flags: table(
 	}},
 )}
 
-// rule is a remedy with all that it is good for.
+// rule is a remedy with the names that it applies to.
 type rule struct {
 	remedy string
 	names  []string

@@ -10,25 +10,28 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// CADuration is how long certificate authorities are valid. It is only valid on a spec that was loaded.
+// CADuration returns the validity of CAs. Only call it on a loaded spec.
 func (p PKI) CADuration() time.Duration { return validDuration(p.CAValidity) }
 
-// LeafDuration is how long all other certificates are valid. It is only valid on a spec that was loaded.
+// LeafDuration returns the validity of all other certificates. Only call it on a loaded spec.
 func (p PKI) LeafDuration() time.Duration { return validDuration(p.LeafValidity) }
 
-// AdminDuration is how long the administrators' certificates are valid. It is only valid on a spec that was loaded.
+// AdminDuration returns the validity of the administrators' certificates. Only call it on a loaded
+// spec.
 func (p PKI) AdminDuration() time.Duration {
 	return validDuration(cmp.Or(p.AdminValidity, p.LeafValidity))
 }
 
-// CSRDuration is how long at the most certificates are valid that the cluster signs for others. It is only valid on a spec
-// that was loaded.
+// CSRDuration returns the maximum validity of certificates that the cluster signs for others. Only
+// call it on a loaded spec.
 func (p PKI) CSRDuration() time.Duration { return validDuration(cmp.Or(p.CSRValidity, p.LeafValidity)) }
 
-// RenewalDuration is how long before their end certificates are renewed; 0 where the spec leaves it to the default.
+// RenewalDuration returns how long before they expire certificates are renewed; 0 means the
+// default.
 func (p PKI) RenewalDuration() time.Duration { return validDuration(p.RenewalWindow) }
 
-// validDuration parses what validation has passed; 0 stands for none, and for a spec that was never loaded.
+// validDuration parses a validated duration. It returns 0 for an empty one, and for a spec that was
+// not loaded.
 func validDuration(s string) time.Duration {
 	d, err := ParseDuration(s)
 	if err != nil {
@@ -46,7 +49,7 @@ func validatePKI(d *document, p PKI) {
 			path = "spec.pki.caValidity"
 		}
 		d.judge(path, "make leafValidity shorter or caValidity longer",
-			"certificates (%s) would outlive their authorities (%s)", p.LeafValidity, p.CAValidity)
+			"certificates (%s) would outlive their CAs (%s)", p.LeafValidity, p.CAValidity)
 	}
 	for name, value := range map[string]string{"adminValidity": p.AdminValidity, "csrValidity": p.CSRValidity} {
 		path := "spec.pki." + name
@@ -54,7 +57,7 @@ func validatePKI(d *document, p PKI) {
 			continue
 		}
 		if v, ok := d.validity(path, value); ok && caOK && v > ca {
-			d.judge(path, "make "+name+" shorter or caValidity longer", "certificates (%s) would outlive their authorities (%s)", value, p.CAValidity)
+			d.judge(path, "make "+name+" shorter or caValidity longer", "certificates (%s) would outlive their CAs (%s)", value, p.CAValidity)
 		}
 	}
 	if leafOK && p.RenewalWindow != "" {
@@ -77,7 +80,8 @@ func validatePKI(d *document, p PKI) {
 	}
 }
 
-// validateWindow leaves a certificate a fifth of its life at least before it is due.
+// validateWindow ensures that a certificate is used for at least a fifth of its lifetime before it
+// is due for renewal.
 func validateWindow(d *document, p PKI, leaf time.Duration) {
 	const path = "spec.pki.renewalWindow"
 	window, ok := d.validity(path, p.RenewalWindow)
@@ -105,16 +109,16 @@ func (d *document) validity(path, value string) (time.Duration, bool) {
 	return 0, false
 }
 
-// filePath refuses what would be somebody else's home.
+// filePath refuses the home directories of other users.
 func (d *document) filePath(path, file string) {
 	if strings.HasPrefix(file, "~") && !strings.HasPrefix(file, "~/") {
-		d.judge(path, "write the path of a file, such as ~/pki/ca.crt", "%q names no file: only your own home can be written as ~/", file)
+		d.judge(path, "write the path of a file, such as ~/pki/ca.crt", "%q is not a file: ~ is only supported as ~/, your own home", file)
 	}
 }
 
 var countryCode = regexp.MustCompile(`^[A-Z]{2}$`)
 
-// validateSubject holds values against the upper bounds of X.520 (RFC 5280, appendix A.1).
+// validateSubject checks values against the upper bounds of X.520 (RFC 5280, appendix A.1).
 func validateSubject(d *document, s Subject) {
 	for _, f := range []struct {
 		name   string
@@ -135,7 +139,7 @@ func validateSubject(d *document, s Subject) {
 			case again:
 				d.judge(path, "remove it", "%q is %s[%d] already", value, f.name, first)
 			case f.name == "countries" && !countryCode.MatchString(value):
-				d.judge(path, "write two capital letters, such as DE", "%q is not the code of a country (ISO 3166)", value)
+				d.judge(path, "write two capital letters, such as DE", "%q is not a country code (ISO 3166)", value)
 			case len([]rune(value)) > f.max:
 				d.judge(path, "shorten it", "has %d characters, more than %d", len([]rune(value)), f.max)
 			default:
@@ -145,7 +149,7 @@ func validateSubject(d *document, s Subject) {
 	}
 }
 
-// validateSANs judges a list of names and addresses for certificates.
+// validateSANs checks a list of names and addresses for certificates.
 func validateSANs(d *document, at string, sans []string) {
 	seen := map[string]int{}
 	for i, san := range sans {

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// nodeCount is len(c.Nodes()), without making them: it serves specs that are not valid yet.
+// nodeCount returns len(c.Nodes()). It also works for specs that are not validated yet.
 func nodeCount(c *Cluster) int {
 	n := 0
 	for _, p := range c.Spec.NodePools {
@@ -27,7 +27,7 @@ func validatePools(d *document, c *Cluster) {
 	for i, p := range pools {
 		path := poolPath(i)
 		if first, ok := names[p.Name]; ok && p.Name != "" {
-			d.judge(path+".name", "give every pool a name of its own", "%q is the name of nodePools[%d] already", p.Name, first)
+			d.judge(path+".name", "give every pool a different name", "%q is already the name of nodePools[%d]", p.Name, first)
 		} else {
 			names[p.Name] = i
 		}
@@ -46,7 +46,8 @@ func validatePools(d *document, c *Cluster) {
 	validateControlPlanes(d, pools)
 }
 
-// validateControlPlanes wants an odd number: an even number of etcd members tolerates no more failures than one less.
+// validateControlPlanes requires an odd number: an even number of etcd members tolerates no more
+// failures than the next smaller odd number.
 func validateControlPlanes(d *document, pools []NodePool) {
 	n, last := 0, -1
 	for i, p := range pools {
@@ -69,7 +70,7 @@ func validateControlPlanes(d *document, pools []NodePool) {
 	case n > 7:
 		d.judge(at, "use 3 or 5; 7 are the most", "%d control-plane nodes: etcd has at most 7 members", n)
 	case n > 0 && n%2 == 0:
-		d.judge(at, remedy, "%d control-plane nodes: an even number survives no more failures than %d", n, n-1)
+		d.judge(at, remedy, "%d control-plane nodes: an even number tolerates no more failures than %d", n, n-1)
 	}
 }
 
@@ -85,13 +86,13 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
 	switch {
 	case d.isBad(path+".replicas") || d.isBad(path+".hosts"):
-	case provider.Hosts != nil && replicas && !hosts: // with the provider that there is it is right
+	case provider.Hosts != nil && replicas && !hosts: // with the local provider it is right
 	case provider.Hosts != nil && replicas:
 		d.judge(path+".replicas", "remove it; hosts lists the machines", "the hosts provider creates no machines")
 	case provider.Hosts != nil && len(p.Hosts) == 0:
 		d.judge(path+".hosts", "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
 	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):
-		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider takes hosts")
+		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider uses hosts")
 	case !replicas && !hosts:
 		d.judge(path+".replicas", "add it, for example `replicas: 1`", "is missing")
 	}
@@ -104,7 +105,7 @@ func validateHosts(d *document, path string, p NodePool, seen map[string]string)
 			continue
 		}
 		if first, ok := seen[h.Address]; ok {
-			d.judge(at, "list every machine once", "%s is the address of %s already", h.Address, first)
+			d.judge(at, "list every machine once", "%s is already the address of %s", h.Address, first)
 			continue
 		}
 		seen[h.Address] = strings.TrimSuffix(at, ".address")
@@ -144,14 +145,14 @@ func validateRollingUpdate(d *document, path string, p NodePool) {
 	}
 }
 
-// settableLabels and settablePrefixes are what a kubelet may say of itself in Kubernetes' own domains
-// (k8s.io/kubelet/pkg/apis/well_known_labels.go), without those that it finds out by itself.
+// settableLabels and settablePrefixes are the labels in Kubernetes' domains that a kubelet may set
+// on its node (k8s.io/kubelet/pkg/apis/well_known_labels.go), without those that it detects itself.
 var (
 	settableLabels   = []string{"topology.kubernetes.io/zone", "topology.kubernetes.io/region"}
 	settablePrefixes = []string{"kubelet.kubernetes.io", "node.kubernetes.io"}
 )
 
-// reservedLabel says why a label is not the user's to set; "" when it is.
+// reservedLabel returns why the user cannot set a label, or "".
 func reservedLabel(key string) string {
 	prefix, _, ok := strings.Cut(key, "/")
 	if !ok || slices.Contains(settableLabels, key) {
@@ -164,11 +165,11 @@ func reservedLabel(key string) string {
 	}
 	switch {
 	case prefix == "node-role.kubernetes.io":
-		return "slipway sets it by the pool's role, and the NodeRestriction admission plugin keeps nodes from it"
+		return "slipway sets it from the pool's role, and the NodeRestriction admission plugin does not allow nodes to set it"
 	case prefix == "slipway.dev" || strings.HasSuffix(prefix, ".slipway.dev"):
-		return "it is slipway's own"
+		return "it belongs to slipway"
 	case prefix == "kubernetes.io" || prefix == "k8s.io" || strings.HasSuffix(prefix, ".kubernetes.io") || strings.HasSuffix(prefix, ".k8s.io"):
-		return "the NodeRestriction admission plugin keeps nodes from Kubernetes' own labels"
+		return "the NodeRestriction admission plugin does not allow nodes to set Kubernetes' labels"
 	}
 	return ""
 }
@@ -187,9 +188,9 @@ func validateTaints(d *document, path string, taints []Taint) {
 		case len(validation.IsQualifiedName(t.Key)) > 0:
 			d.judge(at+".key", qualifiedName, "%q is not the key of a taint", t.Key)
 		case prefix == "node-role.kubernetes.io" && (name == "control-plane" || name == "master"):
-			d.judge(at+".key", "remove it", "%s is reserved: slipway sets it by the pool's role", t.Key)
+			d.judge(at+".key", "remove it", "%s is reserved: slipway sets it from the pool's role", t.Key)
 		case prefix == "node.kubernetes.io":
-			d.judge(at+".key", "use a prefix of your own, such as example.com/", "%s is reserved: Kubernetes sets it by the node's condition", t.Key)
+			d.judge(at+".key", "use a prefix of your own, such as example.com/", "%s is reserved: Kubernetes sets it from the node's conditions", t.Key)
 		}
 		if len(validation.IsValidLabelValue(t.Value)) > 0 {
 			d.judge(at+".value", "use up to 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends",

@@ -12,8 +12,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// scalar decodes a string, a whole number or a boolean. Nothing is converted: a number is not a string, save where the
-// field takes both.
+// scalar decodes a string, a whole number or a boolean. Nothing is converted: a number is not a
+// string, unless the field allows both.
 func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, c constraint) {
 	switch v.Kind() {
 	case reflect.String:
@@ -56,7 +56,7 @@ func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect
 		if meant := closest(s, c.enum); meant != "" {
 			remedy = fmt.Sprintf("did you mean %q? %s", meant, remedy)
 		}
-		d.reject(at, path, remedy, "%q is not one of its values", s)
+		d.reject(at, path, remedy, "%q is not an allowed value", s)
 	default:
 		v.SetString(s)
 	}
@@ -64,15 +64,15 @@ func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect
 
 var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
-// integer takes decimal whole numbers only: 010 is 8 to one YAML parser and 10 to the next. Without a limit it takes
-// any number that fits.
+// integer only accepts decimal whole numbers, because some YAML parsers read 010 as 8 and others as
+// 10. Without a limit, any number that fits is accepted.
 func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value, c constraint) {
 	digits := n.GetToken().Value
 	if _, ok := n.(*ast.IntegerNode); !ok {
 		remedy := "write a whole number"
 		s, ok := stringValue(n)
 		switch plain := n.GetToken().Type == token.StringType; {
-		case ok && plain && decimal.MatchString(s): // the parser takes what fits no integer for a string
+		case ok && plain && decimal.MatchString(s): // the parser returns numbers that fit no integer as strings
 			d.reject(at, path, "write a smaller number", "%s is too large", s)
 			return
 		case ok && decimal.MatchString(s):
@@ -108,7 +108,8 @@ func exampleOf(c constraint) string {
 	return ""
 }
 
-// stringRemedy says how to write what was no string: in quotes, if it is right then.
+// stringRemedy returns how to write a value that is not a string: in quotes, if that makes it
+// valid.
 func stringRemedy(value string, c constraint) string {
 	if c.pattern != "" && c.example != "" && !regexp.MustCompile(c.pattern).MatchString(value) {
 		return "write it in full, such as " + c.example

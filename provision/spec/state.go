@@ -21,16 +21,16 @@ func validateState(d *document, s State) {
 		if d.at(at + ".directory").after(d.at(second)) {
 			second = at + ".directory"
 		}
-		d.judge(second, "keep one of directory, s3", "a state is in one place, and this is the second")
+		d.judge(second, "keep one of directory, s3", "the state can only be in one place")
 	}
 	if strings.HasPrefix(s.Directory, "~") && !strings.HasPrefix(s.Directory, "~/") {
-		d.judge(at+".directory", "write the path of a directory, such as ~/slipway", "%q names no directory: only your own home can be written as ~/", s.Directory)
+		d.judge(at+".directory", "write the path of a directory, such as ~/slipway", "%q is not a directory: ~ is only supported as ~/, your own home", s.Directory)
 	}
 	if s.S3 != nil {
 		validateS3(d, *s.S3)
 		if s.Encryption == nil && !d.isBad(at+".encryption") {
-			d.judge(at+".encryption", "list recipients in `encryption`, or write `encryption: {passphrase: true}`; to keep it in plain all the same, `encryption: {none: true}`",
-				"a state in a bucket holds the keys of the cluster's authorities, and nothing says with what it is encrypted")
+			d.judge(at+".encryption", "list recipients in `encryption`, or write `encryption: {passphrase: true}`; to leave it unencrypted, write `encryption: {none: true}`",
+				"a state in a bucket contains the keys of the cluster's CAs, so its encryption must be set")
 		}
 	}
 	if s.Encryption != nil {
@@ -40,14 +40,15 @@ func validateState(d *document, s State) {
 
 var (
 	bucketName = regexp.MustCompile(constraints["S3State.bucket"].pattern)
-	// The characters that the S3 user guide calls safe in keys, but for those with a meaning in shells and URLs.
+	// The characters that are safe in keys according to the S3 user guide, without those with a
+	// meaning in shells and URLs.
 	keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._=@/-]+$`)
 )
 
 func validateS3(d *document, s S3State) {
 	const at = "spec.state.s3"
 	if s.Bucket != "" && (!bucketName.MatchString(s.Bucket) || strings.Contains(s.Bucket, "..")) {
-		d.judge(at+".bucket", "use 3 to 63 lower-case letters, digits, dots and dashes, without s3://", "%q is not the name of a bucket", s.Bucket)
+		d.judge(at+".bucket", "use 3 to 63 lower-case letters, digits, dots and dashes, without s3://", "%q is not a bucket name", s.Bucket)
 	}
 	if d.present(at+".prefix") && (!keyPrefix.MatchString(s.Prefix) || path.Clean("/"+s.Prefix) != "/"+s.Prefix || len(s.Prefix) > 500) {
 		d.judge(at+".prefix", "write names of letters, digits and ._=@- with slashes between them, such as clusters/demo", "%q is not a prefix", s.Prefix)
@@ -60,13 +61,13 @@ func validateS3(d *document, s S3State) {
 	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
 		d.judge(at+".endpoint", "write a URL such as https://s3.example.com", "%q is not the URL of a server", s.Endpoint)
 	case u.User != nil:
-		d.judge(at+".endpoint", "remove them from the URL: credentials are what the AWS SDK finds", "holds credentials")
+		d.judge(at+".endpoint", "remove them from the URL: the AWS SDK finds credentials", "contains credentials")
 	case u.Scheme == "http" && !loopback(u.Hostname()) && !s.InsecureHTTP:
-		d.judge(at+".endpoint", "write https://; if the network between is yours alone, `insecureHTTP: true` beside it", "is not encrypted on its way (http://)")
+		d.judge(at+".endpoint", "write https://, or, if the network is private, add `insecureHTTP: true`", "is not encrypted in transit (http://)")
 	}
 }
 
-// loopback says whether a host of a URL is this computer itself.
+// loopback reports whether the host of a URL is this computer.
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -80,12 +81,12 @@ func validateEncryption(d *document, e Encryption) {
 	switch {
 	case d.isBad(at):
 	case e.None && (e.Passphrase || len(e.Recipients) > 0):
-		d.judge(at+".none", "keep one of recipients, passphrase, none", "a state is encrypted, or it is not")
+		d.judge(at+".none", "keep one of recipients, passphrase, none", "none excludes recipients and a passphrase")
 	case e.None:
 	case e.Passphrase && len(e.Recipients) > 0:
-		d.judge(at+".passphrase", "keep one of recipients, passphrase", "a state is encrypted to recipients or with a passphrase, not both")
+		d.judge(at+".passphrase", "keep one of recipients, passphrase", "a state is encrypted either to recipients or with a passphrase")
 	case !e.Passphrase && len(e.Recipients) == 0:
-		d.judge(at, "list recipients, or write `passphrase: true`; or `none: true` to have none", "says neither to whom nor with what")
+		d.judge(at, "list recipients, or write `passphrase: true`; or `none: true` for no encryption", "has neither recipients nor a passphrase")
 	}
 	validateRecipients(d, at+".recipients", e.Recipients)
 }
@@ -98,20 +99,20 @@ func validateRecipients(d *document, at string, lines []string) {
 		if line == "" { // judged already
 			continue
 		}
-		// The key itself is never repeated: somebody may have pasted the private one.
+		// Never print the key: it may be a private key that was pasted by mistake.
 		r, err := parseRecipient(line)
 		switch first, ok := seen[publicKey(line)]; {
 		case strings.HasPrefix(strings.ToUpper(line), "AGE-SECRET-KEY-") || strings.Contains(line, "PRIVATE KEY"):
 			before := len(d.errs)
-			d.judge(item, "write the public key, which begins with age1 or ssh-, and make a new pair: this one has been in a file that others read",
+			d.judge(item, "write the public key, which begins with age1 or ssh-, and generate a new pair, because others may have read this file",
 				"this is a private key")
 			for i := range d.errs[before:] {
-				d.errs[before+i].Source = "" // not in logs too
+				d.errs[before+i].Source = "" // keep it out of logs
 			}
 		case err != nil:
 			d.judge(item, "write a public key as age-keygen or ssh-keygen print it: age1..., ssh-ed25519 ... or ssh-rsa ...", "is not a public key: %v", err)
 		case ok:
-			d.judge(item, "remove it", "is recipients[%d] already", first)
+			d.judge(item, "remove it", "is already recipients[%d]", first)
 		default:
 			seen[publicKey(line)] = i
 			valid = append(valid, r)
@@ -119,18 +120,18 @@ func validateRecipients(d *document, at string, lines []string) {
 	}
 	if len(valid) == len(lines) && len(valid) > 0 {
 		if _, err := age.Encrypt(io.Discard, valid...); err != nil {
-			d.judge(at, "use keys of one kind: age1pq... with each other, or all others", "these keys cannot be used together: %v", err)
+			d.judge(at, "use either only age1pq... keys, or none of them", "these keys cannot be used together: %v", err)
 		}
 	}
 }
 
-// publicKey is the line without the comment of an SSH key.
+// publicKey returns the line without the comment of an SSH key.
 func publicKey(line string) string {
 	fields := strings.Fields(line)
 	return strings.Join(fields[:min(2, len(fields))], " ")
 }
 
-// parseRecipient takes one public key on one line. Its errors do not repeat the key.
+// parseRecipient parses one public key on one line. Its errors do not contain the key.
 func parseRecipient(line string) (age.Recipient, error) {
 	if strings.ContainsAny(line, "\n\r") {
 		return nil, errors.New("it has more than one line")
@@ -139,15 +140,15 @@ func parseRecipient(line string) (age.Recipient, error) {
 	case strings.HasPrefix(line, "ssh-"):
 		r, err := agessh.ParseRecipient(line)
 		if err != nil {
-			return nil, errors.New("not of ssh-ed25519 or ssh-rsa, or damaged")
+			return nil, errors.New("it is not an ssh-ed25519 or ssh-rsa key, or it is damaged")
 		}
 		return r, nil
 	case strings.HasPrefix(line, "age1"):
 		all, err := age.ParseRecipients(strings.NewReader(line))
 		if err != nil || len(all) != 1 {
-			return nil, errors.New("mistyped or cut off")
+			return nil, errors.New("it is mistyped or incomplete")
 		}
 		return all[0], nil
 	}
-	return nil, errors.New("it begins neither with age1 nor with ssh-")
+	return nil, errors.New("it does not start with age1 or ssh-")
 }

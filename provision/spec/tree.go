@@ -8,7 +8,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// nodePosition is where a node begins. A block mapping begins at its first key, which the tree does not say.
+// nodePosition returns the start of a node. For a block mapping that is its first key, which the
+// tree does not record.
 func nodePosition(n ast.Node) position {
 	switch t := n.(type) {
 	case *ast.MappingNode:
@@ -53,7 +54,7 @@ func stringValue(n ast.Node) (string, bool) {
 	return "", false
 }
 
-// keyName is the name that a mapping's key stands for, when it is a string.
+// keyName returns the name of a mapping's key, if it is a string.
 func keyName(key ast.Node) (string, bool) {
 	switch k := key.(type) {
 	case *ast.MappingKeyNode: // ? key
@@ -64,7 +65,7 @@ func keyName(key ast.Node) (string, bool) {
 	return stringValue(key)
 }
 
-// kindOf names the kind of a value, for people.
+// kindOf returns the kind of a value, for messages.
 func kindOf(n ast.Node) string {
 	switch n.Type() {
 	case ast.MappingType, ast.MappingValueType:
@@ -83,7 +84,7 @@ func kindOf(n ast.Node) string {
 	return strings.ToLower(n.Type().String())
 }
 
-// fieldsOf are a struct's fields by their YAML names.
+// fieldsOf returns a struct's fields by their YAML names.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
 	for i := range t.NumField() {
@@ -93,7 +94,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	return fields
 }
 
-// fieldNames are in the order of the type.
+// fieldNames returns the names in the order of the type.
 func fieldNames(fields map[string]reflect.StructField) []string {
 	names := make([]string, 0, len(fields))
 	for name := range fields {
@@ -114,11 +115,11 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// joinKey is join for a map, whose keys may hold dots: "labels[example.com/team]".
+// joinKey is join for a map, whose keys may contain dots: "labels[example.com/team]".
 func joinKey(path, key string) string { return path + "[" + key + "]" }
 
-// closest is the candidate that a mistyped word most likely stands for: the one that takes the fewest edits, if they
-// are at most a third of its letters; "" when there is none. Letter case costs nothing.
+// closest returns the candidate with the fewest edits from a mistyped word, if they are at most a
+// third of its letters, or "". Letter case is ignored.
 func closest(word string, candidates []string) string {
 	best, bestCost := "", 0
 	for _, c := range candidates {
@@ -134,7 +135,8 @@ func closest(word string, candidates []string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete, replace or swap with a neighbour (optimal string alignment).
+// distance returns the number of letters to insert, delete, replace or swap with a neighbour
+// (optimal string alignment).
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

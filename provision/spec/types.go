@@ -1,10 +1,10 @@
 package spec
 
-// The comments on fields below are the descriptions in the JSON Schema and in docs/spec.md: they are written for the
-// person who fills in the YAML. Enumerations, defaults and examples are in the table of constraints.go.
-// A field without omitempty is required.
+// The comments on the fields below are the descriptions in the JSON Schema and in docs/spec.md:
+// write them for the user of the YAML. Enumerations, defaults and examples are in the table of
+// constraints.go. A field without omitempty is required.
 
-// APIVersion and Kind are the only values that a spec may carry.
+// APIVersion and Kind are the only values that a spec may have.
 const (
 	APIVersion = "slipway.dev/v1alpha1"
 	Kind       = "Cluster"
@@ -19,7 +19,7 @@ const (
 	Worker       Role = "worker"
 )
 
-// Cluster is the whole of what the user asks for.
+// Cluster is a complete spec.
 type Cluster struct {
 	// Version of this file's format.
 	APIVersion string `json:"apiVersion"`
@@ -27,26 +27,28 @@ type Cluster struct {
 	Kind string `json:"kind"`
 	// The name of the cluster.
 	Metadata Metadata `json:"metadata"`
-	// The cluster as it should be.
+	// The desired cluster.
 	Spec ClusterSpec `json:"spec"`
 }
 
 // Metadata names the cluster.
 type Metadata struct {
-	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). It begins every node's name, <cluster>-<pool>-<n>.
+	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). Every node's name starts with it:
+	// <cluster>-<pool>-<n>.
 	Name string `json:"name"`
-	// UID of the cluster, which slipway makes at the first apply and the state keeps. Given, the spec fits no other cluster, wherever
-	// its file is.
+	// UID of the cluster. Slipway makes it at the first apply and keeps it in the state. If set,
+	// the spec cannot be used for another cluster.
 	UID string `json:"uid,omitempty"`
 }
 
-// ClusterSpec is the desired cluster; all but kubernetes.version, provider and nodePools has a default.
+// ClusterSpec is the desired cluster; all fields except kubernetes.version, provider and nodePools
+// have defaults.
 type ClusterSpec struct {
-	// The version of Kubernetes, and what is changed of its components.
+	// The version of Kubernetes, and settings of its components.
 	Kubernetes Kubernetes `json:"kubernetes"`
 	// Where machines come from: exactly one of local, aws and hosts.
 	Provider Provider `json:"provider"`
-	// Groups of like nodes. One or more control-plane nodes, an odd number of them, and any number of workers.
+	// Groups of similar nodes: an odd number of control-plane nodes, and any number of workers.
 	NodePools []NodePool `json:"nodePools"`
 	// The network of pods and services.
 	Network Network `json:"network,omitempty"`
@@ -54,18 +56,19 @@ type ClusterSpec struct {
 	ControlPlane EndpointSpec `json:"controlPlane,omitempty"`
 	// The etcd member on each control-plane node.
 	Etcd Etcd `json:"etcd,omitempty"`
-	// How long certificates live, what is in them and who signs them. See docs/certificates.md.
+	// Validity, contents and CAs of certificates. See docs/certificates.md.
 	PKI PKI `json:"pki,omitempty"`
-	// The cluster-wide defaults of Pod Security admission. A namespace's own labels win.
+	// The cluster-wide defaults of Pod Security admission. Labels of a namespace take precedence.
 	PodSecurity PodSecurity `json:"podSecurity,omitempty"`
 	// Where the cluster's keys and logs are kept, and how they are encrypted. See docs/state.md.
 	State State `json:"state,omitempty"`
-	// Let kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated (KEP-4569).
-	// The default is true for the local provider, whose host is not ours to choose, and false elsewhere.
+	// Let kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated
+	// (KEP-4569). The default is true for the local provider, which has to use this computer's
+	// kernel, and false for others.
 	AllowCgroupV1 *bool `json:"allowCgroupV1,omitempty"`
 }
 
-// Kubernetes is the version and what is changed of its components.
+// Kubernetes is the version, and settings of its components.
 type Kubernetes struct {
 	// A Kubernetes release that slipway has a bundle for: `slipway version` lists them.
 	Version string `json:"version"`
@@ -81,65 +84,67 @@ type Kubernetes struct {
 	Proxy ConfigComponent `json:"proxy,omitempty"`
 }
 
-// APIServer is the kube-apiserver, whose command line can be extended, its audit policy, and whom it takes.
+// APIServer is the kube-apiserver: its flags, its audit policy and its authentication.
 type APIServer struct {
-	// Flags without their dashes. They win over slipway's own, save for those that slipway owns, and for
-	// enable-admission-plugins, which adds to them.
+	// Flags without their dashes. They override slipway's flags, except those that slipway owns;
+	// enable-admission-plugins adds to slipway's plugins.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
-	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), in place of slipway's own
-	// policy, which records who wrote what, who read secrets, and who went into a pod (exec, attach, port-forward, proxy),
-	// and no contents.
+	// What the audit log records: the rules and omitStages of a Policy (audit.k8s.io/v1), replacing
+	// slipway's policy. That policy records writes, reads of secrets, and access to pods (exec,
+	// attach, port-forward, proxy), but no contents.
 	AuditPolicy map[string]any `json:"auditPolicy,omitempty"`
-	// Whom the API server takes beside those who have a certificate or a token of the cluster.
+	// Additional ways to authenticate, besides certificates and tokens of the cluster.
 	Authentication Authentication `json:"authentication,omitempty"`
 }
 
-// Authentication is what a user can say of the API server's AuthenticationConfiguration (KEP-3331).
+// Authentication is the part of the API server's AuthenticationConfiguration (KEP-3331) that a user
+// can set.
 type Authentication struct {
-	// Identity providers whose tokens (OpenID Connect) are taken: a list of JWTAuthenticator (apiserver.config.k8s.io/v1),
-	// with issuer, claimMappings, claimValidationRules and userValidationRules. A change needs no restart. See
-	// docs/hardening.md.
+	// Identity providers whose tokens (OpenID Connect) are accepted: a list of JWTAuthenticator
+	// (apiserver.config.k8s.io/v1), with issuer, claimMappings, claimValidationRules and
+	// userValidationRules. A change needs no restart. See docs/hardening.md.
 	JWT []map[string]any `json:"jwt,omitempty"`
 }
 
 // Component is a program whose command line can be extended.
 type Component struct {
-	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	// Flags without their dashes. They override slipway's flags, except those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
 
 // Etcd is the etcd member on each control-plane node.
 type Etcd struct {
-	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	// Flags without their dashes. They override slipway's flags, except those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
-	// More DNS names and IP addresses for the members' serving certificates.
+	// Additional DNS names and IP addresses for the members' serving certificates.
 	CertSANs []string `json:"certSANs,omitempty"`
 }
 
-// ConfigComponent is a program that also reads a component configuration file. The values of its patch are
-// what encoding/json would give, except that whole numbers are int64.
+// ConfigComponent is a program that also reads a component configuration file. The values of its
+// patch have the types of encoding/json, except that whole numbers are int64.
 type ConfigComponent struct {
-	// Flags without their dashes. They win over slipway's own, save for those that slipway owns.
+	// Flags without their dashes. They override slipway's flags, except those that slipway owns.
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
-	// A JSON merge patch (RFC 7386) laid over the generated configuration file; null removes a field.
+	// A JSON merge patch (RFC 7386) for the generated configuration file; null removes a field.
 	ConfigPatch map[string]any `json:"configPatch,omitempty"`
 }
 
 // Provider is a union: exactly one member is set.
 type Provider struct {
-	// Machines made of Docker containers on this computer.
+	// Docker containers on this computer.
 	Local *LocalProvider `json:"local,omitempty"`
 	// EC2 instances on AWS. Not available yet.
 	AWS *AWSProvider `json:"aws,omitempty"`
-	// Machines that exist, reached over SSH. Not available yet.
+	// Existing machines, reached over SSH. Not available yet.
 	Hosts *HostsProvider `json:"hosts,omitempty"`
 }
 
-// LocalProvider makes machines out of Docker containers on this computer.
+// LocalProvider makes machines as Docker containers on this computer.
 type LocalProvider struct {
-	// Subnet of the Docker network. It must not meet the pod or service subnet.
+	// Subnet of the Docker network. It must not overlap the pod or service subnet.
 	Subnet string `json:"subnet,omitempty"`
-	// Port on 127.0.0.1 where the API server is published; 0, the default, picks a free one and keeps it.
+	// Port on 127.0.0.1 where the API server is published; 0, the default, picks a free one and
+	// keeps it.
 	APIPort int `json:"apiPort,omitempty"`
 }
 
@@ -149,45 +154,47 @@ type AWSProvider struct {
 	Region string `json:"region,omitempty"`
 }
 
-// HostsProvider takes machines that exist. Not available yet.
+// HostsProvider uses existing machines. Not available yet.
 type HostsProvider struct {
-	// The user to log in as: root, or one that may `sudo -n`.
+	// The user to log in as: root, or a user with `sudo -n`.
 	User string `json:"user,omitempty"`
 	// The port of sshd on every machine.
 	Port int `json:"port,omitempty"`
-	// File of the private key to log in with. Without one, the SSH agent and the default keys are tried.
+	// File of the private key to log in with. The default is the SSH agent, then the default keys.
 	IdentityFile string `json:"identityFile,omitempty"`
 	// File of the machines' known host keys.
 	KnownHostsFile string `json:"knownHostsFile,omitempty"`
-	// Accept and record the host key of a machine that is met for the first time.
+	// Accept and record the host key of a machine on the first connection.
 	TrustOnFirstUse bool `json:"trustOnFirstUse,omitempty"`
 }
 
-// NodePool is a group of like nodes, named "<cluster>-<pool>-<n>", n from 1.
+// NodePool is a group of similar nodes, named "<cluster>-<pool>-<n>", n from 1.
 type NodePool struct {
 	// Name of the pool: a DNS label (a-z, 0-9 and dashes), part of its nodes' names.
 	Name string `json:"name"`
-	// What the nodes of the pool do.
+	// Role of the pool's nodes.
 	Role Role `json:"role"`
-	// How many nodes to create. Not for the hosts provider, where the hosts are listed.
+	// Number of nodes. Not for the hosts provider, where the hosts are listed.
 	Replicas int `json:"replicas,omitempty"`
 	// The machines of the pool, for the hosts provider.
 	Hosts []PoolHost `json:"hosts,omitempty"`
-	// Labels of the pool's nodes. node-role.kubernetes.io/ and other reserved labels are not the user's to set.
+	// Labels of the pool's nodes. node-role.kubernetes.io/ and other reserved labels cannot be set.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Taints of the pool's nodes, beside the usual one of control-plane nodes.
+	// Taints of the pool's nodes, in addition to the usual one of control-plane nodes.
 	Taints []Taint `json:"taints,omitempty"`
-	// How nodes that run are changed. Only for pools of workers: control planes are always changed one at a time.
+	// How running nodes are changed. Only for pools of workers: control planes are always changed
+	// one at a time.
 	RollingUpdate RollingUpdate `json:"rollingUpdate,omitempty"`
 }
 
 // RollingUpdate is how the nodes of a pool are changed.
 type RollingUpdate struct {
-	// How many nodes of the pool may be disturbed at a time: a number, or a percentage of the pool, rounded down to at least one.
+	// Number of the pool's nodes that may be disrupted at the same time: a number, or a percentage,
+	// rounded down to at least one.
 	MaxUnavailable string `json:"maxUnavailable,omitempty"`
 }
 
-// PoolHost is a machine that exists, for the hosts provider.
+// PoolHost is an existing machine, for the hosts provider.
 type PoolHost struct {
 	// Where SSH reaches the machine: an IPv4 address or a DNS name.
 	Address string `json:"address"`
@@ -197,25 +204,25 @@ type PoolHost struct {
 type Taint struct {
 	// Key of the taint: a qualified name such as example.com/dedicated.
 	Key string `json:"key"`
-	// Value of the taint; may be left out.
+	// Value of the taint; optional.
 	Value string `json:"value,omitempty"`
-	// What happens to pods that do not tolerate the taint.
+	// Effect on pods that do not tolerate the taint.
 	Effect string `json:"effect"`
 }
 
 // Network of pods and services.
 type Network struct {
-	// Network of the pods (IPv4); every node gets a /24 of it.
+	// Subnet of the pods (IPv4); every node gets a /24 of it.
 	PodSubnet string `json:"podSubnet,omitempty"`
-	// Network of the services' virtual addresses (IPv4), /12 to /24.
+	// Subnet of the services' virtual addresses (IPv4), /12 to /24.
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
-	// The domain under which services have names.
+	// DNS domain of services.
 	DNSDomain string `json:"dnsDomain,omitempty"`
-	// The pod network plugin; none leaves it to you, and nodes are not ready until you install one.
-	// A cluster that has been up gets another one only with `slipway apply --allow-plugin-change`.
+	// The pod network plugin. With none, nodes are not ready until you install one. In a cluster
+	// that has been up, it can only be changed with `slipway apply --allow-plugin-change`.
 	Plugin string `json:"plugin,omitempty"`
-	// How flannel carries packets between nodes; host-gw is faster and needs all nodes on one layer 2 network.
-	// Only with plugin: flannel.
+	// How flannel sends packets between nodes; host-gw is faster, and needs all nodes on one layer
+	// 2 network. Only with plugin: flannel.
 	FlannelBackend string `json:"flannelBackend,omitempty"`
 	// How kube-proxy implements services.
 	ProxyMode string `json:"proxyMode,omitempty"`
@@ -223,54 +230,59 @@ type Network struct {
 	DNS DNS `json:"dns,omitempty"`
 }
 
-// DNS is what is changed of CoreDNS.
+// DNS has settings of CoreDNS.
 type DNS struct {
-	// How many pods of CoreDNS there are. Without it there are two, or one on a single node, until somebody scales the
-	// Deployment: what people or autoscalers choose stays.
+	// Number of CoreDNS pods. The default is two, or one on a single node; scaling the Deployment
+	// by hand or with an autoscaler is respected.
 	Replicas int `json:"replicas,omitempty"`
-	// More server blocks for the Corefile, such as "corp.example:53 {\n  forward . 192.0.2.53\n}". The one of the cluster, for
-	// all names on port 53, is slipway's.
+	// More server blocks for the Corefile, such as "corp.example:53 {\n forward . 192.0.2.53\n}".
+	// The block for all names on port 53 belongs to slipway.
 	ExtraCorefile string `json:"extraCorefile,omitempty"`
 }
 
-// EndpointSpec is how clients outside reach the control plane.
+// EndpointSpec is how clients outside the cluster reach the control plane.
 type EndpointSpec struct {
-	// Where clients outside the cluster reach the API server, "host" or "host:port"; empty means what the provider gives.
+	// Where clients outside the cluster reach the API server, "host" or "host:port". The default is
+	// the provider's endpoint.
 	Endpoint string `json:"endpoint,omitempty"`
-	// More DNS names and IP addresses for the API server's certificate.
+	// Additional DNS names and IP addresses for the API server's certificate.
 	CertSANs []string `json:"certSANs,omitempty"`
 }
 
 // PKI policy. Durations are "30y", "90d", "12h" or a sum such as "1y30d"; a year is 365 days.
 type PKI struct {
-	// How long certificate authorities are valid, such as 30y, 90d, 12h, 15m (minutes) or a sum (1y30d); at most 100y.
+	// Validity of CAs, such as 30y, 90d, 12h, 15m (minutes) or a sum (1y30d); at most 100y.
 	CAValidity string `json:"caValidity,omitempty"`
-	// How long all other certificates are valid; not longer than the authorities.
+	// Validity of all other certificates; not longer than that of the CAs.
 	LeafValidity string `json:"leafValidity,omitempty"`
-	// How long the certificates of the administrators' kubeconfigs are valid (admin, super-admin). The default is leafValidity.
+	// Validity of the certificates in the administrators' kubeconfigs (admin, super-admin). The
+	// default is leafValidity.
 	AdminValidity string `json:"adminValidity,omitempty"`
-	// How long at the most certificates are valid that the cluster signs for others (CertificateSigningRequest), those of
-	// `slipway kubeconfig --user` too. The default is leafValidity.
+	// Maximum validity of certificates that the cluster signs for others
+	// (CertificateSigningRequest), including `slipway kubeconfig --user`. The default is
+	// leafValidity.
 	CSRValidity string `json:"csrValidity,omitempty"`
-	// How long before their end certificates are renewed, at most four fifths of leafValidity. The default is a fifth
-	// of a certificate's life, and at most a year.
+	// How long before they expire certificates are renewed, at most four fifths of leafValidity.
+	// The default is a fifth of a certificate's lifetime, at most a year.
 	RenewalWindow string `json:"renewalWindow,omitempty"`
-	// Algorithm of all keys. With Ed25519 the key that signs service-account tokens is ECDSA-P256, since Kubernetes
-	// takes only RSA and ECDSA there.
+	// Algorithm of all keys. With Ed25519, the key that signs service-account tokens is ECDSA-P256,
+	// because Kubernetes only accepts RSA and ECDSA there.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
-	// When certificates end, for monitoring.
+	// Expiry of certificates, for monitoring.
 	ExpiryMetrics ExpiryMetrics `json:"expiryMetrics,omitempty"`
-	// Algorithm of the authorities' keys. The default is keyAlgorithm.
+	// Algorithm of the CA keys. The default is keyAlgorithm.
 	CAKeyAlgorithm string `json:"caKeyAlgorithm,omitempty"`
-	// More fields of the subject of every certificate, authorities too. CN and O are Kubernetes' own.
+	// Additional fields of the subject of every certificate, including CAs. Kubernetes uses CN and
+	// O.
 	Subject Subject `json:"subject,omitempty"`
-	// Domains in which nodes have names: <node>.<domain> goes into the serving certificate of each node's kubelet.
+	// Domains in which nodes have names: <node>.<domain> goes into the serving certificate of each
+	// node's kubelet.
 	KubeletDomains []string `json:"kubeletDomains,omitempty"`
-	// Your own authorities, in place of those that slipway makes.
+	// Your own CAs. Slipway makes those that are left out.
 	Authorities Authorities `json:"authorities,omitempty"`
 }
 
-// Subject has the fields of a distinguished name (RFC 5280) that mean nothing to Kubernetes.
+// Subject has the fields of a distinguished name (RFC 5280) that Kubernetes does not use.
 type Subject struct {
 	// Organizational units (OU).
 	OrganizationalUnits []string `json:"organizationalUnits,omitempty"`
@@ -282,24 +294,26 @@ type Subject struct {
 	Localities []string `json:"localities,omitempty"`
 }
 
-// Authorities are the user's own; those that are left out are made.
+// Authorities are the user's own CAs; slipway makes those that are left out.
 type Authorities struct {
-	// Signs the certificates of the API server, of all its clients and of the kubelets. Who holds its key rules the cluster.
+	// Signs the certificates of the API server, of all its clients and of the kubelets. Its key
+	// gives full control of the cluster.
 	Kubernetes *Authority `json:"kubernetes,omitempty"`
 	// Signs the certificates of etcd and of its clients.
 	Etcd *Authority `json:"etcd,omitempty"`
-	// Signs the certificate by which API servers show extension API servers who asks.
+	// Signs the certificate that API servers use to forward a user's identity to extension API
+	// servers.
 	FrontProxy *Authority `json:"frontProxy,omitempty"`
 }
 
-// Authority is one that exists, in files. It may be below others, but must be for this one purpose alone.
+// Authority is the user's own CA, in files. It may have parents, but must serve only this purpose.
 type Authority struct {
-	// File of its certificate in PEM, followed by those of its parents, each the issuer of the one before, if it does
-	// not sign itself. Relative to the spec file; ~/ is your home.
+	// File of its certificate in PEM, followed by those of its parents if it is not self-signed,
+	// each the issuer of the previous one. Relative to the spec file; ~/ is your home.
 	CertFile string `json:"certFile"`
-	// File of its private key in PEM, not encrypted. It is copied into the state, and that of the kubernetes authority
-	// to control planes; once it is in the state, the file may be gone. Where neither has it, certificates are signed
-	// elsewhere: see `slipway certs csr`.
+	// File of its private key in PEM, not encrypted. It is copied into the state; that of the
+	// kubernetes CA is also copied to control planes. Once the state has it, the file may be
+	// removed. If neither has it, this is an external CA: see `slipway certs csr`.
 	KeyFile string `json:"keyFile,omitempty"`
 }
 
@@ -309,45 +323,51 @@ type PodSecurity struct {
 	Enforce string `json:"enforce,omitempty"`
 	// Users are warned of pods that violate this standard.
 	Warn string `json:"warn,omitempty"`
-	// Pods that violate this standard are noted in the audit log.
+	// Pods that violate this standard are recorded in the audit log.
 	Audit string `json:"audit,omitempty"`
 }
 
 // State is where the cluster's keys and logs are kept.
 type State struct {
-	// A directory on this computer below which every cluster has one of its own name. Relative to the spec file;
-	// ~/ is your home. It wins over SLIPWAY_STATE_DIR.
+	// A directory on this computer, with a subdirectory for each cluster. Relative to the spec
+	// file; ~/ is your home. It overrides SLIPWAY_STATE_DIR.
 	Directory string `json:"directory,omitempty"`
-	// A place in a bucket instead, for several people or machines.
+	// A bucket instead of a directory, shared by several people or machines.
 	S3 *S3State `json:"s3,omitempty"`
-	// Encrypts what is kept, with age, for whoever can read the directory or the bucket. A state in a bucket has to say.
+	// Encryption of the state with age. Required for a state in a bucket.
 	Encryption *Encryption `json:"encryption,omitempty"`
 }
 
-// S3State is a place in a bucket. Credentials are never in the spec: they are what the AWS SDK finds.
+// S3State is a prefix in a bucket. Credentials are never in the spec: the AWS SDK finds them.
 type S3State struct {
 	// Name of the bucket, which must exist.
 	Bucket string `json:"bucket"`
-	// What the keys of the state's objects begin with. The default is the cluster's name; no other cluster may use it.
+	// Prefix of the state's objects. The default is the cluster's name; no other cluster may use
+	// it.
 	Prefix string `json:"prefix,omitempty"`
 	// The region of the bucket. The default is AWS_REGION, or that of the AWS profile.
 	Region string `json:"region,omitempty"`
-	// URL of a server that has the API of S3 and is not AWS. It must know conditional writes. Plain http:// only for
-	// this computer itself, or with insecureHTTP.
+	// URL of a server other than AWS with the S3 API. It must support conditional writes. http://
+	// is only allowed for this computer, or with insecureHTTP.
 	Endpoint string `json:"endpoint,omitempty"`
-	// Go to the endpoint over plain http://, where whoever is on the way can read what is not encrypted, and change all.
+	// Allow an http:// endpoint. Anyone on the network path can read what is not encrypted, and
+	// change everything.
 	InsecureHTTP bool `json:"insecureHTTP,omitempty"`
-	// Put the bucket's name into the path of URLs, not into the host name; what most servers other than AWS want.
+	// Put the bucket's name into the path of URLs, not into the host name. Most servers other than
+	// AWS need this.
 	PathStyle bool `json:"pathStyle,omitempty"`
 }
 
-// Encryption is a union: one of recipients, passphrase and none. When it changes, the next apply encrypts anew.
+// Encryption is a union: one of recipients, passphrase and none. If it changes, the next apply
+// re-encrypts the state.
 type Encryption struct {
-	// Public keys to encrypt to: age1..., ssh-ed25519 ... or ssh-rsa .... Who has the private key of any can read the
-	// state, and apply.
+	// Public keys to encrypt to: age1..., ssh-ed25519 ... or ssh-rsa .... The private key of any of
+	// them can read the state, and apply.
 	Recipients []string `json:"recipients,omitempty"`
-	// Encrypt with a passphrase, which is asked for, or read from the file that SLIPWAY_PASSPHRASE_FILE names.
+	// Encrypt with a passphrase. Slipway asks for it, or reads it from the file in
+	// SLIPWAY_PASSPHRASE_FILE.
 	Passphrase bool `json:"passphrase,omitempty"`
-	// Keep the state in plain: whoever can read the place, or its backups, has the keys of the cluster's authorities.
+	// Do not encrypt the state: anyone who can read it, or its backups, has the keys of the
+	// cluster's CAs.
 	None bool `json:"none,omitempty"`
 }

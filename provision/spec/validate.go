@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// validate judges a decoded and completed spec, every field of it, and reports to d.
+// validate checks every field of a decoded and completed spec, and reports mistakes to d.
 func validate(d *document, c *Cluster) {
 	d.dnsLabel("metadata.name", c.Metadata.Name)
 	if uid := c.Metadata.UID; uid != "" && uuid.Validate(uid) != nil {
@@ -35,7 +35,7 @@ func validate(d *document, c *Cluster) {
 	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)
 }
 
-// judge reports a mistake in the field at path, unless its value could not even be read.
+// judge reports a mistake in the field at path, unless its value could not be read.
 func (d *document) judge(path, remedy, format string, args ...any) {
 	d.judgeAt(d.at(path), path, remedy, format, args...)
 }
@@ -54,7 +54,7 @@ func (d *document) judgeAt(at position, path, remedy, format string, args ...any
 	d.report(at, path, remedy, format, args...)
 }
 
-// isBad tells whether the field, something above or something below it could not be read.
+// isBad reports whether the field, or one above or below it, could not be read.
 func (d *document) isBad(path string) bool {
 	for bad := range d.bad {
 		if bad == "" || within(path, bad) || within(bad, path) {
@@ -64,7 +64,7 @@ func (d *document) isBad(path string) bool {
 	return false
 }
 
-// within tells whether the field at path is that at parent or lies below it.
+// within reports whether the field at path is the one at parent or below it.
 func within(path, parent string) bool {
 	rest, ok := strings.CutPrefix(path, parent)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
@@ -75,7 +75,7 @@ func (d *document) present(path string) bool {
 	return ok
 }
 
-// at is where a field stands, or the nearest one above it that is present.
+// at returns the position of a field, or of the nearest present one above it.
 func (d *document) at(path string) position {
 	for {
 		if p, ok := d.fields[path]; ok {
@@ -108,23 +108,23 @@ const versionField = "spec.kubernetes.version"
 
 var version = regexp.MustCompile(`^(v?)(?:0|[1-9]\d{0,5})\.(?:0|[1-9]\d{0,5})(\.(?:0|[1-9]\d{0,5}))?([-+].*)?$`)
 
-// validateVersion judges how a version is written; Releases says which there are.
+// validateVersion checks the format of a version; Releases checks whether it is available.
 func validateVersion(d *document, v string) {
 	m := version.FindStringSubmatch(v)
 	switch {
 	case m == nil:
 		d.judge(versionField, "write a release such as v1.36.3", "%q is not a Kubernetes version", v)
 	case m[2] == "":
-		d.judge(versionField, "name the patch release too, such as v1.36.3", "%q is not a whole version", v)
+		d.judge(versionField, "name the patch release too, such as v1.36.3", "%q is not a complete version", v)
 	case m[3] != "":
 		d.judge(versionField, "write a release such as v1.36.3", "%q is not a release", v)
 	case m[1] == "":
-		d.judge(versionField, "write it with one, such as v1.36.3", "%q lacks the leading v", v)
+		d.judge(versionField, "add the v, such as v1.36.3", "%q lacks the leading v", v)
 	}
 }
 
-// Releases is a check that a spec asks for a version of Kubernetes that there is. One that is written wrongly was judged
-// already.
+// Releases returns a check that the spec's version of Kubernetes is one of have. A malformed
+// version was already reported.
 func Releases(have []string) Check {
 	return func(c *Cluster) []Mistake {
 		v := c.Spec.Kubernetes.Version
@@ -162,7 +162,7 @@ func validateProvider(d *document, c *Cluster) {
 	}
 	for _, name := range set {
 		if name != "local" {
-			d.judge("spec.provider."+name, "use `local: {}`, the one provider of this release", "the %s provider is not available yet", name)
+			d.judge("spec.provider."+name, "use `local: {}`, the only provider in this release", "the %s provider is not available yet", name)
 		}
 	}
 }
@@ -178,10 +178,11 @@ func validatePlugin(d *document, n Network) {
 	}
 }
 
-// validateDNS finds in a Corefile what would stop CoreDNS, as far as can be seen without it: DNS would be gone.
+// validateDNS reports mistakes in a Corefile that would stop CoreDNS, as far as they can be found
+// without it.
 func validateDNS(d *document, dns DNS) {
 	const path = "spec.network.dns.extraCorefile"
-	const remedy = "write whole server blocks, such as `corp.example:53 { forward . 192.0.2.53 }`, over several lines"
+	const remedy = "write complete server blocks, such as `corp.example:53 { forward . 192.0.2.53 }`, over several lines"
 	depth := 0
 	for line := range strings.Lines(dns.ExtraCorefile) {
 		line, _, _ = strings.Cut(line, "#")
@@ -192,16 +193,16 @@ func validateDNS(d *document, dns DNS) {
 			case word == "}":
 				depth--
 			case depth == 0 && slices.Contains([]string{".", ".:53", "dns://.", "dns://.:53"}, strings.TrimSuffix(word, ",")):
-				d.judge(path, "name the domains that the block is for", "%s is the cluster's own server block, and there cannot be a second", word)
+				d.judge(path, "name the domains that the block is for", "%s is the cluster's server block, and there can only be one", word)
 			}
 			if depth < 0 {
-				d.judge(path, remedy, "a } has no { before it")
+				d.judge(path, remedy, "a } has no matching {")
 				return
 			}
 		}
 	}
 	if depth > 0 {
-		d.judge(path, remedy, "a { has no } after it")
+		d.judge(path, remedy, "a { has no matching }")
 	}
 }
 
@@ -233,7 +234,8 @@ func validateHostPort(d *document, path, value string) {
 
 var numeric = regexp.MustCompile(`^[0-9.]+$`)
 
-// isHost tells whether s is an IP address or a DNS name. Digits and dots alone are a mistyped address, not a name.
+// isHost reports whether s is an IP address or a DNS name. A name of only digits and dots is a
+// mistyped address.
 func isHost(s string) bool {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return addr.Zone() == ""
@@ -266,7 +268,7 @@ func validateComponents(d *document, c *Cluster) {
 	}
 }
 
-// validatePatch reports each place once, even where one value replaces several fields.
+// validatePatch reports each position once, even if one value replaces several fields.
 func validatePatch(d *document, path string, patch map[string]any, o owned) {
 	reported := map[string]bool{}
 	for _, field := range slices.Sorted(maps.Keys(o.config)) {
@@ -285,7 +287,8 @@ func validatePatch(d *document, path string, patch map[string]any, o owned) {
 	}
 }
 
-// validateAdmission keeps plugins that the rest of the spec relies on. Those that are enabled are beside slipway's own.
+// validateAdmission refuses to disable plugins that the rest of the spec needs. Enabled plugins add
+// to slipway's.
 func validateAdmission(d *document, args map[string]string) {
 	disabled := strings.FieldsFunc(args["disable-admission-plugins"], func(r rune) bool { return r == ',' || r == ' ' })
 	path := joinKey("spec.kubernetes.apiServer.extraArgs", "disable-admission-plugins")
@@ -293,11 +296,12 @@ func validateAdmission(d *document, args map[string]string) {
 		d.judge(path, "remove NodeRestriction from the list", "without NodeRestriction, nodes could change each other")
 	}
 	if slices.Contains(disabled, "PodSecurity") {
-		d.judge(path, "remove PodSecurity from the list, and set spec.podSecurity.enforce to privileged", "without PodSecurity, spec.podSecurity means nothing")
+		d.judge(path, "remove PodSecurity from the list, and set spec.podSecurity.enforce to privileged", "without PodSecurity, spec.podSecurity has no effect")
 	}
 }
 
-// EtcdLogOutputs is the flag of etcd that names where it logs, EtcdLogDir where its user may have files of that.
+// EtcdLogOutputs is etcd's flag for its log outputs, and EtcdLogDir the directory where etcd's user
+// can write log files.
 const (
 	EtcdLogOutputs = "log-outputs"
 	EtcdLogDir     = "/var/log/etcd/"
@@ -305,12 +309,13 @@ const (
 
 var etcdLogOutput = regexp.MustCompile(`^(|default|stdout|stderr|systemd/journal|` + EtcdLogDir + `[A-Za-z0-9_][A-Za-z0-9_.-]*)$`)
 
-// validateEtcdLogs wants files of logs where etcd, which does not run as root, can write them: else it would not start.
+// validateEtcdLogs requires log files to be where etcd, which does not run as root, can write them;
+// otherwise it would not start.
 func validateEtcdLogs(d *document, args map[string]string) {
 	for out := range strings.SplitSeq(args[EtcdLogOutputs], ",") {
 		if !etcdLogOutput.MatchString(out) {
 			d.judge(joinKey("spec.etcd.extraArgs", EtcdLogOutputs), "name a file in "+EtcdLogDir+", such as "+EtcdLogDir+"etcd.log",
-				"etcd does not run as root, and cannot write %q", out)
+				"etcd does not run as root and cannot write %q", out)
 		}
 	}
 }
@@ -323,9 +328,9 @@ func validateArg(d *document, path, flag, value string, o owned) {
 	case hasValue:
 		d.judgeKey(path, fmt.Sprintf("write `%s: %q`", bare, given), "the flag's name contains its value")
 	case bare != flag:
-		d.judgeKey(path, fmt.Sprintf("write `%s`", bare), "a flag is named without its dashes")
+		d.judgeKey(path, fmt.Sprintf("write `%s`", bare), "flags are written without dashes")
 	case !flagName.MatchString(flag):
-		d.judgeKey(path, "use lower-case letters, digits and dashes, as the component's --help spells it", "%q is not the name of a flag", flag)
+		d.judgeKey(path, "use lower-case letters, digits and dashes, as in the component's --help", "%q is not the name of a flag", flag)
 	case isOwned:
 		d.judgeKey(path, remedy, "slipway owns the flag --%s", flag)
 	case strings.ContainsAny(value, "\n\r\x00"):
@@ -333,7 +338,8 @@ func validateArg(d *document, path, flag, value string, o owned) {
 	}
 }
 
-// hasField tells whether a patch touches the field at the given path, or replaces something above it by a scalar.
+// hasField reports whether a patch changes the field at the given path, or replaces a parent of it
+// with a scalar.
 func hasField(patch map[string]any, path []string) bool {
 	v, ok := patch[path[0]]
 	if !ok || len(path) == 1 {
