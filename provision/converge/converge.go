@@ -156,9 +156,10 @@ const (
 
 // unitsUp waits on a host until all its units are active and the container runtime says that it is ready, and so is its
 // network; also are tests of a shell that have to hold as well. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
-// and what the runtime says.
-func unitsUp(ctx context.Context, h host.Host, units map[string]stack.Unit, also ...string) error {
-	names := strings.Join(slices.Sorted(maps.Keys(units)), " ")
+// and what the runtime says. While it lasts, report is told every few seconds which units it waits for.
+func unitsUp(ctx context.Context, h host.Host, units map[string]stack.Unit, report func(what string), also ...string) error {
+	says := newUnitsReport(units, report)
+	names := strings.Join(says.names, " ")
 	// is-active prints a line a unit, or none when systemd does not answer.
 	up := []string{fmt.Sprintf(`[ "$(systemctl is-active %s | grep -cx active)" = %d ]`, names, len(units))}
 	up = append(up, also...)
@@ -167,7 +168,8 @@ func unitsUp(ctx context.Context, h host.Host, units map[string]stack.Unit, also
 			up = append(up, runtimeSays+` | grep -q '"status":true,"type":"`+condition+`"'`)
 		}
 	}
-	_, err := h.Run(ctx, host.Cmd{Script: "until " + strings.Join(up, " && ") + "; do sleep 0.1; done"})
+	_, err := h.Run(ctx, host.Cmd{Stdout: says, Script: fmt.Sprintf("until %s; do sleep 0.1; n=$((n+1)); [ $((n%%%d)) != 0 ] || %s; done",
+		strings.Join(up, " && "), unitsSayEvery, unitsSay(says.names))})
 	if err == nil {
 		return nil
 	}

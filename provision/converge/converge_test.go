@@ -173,7 +173,7 @@ func TestUnitsUpNamesWhatIsDown(t *testing.T) {
 	h := hosttest.NewMemory("h")
 	h.On("until ", hosttest.Answer{Err: errRun})
 	h.On("journalctl", hosttest.Answer{Stdout: "etcd.service is failed:\nno space"})
-	err := unitsUp(t.Context(), h, map[string]stack.Unit{"etcd.service": {}})
+	err := unitsUp(t.Context(), h, map[string]stack.Unit{"etcd.service": {}}, func(string) {})
 	if !errors.Is(err, errRun) || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("error is %v", err)
 	}

@@ -27,7 +27,8 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 		status := balancer.Status(want.Files[stack.BalancerFile].Content, want.Files[stack.CAFile].Content)
 		also = append(also, fmt.Sprintf(`[ "$(%s)" = %s ]`, balancerSays, host.Quote(status)))
 	}
-	if err := unitsUp(ctx, r.Hosts[name], units, also...); err != nil {
+	report := func(what string) { r.report(name, what) }
+	if err := unitsUp(ctx, r.Hosts[name], units, report, also...); err != nil {
 		return err
 	}
 	dialer, ok := r.Hosts[name].(host.Dialer)
