@@ -66,7 +66,7 @@ expired are replaced at once, in the stages issue, rollout and drop, and there i
 	cmd.Flags().Bool("no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
 	cmd.Flags().Bool("leave-unmanaged", false,
 		"do not wait for pods that nothing would replace, for jobs, and for tokens in Secrets: they may lose the API")
-	run.addFlags(cmd)
+	run.addFlags(cmd, certs.KubernetesCA, certs.ServiceAccounts)
 	return cmd
 }
 
@@ -103,7 +103,7 @@ the state keeps it (retired/), so keep a copy of the state with each.`,
 			return run.rotate(cmd.Context())
 		},
 	}
-	run.addFlags(cmd)
+	run.addFlags(cmd, certs.EncryptionKey)
 	return cmd
 }
 
@@ -116,10 +116,16 @@ type rotateRun struct {
 	agreed, unseen bool
 }
 
-func (r *rotateRun) addFlags(cmd *cobra.Command) {
+// addFlags gives a command its flags; names are of what it may replace, with the most stages.
+func (r *rotateRun) addFlags(cmd *cobra.Command, names ...string) {
 	cmd.Flags().StringVar(&r.wish.PauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
 	completeWords(cmd, "pause-after", func() []string {
-		return []string{string(certs.Trust), string(certs.Tokens), string(certs.Rollout), string(certs.Issue), string(certs.Return)}
+		stages := (&certs.Rotation{Names: names}).Stages()
+		words := []string{string(certs.Return)}
+		for _, stage := range stages[:len(stages)-1] { // after the last there is nothing to go on with
+			words = append(words, string(stage))
+		}
+		return words
 	})
 	cmd.Flags().BoolVar(&r.wish.Rollback, "rollback", false, "return to the old, as long as nothing was dropped")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
