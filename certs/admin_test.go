@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestAdminValidity: the administrators' certificates live as long as is said of them, fit for as long as they live, and are
-// due by a part of their own life. All others are as they were.
+// TestAdminValidity: the administrators' certificates live as long as is said of them, fit for as
+// long as they live, and are due by a part of their own life. All others are as they were.
 func TestAdminValidity(t *testing.T) {
 	p := policy
 	p.AdminValidity = 100 * day
@@ -23,7 +23,7 @@ func TestAdminValidity(t *testing.T) {
 	}
 	for now, want := range map[time.Duration]int{0: 0, 79 * day: 0, 81 * day: 2, 101 * day: 2} {
 		if _, changes := ensure(t, pki.Material, demo(), p, day0.Add(now)); len(changes) != want {
-			t.Errorf("after %v, %d are issued anew, want %d: %v", now, len(changes), want, changes)
+			t.Errorf("after %v, %d are renewed, want %d: %v", now, len(changes), want, changes)
 		}
 	}
 	p.AdminValidity = time.Second

@@ -124,7 +124,8 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-// TestChains verifies every leaf as a TLS peer would: for its usages and names, against its CA and against no other.
+// TestChains verifies every leaf as a TLS peer would: for its usages and names, against its CA and
+// against no other.
 func TestChains(t *testing.T) {
 	for _, algorithm := range []KeyAlgorithm{ECDSAP256, ECDSAP384, RSA2048} {
 		t.Run(string(algorithm), func(t *testing.T) {
@@ -245,7 +246,8 @@ func TestKeepsNothingPrintable(t *testing.T) {
 		}
 	}
 	for name, item := range pki.Material {
-		// SEC 1 puts the private scalar first. What comes after it is the public key, which certificates show.
+		// SEC 1 puts the private scalar first. What comes after it is the public key, which
+		// certificates show.
 		_, body, _ := bytes.Cut(item.Key.Reveal(), []byte("\n"))
 		middle := body[12:36]
 		for _, form := range []string{string(middle), fmt.Sprintf("%x", middle), fmt.Sprintf("%X", middle), strings.Trim(fmt.Sprintf("%d", middle), "[]")} {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Reason says in a word or two why an item was issued, or why an authority is not what was asked for.
+// Reason says in a few words why an item was issued, or why a CA differs from the request.
 type Reason string
 
-// The reasons. An item that differs in several ways has one of them.
+// The reasons. An item that differs in several ways has only one.
 const (
 	Missing          Reason = "missing"
 	SignedByAnother  Reason = "signed by another CA"
@@ -23,26 +23,26 @@ const (
 	AlgorithmChanged Reason = "key algorithm changed"
 	ValidityChanged  Reason = "validity changed"
 	AuthorityChanged Reason = "authority changed"
-	Renewed          Reason = "the spec gives it anew"
+	Renewed          Reason = "the spec has a new certificate or key"
 	Expiring         Reason = "expires soon"
-	Asked            Reason = "renewal was asked for"
+	Asked            Reason = "renewal was requested"
 )
 
-// Change is an item with the reason for which it was issued. It holds no secret.
+// Change is an item with the reason why it was issued. It contains no secrets.
 type Change struct {
 	Name   string
 	Reason Reason
-	// Detail is a clause with the particulars, for example "SANs changed: +10.0.0.4 -old.example.com".
+	// Detail is a clause with the details, for example "SANs changed: +10.0.0.4 -old.example.com".
 	Detail string
 }
 
 func (c Change) String() string { return c.Name + ": " + c.Detail }
 
-// check decides about one request: nil for an item that is kept, a change for one to issue, an error for one that
-// is damaged. What is to be said of an authority goes to pki.Drift.
+// check decides about one request. It returns nil to keep the item, a change to issue it, or an
+// error if it is damaged. Differences of a CA are added to pki.Drift.
 func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 	if q.Kind == Leaf && e.issuers[q.CA] == nil {
-		return nil, fmt.Errorf("no request for its authority %q", q.CA)
+		return nil, fmt.Errorf("no request for its CA %q", q.CA)
 	}
 	item, ok := e.have[q.Name]
 	if !ok {
@@ -73,13 +73,13 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 
 func (e *ensurer) begun(cert *x509.Certificate) error {
 	if e.now.Before(cert.NotBefore) {
-		return fmt.Errorf("%w (it begins %s)", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
+		return fmt.Errorf("%w (valid from %s)", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
 	}
 	return nil
 }
 
-// dependedOn tells whether material exists that a new authority or key pair would invalidate. Nothing in Material
-// says who made the tokens that a key pair signs, so any material at all counts.
+// dependedOn reports whether material exists that a new CA or key pair would invalidate. Material
+// does not say which tokens a key pair has signed, so for a key pair any material counts.
 func (e *ensurer) dependedOn(q Request) bool {
 	switch q.Kind {
 	case KeyPair:
@@ -94,8 +94,8 @@ func (e *ensurer) dependedOn(q Request) bool {
 	}
 }
 
-// checkAuthority refuses what cannot sign, and reports what differs from the request and from what the user gives. Of
-// the very authority that the user gives, only the certificate or the key may have come anew: that is taken over.
+// checkAuthority refuses a CA that cannot sign, and reports differences from the request and from
+// the user's CA. If it is the same CA, the user's new certificate or key is used.
 func (e *ensurer) checkAuthority(q Request, item Item, pki *PKI) (*Change, error) {
 	own, given := e.own[q.Name]
 	by, err := loadAuthority(item, given || slices.Contains(e.policy.Replaced, q.Name))
@@ -120,7 +120,7 @@ func (e *ensurer) checkAuthority(q Request, item Item, pki *PKI) (*Change, error
 	return nil, nil
 }
 
-// maySign tells whether a certificate is an authority's. One without key usages is restricted by none.
+// maySign reports whether a certificate is a CA's. Without key usages, there is no restriction.
 func maySign(cert *x509.Certificate) bool {
 	return cert.IsCA && cert.BasicConstraintsValid && (cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0)
 }
@@ -129,7 +129,7 @@ func (e *ensurer) authorityDiffers(q Request, cert *x509.Certificate) *Change {
 	own, given := e.own[q.Name]
 	switch k := e.policy.keyOf(q); {
 	case given && !sameAuthority(cert, own):
-		return differs(q, AuthorityChanged, "is %q, and the spec names another; `slipway certs rotate-ca` changes over", cert.Subject)
+		return differs(q, AuthorityChanged, "is %q, but the spec names another; `slipway certs rotate-ca` replaces it", cert.Subject)
 	case e.now.Add(renewalWindow(cert.NotAfter.Sub(cert.NotBefore))).After(cert.NotAfter):
 		return &Change{q.Name, Expiring, e.expires(cert)}
 	case given:
@@ -144,7 +144,7 @@ func (e *ensurer) authorityDiffers(q Request, cert *x509.Certificate) *Change {
 	return nil
 }
 
-// leafDiffers compares a leaf with what is asked of it.
+// leafDiffers compares a leaf with the request and the policy.
 func (e *ensurer) leafDiffers(q Request, cert *x509.Certificate, by *issuer) *Change {
 	names, ips := slices.Sorted(slices.Values(cert.DNSNames)), addresses(cert)
 	switch subject, usages := e.policy.subjectDiffers(q, cert.Subject), usagesOf(q, cert, by.key == nil); {
@@ -162,7 +162,8 @@ func (e *ensurer) leafDiffers(q Request, cert *x509.Certificate, by *issuer) *Ch
 	return e.endDiffers(q, cert, by)
 }
 
-// subjectDiffers says how the subject of a leaf, or of a request for one, is not what q and the policy want.
+// subjectDiffers says how the subject of a leaf, or of a signing request, differs from q and the
+// policy.
 func (p Policy) subjectDiffers(q Request, name pkix.Name) string {
 	switch {
 	case name.CommonName != q.CommonName:
@@ -173,9 +174,9 @@ func (p Policy) subjectDiffers(q Request, name pkix.Name) string {
 	return p.Subject.differs(name)
 }
 
-// endDiffers looks at a leaf's validity. The end that the policy gives is computed from the certificate's own
-// beginning, so that a leaf fits for as long as it lives, and changes when the policy does. Who signs elsewhere decides
-// about that alone.
+// endDiffers checks a leaf's validity. The wanted end is computed from the start of the
+// certificate's validity, so the comparison only changes if the policy does. An external CA decides
+// about the validity, so it is not compared.
 func (e *ensurer) endDiffers(q Request, cert *x509.Certificate, by *issuer) *Change {
 	latest, lifetime := by.end, e.policy.Lifetime(q)
 	if by.key != nil {
@@ -188,7 +189,8 @@ func (e *ensurer) endDiffers(q Request, cert *x509.Certificate, by *issuer) *Cha
 		}
 		latest = leafEnd(leafBegin(e.now, lifetime, by), lifetime, by)
 	}
-	// Close to the end of its authority a new leaf would end no later: only a rotation helps, and PKI.Drift says so.
+	// Close to the end of its CA, a new leaf would end no later: only a rotation helps, and
+	// PKI.Drift says so.
 	due := e.now.Add(e.policy.window(cert.NotAfter.Sub(cert.NotBefore))).After(cert.NotAfter)
 	if due && latest.After(cert.NotAfter) {
 		return &Change{q.Name, Expiring, e.expires(cert)}
@@ -214,8 +216,8 @@ func differs(q Request, r Reason, format string, args ...any) *Change {
 	return &Change{Name: q.Name, Reason: r, Detail: string(r) + ": " + fmt.Sprintf(format, args...)}
 }
 
-// usagesOf says how the usages of a certificate differ from the request, "" where they do not. Who signs elsewhere may
-// allow a key more kinds of use, but no other purposes.
+// usagesOf says how the usages of a certificate differ from the request, or "". An external CA may
+// add key usages, but no extended key usages.
 func usagesOf(q Request, cert *x509.Certificate, elsewhere bool) string {
 	var got Usage
 	for _, u := range cert.ExtKeyUsage {
@@ -225,7 +227,7 @@ func usagesOf(q Request, cert *x509.Certificate, elsewhere bool) string {
 		case x509.ExtKeyUsageServerAuth:
 			got |= ServerAuth
 		default:
-			return fmt.Sprintf("has a usage that was not asked for (x509 number %d)", u)
+			return fmt.Sprintf("has a usage that was not requested (x509 number %d)", u)
 		}
 	}
 	want := x509.KeyUsageDigitalSignature
@@ -236,11 +238,11 @@ func usagesOf(q Request, cert *x509.Certificate, elsewhere bool) string {
 	case got != q.Usages:
 		return fmt.Sprintf("is for %q, wanted %q", got, q.Usages)
 	case elsewhere && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return "cannot make digital signatures"
+		return "lacks the key usage digitalSignature"
 	case !elsewhere && cert.KeyUsage != want:
 		return fmt.Sprintf("key usage is %#x, wanted %#x", int(cert.KeyUsage), int(want))
 	case cert.IsCA:
-		return "is an authority"
+		return "is a CA certificate"
 	}
 	return ""
 }
@@ -264,7 +266,7 @@ func texts(ips []netip.Addr) []string {
 	return out
 }
 
-// delta lists what is to be added (+) to have, and dropped (-), to become want.
+// delta lists what to add (+) to have, and what to remove (-), to get want.
 func delta(have, want []string) string {
 	var d []string
 	for _, w := range want {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// checkConstraints finds names that an authority may not sign for (RFC 5280, 4.2.1.10).
+// checkConstraints finds names that a CA may not sign (RFC 5280, 4.2.1.10).
 func (c *ownCheck) checkConstraints(cert *x509.Certificate, requests []Request) {
 	if len(cert.PermittedDNSDomains)+len(cert.ExcludedDNSDomains)+len(cert.PermittedIPRanges)+len(cert.ExcludedIPRanges) == 0 {
 		return
@@ -29,14 +29,15 @@ func (c *ownCheck) checkConstraints(cert *x509.Certificate, requests []Request) 
 	var refused x509.CertificateInvalidError
 	if err := permits(cert, names, ips); errors.As(err, &refused) {
 		c.fault("have it issued with name constraints that permit the cluster's names and addresses, or without any",
-			"%q does not permit what the cluster needs: %s", cert.Subject, refused.Detail)
+			"%q does not permit the cluster's names: %s", cert.Subject, refused.Detail)
 	} else if err != nil {
 		c.fault("have it issued without name constraints", "the name constraints of %q cannot be checked: %v", cert.Subject, err)
 	}
 }
 
-// permits has Go's own verification decide whether an authority's name constraints allow names and addresses: of a
-// certificate for them, signed by an authority with the same constraints and a key made for the purpose.
+// permits uses Go's verification to decide whether a CA's name constraints allow names and
+// addresses. It verifies a certificate for them, signed by a temporary CA with the same
+// constraints.
 func permits(constraints *x509.Certificate, names []string, ips []netip.Addr) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -72,7 +73,7 @@ func permits(constraints *x509.Certificate, names []string, ips []netip.Addr) er
 	return err
 }
 
-// accepted tells whether a leaf will be, for all its usages, by those who trust its authority.
+// accepted checks that clients and servers that trust its CA accept a leaf, for all its usages.
 func (e *ensurer) accepted(q Request, cert *x509.Certificate) error {
 	roots := x509.NewCertPool()
 	roots.AddCert(e.issuers[q.CA].cert)
@@ -81,7 +82,7 @@ func (e *ensurer) accepted(q Request, cert *x509.Certificate) error {
 			continue
 		}
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: e.now, KeyUsages: []x509.ExtKeyUsage{u.x509}}); err != nil {
-			return fmt.Errorf("its authority cannot vouch for it: %w", err)
+			return fmt.Errorf("its CA may not sign it: %w", err)
 		}
 	}
 	return nil

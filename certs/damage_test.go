@@ -13,7 +13,8 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// TestDamage alters material that exists. Each damage has its error, which names the item, and nothing is issued.
+// TestDamage alters material that exists. Each damage has its error, which names the item, and
+// nothing is issued.
 func TestDamage(t *testing.T) {
 	base := base(t)
 	other, _ := ensure(t, nil, demo(), policy, day0)
@@ -36,11 +37,11 @@ func TestDamage(t *testing.T) {
 		"no certificate":        {leaf, func(i Item) Item { i.Cert = nil; return i }, day0, ErrMalformed, "no certificate"},
 		"a key for a certificate": {
 			leaf, func(i Item) Item { i.Cert = i.Key.Reveal(); return i }, day0, ErrMalformed,
-			`a PEM block of type "EC PRIVATE KEY" where a certificate should be`,
+			`a PEM block of type "EC PRIVATE KEY" instead of a certificate`,
 		},
 		"two certificates":       {leaf, func(i Item) Item { i.Cert = append(bytes.Clone(i.Cert), i.Cert...); return i }, day0, ErrMalformed, "2 certificates"},
 		"no key":                 {leaf, func(i Item) Item { i.Key = nil; return i }, day0, ErrMalformed, "private key is not one PEM block"},
-		"a certificate as a key": {leaf, func(i Item) Item { i.Key = i.Cert; return i }, day0, ErrMalformed, `"CERTIFICATE" is no kind of private key`},
+		"a certificate as a key": {leaf, func(i Item) Item { i.Key = i.Cert; return i }, day0, ErrMalformed, `private keys of type "CERTIFICATE" are not supported`},
 		"another leaf's key":     {leaf, func(i Item) Item { i.Key = base.Material["etcd/peer@demo-cp-1"].Key; return i }, day0, ErrKeyMismatch, ""},
 		"another authority's key": {KubernetesCA, func(i Item) Item {
 			i.Key = base.Material[EtcdCA].Key
@@ -89,7 +90,7 @@ func flattenErrors(err error) []error {
 	return []error{err}
 }
 
-// TestLost removes what cannot be made anew without cutting the cluster off.
+// TestLost removes what cannot be recreated without breaking the cluster.
 func TestLost(t *testing.T) {
 	base := base(t)
 	for _, name := range []string{KubernetesCA, EtcdCA, FrontProxyCA, ServiceAccounts} {
@@ -113,7 +114,8 @@ func TestAllDamageIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-// TestImpossible asks for what cannot be issued as asked. It must fail, not be issued again at every run.
+// TestImpossible asks for what cannot be issued as asked. It must fail, not be issued again at
+// every run.
 func TestImpossible(t *testing.T) {
 	for name, alter := range map[string]func(*Request){
 		"a name that is none":        func(q *Request) { q.DNSNames = []string{"user@example.com"} },

@@ -11,19 +11,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Ensure returns an item for every request: what there is where it fits, and newly issued where it does not.
-// The changes say what was issued and why, in the order of the table; have is not modified. A second call with the
-// resulting Material changes nothing.
+// Ensure returns an item for every request: the existing one if it fits, otherwise a newly issued
+// one. The changes say what was issued and why, in the order of the table. have is not modified. A
+// second call with the resulting Material changes nothing.
 //
-// Authorities and key pairs are issued only when missing, and only while nothing depends on them. Leaves are
-// reissued, with a new key, when anything that the request or the policy asks for differs, or when they end soon.
-// Material that is damaged is an *ItemError for each such item, joined, and nothing is issued; so is an authority of
-// policy.Own that CheckOwn objects to.
+// CAs and key pairs are issued only if they are missing and nothing depends on them. Leaves are
+// renewed, with a new key, if they differ from the request or the policy, or expire soon. If
+// material is damaged, or CheckOwn finds faults in a CA of policy.Own, Ensure returns an *ItemError
+// for each such item, joined, and issues nothing.
 //
-// Leaves of an authority whose key is elsewhere are not issued but listed in PKI.Pending. If the cluster cannot do
-// without one of them, the error is a *PendingError, and the PKI is given all the same, to ask for the signatures.
+// Leaves of an external CA are not issued but listed in PKI.Pending. If the cluster cannot work
+// without one of them, the error is a *PendingError; the PKI is still returned, to request the
+// signatures.
 //
-// The caller persists what changed before anything uses it.
+// The caller must store the changes before anything uses them.
 func Ensure(ctx context.Context, have Material, requests []Request, policy Policy, now time.Time) (*PKI, []Change, error) {
 	if err := policy.validate(); err != nil {
 		return nil, nil, err
@@ -70,7 +71,7 @@ type ensurer struct {
 	reasons  map[string]Change
 }
 
-// run checks and then issues the requests of one phase, and keeps the authorities that come out ready to sign.
+// run checks and then issues the requests of one phase, and keeps the resulting CAs to sign with.
 func (e *ensurer) run(ctx context.Context, pki *PKI, phase func(Kind) bool) error {
 	var due []Request
 	var errs []error
@@ -104,7 +105,7 @@ func (e *ensurer) run(ctx context.Context, pki *PKI, phase func(Kind) bool) erro
 	return e.keepIssuers(pki, phase)
 }
 
-// issueAll issues side by side: making an RSA key takes seconds.
+// issueAll issues in parallel, because making an RSA key takes seconds.
 func (e *ensurer) issueAll(ctx context.Context, due []Request) ([]Item, error) {
 	items := make([]Item, len(due))
 	group, ctx := errgroup.WithContext(ctx)
@@ -132,7 +133,7 @@ func (e *ensurer) issue(q Request) (Item, error) {
 	if err != nil || q.Kind == Authority {
 		return item, err
 	}
-	// What was issued must satisfy what checks it, or the next Ensure would issue it again, for ever.
+	// An issued item must pass the check, or every Ensure would issue it again.
 	cert, _, err := load(item)
 	if err != nil {
 		return Item{}, itemError(q.Name, err)
@@ -161,7 +162,7 @@ func (e *ensurer) keepIssuers(pki *PKI, phase func(Kind) bool) error {
 			pki.Own = append(pki.Own, q.Name)
 		}
 		if given && by.end.Before(e.now.Add(e.policy.LeafValidity)) {
-			pki.Limited = append(pki.Limited, Change{q.Name, ValidityChanged, "its certificates end with it, on " + by.end.Format(time.DateOnly)})
+			pki.Limited = append(pki.Limited, Change{q.Name, ValidityChanged, "its certificates expire with it, on " + by.end.Format(time.DateOnly)})
 		}
 	}
 	return nil

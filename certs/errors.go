@@ -5,27 +5,28 @@ import (
 	"fmt"
 )
 
-// What may be wrong with material that exists. Ensure refuses it, because replacing it could hide a damaged or
-// foreign state directory; errors.Is finds these in what it returns.
+// Errors in existing material. Ensure refuses it, because replacing it could hide that the state is
+// damaged or belongs to another cluster. Test for them with errors.Is.
 var (
-	// ErrMalformed is content that cannot be read as what it should be.
+	// ErrMalformed means that content cannot be parsed.
 	ErrMalformed = errors.New("malformed")
-	// ErrKeyMismatch is a private key that is not the certificate's.
+	// ErrKeyMismatch means that the private key belongs to another certificate.
 	ErrKeyMismatch = errors.New("the private key does not belong to the certificate")
-	// ErrNotAuthority is a certificate that stands for an authority and may not sign.
-	ErrNotAuthority = errors.New("the certificate is not an authority's")
-	// ErrExpired is an authority past its end. Leaves past theirs are renewed.
-	ErrExpired = errors.New("the authority has expired")
-	// ErrNotYetValid is a certificate from the future: most often the operator's clock is wrong.
+	// ErrNotAuthority means that a CA's certificate does not allow signing.
+	ErrNotAuthority = errors.New("the certificate is not a CA certificate")
+	// ErrExpired means that a CA has expired. Expired leaves are renewed.
+	ErrExpired = errors.New("the CA has expired")
+	// ErrNotYetValid means that a certificate is not valid yet, usually because the operator's
+	// clock is wrong.
 	ErrNotYetValid = errors.New("the certificate is not valid yet: check the clock of this machine")
-	// ErrNoKey is an authority without its key that the user does not say is kept elsewhere.
-	ErrNoKey = errors.New("the authority's key is not in the state, and the spec does not name the authority (spec.pki.authorities): name it, restore the state from a backup, or have it replaced (`slipway certs rotate-ca`)")
-	// ErrLost is an authority or key pair that is missing while what depends on it exists: a new one would
-	// cut the running cluster off.
-	ErrLost = errors.New("missing, though what depends on it exists: restore it from a backup of the state")
+	// ErrNoKey means that the key of a CA is missing although it is not an external CA.
+	ErrNoKey = errors.New("the CA's key is not in the state, and the CA is not in spec.pki.authorities: add it there, restore the state from a backup, or replace the CA (`slipway certs rotate-ca`)")
+	// ErrLost means that a CA or key pair is missing while items that depend on it exist: with a
+	// new one, the running cluster would stop working.
+	ErrLost = errors.New("missing, although items that depend on it exist: restore it from a backup of the state")
 )
 
-// ItemError says which item is wrong. Err wraps one of the errors above, or what cfssl said.
+// ItemError is an error of one item. Err wraps one of the errors above, or an error of cfssl.
 type ItemError struct {
 	Name string
 	Err  error
@@ -35,7 +36,7 @@ func (e *ItemError) Error() string { return fmt.Sprintf("certificate %q: %v", e.
 
 func (e *ItemError) Unwrap() error { return e.Err }
 
-// itemError names the item, unless err is nil.
+// itemError returns an ItemError, or nil if err is nil.
 func itemError(name string, err error) error {
 	if err == nil {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Expired lists authorities in m that are past their end, in the order of requests.
+// Expired lists CAs in m that have expired, in the order of requests.
 func (m Material) Expired(requests []Request, now time.Time) []string {
 	var names []string
 	for _, q := range requests {
@@ -17,18 +17,19 @@ func (m Material) Expired(requests []Request, now time.Time) []string {
 	return names
 }
 
-// BeginExpired starts a rotation of authorities that have expired, and perhaps of ServiceAccounts with them, in the stage
-// Issue: there is nobody left who could be cut off.
+// BeginExpired starts a rotation of expired CAs, and optionally ServiceAccounts, in the stage
+// Issue: no working client or server is left that could be disrupted.
 func BeginExpired(names []string, now time.Time) *Rotation {
 	r := Begin(names, now)
 	r.Stage, r.Expired = Issue, true
 	return r
 }
 
-// WithExpired is the rotation once authorities that are in use have expired: it can go neither on nor back as it was, since
-// they can issue nothing. It becomes what BeginExpired gives for what it replaces and for these, in the order of requests.
-// Of what it has brought it keeps what has not expired itself; lacking are the names for which that is not so, and
-// NewItems makes what is stored under their NextName.
+// WithExpired returns the rotation to use after CAs in use have expired. The current one can
+// neither continue nor roll back, because an expired CA cannot issue. The result is what
+// BeginExpired returns for the names of both, in the order of requests. New CAs of the rotation are
+// kept, unless they have expired themselves. lacking has the names without a usable new CA:
+// NewItems makes those stored under their NextName.
 func (r *Rotation) WithExpired(expired []string, stored Material, requests []Request, now time.Time) (next *Rotation, lacking []string) {
 	var names []string
 	kinds := map[string]Kind{}
@@ -58,7 +59,7 @@ func (r *Rotation) WithExpired(expired []string, stored Material, requests []Req
 	return next, lacking
 }
 
-// Expired says whether an authority is past its end; one that cannot be read is not.
+// Expired reports whether a CA has expired. A CA that cannot be read counts as not expired.
 func (i Item) Expired(now time.Time) bool {
 	chain, err := Parse(i.Cert)
 	return err == nil && now.After(chain[0].NotAfter)

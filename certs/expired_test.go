@@ -26,8 +26,8 @@ func inStages(t *testing.T, names []string) map[string]*Rotation {
 	return all
 }
 
-// TestWithExpired: whatever stage a rotation is in when an authority expires, it goes on with that authority from stage
-// issue, and brings what it had brought.
+// TestWithExpired: whatever stage a rotation is in when an authority expires, it goes on with that
+// authority from stage issue, and brings what it had brought.
 func TestWithExpired(t *testing.T) {
 	requests, later := Table(demo()), day0.Add(time.Hour)
 	brief := authority(t, "Brief", nil, nil).item(t)
@@ -77,7 +77,8 @@ func TestWithExpired(t *testing.T) {
 	}
 }
 
-// TestARotationGoesOnWithWhatHasExpired: where Ensure could issue nothing more, it can again, until the end.
+// TestARotationGoesOnWithWhatHasExpired: where Ensure could issue nothing more, it can again, until
+// the end.
 func TestARotationGoesOnWithWhatHasExpired(t *testing.T) {
 	names, requests, later := []string{KubernetesCA, ServiceAccounts}, Table(demo()), day0.Add(time.Hour)
 	old := authority(t, "Old", nil, func(c *x509.Certificate) { c.NotAfter = day0.Add(time.Minute) }).item(t)

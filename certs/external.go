@@ -17,23 +17,23 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// pendingExt ends the names of items that wait for their certificate: Key is the private key, and Cert the signing
-// request (PKCS#10, PEM).
+// pendingExt is the suffix of items that wait for their certificate: Key is the private key, and
+// Cert the signing request (PKCS#10, PEM).
 const pendingExt = ".pending"
 
-// Pending is a leaf that an authority elsewhere has to sign.
+// Pending is a leaf that an external CA has to sign.
 type Pending struct {
-	// Change says why, as for a leaf that is issued here.
+	// Change says why, as for other leaves.
 	Change
-	// Usable says that there is one, and that it can be used until it ends.
+	// Usable means that the current certificate can be used until it expires.
 	Usable bool
 }
 
-// PendingError says that the cluster lacks certificates that an authority elsewhere has to sign.
+// PendingError means that the cluster lacks certificates that an external CA has to sign.
 type PendingError struct {
-	// Names are those of the requests, in the order of the table.
+	// Names of the requests, in the order of the table.
 	Names []string
-	// Renewal says that it lacks none of them: others were asked for all the same.
+	// Renewal means that none is missing: a renewal was requested.
 	Renewal bool
 }
 
@@ -43,15 +43,15 @@ func (e *PendingError) Error() string {
 	if len(names) < len(e.Names) {
 		more = ", ..."
 	}
-	what := plural(len(e.Names), "certificate has yet to be signed", "certificates have yet to be signed")
+	what := plural(len(e.Names), "certificate has to be signed", "certificates have to be signed")
 	if e.Renewal {
-		what = plural(len(e.Names), "certificate cannot be renewed here", "certificates cannot be renewed here")
+		what = plural(len(e.Names), "certificate can only be renewed", "certificates can only be renewed")
 	}
-	return fmt.Sprintf("%s, whose authority keeps its key elsewhere: %s%s", what, strings.Join(names, ", "), more)
+	return fmt.Sprintf("%s by an external CA: %s%s", what, strings.Join(names, ", "), more)
 }
 
-// Unrenewed are those of names whose renewal was asked for and that an authority elsewhere has to sign, as a *PendingError;
-// nil where there are none.
+// Unrenewed returns a *PendingError with those of names that an external CA has to sign, or nil if
+// there are none.
 func (p *PKI) Unrenewed(names []string) *PendingError {
 	err := &PendingError{Renewal: true}
 	for _, w := range p.Pending {
@@ -78,7 +78,7 @@ func pendingError(pending []Pending) error {
 	return &PendingError{Names: names}
 }
 
-// await notes a leaf that cannot be issued here, and keeps what there is of it: the one in use, and what waits.
+// await records a leaf of an external CA. It keeps the certificate in use and the pending request.
 func (e *ensurer) await(q Request, c Change, pki *PKI) {
 	p := Pending{Change: c}
 	if item, ok := e.have[q.Name]; ok {
@@ -93,8 +93,8 @@ func (e *ensurer) await(q Request, c Change, pki *PKI) {
 	pki.Pending = append(pki.Pending, p)
 }
 
-// waits says whether the renewal of a leaf that fits was asked for of an authority elsewhere, and has not come back: a
-// request with another key lies there.
+// waits reports whether a requested renewal of a leaf that fits still waits for an external CA:
+// there is a request with another key.
 func (e *ensurer) waits(q Request, cert *x509.Certificate) bool {
 	item, ok := e.have[q.Name+pendingExt]
 	if !ok || e.issuers[q.CA].key != nil || slices.Contains(e.policy.Returned, q.CA) || !fits(item, q, e.policy) {
@@ -104,21 +104,22 @@ func (e *ensurer) waits(q Request, cert *x509.Certificate) bool {
 	return errors.Is(err, ErrKeyMismatch)
 }
 
-// SigningRequest is what the authority of a pending leaf is asked for.
+// SigningRequest is the request for a pending leaf.
 type SigningRequest struct {
 	Request Request
-	// Reason is why a certificate is wanted: Change.Detail.
+	// Reason is why the certificate is needed: Change.Detail.
 	Reason string
-	// KeyUsages and ExtendedKeyUsages are by OpenSSL's names (x509v3_config).
+	// KeyUsages and ExtendedKeyUsages use OpenSSL's names (x509v3_config).
 	KeyUsages, ExtendedKeyUsages []string
-	// CSR is the request in PKCS#10, PEM: subject, names and usages are all in it. It holds no secret.
+	// CSR is the request (PKCS#10, PEM), with subject, names and usages. It contains no secrets.
 	CSR []byte
-	// New says that its key was made just now, and has to be stored before the request is given out.
+	// New means that its key was just made, and must be stored before the request is published.
 	New bool
 }
 
-// SigningRequests gives the request of every pending leaf, in the order of the table. Those that there are stay for as
-// long as they ask for what is wanted; the others are made, with a new key, and put into p.Material.
+// SigningRequests returns the request of every pending leaf, in the order of the table. An existing
+// request is kept as long as it matches; otherwise a new one is made, with a new key, and added to
+// p.Material.
 func (p *PKI) SigningRequests(ctx context.Context, policy Policy) ([]SigningRequest, error) {
 	all, items, requests := make([]SigningRequest, len(p.Pending)), make([]Item, len(p.Pending)), map[string]Request{}
 	for _, q := range p.Requests {
@@ -165,7 +166,7 @@ func usageNames(q Request, p Policy) (key, extended []string) {
 	return key, extended
 }
 
-// newPending makes a key and a request that says all that the certificate has to have.
+// newPending makes a key and a request with everything that the certificate must contain.
 func newPending(q Request, p Policy) (Item, error) {
 	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {
@@ -180,7 +181,7 @@ func newPending(q Request, p Policy) (Item, error) {
 	return Item{Cert: text, Key: keyPEM}, nil
 }
 
-// fits tells whether a pending item asks for what is wanted now.
+// fits reports whether a pending request still matches.
 func fits(item Item, q Request, p Policy) bool {
 	block, _ := pem.Decode(item.Cert)
 	if block == nil {
@@ -206,14 +207,14 @@ func fits(item Item, q Request, p Policy) bool {
 		slices.Equal(addresses(names), q.IPs)
 }
 
-// The extensions of RFC 5280 that a signing request names.
+// The extensions (RFC 5280) in a signing request.
 var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 )
 
-// purposes are the extended key usages by their names elsewhere.
+// purposes are the extended key usages by their standard names.
 var purposes = []struct {
 	ours           Usage
 	x509           x509.ExtKeyUsage
@@ -224,11 +225,11 @@ var purposes = []struct {
 	{ServerAuth, x509.ExtKeyUsageServerAuth, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}, "serverAuth", "server auth"},
 }
 
-// usageExtensions ask for what keyUsages has certificates get that are issued here.
+// usageExtensions returns the extensions that correspond to keyUsages.
 func usageExtensions(q Request, p Policy) []pkix.Extension {
 	usage := asn1.BitString{Bytes: []byte{0x80}, BitLength: 1} // digitalSignature
 	if cfsslKey[p.keyOf(q)].algo == "rsa" {
-		usage = asn1.BitString{Bytes: []byte{0xa0}, BitLength: 3} // and keyEncipherment
+		usage = asn1.BitString{Bytes: []byte{0xa0}, BitLength: 3} // plus keyEncipherment
 	}
 	var extended []asn1.ObjectIdentifier
 	for _, u := range purposes {
@@ -243,7 +244,7 @@ func usageExtensions(q Request, p Policy) []pkix.Extension {
 	}
 }
 
-// mustMarshal encodes what has an encoding.
+// mustMarshal encodes values that can always be encoded.
 func mustMarshal(v any) []byte {
 	der, err := asn1.Marshal(v)
 	if err != nil {

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// Signed is a file of certificates as it came back from an authority elsewhere.
+// Signed is a file of certificates from an external CA.
 type Signed struct {
-	// Source names it in errors.
+	// Source is its name in errors.
 	Source string
-	// Certs are PEM certificates; those of the authority and its parents may be among them.
+	// Certs are PEM certificates, possibly including those of the CA and its parents.
 	Certs []byte
 }
 
-// Import puts signed certificates in the place of the pending leaves whose keys they are for, and gives the names of
-// these, sorted. Every certificate is checked as Ensure would; when any does not fit, the error names all that do not,
-// and nothing is taken over.
+// Import replaces pending leaves with the signed certificates for their keys, and returns their
+// sorted names. Every certificate is checked like in Ensure. If any does not fit, the error names
+// all that do not, and nothing is imported.
 func (p *PKI) Import(signed []Signed, policy Policy, now time.Time) ([]string, error) {
 	i, err := newImporter(p, policy, now)
 	if err != nil {
@@ -93,7 +93,7 @@ func newImporter(p *PKI, policy Policy, now time.Time) (*importer, error) {
 	return i, nil
 }
 
-// keyID is a public key's own encoding; one that has none is nobody's.
+// keyID returns the encoding of a public key; a key that cannot be encoded matches no request.
 func keyID(pub crypto.PublicKey) string {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -102,24 +102,25 @@ func keyID(pub crypto.PublicKey) string {
 	return string(der)
 }
 
-// take finds the pending leaf that a certificate is for, and checks it.
+// take finds the pending leaf for a certificate, and checks it.
 func (i *importer) take(cert *x509.Certificate) error {
 	if cert.IsCA {
-		return nil // it came along with what it signed
+		return nil // the CA or a parent, included with the leaf
 	}
 	q, ok := i.waiting[keyID(cert.PublicKey)]
 	if !ok {
-		return fmt.Errorf("the certificate of %q is for none of the keys that wait: have the last requests signed that `slipway certs csr` wrote", cert.Subject)
+		return fmt.Errorf("the certificate of %q matches no pending request: sign the latest requests from `slipway certs csr`", cert.Subject)
 	}
 	text := encode(cert)
 	if before, ok := i.taken[q.Name]; ok && !bytes.Equal(before.Cert, text) {
-		return itemError(q.Name, errors.New("there are two for the same key: keep one"))
+		return itemError(q.Name, errors.New("there are two certificates for the same key: keep one"))
 	}
 	i.taken[q.Name] = Item{Cert: text, Key: i.material[q.Name+pendingExt].Key}
 	return itemError(q.Name, i.unfit(q, cert))
 }
 
-// unfit says what is wrong with a certificate that was signed elsewhere; that it is due again soon is not.
+// unfit says why an externally signed certificate does not fit. Being due for renewal soon is
+// allowed.
 func (i *importer) unfit(q Request, cert *x509.Certificate) error {
 	by := i.issuers[q.CA]
 	if err := i.begun(cert); err != nil {
@@ -131,7 +132,7 @@ func (i *importer) unfit(q Request, cert *x509.Certificate) error {
 	case c != nil && c.Reason != Expiring:
 		return errors.New(c.Detail)
 	case i.now.After(cert.NotAfter):
-		return fmt.Errorf("has expired on %s", cert.NotAfter.Format(time.DateOnly))
+		return fmt.Errorf("expired on %s", cert.NotAfter.Format(time.DateOnly))
 	}
 	return i.accepted(q, cert)
 }

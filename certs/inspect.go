@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Parse reads PEM certificates, one or more, and nothing else. Errors wrap ErrMalformed.
+// Parse reads one or more PEM certificates; other PEM blocks are errors. Errors wrap ErrMalformed.
 func Parse(data []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for rest := data; len(bytes.TrimSpace(rest)) > 0; {
@@ -19,7 +19,7 @@ func Parse(data []byte) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("%w: not PEM", ErrMalformed)
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%w: a PEM block of type %q where a certificate should be", ErrMalformed, block.Type)
+			return nil, fmt.Errorf("%w: a PEM block of type %q instead of a certificate", ErrMalformed, block.Type)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -33,19 +33,19 @@ func Parse(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// Expiry is when a certificate ends, and what it is.
+// Expiry is a certificate and when it expires.
 type Expiry struct {
 	Name       string
 	CommonName string
-	Node       string // "" for what is shared
-	CA         string // "" for authorities
+	Node       string // "" if shared
+	CA         string // "" for CAs
 	Serial     string // lower-case hexadecimal
 	NotBefore  time.Time
 	NotAfter   time.Time
 }
 
-// Expiries lists the certificates that requests ask for and m has, the nearest end first. Damaged ones are an
-// *ItemError.
+// Expiries lists the requested certificates in m, sorted by expiry. For a damaged one, it returns
+// an *ItemError.
 func (m Material) Expiries(requests []Request) ([]Expiry, error) {
 	var list []Expiry
 	for _, q := range requests {

@@ -15,36 +15,38 @@ import (
 	"time"
 )
 
-// Place is the kind of place where a certificate is used.
+// Place is a kind of place where a certificate is used.
 type Place string
 
-// The places. The last three hold no certificate: their entries say why those there, or what is wanted, are not known.
+// The places. The last three have no certificates: their entries say why those of a host or of the
+// API, or the wanted ones, are unknown.
 const (
-	Served       Place = "served"              // shown to whoever connects to Location, "address:port"
-	InMemory     Place = "memory"              // shown likewise, but made by the process itself: it is in no file
+	Served       Place = "served"              // served at Location, "address:port"
+	InMemory     Place = "memory"              // served, made by the process and not in a file
 	InFile       Place = "file"                // Location is the path
 	InKubeconfig Place = "kubeconfig"          // Location is the path and the field
-	InState      Place = "state"               // the operator's, in the state store; Location is the name
-	TokenKeys    Place = "service-account-key" // a public key, without an end, in a file or in the state
+	InState      Place = "state"               // in the state; Location is the name
+	TokenKeys    Place = "service-account-key" // a public key, without expiry, in a file or the state
 	InWebhook    Place = "webhook"             // Location is the object and the webhook
 	InAPIService Place = "apiservice"
 	InCRD        Place = "crd" // of a conversion webhook
-	InCSR        Place = "csr" // issued by the cluster's own signers
+	InCSR        Place = "csr" // issued by the cluster's signers
 	UnreadHost   Place = "host"
 	UnreadAPI    Place = "api"
 	UnreadSpec   Place = "spec"
 )
 
-// Use is one certificate, or one public key, at one place where it is used. Its JSON form is stable.
+// Use is a certificate or public key at a place where it is used. Its JSON format is stable.
 type Use struct {
-	// Host is empty for what is in the API or the state.
+	// Host is empty for the API and the state.
 	Host  string `json:"host,omitempty"`
 	Place Place  `json:"place"`
-	// Location is an address, a path or an object, by Place.
+	// Location is an address, a path or an object, depending on Place.
 	Location string `json:"location,omitempty"`
-	// Name is the table's, "apiserver@demo-cp-1"; empty for what the table does not have.
+	// Name is the name in the table, "apiserver@demo-cp-1"; empty if it is not in the table.
 	Name string `json:"name,omitempty"`
-	// Subject and Issuer are as RFC 2253 writes them, "CN=admin,O=group". Both are empty for a public key.
+	// Subject and Issuer are in the format of RFC 2253, "CN=admin,O=group". Both are empty for a
+	// public key.
 	Subject string   `json:"subject,omitempty"`
 	SANs    []string `json:"sans,omitempty"`
 	Issuer  string   `json:"issuer,omitempty"`
@@ -52,26 +54,28 @@ type Use struct {
 	Serial    string    `json:"serial,omitempty"`
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	NotAfter  time.Time `json:"notAfter,omitzero"`
-	// SHA256 is of the DER, lower-case hexadecimal.
+	// SHA256 of the DER encoding, lower-case hexadecimal.
 	SHA256 string `json:"sha256,omitempty"`
-	// KeyID is what the header of a token calls a service account's public key (kid).
+	// KeyID is the ID of a service account's public key in token headers (kid).
 	KeyID string `json:"keyID,omitempty"`
 	// Error is why it could not be read.
 	Error string `json:"error,omitempty"`
-	// OnDisk says whether what is served is in the file that it is served from, Wanted whether it is what the state has, and
-	// Specified whether that is what the spec asks for. They are nil where that is not known, or makes no sense.
+	// OnDisk reports whether the served certificate is the one in its file, Wanted whether it is
+	// the one in the state, and Specified whether that one matches the spec. They are nil if this
+	// is unknown or does not apply.
 	OnDisk    *bool `json:"onDisk,omitempty"`
 	Wanted    *bool `json:"wanted,omitempty"`
 	Specified *bool `json:"specified,omitempty"`
 	// Detail has a clause for each of the three that is false.
 	Detail []string `json:"detail,omitempty"`
-	// Level and DaysLeft (whole days, rounded down) are Judge's.
+	// Level and DaysLeft (whole days, rounded down) are set by Judge.
 	Level    Level `json:"level"`
 	DaysLeft *int  `json:"daysLeft,omitempty"`
 }
 
-// Read gives a Use for each certificate or public key among the PEM blocks of a text, at a place. Private keys are
-// passed over. What cannot be read is an entry with an Error; a text that has nothing is one, too.
+// Read returns a Use for each certificate or public key in the PEM blocks of a text. Private keys
+// are skipped. For a block that cannot be read, or a text without any, it returns an entry with an
+// Error.
 func Read(at Use, text []byte) []Use {
 	var uses []Use
 	blocks := 0
@@ -85,10 +89,10 @@ func Read(at Use, text []byte) []Use {
 		}
 	}
 	switch begun := bytes.Count(text, []byte("-----BEGIN ")); {
-	case begun > blocks: // pem.Decode skips what is damaged
+	case begun > blocks: // pem.Decode skips damaged blocks
 		uses = append(uses, at.unread("%d of its %d PEM blocks cannot be read", begun-blocks, begun))
 	case len(uses) == 0:
-		uses = append(uses, at.unread("it holds no certificate"))
+		uses = append(uses, at.unread("it contains no certificate"))
 	}
 	return uses
 }
@@ -106,7 +110,7 @@ func (u Use) certificate(der []byte) Use {
 	return u.Of(c)
 }
 
-// Of fills in what a certificate says.
+// Of returns u with the data of a certificate.
 func (u Use) Of(c *x509.Certificate) Use {
 	u.Subject, u.Issuer = c.Subject.String(), c.Issuer.String()
 	u.SANs = slices.Concat(c.DNSNames, texts(addresses(c)), c.EmailAddresses, urls(c.URIs))
@@ -116,7 +120,8 @@ func (u Use) Of(c *x509.Certificate) Use {
 	return u
 }
 
-// publicKey names a key as tokens do: the hash of its PKIX form (k8s.io/kubernetes/pkg/serviceaccount/jwt.go).
+// publicKey computes a key's ID like Kubernetes: the hash of its PKIX encoding
+// (k8s.io/kubernetes/pkg/serviceaccount/jwt.go).
 func (u Use) publicKey(der []byte) Use {
 	if _, err := x509.ParsePKIXPublicKey(der); err != nil {
 		return u.unread("public key: %v", err)
@@ -127,7 +132,7 @@ func (u Use) publicKey(der []byte) Use {
 	return u
 }
 
-// Fingerprint is the SHA-256 of a DER, lower-case hexadecimal.
+// Fingerprint returns the SHA-256 of a DER encoding, in lower-case hexadecimal.
 func Fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
@@ -141,7 +146,8 @@ func urls(list []*url.URL) []string {
 	return out
 }
 
-// AgainstDisk records whether what is served is what its file has. A server shows the first certificate of its file.
+// AgainstDisk records whether the served certificate is the one in its file. A server presents the
+// first certificate of its file.
 func (u *Use) AgainstDisk(file Use) {
 	if u.SHA256 == "" || file.SHA256 == "" {
 		return
@@ -149,13 +155,13 @@ func (u *Use) AgainstDisk(file Use) {
 	same := u.SHA256 == file.SHA256
 	u.OnDisk = &same
 	if !same {
-		u.Detail = append(u.Detail, fmt.Sprintf("served is not what is on disk: %s has serial %s, ends %s",
+		u.Detail = append(u.Detail, fmt.Sprintf("served is not what is on disk: %s has serial %s, expires %s",
 			file.Location, file.Serial, file.NotAfter.Format(time.DateOnly)))
 	}
 }
 
-// AgainstState records whether the state has the certificate at its place: it is one of wanted, which may be empty
-// where that is not known.
+// AgainstState records whether the certificate is the one in the state: one of wanted. If wanted is
+// empty, this is unknown.
 func (u *Use) AgainstState(wanted []Use) {
 	if u.SHA256 == "" || len(wanted) == 0 {
 		return
@@ -165,15 +171,15 @@ func (u *Use) AgainstState(wanted []Use) {
 	if !same {
 		detail := "not what the state has"
 		if w := wanted[0]; w.Serial != "" {
-			detail += ": serial " + w.Serial + ", ends " + w.NotAfter.Format(time.DateOnly)
+			detail += ": serial " + w.Serial + ", expires " + w.NotAfter.Format(time.DateOnly)
 		}
 		u.Detail = append(u.Detail, detail)
 	}
 }
 
-// AgainstSpec records whether what have has is what the spec asks for, wherever it is used; changes are those that Ensure
-// made to have, left pending, or says would take a rotation. That something ends soon is none of them here: Judge is told
-// what is soon.
+// AgainstSpec records whether the items in have match the spec, everywhere they are used. changes
+// are those that Ensure made to have, left pending, or that need a rotation. Expiry is ignored
+// here, because Judge handles it.
 func AgainstSpec(uses []Use, have Material, changes []Change) {
 	differs := map[string]string{} // by name
 	for _, c := range changes {
@@ -183,7 +189,7 @@ func AgainstSpec(uses []Use, have Material, changes []Change) {
 	}
 	asked := map[string]string{} // by fingerprint
 	for name, item := range have {
-		for _, u := range Read(Use{}, item.First()) { // not the parents of an authority
+		for _, u := range Read(Use{}, item.First()) { // not the parents of a CA
 			if u.Serial != "" {
 				asked[u.SHA256] = differs[name]
 			}
@@ -205,13 +211,14 @@ func AgainstSpec(uses []Use, have Material, changes []Change) {
 
 func (u *Use) same(other Use) bool { return u.SHA256 == other.SHA256 }
 
-// Lacking gives an entry with an Error for each of wanted that none of have is: a bundle that lacks an authority.
-// It gives none where what is there is not what is wanted at all: each of have says that already.
+// Lacking returns an entry with an Error for each wanted certificate that is not in have: a bundle
+// that lacks a CA. It returns none if have contains no wanted certificate at all, because each
+// entry of have already says so.
 func Lacking(at Use, have, wanted []Use) []Use {
 	var missing []Use
 	for _, w := range wanted {
 		if w.SHA256 != "" && !slices.ContainsFunc(have, w.same) {
-			missing = append(missing, at.unread("lacks %s (serial %s), which the state has there", w.Subject, w.Serial))
+			missing = append(missing, at.unread("lacks %s (serial %s), which is in the state", w.Subject, w.Serial))
 		}
 	}
 	if len(missing) == len(wanted) {
@@ -220,10 +227,10 @@ func Lacking(at Use, have, wanted []Use) []Use {
 	return missing
 }
 
-// Level is how urgent something is. Its numbers are the exit codes that Nagios and those after it expect of a check.
+// Level is an urgency. Its numbers are the exit codes of Nagios checks.
 type Level int
 
-// The levels. Unknown is for what could not be read.
+// The levels. Unknown means that it could not be read.
 const (
 	OK Level = iota
 	Warning
@@ -238,12 +245,12 @@ func (l Level) String() string { return levelNames[l] }
 // MarshalText writes a level as its name.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// severity orders levels: what is known to be bad comes before what is not known.
+// severity orders levels: known problems come before unknown ones.
 var severity = map[Level]int{OK: 0, Unknown: 1, Warning: 2, Critical: 3}
 
-// Judge sets the level and the days left of each, and gives the worst level. Critical is what ends within crit, has
-// ended or has not begun; a warning what ends within warn, is served or lies somewhere in the place of something else, or
-// is not what the spec asks for.
+// Judge sets the level and the days left of each, and returns the worst level. Critical means that
+// it expires within crit, has expired or is not valid yet. Warning means that it expires within
+// warn, is not what its file or the state has, or does not match the spec.
 func Judge(uses []Use, warn, crit time.Duration, now time.Time) Level {
 	worst := OK
 	for i := range uses {
@@ -261,7 +268,7 @@ func Judge(uses []Use, warn, crit time.Duration, now time.Time) Level {
 }
 
 func (u *Use) level(warn, crit time.Duration, now time.Time) Level {
-	ends := !u.NotAfter.IsZero() && u.Place != InCSR // a person's ends, as it was meant to
+	ends := !u.NotAfter.IsZero() && u.Place != InCSR // those of people are meant to expire
 	left := u.NotAfter.Sub(now)
 	switch {
 	case u.Error != "":
@@ -279,8 +286,9 @@ func (u *Use) mismatch() bool {
 	return !is(u.OnDisk) || !is(u.Wanted) || !is(u.Specified)
 }
 
-// Sort puts what is urgent first, by the levels that Judge has set and then by the nearest end. What has none, or could not
-// be read, comes last of its level. Equals are in the order of hosts, places and locations.
+// Sort orders by urgency: by the levels that Judge has set, then by expiry. Entries without an
+// expiry, or that could not be read, come last in their level. Ties are ordered by host, place and
+// location.
 func Sort(uses []Use) {
 	endless := func(u Use) int {
 		if u.NotAfter.IsZero() {
@@ -294,7 +302,7 @@ func Sort(uses []Use) {
 	})
 }
 
-// Remarks are what a reader has to know of a use beside its dates, a clause each; none for what is as it should be.
+// Remarks returns the problems of a use besides its expiry, one clause each.
 func (u Use) Remarks(now time.Time) []string {
 	var all []string
 	if u.Error != "" {

@@ -68,9 +68,9 @@ func TestRead(t *testing.T) {
 		count int
 		err   string
 	}{
-		"empty":             {nil, 1, "it holds no certificate"},
-		"something else":    {[]byte("hello"), 1, "it holds no certificate"},
-		"only a key":        {item.Key.Reveal(), 1, "it holds no certificate"},
+		"empty":             {nil, 1, "it contains no certificate"},
+		"something else":    {[]byte("hello"), 1, "it contains no certificate"},
+		"only a key":        {item.Key.Reveal(), 1, "it contains no certificate"},
 		"damaged":           {damaged, 1, "1 of its 1 PEM blocks cannot be read"},
 		"damaged in a row":  {slices.Concat(item.Cert, damaged), 2, "1 of its 2 PEM blocks"},
 		"no certificate":    {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}), 1, "certificate: "},
@@ -319,7 +319,8 @@ func TestPrometheusReadsMetrics(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever a host or an object holds, there is an entry for it, and one without an Error has a fingerprint.
+// FuzzRead: whatever a host or an object holds, there is an entry for it, and one without an Error
+// has a fingerprint.
 func FuzzRead(f *testing.F) {
 	pki, err := shared()
 	if err != nil {

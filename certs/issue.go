@@ -18,10 +18,10 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// cfssl writes what it does to stderr. All that matters of it comes back as errors.
+// cfssl logs to stderr. Everything relevant is also in its errors.
 func init() { log.Level = log.LevelCritical }
 
-// issue makes a key and a certificate for it. Without a parent the certificate signs itself.
+// issue makes a key and a certificate for it. Without a parent, the certificate is self-signed.
 func issue(q Request, p Policy, parent *issuer, now time.Time) (Item, error) {
 	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {
@@ -41,7 +41,8 @@ func issue(q Request, p Policy, parent *issuer, now time.Time) (Item, error) {
 	return Item{Cert: cert, Key: keyPEM}, nil
 }
 
-// NewKey makes a private key, and its PEM: PKCS#1 for RSA and SEC 1 for ECDSA, as kubeadm has them, PKCS#8 for Ed25519.
+// NewKey makes a private key and its PEM: PKCS#1 for RSA and SEC 1 for ECDSA, as in kubeadm, PKCS#8
+// for Ed25519.
 func NewKey(k KeyAlgorithm) (crypto.Signer, secret.Bytes, error) {
 	private, err := (&csr.KeyRequest{A: cfsslKey[k].algo, S: cfsslKey[k].size}).Generate()
 	if err != nil {
@@ -64,7 +65,7 @@ func NewKey(k KeyAlgorithm) (crypto.Signer, secret.Bytes, error) {
 	return private.(crypto.Signer), pem.EncodeToMemory(&block), nil //nolint:forcetypeassert // all of them sign
 }
 
-// signingRequest is what is asked of whoever signs, but for the usages.
+// signingRequest returns a signing request without the usages.
 func signingRequest(q Request, p Policy) *csr.CertificateRequest {
 	r := &csr.CertificateRequest{CN: q.CommonName, Hosts: append([]string{}, q.DNSNames...)}
 	for _, o := range q.Organizations {
@@ -106,7 +107,8 @@ func sign(q Request, p Policy, parent *issuer, csrPEM []byte, now time.Time) ([]
 	return s.Sign(signer.SignRequest{Request: string(csrPEM), NotBefore: begin, NotAfter: end})
 }
 
-// leafBegin is when a leaf that is issued now begins: a little before, but not before its authority.
+// leafBegin returns the start of validity of a leaf that is issued now: backdated a little, but not
+// to before its CA's start.
 func leafBegin(now time.Time, lifetime time.Duration, by *issuer) time.Time {
 	begin := now.UTC().Add(-Backdated(lifetime)).Truncate(time.Second)
 	if begin.Before(by.cert.NotBefore) {
@@ -115,7 +117,8 @@ func leafBegin(now time.Time, lifetime time.Duration, by *issuer) time.Time {
 	return begin
 }
 
-// leafEnd is when a leaf that begins at a time ends: never after its authority.
+// leafEnd returns the end of validity of a leaf that begins at a given time: never after its CA's
+// end.
 func leafEnd(begin time.Time, lifetime time.Duration, by *issuer) time.Time {
 	end := begin.Add(lifetime)
 	if end.After(by.end) {
@@ -124,7 +127,8 @@ func leafEnd(begin time.Time, lifetime time.Duration, by *issuer) time.Time {
 	return end
 }
 
-// keyUsages are cfssl's words (config.KeyUsage, config.ExtKeyUsage). Only RSA keys can encipher keys.
+// keyUsages returns cfssl's names of usages (config.KeyUsage, config.ExtKeyUsage). Only RSA keys
+// can encipher keys.
 func keyUsages(q Request, k KeyAlgorithm) []string {
 	usages := []string{"digital signature"}
 	if q.Kind == Authority {
@@ -141,7 +145,7 @@ func keyUsages(q Request, k KeyAlgorithm) []string {
 	return usages
 }
 
-// newKeyPair makes a key and its public half, in kubeadm's form of sa.key and sa.pub.
+// newKeyPair makes a private and a public key, in the formats of kubeadm's sa.key and sa.pub.
 func newKeyPair(q Request, p Policy) (Item, error) {
 	key, keyPEM, err := NewKey(p.keyOf(q))
 	if err != nil {

@@ -10,25 +10,25 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// Access names who reaches which cluster where, in a kubeconfig.
+// Access has the cluster, user and server of a kubeconfig.
 type Access struct {
 	// Cluster is the name of the cluster entry: metadata.name.
 	Cluster string
-	// User is the name of the user entry; the context is "<user>@<cluster>", as kubeadm has it.
+	// User is the name of the user entry; the context is "<user>@<cluster>", as in kubeadm.
 	User string
 	// Server is the URL of the API server, "https://127.0.0.1:6444".
 	Server string
 }
 
-// KubeconfigFiles is a kubeconfig that points at files on the machine where it lies. Clients reread them, so a
-// renewed certificate needs no restart. It holds no secret.
+// KubeconfigFiles returns a kubeconfig that refers to certificate files on its machine. Clients
+// reload them, so a renewed certificate needs no restart. It contains no secrets.
 func KubeconfigFiles(a Access, caFile, certFile, keyFile string) ([]byte, error) {
 	return kubeconfig(a,
 		&clientcmdapi.Cluster{CertificateAuthority: caFile},
 		&clientcmdapi.AuthInfo{ClientCertificate: certFile, ClientKey: keyFile})
 }
 
-// KubeconfigEmbedded is a kubeconfig that carries its certificate and key, for people to take away.
+// KubeconfigEmbedded returns a kubeconfig that contains its certificate and key.
 func KubeconfigEmbedded(a Access, ca []byte, client Item) (secret.Bytes, error) {
 	return kubeconfig(a,
 		&clientcmdapi.Cluster{CertificateAuthorityData: ca},

@@ -18,21 +18,21 @@ func load(item Item) (*x509.Certificate, crypto.Signer, error) {
 		return nil, nil, err
 	}
 	if len(certs) != 1 {
-		return nil, nil, fmt.Errorf("%w: %d certificates where there should be one", ErrMalformed, len(certs))
+		return nil, nil, fmt.Errorf("%w: %d certificates, expected one", ErrMalformed, len(certs))
 	}
 	key, err := keyFor(certs[0], item)
 	return certs[0], key, err
 }
 
-// issuer is an authority that leaves are compared with, and that signs them if its key is here.
+// issuer is a CA that leaves are compared with, and that signs them if its key is available.
 type issuer struct {
 	cert *x509.Certificate
-	key  crypto.Signer // nil where it is kept elsewhere
-	end  time.Time     // the first one of the authority's and its parents'
+	key  crypto.Signer // nil for an external CA
+	end  time.Time     // the earliest end of the CA and its parents
 }
 
-// loadAuthority is load for an authority, whose parents may follow it, each the issuer of the one before. Only with
-// elsewhere the key may be missing.
+// loadAuthority is load for a CA, which may be followed by its parents, each the issuer of the
+// previous one. The key may only be missing if elsewhere is true.
 func loadAuthority(item Item, elsewhere bool) (*issuer, error) {
 	chain, err := Parse(item.Cert)
 	if err != nil {
@@ -41,7 +41,7 @@ func loadAuthority(item Item, elsewhere bool) (*issuer, error) {
 	by := &issuer{cert: chain[0], end: chain[0].NotAfter}
 	for i, parent := range chain[1:] {
 		if err := chain[i].CheckSignatureFrom(parent); err != nil {
-			return nil, fmt.Errorf("%w: certificate %d of its chain did not sign the one before it: %w", ErrMalformed, i+2, err)
+			return nil, fmt.Errorf("%w: certificate %d of its chain did not sign the previous one: %w", ErrMalformed, i+2, err)
 		}
 		if parent.NotAfter.Before(by.end) {
 			by.end = parent.NotAfter
@@ -87,7 +87,7 @@ func checkKeyPair(item Item) error {
 	return nil
 }
 
-// equalKeys compares public keys; every one of the standard library's has Equal.
+// equalKeys compares public keys. All public keys of the standard library have Equal.
 func equalKeys(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
@@ -102,12 +102,13 @@ func encode(certs ...*x509.Certificate) []byte {
 	return text
 }
 
-// selfSigned tells a root from an intermediate authority.
+// selfSigned reports whether a CA is a root.
 func selfSigned(cert *x509.Certificate) bool {
 	return bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
 }
 
-// keyBlock is the one PEM block of a private key. OpenSSL may write the parameters of its curve before it.
+// keyBlock returns the only PEM block of a private key. OpenSSL may write the parameters of its
+// curve before it.
 func keyBlock(data []byte) (*pem.Block, error) {
 	block, rest := pem.Decode(data)
 	if block != nil && block.Type == "EC PARAMETERS" {
@@ -137,7 +138,7 @@ func parseKey(data []byte) (crypto.Signer, error) {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	default:
-		return nil, fmt.Errorf("%w: %q is no kind of private key that can be used", ErrMalformed, block.Type)
+		return nil, fmt.Errorf("%w: private keys of type %q are not supported", ErrMalformed, block.Type)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: private key: %w", ErrMalformed, err)

@@ -10,26 +10,26 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// Item is one entry of the table, made.
+// Item is the certificate and key of one entry of the table.
 type Item struct {
-	// Cert is the certificate, PEM; of a KeyPair the public key. After an authority may come its parents, each the
-	// issuer of the one before.
+	// Cert is the certificate (PEM), or the public key of a KeyPair. A CA may be followed by its
+	// parents, each the issuer of the previous one.
 	Cert []byte
-	// Key is the private key, PEM; empty for an authority whose key is kept elsewhere.
+	// Key is the private key (PEM); empty for an external CA.
 	Key secret.Bytes
 }
 
-// Material is every item, by Request.Name.
+// Material has the items by Request.Name.
 type Material map[string]Item
 
-// The endings of the names under which Flatten puts the halves of an item.
+// The suffixes of the names that Flatten uses for the two halves of an item.
 const (
 	certExt = ".crt"
 	keyExt  = ".key"
 )
 
-// Flatten gives each half of each item a name of its own, "etcd/server@demo-cp-1.crt" and ".key", for a store that
-// knows nothing of items. The public key of a KeyPair ends in ".crt" too.
+// Flatten gives each half of each item its own name, "etcd/server@demo-cp-1.crt" and ".key", for a
+// store of plain bytes. The name of a KeyPair's public key also ends in ".crt".
 func (m Material) Flatten() map[string]secret.Bytes {
 	flat := make(map[string]secret.Bytes, 2*len(m))
 	for name, item := range m {
@@ -52,50 +52,51 @@ func Unflatten(flat map[string]secret.Bytes) (Material, error) {
 			item.Key = content
 			m[base] = item
 		} else {
-			return nil, fmt.Errorf("read certificates: %q ends neither in %s nor in %s", name, certExt, keyExt)
+			return nil, fmt.Errorf("read certificates: %q does not end in %s or %s", name, certExt, keyExt)
 		}
 	}
 	return m, nil
 }
 
-// PKI is the table, fulfilled.
+// PKI is the table with its material.
 type PKI struct {
-	// Requests in the order of the table; Material has an item for each, but for those that Pending lists, and beside
-	// these only what waits to be signed.
+	// Requests in the order of the table. Material has an item for each, except those in Pending;
+	// in addition, it has the keys and requests that wait to be signed.
 	Requests []Request
 	Material Material
-	// Drift names the authorities that were kept although they differ from what is asked, or that end soon.
-	// They are replaced by a rotation, never by Ensure.
+	// Drift lists CAs that were kept although they differ from the request or expire soon. A
+	// rotation replaces them, Ensure never does.
 	Drift []Change
-	// Limited names the authorities that the user brings and that end before a leaf issued now would.
+	// Limited lists the user's own CAs that expire before a leaf issued now would.
 	Limited []Change
-	// Own names the user's own authorities that are in use: the same ones may have had another certificate before.
+	// Own names the user's own CAs that are in use, even if their certificate was renewed.
 	Own []string
-	// Pending are the leaves that an authority elsewhere has to sign, in the order of the table.
+	// Pending lists the leaves that an external CA has to sign, in the order of the table.
 	Pending []Pending
-	// Obsolete names what Ensure was given and nobody asks for any more, sorted.
+	// Obsolete names the items given to Ensure that are no longer requested, sorted.
 	Obsolete []string
-	// Rotation under way, or nil. Other has the one that is not used now of everything that is being replaced.
+	// Rotation in progress, or nil. Other has, for each replaced item, the one that is not in use
+	// now.
 	Rotation *Rotation
 	Other    Material
 }
 
-// File is a certificate or key with its place on a machine.
+// File is a certificate or key with its path on a machine.
 type File struct {
 	// Path is absolute.
 	Path string
-	// Mode is 0644, or 0600 for what is secret. The owner is root.
+	// Mode is 0644, or 0600 for secrets. The owner is root.
 	Mode    fs.FileMode
 	Secret  bool
 	Content secret.Bytes
 }
 
-// Files lists what belongs on a node, sorted by path.
+// Files lists the files of a node, sorted by path.
 func (p *PKI) Files(n Node) []File { return p.FilesOf([]Node{n})[n.Name] }
 
-// FilesOf lists what belongs on each of some nodes, by name, sorted by path.
+// FilesOf lists the files of each of the given nodes by name, sorted by path.
 func (p *PKI) FilesOf(nodes []Node) map[string][]File {
-	of := map[string][]Request{} // by Request.Node: a node has its own and the shared ones
+	of := map[string][]Request{} // by Request.Node; a node has its own and the shared ones
 	for _, q := range p.Requests {
 		of[q.Node] = append(of[q.Node], q)
 	}
@@ -111,7 +112,7 @@ func (p *PKI) FilesOf(nodes []Node) map[string][]File {
 	return all
 }
 
-// files are those of one item that belong on a node.
+// files returns the files of one item on a node.
 func (p *PKI) files(q Request, n Node, of map[string]shown) []File {
 	var files []File
 	item, ext := p.Material[q.Name], certExt

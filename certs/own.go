@@ -13,18 +13,19 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// Fault is what keeps an authority that the user brings from being used. It repeats nothing of a key.
+// Fault is a reason why the user's own CA cannot be used. It contains no part of a key.
 type Fault struct {
 	// Authority is its Request.Name.
 	Authority string
-	// InKey says that Item.Key is at fault, not Item.Cert.
+	// InKey means that the fault is in Item.Key, not in Item.Cert.
 	InKey bool
-	// Message is what is wrong, Remedy what to do about it. Neither ends with a full stop.
+	// Message says what is wrong, Remedy what to do about it. Neither ends with a full stop.
 	Message, Remedy string
 }
 
-// CheckOwn finds everything that is wrong with the authorities that the user brings (see Policy.Own), by their names:
-// none means that what requests ask of them can be signed, and will be accepted, as far as can be told beforehand.
+// CheckOwn finds all faults of the user's own CAs (see Policy.Own), by name. No faults means that
+// they can sign the requests, and the certificates will be accepted, as far as this can be checked
+// in advance.
 func CheckOwn(own map[string]Item, requests []Request, now time.Time) []Fault {
 	var faults []Fault
 	chains := map[string][]*x509.Certificate{}
@@ -41,11 +42,11 @@ func CheckOwn(own map[string]Item, requests []Request, now time.Time) []Fault {
 	return faults
 }
 
-// ownCheck is the check of one authority.
+// ownCheck is the check of one CA.
 type ownCheck struct {
 	name   string
 	now    time.Time
-	chain  []*x509.Certificate // nil where it cannot be read
+	chain  []*x509.Certificate // nil if it cannot be read
 	faults []Fault
 }
 
@@ -57,9 +58,9 @@ func (c *ownCheck) check(item Item, requests []Request) {
 	chain, err := Parse(item.Cert)
 	switch _, der := x509.ParseCertificate(item.Cert); {
 	case err != nil && der == nil:
-		c.fault("turn it into PEM: openssl x509 -inform DER -in FILE -out FILE.pem", "is a certificate in DER, not in PEM")
+		c.fault("convert it to PEM: openssl x509 -inform DER -in FILE -out FILE.pem", "is a certificate in DER, not in PEM")
 	case err != nil:
-		c.fault("write the authority's certificate in PEM, followed by its parents if it has any", "cannot be read: %v", err)
+		c.fault("write the CA's certificate in PEM, followed by its parents if it has any", "cannot be read: %v", err)
 	default:
 		c.chain = chain
 		c.checkLinks()
@@ -78,20 +79,20 @@ func (c *ownCheck) checkKey(item Item) {
 	before := len(c.faults)
 	switch {
 	case errors.Is(err, errEncrypted):
-		c.fault("decrypt it: openssl pkey -in FILE -out DECRYPTED, with umask 077; the state is where it is encrypted again (spec.state.encryption)",
+		c.fault("decrypt it: openssl pkey -in FILE -out DECRYPTED, with umask 077; to encrypt it at rest, encrypt the state (spec.state.encryption)",
 			"%v", errEncrypted)
 	case err != nil:
-		c.fault("write the authority's private key in PEM, without a passphrase", "cannot be read: %v", err)
+		c.fault("write the CA's private key in PEM, without a passphrase", "cannot be read: %v", err)
 	case c.chain != nil && !equalKeys(key.Public(), c.chain[0].PublicKey):
-		c.fault("name the key of the first certificate in certFile; of a chain, the authority comes first and its root last",
-			"is not the key of the authority %q", c.chain[0].Subject)
+		c.fault("name the key of the first certificate in certFile; in a chain, the CA comes first and its root last",
+			"is not the key of the CA %q", c.chain[0].Subject)
 	}
 	for i := range c.faults[before:] {
 		c.faults[before+i].InKey = true
 	}
 }
 
-// checkLinks wants every certificate signed by the one after it.
+// checkLinks checks that every certificate is signed by the next one.
 func (c *ownCheck) checkLinks() {
 	for i, cert := range c.chain[:len(c.chain)-1] {
 		err := cert.CheckSignatureFrom(c.chain[i+1])
@@ -103,34 +104,34 @@ func (c *ownCheck) checkLinks() {
 		})
 		switch {
 		case selfSigned(cert):
-			c.fault("write the authority first, then its parents, the root last", "has %q, a root, before other certificates", cert.Subject)
+			c.fault("write the CA first, then its parents, the root last", "has %q, a root, before other certificates", cert.Subject)
 		case later:
-			c.fault("write the authority first, then its parents, each the issuer of the one before", "is out of order: after %q comes %q, which is not its issuer", cert.Subject, c.chain[i+1].Subject)
+			c.fault("write the CA first, then its parents, each the issuer of the previous one", "is out of order: after %q comes %q, which is not its issuer", cert.Subject, c.chain[i+1].Subject)
 		default:
-			c.fault("write only the authority and its own parents", "%q was not signed by the certificate after it, %q: %v", cert.Subject, c.chain[i+1].Subject, err)
+			c.fault("write only the CA and its parents", "%q was not signed by the next certificate, %q: %v", cert.Subject, c.chain[i+1].Subject, err)
 		}
 	}
 }
 
-// checkMember looks at the authority (0) or one of its parents.
+// checkMember checks the CA (i = 0) or one of its parents.
 func (c *ownCheck) checkMember(i int, requests []Request) {
 	cert := c.chain[i]
-	const another = "name another authority, or have this one issued anew"
+	const another = "use another CA, or have this one issued again"
 	switch algorithm := algorithmOf(cert.PublicKey); {
 	case !cert.IsCA || !cert.BasicConstraintsValid:
-		c.fault("name the certificate of an authority, with basicConstraints=critical,CA:TRUE", "%q is not an authority", cert.Subject)
+		c.fault("use a CA certificate, with basicConstraints=critical,CA:TRUE", "%q is not a CA", cert.Subject)
 	case !maySign(cert):
-		c.fault("have it issued with keyUsage=critical,keyCertSign,cRLSign", "%q may not sign certificates: its key usage lacks keyCertSign", cert.Subject)
+		c.fault("have it issued with keyUsage=critical,keyCertSign,cRLSign", "%q must not sign certificates: its key usage lacks keyCertSign", cert.Subject)
 	case i > 0 && (cert.MaxPathLen > 0 || cert.MaxPathLenZero) && cert.MaxPathLen < i:
-		c.fault("have it issued with a larger pathlen, or use it itself as the authority", "%q has the path length %d, and does not permit the %s below it", cert.Subject, cert.MaxPathLen, plural(i, "authority", "authorities"))
+		c.fault("have it issued with a larger pathlen, or use it as the CA itself", "%q has the path length %d, and does not permit the %s below it", cert.Subject, cert.MaxPathLen, plural(i, "CA", "CAs"))
 	case !strong(algorithm):
-		c.fault("use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519", "%q has a key of an algorithm that is not supported: %s", cert.Subject, algorithm)
+		c.fault("use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519", "%q has a key with an unsupported algorithm: %s", cert.Subject, algorithm)
 	}
 	if c.now.After(cert.NotAfter) {
-		c.fault(another, "%q has expired on %s", cert.Subject, cert.NotAfter.Format(time.DateOnly))
+		c.fault(another, "%q expired on %s", cert.Subject, cert.NotAfter.Format(time.DateOnly))
 	}
 	if c.now.Before(cert.NotBefore) {
-		c.fault("wait, or check the clock of this machine", "%q is not valid yet: it begins %s", cert.Subject, cert.NotBefore.Format(time.RFC3339))
+		c.fault("wait, or check the clock of this machine", "%q is not valid yet: it is valid from %s", cert.Subject, cert.NotBefore.Format(time.RFC3339))
 	}
 	if len(cert.UnhandledCriticalExtensions) > 0 {
 		c.fault(another, "%q has a critical extension that Go, and so Kubernetes, does not know: %v", cert.Subject, cert.UnhandledCriticalExtensions[0])
@@ -139,7 +140,7 @@ func (c *ownCheck) checkMember(i int, requests []Request) {
 	c.checkConstraints(cert, requests)
 }
 
-// strong lists what Go verifies and nobody can forge today.
+// strong reports whether a signature algorithm is supported by Go and secure.
 func strong(k KeyAlgorithm) bool {
 	var bits int
 	if n, _ := fmt.Sscanf(string(k), "RSA-%d", &bits); n == 1 {
@@ -148,7 +149,7 @@ func strong(k KeyAlgorithm) bool {
 	return slices.Contains([]KeyAlgorithm{ECDSAP256, ECDSAP384, "ECDSA-P521", Ed25519}, k)
 }
 
-// checkUsages finds purposes that an authority excludes for all that it signs.
+// checkUsages finds extended key usages that a CA excludes for everything it signs.
 func (c *ownCheck) checkUsages(cert *x509.Certificate, requests []Request) {
 	if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		return
@@ -167,44 +168,44 @@ func (c *ownCheck) checkUsages(cert *x509.Certificate, requests []Request) {
 	}
 }
 
-// compare refuses authorities that lead to each other: whoever trusts the one would trust the other's certificates,
-// and a client of etcd could be an administrator of the cluster.
+// compare refuses two CAs that are the same or have each other as parents: if one is trusted, so
+// are the other's certificates, and a client of etcd could be an administrator of the cluster.
 func (c *ownCheck) compare(others map[string][]*x509.Certificate) {
-	const remedy = "give each of kubernetes, etcd and frontProxy an authority of its own; they may have the same parent"
+	const remedy = "use a different CA for each of kubernetes, etcd and frontProxy; they may have the same parent"
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		switch other := others[name]; {
 		case equalKeys(other[0].PublicKey, c.chain[0].PublicKey):
-			c.fault(remedy, "is the same authority as that of %q: a certificate of the one would be good for the other", name)
+			c.fault(remedy, "is the same CA as that of %q: certificates of one would be valid for the other", name)
 		case below(c.chain, other[0]):
-			c.fault(remedy, "is below the authority %q, which would be trusted for both", name)
+			c.fault(remedy, "is below the CA %q, which would be trusted for both", name)
 		case below(other, c.chain[0]):
-			c.fault(remedy, "is above the authority %q, and would be trusted for both", name)
+			c.fault(remedy, "is above the CA %q, and would be trusted for both", name)
 		}
 	}
 }
 
-// below tells whether an authority has signed any of a chain.
+// below reports whether a CA has signed any certificate of a chain.
 func below(chain []*x509.Certificate, authority *x509.Certificate) bool {
 	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return c.CheckSignatureFrom(authority) == nil })
 }
 
-// sameAuthority tells whether an item is of this authority, perhaps with a new certificate: what it has signed is good
-// under both.
+// sameAuthority reports whether an item is this CA, possibly with a renewed certificate: then both
+// are valid issuers of the same leaves.
 func sameAuthority(cert *x509.Certificate, item Item) bool {
 	certs, err := Parse(item.Cert)
 	return err == nil && bytes.Equal(cert.RawSubject, certs[0].RawSubject) && equalKeys(cert.PublicKey, certs[0].PublicKey) &&
 		bytes.Equal(cert.SubjectKeyId, certs[0].SubjectKeyId)
 }
 
-// SameAuthority tells whether two items are of one authority: of the same subject and key, perhaps with another certificate.
-// To put one in the place of the other is no rotation.
+// SameAuthority reports whether two items are the same CA, with the same subject and key, possibly
+// with different certificates. Replacing one with the other is not a rotation.
 func SameAuthority(a, b Item) bool {
 	chain, err := Parse(a.Cert)
 	return err == nil && sameAuthority(chain[0], b)
 }
 
-// KeyOf is the private key that m has of an authority, under its name or that of the new one of a rotation; nil where it
-// has none. Of the authority only the certificate is looked at.
+// KeyOf returns the private key of a CA in m, stored under its name or under the new name of a
+// rotation; nil if there is none. Only the certificate of own is used.
 func (m Material) KeyOf(name string, authority Item) secret.Bytes {
 	for _, item := range []Item{m[name], m[NextName(name)]} {
 		if by, err := loadAuthority(item, false); err == nil && sameAuthority(by.cert, authority) {
@@ -214,8 +215,8 @@ func (m Material) KeyOf(name string, authority Item) secret.Bytes {
 	return nil
 }
 
-// withKeys completes authorities that come without their key where have has it: a key that is here is not given up because
-// nobody names its file any more.
+// withKeys adds the keys in have to CAs without a key: a stored key is kept if the spec no longer
+// names its file.
 func withKeys(own map[string]Item, have Material) map[string]Item {
 	for name, item := range own {
 		if len(item.Key) == 0 {
@@ -228,7 +229,7 @@ func withKeys(own map[string]Item, have Material) map[string]Item {
 
 func equalItems(a, b Item) bool { return bytes.Equal(a.Cert, b.Cert) && bytes.Equal(a.Key, b.Key) }
 
-// normalized leaves out of items that CheckOwn has passed what is in their files beside certificates and key.
+// normalized removes everything except certificates and key from items that have passed CheckOwn.
 func normalized(own map[string]Item) map[string]Item {
 	all := make(map[string]Item, len(own))
 	for name, item := range own {
@@ -243,7 +244,7 @@ func normalized(own map[string]Item) map[string]Item {
 	return all
 }
 
-// faultsError makes faults an error for those who know no files.
+// faultsError turns faults into an error.
 func faultsError(faults []Fault) error {
 	var errs []error
 	for _, f := range faults {

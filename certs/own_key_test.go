@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestOwnKeyStays: an authority whose key is here goes on signing when the spec no longer names the key's file.
+// TestOwnKeyStays: an authority whose key is here goes on signing when the spec no longer names the
+// key's file.
 func TestOwnKeyStays(t *testing.T) {
 	own := authority(t, "Own", nil, nil)
 	p := policy

@@ -90,16 +90,16 @@ func TestCheckOwn(t *testing.T) {
 		"no PEM":           {Item{Cert: []byte("hello")}, false, "not PEM", "in PEM"},
 		"DER":              {Item{Cert: root.cert.Raw}, false, "in DER", "openssl x509 -inform DER"},
 		"a key as a cert":  {Item{Cert: root.keyPEM(t)}, false, `type "PRIVATE KEY"`, "in PEM"},
-		"another's key":    {Item{Cert: root.item(t).Cert, Key: other.keyPEM(t)}, true, `not the key of the authority "CN=Root,O=Example"`, "first certificate in certFile"},
-		"a cert as a key":  {Item{Cert: root.item(t).Cert, Key: root.item(t).Cert}, true, "no kind of private key", "in PEM"},
+		"another's key":    {Item{Cert: root.item(t).Cert, Key: other.keyPEM(t)}, true, `not the key of the CA "CN=Root,O=Example"`, "first certificate in certFile"},
+		"a cert as a key":  {Item{Cert: root.item(t).Cert, Key: root.item(t).Cert}, true, "are not supported", "in PEM"},
 		"a key cut short":  {Item{Cert: root.item(t).Cert, Key: root.keyPEM(t)[:60]}, true, "not one PEM block", "in PEM"},
 		"an encrypted key": {Item{Cert: root.item(t).Cert, Key: pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})}, true, "is encrypted", "openssl pkey"},
 		"a key encrypted as of old": {Item{Cert: root.item(t).Cert, Key: pem.EncodeToMemory(&pem.Block{
 			Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte("x"),
 		})}, true, "is encrypted", "openssl pkey"},
-		"no authority":     {altered(func(c *x509.Certificate) { c.IsCA, c.MaxPathLen = false, 0 }), false, "is not an authority", "CA:TRUE"},
+		"no authority":     {altered(func(c *x509.Certificate) { c.IsCA, c.MaxPathLen = false, 0 }), false, "is not a CA", "CA:TRUE"},
 		"no certSign":      {altered(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), false, "lacks keyCertSign", "keyCertSign"},
-		"expired":          {altered(func(c *x509.Certificate) { c.NotAfter = day0.Add(-time.Hour) }), false, "has expired on 2026-03-01", "issued anew"},
+		"expired":          {altered(func(c *x509.Certificate) { c.NotAfter = day0.Add(-time.Hour) }), false, "expired on 2026-03-01", "issued again"},
 		"not yet valid":    {altered(func(c *x509.Certificate) { c.NotBefore = day0.Add(time.Hour) }), false, "not valid yet", "clock"},
 		"only for servers": {altered(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), false, "excludes certificates for TLS clients", "clientAuth"},
 		"only for mail": {
@@ -108,31 +108,31 @@ func TestCheckOwn(t *testing.T) {
 		},
 		"names that exclude ours": {altered(func(c *x509.Certificate) {
 			c.PermittedDNSDomains = []string{"example.com"}
-		}), false, "does not permit what the cluster needs", "name constraints"},
+		}), false, "does not permit the cluster's names", "name constraints"},
 		"addresses that exclude ours": {altered(func(c *x509.Certificate) {
 			c.ExcludedIPRanges = []*net.IPNet{{IP: net.IP{10, 0, 0, 0}, Mask: net.CIDRMask(8, 32)}}
-		}), false, "does not permit what the cluster needs", "name constraints"},
+		}), false, "does not permit the cluster's names", "name constraints"},
 		"an unknown critical extension": {altered(func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
 		}), false, "critical extension", "1.2.3.4"},
 		"a parent that permits no authorities": {
-			authority(t, "Own", flat, nil).item(t, flat), false, "path length 0, and does not permit the 1 authority below it", "pathlen",
+			authority(t, "Own", flat, nil).item(t, flat), false, "path length 0, and does not permit the 1 CA below it", "pathlen",
 		},
 		"a parent's parent that permits too few": {
 			func() Item {
 				top := authority(t, "Top", nil, func(c *x509.Certificate) { c.MaxPathLen = 1 })
 				mid := authority(t, "Mid", top, nil)
 				return authority(t, "Own", mid, nil).item(t, mid, top)
-			}(), false, "path length 1, and does not permit the 2 authorities below it", "pathlen",
+			}(), false, "path length 1, and does not permit the 2 CAs below it", "pathlen",
 		},
 		"a chain out of order":    {low.item(t, root, middle), false, "out of order", "each the issuer"},
 		"the root first":          {Item{Cert: slices.Concat(encode(root.cert), encode(middle.cert)), Key: root.keyPEM(t)}, false, "a root, before other certificates", "the root last"},
-		"a stranger in the chain": {middle.item(t, other), false, "not signed by the certificate after it", "its own parents"},
+		"a stranger in the chain": {middle.item(t, other), false, "not signed by the next certificate", "the CA and its parents"},
 		"an expired parent": {func() Item {
 			p := authority(t, "Old", nil, func(c *x509.Certificate) { c.NotAfter = day0.Add(-day) })
 			return authority(t, "Own", p, nil).item(t, p)
-		}(), false, `"CN=Old,O=Example" has expired`, "another authority"},
-		"a parent of another curve": {Item{Cert: weak(t)}, false, "not supported: ECDSA-P224", "P-256"},
+		}(), false, `"CN=Old,O=Example" expired`, "another CA"},
+		"a parent of another curve": {Item{Cert: weak(t)}, false, "unsupported algorithm: ECDSA-P224", "P-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			faults := CheckOwn(map[string]Item{KubernetesCA: test.own}, Table(in), day0)
@@ -182,10 +182,10 @@ func TestCheckOwnAmong(t *testing.T) {
 		says             string
 	}{
 		"siblings":            {a.item(t, root), b.item(t, root), ""},
-		"one twice":           {a.item(t), a.item(t, root), "is the same authority as that of \"ca\""},
-		"etcd above":          {a.item(t, root), root.item(t), "is above the authority \"ca\""},
-		"etcd above, unshown": {a.item(t), root.item(t), "is above the authority \"ca\""},
-		"etcd below":          {root.item(t), a.item(t), "is below the authority \"ca\""},
+		"one twice":           {a.item(t), a.item(t, root), "is the same CA as that of \"ca\""},
+		"etcd above":          {a.item(t, root), root.item(t), "is above the CA \"ca\""},
+		"etcd above, unshown": {a.item(t), root.item(t), "is above the CA \"ca\""},
+		"etcd below":          {root.item(t), a.item(t), "is below the CA \"ca\""},
 	} {
 		faults := CheckOwn(map[string]Item{KubernetesCA: test.kubernetes, EtcdCA: test.etcd}, Table(demo()), day0)
 		if test.says == "" && len(faults) == 0 {
@@ -197,7 +197,8 @@ func TestCheckOwnAmong(t *testing.T) {
 	}
 }
 
-// TestOwn runs a cluster below a root, takes a new certificate of the same authority, and keeps it when the spec names another.
+// TestOwn runs a cluster below a root, takes a new certificate of the same authority, and keeps it
+// when the spec names another.
 func TestOwn(t *testing.T) {
 	root := authority(t, "Root", nil, nil)
 	own := authority(t, "Own", root, func(c *x509.Certificate) { c.NotAfter = day0.Add(9 * 365 * day) })
@@ -245,7 +246,8 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestTrust looks at what goes where: the authority alone is trusted, its parents are shown, the root only to pods and people.
+// TestTrust looks at what goes where: the authority alone is trusted, its parents are shown, the
+// root only to pods and people.
 func TestTrust(t *testing.T) {
 	root := authority(t, "Root", nil, nil)
 	middle := authority(t, "Middle", root, nil)
@@ -284,7 +286,8 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestRootIsNoAdministrator: who holds the company's root cannot make clients of the cluster with it.
+// TestRootIsNoAdministrator: who holds the company's root cannot make clients of the cluster with
+// it.
 func TestRootIsNoAdministrator(t *testing.T) {
 	root := authority(t, "Root", nil, nil)
 	own := authority(t, "Own", root, nil)
@@ -367,7 +370,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestShortLives counts minutes: what is issued is valid now, lives as long as it may, and is renewed in time and not before.
+// TestShortLives counts minutes: what is issued is valid now, lives as long as it may, and is
+// renewed in time and not before.
 func TestShortLives(t *testing.T) {
 	for _, test := range []struct {
 		ca, leaf, window, fresh, due time.Duration

@@ -21,7 +21,7 @@ const (
 // KeyAlgorithm names a kind and size of private key.
 type KeyAlgorithm string
 
-// The algorithms that Policy takes.
+// The algorithms that Policy supports.
 const (
 	ECDSAP256 KeyAlgorithm = "ECDSA-P256"
 	ECDSAP384 KeyAlgorithm = "ECDSA-P384"
@@ -31,7 +31,7 @@ const (
 	RSA4096   KeyAlgorithm = "RSA-4096"
 )
 
-// cfsslKey is cfssl's name for an algorithm (csr.KeyRequest).
+// cfsslKey returns cfssl's name for an algorithm (csr.KeyRequest).
 var cfsslKey = map[KeyAlgorithm]struct {
 	algo string
 	size int
@@ -44,37 +44,40 @@ var cfsslKey = map[KeyAlgorithm]struct {
 	RSA4096:   {"rsa", 4096},
 }
 
-// Policy is how long certificates live, what keys and subjects they have, and who signs them.
+// Policy has the validity, keys, subjects and CAs of certificates.
 type Policy struct {
-	// CAValidity and LeafValidity are between a minute and 100 years. CAValidity counts when an authority is made; a
-	// leaf never outlives its authority: its validity is cut to end with it.
+	// CAValidity and LeafValidity are between a minute and 100 years. CAValidity applies when a CA
+	// is made. A leaf never outlives its CA: its validity is shortened to end with it.
 	CAValidity, LeafValidity time.Duration
-	// AdminValidity is LeafValidity for the certificates of Admin and SuperAdmin; 0 is LeafValidity.
+	// AdminValidity replaces LeafValidity for the certificates of Admin and SuperAdmin; 0 means
+	// LeafValidity.
 	AdminValidity time.Duration
-	// RenewalWindow is how long before its end a leaf is renewed, at most four fifths of LeafValidity; 0 stands for a
-	// fifth of the leaf's life, and at most a year.
+	// RenewalWindow is how long before its end a leaf is renewed, at most four fifths of
+	// LeafValidity; 0 means a fifth of the leaf's lifetime, at most a year.
 	RenewalWindow time.Duration
-	// KeyAlgorithm of new keys. Leaves that have another are reissued; authorities are kept (see PKI.Drift).
+	// KeyAlgorithm of new keys. Leaves with another algorithm are renewed; CAs are kept (see
+	// PKI.Drift).
 	KeyAlgorithm KeyAlgorithm
-	// Renew names leaves that are to be issued again although they fit. Where the key for that is elsewhere they are
-	// Pending, and stay so from the time on that SigningRequests has made theirs.
+	// Renew names leaves to renew although they fit. Leaves of an external CA become Pending, and
+	// stay so once SigningRequests has made their requests.
 	Renew []string
-	// Returned names authorities that a rollback returns to: requests that lie there for leaves that fit were meant for
-	// others, and are forgotten.
+	// Returned names CAs that a rollback returns to. Pending requests for leaves that fit were
+	// meant for the other CA, and are dropped.
 	Returned []string
-	// Replaced names authorities that a rotation replaces: their keys may be elsewhere although Own does not name them.
+	// Replaced names CAs that a rotation replaces. Their keys may be missing although Own does not
+	// name them.
 	Replaced []string
-	// CAKeyAlgorithm of authorities; "" is KeyAlgorithm.
+	// CAKeyAlgorithm of CAs; "" means KeyAlgorithm.
 	CAKeyAlgorithm KeyAlgorithm
-	// Subject is what all subjects have beside the names that the table gives them.
+	// Subject has additional fields of all subjects, besides the names in the table.
 	Subject Subject
-	// Own are the authorities that the user brings, by Request.Name. Cert may hold the authority's parents after it, up
-	// to a root; Key is empty where it is kept elsewhere, and so are the leaves' signatures made there. One that Ensure was
-	// given stays, though Key is empty here.
+	// Own has the user's own CAs, by Request.Name. Cert may contain the CA's parents after it, up
+	// to a root. Key is empty for an external CA. If Ensure has been given the key before, it keeps
+	// it even if Key is empty here.
 	Own map[string]Item
 }
 
-// Subject holds the fields of a distinguished name that mean nothing to Kubernetes (RFC 5280, 4.1.2.4).
+// Subject has the fields of a distinguished name that Kubernetes does not use (RFC 5280, 4.1.2.4).
 type Subject struct {
 	OrganizationalUnits, Countries, Provinces, Localities []string
 }
@@ -97,7 +100,7 @@ func (p Policy) validate() error {
 	return nil
 }
 
-// Lifetime is how long a leaf is to be valid.
+// Lifetime returns the validity of a leaf.
 func (p Policy) Lifetime(q Request) time.Duration {
 	if p.AdminValidity > 0 && (q.Name == Admin || q.Name == SuperAdmin) {
 		return p.AdminValidity
@@ -105,7 +108,8 @@ func (p Policy) Lifetime(q Request) time.Duration {
 	return p.LeafValidity
 }
 
-// keyOf is the algorithm of a request's key. Kubernetes signs service-account tokens with RSA or ECDSA only.
+// keyOf returns the algorithm of a request's key. Kubernetes signs service-account tokens with RSA
+// or ECDSA only.
 func (p Policy) keyOf(q Request) KeyAlgorithm {
 	switch {
 	case q.Kind == Authority && p.CAKeyAlgorithm != "":
@@ -116,8 +120,8 @@ func (p Policy) keyOf(q Request) KeyAlgorithm {
 	return p.KeyAlgorithm
 }
 
-// window is how long before its end a leaf that lives for lifetime is renewed. One that another has signed may live
-// shorter than the policy thinks, and must not be due from its first day.
+// window returns how long before its end a leaf with a given lifetime is renewed. A leaf from an
+// external CA may be shorter-lived than the policy says, and must not be due from its first day.
 func (p Policy) window(lifetime time.Duration) time.Duration {
 	if p.RenewalWindow == 0 {
 		return renewalWindow(lifetime)
@@ -125,20 +129,21 @@ func (p Policy) window(lifetime time.Duration) time.Duration {
 	return min(p.RenewalWindow, widest(lifetime))
 }
 
-// renewalWindow is the default: a fifth of the life, at most a year.
+// renewalWindow is the default: a fifth of the lifetime, at most a year.
 func renewalWindow(lifetime time.Duration) time.Duration { return min(lifetime/5, 365*day) }
 
-// widest is the longest window: more would have what is new be due again.
+// widest is the longest window: with a longer one, a new certificate would soon be due again.
 func widest(lifetime time.Duration) time.Duration { return lifetime / 5 * 4 }
 
-// Backdate is how long before it is issued a certificate begins, unless its life is short. It is kubeadm's.
+// Backdate is how long before it is issued a certificate is valid, unless its lifetime is short.
+// kubeadm uses the same value.
 const Backdate = 5 * time.Minute
 
-// Backdated is by how much a certificate of some lifetime is dated back, for clocks that run behind the operator's: by
-// Backdate, but by no more than a tenth of its life.
+// Backdated returns by how much a certificate with a given lifetime is backdated, because clocks
+// may be behind the operator's: by Backdate, but at most by a tenth of its lifetime.
 func Backdated(lifetime time.Duration) time.Duration { return min(Backdate, lifetime/10) }
 
-// differs says how a name's fields differ from s, "" where they do not. Their order means nothing.
+// differs says how a name's fields differ from s, or "". Their order does not matter.
 func (s Subject) differs(name pkix.Name) string {
 	for _, f := range []struct {
 		what       string
@@ -156,7 +161,8 @@ func (s Subject) differs(name pkix.Name) string {
 	return ""
 }
 
-// algorithmOf names the algorithm of a public key as KeyAlgorithm does, even where that is not one of ours.
+// algorithmOf returns the algorithm of a public key in the form of a KeyAlgorithm, even if it is
+// not supported.
 func algorithmOf(pub crypto.PublicKey) KeyAlgorithm {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:

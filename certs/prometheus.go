@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// metric is one family of the exposition. value gives false for a use that the family has nothing to say of.
+// metric is a metric family. value returns false for a use without a sample in this family.
 type metric struct {
 	name, help string
 	labels     func(Use) []label
@@ -20,23 +20,23 @@ type label struct{ name, value string }
 
 var metrics = []metric{
 	{
-		"slipway_certificate_not_after_seconds", "When the certificate ends, in seconds since 1970.", certificateLabels,
+		"slipway_certificate_not_after_seconds", "When the certificate expires, in seconds since 1970.", certificateLabels,
 		func(u Use) (string, bool) { return seconds(u.NotAfter) },
 	},
 	{
-		"slipway_certificate_not_before_seconds", "When the certificate begins, in seconds since 1970.", certificateLabels,
+		"slipway_certificate_not_before_seconds", "When the certificate becomes valid, in seconds since 1970.", certificateLabels,
 		func(u Use) (string, bool) { return seconds(u.NotBefore) },
 	},
 	{
-		"slipway_certificate_matches_disk", "Whether the certificate that is served is the one in its file.", certificateLabels,
+		"slipway_certificate_matches_disk", "Whether the served certificate is the one in its file.", certificateLabels,
 		func(u Use) (string, bool) { return truth(u.OnDisk) },
 	},
 	{
-		"slipway_certificate_matches_state", "Whether the certificate is the one that the cluster's state has.", certificateLabels,
+		"slipway_certificate_matches_state", "Whether the certificate is the one in the cluster's state.", certificateLabels,
 		func(u Use) (string, bool) { return truth(u.Wanted) },
 	},
 	{
-		"slipway_certificate_matches_spec", "Whether the certificate that the cluster's state has is what its spec asks for.", certificateLabels,
+		"slipway_certificate_matches_spec", "Whether the certificate in the cluster's state matches the spec.", certificateLabels,
 		func(u Use) (string, bool) { return truth(u.Specified) },
 	},
 	{
@@ -68,8 +68,9 @@ func certificateLabels(u Use) []label {
 	return append(placeLabels(u), label{"subject", u.Subject}, label{"serial", u.Serial})
 }
 
-// WriteMetrics writes uses in the text format of Prometheus (prometheus.io/docs/instrumenting/exposition_formats),
-// as gauges, in a fixed order. Of several uses with the same labels, one that could not be read counts, else the first.
+// WriteMetrics writes uses in the text format of Prometheus
+// (prometheus.io/docs/instrumenting/exposition_formats), as gauges, in a fixed order. Of several
+// uses with the same labels, it writes one that could not be read, or else the first.
 func WriteMetrics(w io.Writer, uses []Use) error {
 	out := bufio.NewWriter(w)
 	sorted := slices.Clone(uses)
@@ -88,10 +89,10 @@ func WriteMetrics(w io.Writer, uses []Use) error {
 			_, _ = fmt.Fprintf(out, "%s %s\n", series, value)
 		}
 	}
-	return out.Flush() // it keeps the first error of all
+	return out.Flush() // returns the first error of any write
 }
 
-// readable puts what could not be read first.
+// readable orders unreadable entries first.
 func readable(u Use) int {
 	if u.Error != "" {
 		return 0
@@ -99,10 +100,10 @@ func readable(u Use) int {
 	return 1
 }
 
-// escape is what the format asks for in the value of a label.
+// escape replaces the characters that the format does not allow in label values.
 var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
-// exposition leaves labels without a value out: to Prometheus they are the same as none.
+// exposition omits labels without a value, which for Prometheus is the same.
 func exposition(labels []label) string {
 	var parts []string
 	for _, l := range labels {

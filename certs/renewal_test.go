@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// keyElsewhere is a cluster whose etcd authority's key is not here, all of its leaves signed, and the authority with its key.
+// keyElsewhere is a cluster whose etcd authority's key is not here, all of its leaves signed, and
+// the authority with its key.
 func keyElsewhere(t *testing.T) (have Material, p Policy, with Item) {
 	t.Helper()
 	own := authority(t, "Own", nil, nil)
@@ -21,8 +22,8 @@ func keyElsewhere(t *testing.T) (have Material, p Policy, with Item) {
 	return have, p, pki.Material[EtcdCA]
 }
 
-// TestRenewalElsewhere: a leaf that fits and whose renewal was asked for waits, from the request to the signature, while the
-// one that there is goes on being used.
+// TestRenewalElsewhere: a leaf that fits and whose renewal was asked for waits, from the request to
+// the signature, while the one that there is goes on being used.
 func TestRenewalElsewhere(t *testing.T) {
 	const leaf, here = "etcd/server@demo-cp-1", "apiserver@demo-cp-1"
 	have, p, with := keyElsewhere(t)
@@ -42,7 +43,7 @@ func TestRenewalElsewhere(t *testing.T) {
 		t.Errorf("changes %v, pending %v", changes, pki.Pending)
 	}
 	if err := pki.Unrenewed(asked.Renew); err == nil || !slices.Equal(err.Names, []string{leaf}) || !err.Renewal ||
-		err.Error() != "1 certificate cannot be renewed here, whose authority keeps its key elsewhere: "+leaf {
+		err.Error() != "1 certificate can only be renewed by an external CA: "+leaf {
 		t.Errorf("got %v", err)
 	}
 	if err := pki.Unrenewed([]string{here}); err != nil {

@@ -12,80 +12,84 @@ import (
 	"time"
 )
 
-// EncryptionKey is the key of Secrets at rest, as a name in a Rotation. It is no item of the table: it has no certificate.
+// EncryptionKey is the name in a Rotation of the key that encrypts Secrets at rest. It is not in
+// the table, because it has no certificate.
 const EncryptionKey = "encryption-key"
 
-// nextSuffix is what the name of the new one ends in while a rotation goes on: "ca.next".
+// nextSuffix is the suffix of the new item's name during a rotation: "ca.next".
 const nextSuffix = ".next"
 
-// Stage is how far a rotation has come: a desired state, to which a cluster converges like to any other.
+// Stage is the progress of a rotation. It is a desired state, to which a cluster converges like to
+// any other.
 type Stage string
 
 // The stages, forward. Not every rotation has all of them.
 const (
-	// Trust: everything trusts old and new; the old is used.
+	// Trust: everything trusts both; the old one is used.
 	Trust Stage = "trust"
-	// Tokens: tokens of service accounts are signed with the new key.
+	// Tokens: service-account tokens are signed with the new key.
 	Tokens Stage = "tokens"
-	// Rollout: workloads that have read authority or token before have read them again.
+	// Rollout: workloads that had read the old CA or token have been restarted.
 	Rollout Stage = "rollout"
-	// Issue: all is issued by the new authorities, and encrypted with the new key.
+	// Issue: everything is issued by the new CAs, and encrypted with the new key.
 	Issue Stage = "issue"
-	// Drop: the old is trusted no more.
+	// Drop: the old one is no longer trusted.
 	Drop Stage = "drop"
 )
 
-// Return is the first stage of a rotation that goes back: the old is used again for everything.
+// Return is the first stage of a rollback: the old one is used again for everything.
 const Return Stage = "return"
 
-// Rotation replaces authorities and keys that everything in a cluster trusts, while it runs. It is what has to be
-// remembered between the stages; it holds no secret. Nothing in the store is replaced before the rotation is Finished:
-// old and new lie there side by side, and the stage says which of them is used, and which are trusted.
+// Rotation replaces CAs and keys that are trusted throughout a running cluster. It has the
+// progress, which is stored between the stages, and contains no secrets. Until the rotation is
+// Finished, old and new are both stored, and the stage says which of them is used and which are
+// trusted.
 type Rotation struct {
-	// Names of what is replaced: authorities, ServiceAccounts, EncryptionKey.
+	// Names of the replaced items: CAs, ServiceAccounts, EncryptionKey.
 	Names []string `json:"names"`
-	// Stage that the cluster is to be in.
+	// Stage is the desired stage of the cluster.
 	Stage Stage `json:"stage"`
-	// Back says that it returns to the old.
+	// Back means that this is a rollback.
 	Back bool `json:"back,omitempty"`
-	// Expired says that the old ones are past their end: nobody takes what they have issued, and the new ones are used
-	// from the beginning.
+	// Expired means that the old ones have expired: nothing accepts what they have issued, so the
+	// new ones are used from the beginning.
 	Expired bool `json:"expired,omitempty"`
-	// Former are fingerprints of authorities that were replaced before they came into use, by their names: hosts may have
-	// been told to trust them.
+	// Former has, by name, the fingerprints of new CAs that were replaced before they were used:
+	// hosts may trust them.
 	Former map[string][]string `json:"former,omitempty"`
-	// Rolled says that the new one has been used: workloads may know only that, and going back has to roll them, too.
+	// Rolled means that the new one has been used. Workloads may know only that one, so a rollback
+	// has to replace them too.
 	Rolled bool `json:"rolled,omitempty"`
-	// NoRollout leaves it to people to replace workloads, and LeaveUnmanaged does not wait for what nothing would replace.
-	// Chosen once, they hold until the end, whoever goes on.
+	// NoRollout means that people replace workloads. LeaveUnmanaged skips pods that no controller
+	// would replace. Both are chosen once and kept until the end of the rotation.
 	NoRollout      bool      `json:"noRollout,omitempty"`
 	LeaveUnmanaged bool      `json:"leaveUnmanaged,omitempty"`
 	Began          time.Time `json:"began"`
-	// Passed are the stages behind it, and when each was proven.
+	// Passed lists the completed stages, and when each was verified.
 	Passed []Passed `json:"passed,omitempty"`
 }
 
-// Passed is a stage that was proven.
+// Passed is a completed stage.
 type Passed struct {
 	Stage Stage     `json:"stage"`
 	At    time.Time `json:"at"`
 }
 
-// ReadRotation reads what was stored. What this version does not know is an error: it could mean that something else is
-// trusted.
+// ReadRotation decodes a stored rotation. Unknown content is an error, because it could change what
+// is trusted.
 func ReadRotation(text []byte) (*Rotation, error) {
 	var r Rotation
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
-		return nil, fmt.Errorf("read how far the rotation has come: %w", err)
+		return nil, fmt.Errorf("read the progress of the rotation: %w", err)
 	}
 	if !slices.Contains(r.Stages(), r.Stage) || len(r.Names) == 0 {
-		return nil, fmt.Errorf("read how far the rotation has come: stage %q of %q is not known; another version of slipway has begun it", r.Stage, r.Names)
+		return nil, fmt.Errorf("read the progress of the rotation: unknown stage %q of %q; another version of slipway started it", r.Stage, r.Names)
 	}
 	for _, name := range r.Names {
 		if _, ok := plainNames[name]; !ok && name != EncryptionKey {
-			return nil, fmt.Errorf("read how far the rotation has come: %q is not known; another version of slipway has begun to replace it", name)
+			return nil, fmt.Errorf("read the progress of the rotation: unknown item %q; another version of slipway started to replace it", name)
 		}
 	}
 	return &r, nil
@@ -96,10 +100,10 @@ func Begin(names []string, now time.Time) *Rotation {
 	return &Rotation{Names: names, Stage: Trust, Began: now.UTC().Truncate(time.Second)}
 }
 
-// Has says whether an item is being replaced.
+// Has reports whether an item is being replaced.
 func (r *Rotation) Has(name string) bool { return r != nil && slices.Contains(r.Names, name) }
 
-// Stages are those of this rotation, in their order.
+// Stages returns the stages of this rotation, in order.
 func (r *Rotation) Stages() []Stage {
 	workloads := r.Has(KubernetesCA) || r.Has(ServiceAccounts)
 	if r.Back {
@@ -124,13 +128,13 @@ func (r *Rotation) Stages() []Stage {
 	return append(stages, Issue, Drop)
 }
 
-// Remaining are the stages from the current one on.
+// Remaining returns the stages from the current one on.
 func (r *Rotation) Remaining() []Stage {
 	stages := r.Stages()
 	return stages[max(0, slices.Index(stages, r.Stage)):]
 }
 
-// Next is the rotation once its stage was proven, or nil after the last one.
+// Next returns the rotation in the next stage, or nil after the last one.
 func (r *Rotation) Next(now time.Time) *Rotation {
 	stages := r.Stages()
 	i := slices.Index(stages, r.Stage)
@@ -144,7 +148,7 @@ func (r *Rotation) Next(now time.Time) *Rotation {
 	return &next
 }
 
-// Previous is the rotation in the stage before, or nil where there was none: before the first stage.
+// Previous returns the rotation in the previous stage, or nil before the first stage.
 func (r *Rotation) Previous() *Rotation {
 	if r == nil || len(r.Passed) == 0 && r.Stage != Return {
 		return nil
@@ -154,7 +158,7 @@ func (r *Rotation) Previous() *Rotation {
 		before.Stage, before.Passed = r.Passed[last].Stage, r.Passed[:last]
 		return &before
 	}
-	// It turned round in the stage after the last that it had passed.
+	// The rollback began in the stage after the last completed one.
 	before.Back = false
 	stages, at := before.Stages(), 0
 	if last := len(r.Passed) - 1; last >= 0 {
@@ -164,26 +168,26 @@ func (r *Rotation) Previous() *Rotation {
 	return &before
 }
 
-// Rollback turns the rotation round. That is possible until the old is dropped.
+// Rollback turns the rotation into a rollback. This is possible until the old one is dropped.
 func (r *Rotation) Rollback() (*Rotation, error) {
 	switch {
 	case r.Back:
-		return nil, errors.New("the rotation goes back already: run the same without --rollback to go on")
+		return nil, errors.New("a rollback is already in progress: run the command without --rollback to continue it")
 	case r.Expired:
-		return nil, errors.New("the rotation cannot go back: the old authorities have expired; run the same without --rollback to go on")
+		return nil, errors.New("the rotation cannot be rolled back, because the old CAs have expired: run the command without --rollback to continue")
 	case r.Stage == Drop:
-		return nil, errors.New("the rotation cannot go back any more, since hosts have begun to drop the old: run the same without --rollback " +
-			"to go on; once it has ended, rotate again")
+		return nil, errors.New("the rotation can no longer be rolled back, because hosts have begun to drop the old CA or key: run the command without --rollback " +
+			"to continue; when it has ended, rotate again")
 	}
 	back := *r
 	back.Back, back.Stage = true, Return
 	return &back, nil
 }
 
-// TrustsBoth says whether old and new are trusted.
+// TrustsBoth reports whether old and new are both trusted.
 func (r *Rotation) TrustsBoth() bool { return r != nil && r.Stage != Drop }
 
-// UsesNew says whether the new item of a name is what is used.
+// UsesNew reports whether the new item of a name is used.
 func (r *Rotation) UsesNew(name string) bool {
 	if !r.Has(name) || r.Back {
 		return false
@@ -201,11 +205,11 @@ func (r *Rotation) UsesNew(name string) bool {
 	}
 }
 
-// NextName is the name under which the new one of an item is kept until the end.
+// NextName returns the name under which the new item is stored until the end.
 func NextName(name string) string { return name + nextSuffix }
 
-// View tells, of all that is stored, what is used at this stage and what is not: the other one of everything that is
-// being replaced. What an ended rotation has left behind is in neither.
+// View splits the stored material into what is used at this stage, and the other item of everything
+// that is being replaced. Leftovers of a finished rotation are in neither.
 func (r *Rotation) View(stored Material) (used, other Material) {
 	used, other = maps.Clone(stored), Material{}
 	for name := range stored {
@@ -218,11 +222,11 @@ func (r *Rotation) View(stored Material) (used, other Material) {
 	}
 	for _, name := range r.Names {
 		next, ok := stored[NextName(name)]
-		if !ok || len(next.Cert) == 0 { // half forgotten, after its end
+		if !ok || len(next.Cert) == 0 { // partly removed after the rotation ended
 			continue
 		}
 		if bytes.Equal(next.Cert, stored[name].Cert) {
-			continue // it has ended, and was interrupted before the old one's name was free
+			continue // the rotation ended, but was interrupted before the leftover was removed
 		}
 		other[name] = next
 		if r.UsesNew(name) {
@@ -232,8 +236,8 @@ func (r *Rotation) View(stored Material) (used, other Material) {
 	return used, other
 }
 
-// Finished gives what is stored at last under the names of a rotation that has ended; the names of what is not needed
-// any more are those of NextName.
+// Finished returns what to store under the names of a finished rotation. What is stored under
+// NextName is no longer needed.
 func (r *Rotation) Finished(stored Material) Material {
 	kept := Material{}
 	for _, name := range r.Names {
@@ -244,8 +248,8 @@ func (r *Rotation) Finished(stored Material) Material {
 	return kept
 }
 
-// NewItems makes what a rotation needs: a new authority or key pair for each of the names that requests have. The user's
-// own authorities are taken as they are.
+// NewItems makes the new items of a rotation: a CA or key pair for each of the names that are in
+// requests. For the user's own CAs, it uses those of the policy.
 func NewItems(names []string, requests []Request, p Policy, now time.Time) (Material, error) {
 	items := Material{}
 	for _, name := range names {
@@ -271,15 +275,16 @@ func NewItems(names []string, requests []Request, p Policy, now time.Time) (Mate
 	return items, nil
 }
 
-// plainNames are people's words for what can be rotated.
+// plainNames are the command-line names of what can be rotated.
 var plainNames = map[string]string{
 	KubernetesCA: "kubernetes", EtcdCA: "etcd", FrontProxyCA: "front-proxy", ServiceAccounts: "service-account",
 }
 
-// PlainName is what people call an item that can be rotated: "kubernetes" for KubernetesCA.
+// PlainName returns the command-line name of an item that can be rotated: "kubernetes" for
+// KubernetesCA.
 func PlainName(name string) string { return cmp.Or(plainNames[name], name) }
 
-// PlainNames are what people call what is replaced.
+// PlainNames returns the command-line names of the replaced items.
 func (r *Rotation) PlainNames() []string {
 	var words []string
 	for _, name := range r.Names {
@@ -288,7 +293,7 @@ func (r *Rotation) PlainNames() []string {
 	return words
 }
 
-// String says where the rotation is: "rotation of kubernetes, service-account: stage tokens, 2 of 5".
+// String describes the progress: "rotation of kubernetes, service-account: stage tokens, 2 of 5".
 func (r *Rotation) String() string {
 	stages := r.Stages()
 	way := "rotation"
@@ -298,10 +303,11 @@ func (r *Rotation) String() string {
 	return fmt.Sprintf("%s of %s: stage %s, %d of %d", way, strings.Join(r.PlainNames(), ", "), r.Stage, slices.Index(stages, r.Stage)+1, len(stages))
 }
 
-// probeValidity is how long a probe's certificate is valid: it is used at once.
+// probeValidity is the validity of a probe's certificate, which is used at once.
 const probeValidity = time.Hour
 
-// NewProbe issues a short-lived client certificate by an authority, to find out who takes it. It gives no rights.
+// NewProbe issues a short-lived client certificate from a CA, to test who accepts it. It grants no
+// permissions.
 func NewProbe(ca Item, commonName string, now time.Time) (Item, error) {
 	by, err := loadAuthority(ca, false)
 	if err != nil {

@@ -49,8 +49,9 @@ func paths(names []string, now time.Time) [][]*Rotation {
 	return append(all, forward)
 }
 
-// While a cluster goes from one stage to the next some hosts are in the one and some in the other: whatever any of them
-// shows has to be trusted by all of them. The first and the last stage are those without a rotation.
+// While a cluster goes from one stage to the next some hosts are in the one and some in the other:
+// whatever any of them shows has to be trusted by all of them. The first and the last stage are
+// those without a rotation.
 func TestRotationNeverCutsAnybodyOff(t *testing.T) {
 	now := day0
 	names := []string{KubernetesCA, EtcdCA, FrontProxyCA, ServiceAccounts}
@@ -251,7 +252,8 @@ func TestReadRotationTakesOnlyWhatItKnows(t *testing.T) {
 	}
 }
 
-// Who has expired is replaced at once: the new is used from the first stage, and there is no way back.
+// Who has expired is replaced at once: the new is used from the first stage, and there is no way
+// back.
 func TestExpiredAuthoritiesAreReplacedAtOnce(t *testing.T) {
 	first := at(t, nil, nil, day0)
 	requests := Table(demo())
@@ -292,7 +294,8 @@ func TestExpiredAuthoritiesAreReplacedAtOnce(t *testing.T) {
 				t.Errorf("%v: old and new of %s are trusted: %t", r, name, both)
 			}
 		}
-		// Whether the old is refused in the end is asked with a certificate that it has signed, expired or not.
+		// Whether the old is refused in the end is asked with a certificate that it has signed,
+		// expired or not.
 		if _, err := NewProbe(pki.Other[EtcdCA], "probe", now); err != nil {
 			t.Errorf("%v: cannot be probed: %v", r, err)
 		}
@@ -305,7 +308,8 @@ func TestExpiredAuthoritiesAreReplacedAtOnce(t *testing.T) {
 	}
 }
 
-// An authority whose key was never here can be replaced by one of slipway's, which the spec does not name.
+// An authority whose key was never here can be replaced by one of slipway's, which the spec does
+// not name.
 func TestAnAuthorityWithoutItsKeyIsReplaced(t *testing.T) {
 	first := at(t, nil, nil, day0)
 	stored := maps.Clone(first.Material)
@@ -331,7 +335,8 @@ func TestAnAuthorityWithoutItsKeyIsReplaced(t *testing.T) {
 	}
 }
 
-// What was chosen of workloads is remembered through all stages, and one that was stored before says nothing of it.
+// What was chosen of workloads is remembered through all stages, and one that was stored before
+// says nothing of it.
 func TestRotationRemembersChoices(t *testing.T) {
 	r := Begin([]string{KubernetesCA}, day0)
 	r.NoRollout, r.LeaveUnmanaged = true, true

@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Where kubeadm keeps certificates, and where a kubelet keeps its own.
+// The directories of kubeadm's certificates and of a kubelet's own.
 const (
 	pkiDir     = "/etc/kubernetes/pki/"
 	kubeletDir = "/var/lib/kubelet/pki/"
 )
 
-// Names of the items that others ask for by name. All else is "<what>@<node>", for example "etcd/server@demo-cp-1".
+// Names of items that other packages use. All other names are "<what>@<node>", for example
+// "etcd/server@demo-cp-1".
 const (
 	KubernetesCA    = "ca"
 	EtcdCA          = "etcd/ca"
@@ -22,18 +23,19 @@ const (
 	SuperAdmin      = "super-admin"
 )
 
-// Inputs are what the certificates of a cluster depend on.
+// Inputs has everything that the certificates of a cluster depend on.
 type Inputs struct {
 	ClusterName string
 	// DNSDomain of the cluster, for example "cluster.local".
 	DNSDomain string
-	// APIServiceIP is the address of the Service default/kubernetes: the first of the service subnet.
+	// APIServiceIP is the address of the Service default/kubernetes: the first of the service
+	// subnet.
 	APIServiceIP netip.Addr
-	// EndpointSANs are further names and addresses by which clients reach the API server.
+	// EndpointSANs are additional names and addresses by which clients reach the API server.
 	EndpointSANs []string
-	// EtcdSANs are further names and addresses by which clients reach etcd.
+	// EtcdSANs are additional names and addresses by which clients reach etcd.
 	EtcdSANs []string
-	// KubeletDomains are those in which nodes have names: a kubelet is reached as <node>.<domain> too.
+	// KubeletDomains are the DNS domains of nodes: a kubelet is also reached as <node>.<domain>.
 	KubeletDomains []string
 	Nodes          []Node
 }
@@ -45,20 +47,21 @@ type Node struct {
 	ControlPlane bool
 }
 
-// Kind tells what a Request asks for.
+// Kind is the kind of item that a Request asks for.
 type Kind int
 
-// A Leaf is signed by Request.CA; an Authority signs itself; a KeyPair has a public key and no certificate.
+// A Leaf is signed by Request.CA, an Authority is self-signed, and a KeyPair has a public key and
+// no certificate.
 const (
 	Leaf Kind = iota
 	Authority
 	KeyPair
 )
 
-// Usage is what a leaf may be used for, in TLS (RFC 5280, 4.2.1.12).
+// Usage is the extended key usage of a leaf, for TLS (RFC 5280, 4.2.1.12).
 type Usage int
 
-// The extended key usages. Both are or-ed.
+// The extended key usages, as bits.
 const (
 	ClientAuth Usage = 1 << iota
 	ServerAuth
@@ -68,10 +71,10 @@ func (u Usage) String() string {
 	return [...]string{"", "client", "server", "client+server"}[u&(ClientAuth|ServerAuth)]
 }
 
-// Placement says on which machines a file belongs.
+// Placement says on which machines a file is installed.
 type Placement int
 
-// OnNode is the machine that Request.Node names; OnOperator is none: the item stays in the state store.
+// OnNode is the machine in Request.Node. OnOperator is no machine: the item stays in the state.
 const (
 	OnOperator Placement = iota
 	OnNode
@@ -84,24 +87,26 @@ type Request struct {
 	// Name identifies the item: "ca", "etcd/server@demo-cp-1".
 	Name string
 	Kind Kind
-	// CA is the Name of the authority that signs a Leaf.
+	// CA is the Name of the CA that signs a Leaf.
 	CA            string
 	CommonName    string
 	Organizations []string
-	// DNSNames and IPs are sorted and free of duplicates.
+	// DNSNames and IPs are sorted, without duplicates.
 	DNSNames []string
 	IPs      []netip.Addr
 	Usages   Usage
-	// Node the item belongs to; empty for what is shared.
+	// Node that the item belongs to; empty for shared items.
 	Node string
-	// Path is absolute, without extension: the files are Path+".crt" and Path+".key" (for KeyPair, ".pub" and ".key").
+	// Path is absolute, without extension: the files are Path+".crt" and Path+".key" (for KeyPair,
+	// ".pub" and ".key").
 	Path string
-	// CertOn and KeyOn say where the two files belong. They differ for authorities only: of their keys, just that
-	// of the kubernetes CA leaves the operator, because the controller manager signs CertificateSigningRequests.
+	// CertOn and KeyOn say where the two files are installed. They only differ for CAs: of the CA
+	// keys, only that of the kubernetes CA is copied to machines, because the controller manager
+	// signs CertificateSigningRequests.
 	CertOn, KeyOn Placement
 }
 
-// row is a leaf as the table writes it. An empty path is pkiDir and the name.
+// row is a leaf in the table. An empty path means pkiDir and the name.
 type row struct {
 	name, ca, cn, org string
 	usages            Usage
@@ -109,8 +114,9 @@ type row struct {
 	path              string
 }
 
-// Table lists every item that the cluster needs, in a fixed order: authorities first, then node by node.
-// Names and organizations are those of kubeadm (cmd/kubeadm/app/phases/certs/certlist.go) where it has the item.
+// Table lists every item that the cluster needs, in a fixed order: CAs first, then node by node.
+// For items that kubeadm also has, names and organizations are kubeadm's
+// (cmd/kubeadm/app/phases/certs/certlist.go).
 func Table(in Inputs) []Request {
 	requests := []Request{
 		{Name: KubernetesCA, Kind: Authority, CommonName: "kubernetes", CertOn: OnAllNodes, KeyOn: OnControlPlanes},
@@ -134,7 +140,7 @@ func Table(in Inputs) []Request {
 	return requests
 }
 
-// controlPlane lists what a control plane holds beyond what every node does.
+// controlPlane lists the additional items of a control plane.
 func controlPlane(in Inputs, n Node) []row {
 	local := []string{"localhost", "127.0.0.1", "::1"}
 	self := append([]string{n.Name, n.Address.String()}, local...)
@@ -154,7 +160,7 @@ func controlPlane(in Inputs, n Node) []row {
 	}
 }
 
-// member lists what every node holds.
+// member lists the items of every node.
 func member(in Inputs, n Node) []row {
 	id, self := "system:node:"+n.Name, []string{n.Name, n.Address.String()}
 	for _, domain := range in.KubeletDomains {
@@ -168,8 +174,8 @@ func member(in Inputs, n Node) []row {
 	}
 }
 
-// apiServerSANs are the names that every API server answers to. The addresses of all control planes are among
-// them, because a balancer may reach any of them under the address of another.
+// apiServerSANs returns the names of every API server. They include the addresses of all control
+// planes, because a balancer may reach an API server under the address of another.
 func apiServerSANs(in Inputs) []string {
 	sans := []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + in.DNSDomain,
@@ -183,7 +189,7 @@ func apiServerSANs(in Inputs) []string {
 	return append(sans, in.EndpointSANs...)
 }
 
-// leaves turns rows into requests, of a node unless that is "".
+// leaves turns rows into requests, for a node unless node is "".
 func leaves(node string, rows []row) []Request {
 	requests := make([]Request, 0, len(rows))
 	for _, r := range rows {
@@ -203,7 +209,7 @@ func leaves(node string, rows []row) []Request {
 	return requests
 }
 
-// splitSANs tells addresses from names, lower-cases names, sorts both and drops duplicates.
+// splitSANs separates addresses from names, lower-cases names, sorts both and removes duplicates.
 func splitSANs(sans []string) (names []string, ips []netip.Addr) {
 	for _, s := range sans {
 		if ip, err := netip.ParseAddr(s); err == nil {

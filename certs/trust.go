@@ -8,18 +8,19 @@ import (
 	"slices"
 )
 
-// Files that the controller manager reads beside those of the table.
+// Additional files that only the controller manager reads.
 const (
-	// RootCAFile is what pods get as kube-root-ca.crt: the kubernetes authority with its parents.
+	// RootCAFile is what pods get as kube-root-ca.crt: the kubernetes CA with its parents.
 	RootCAFile = pkiDir + "root-ca.crt"
-	// SignerFile is the one certificate that --cluster-signing-cert-file takes; only where PKI.Signs.
+	// SignerFile is the single certificate for --cluster-signing-cert-file. It exists only if
+	// PKI.Signs.
 	SignerFile = pkiDir + "signer.crt"
 )
 
-// Bundle is whom a component trusts for an authority, PEM. It is the authority alone, never its parents: with these,
-// every certificate that the company's root has signed could be an administrator's. Go verifies up to any certificate
-// that it is told to trust, whether that signed itself or not. While a rotation wants it, it is two authorities, the one
-// that is in use first. Of a KeyPair it is the public keys.
+// Bundle returns what a component trusts for a CA, in PEM. It is only the CA, never its parents:
+// otherwise, any certificate signed below the company's root could be an administrator's. Go
+// accepts any trusted certificate as an anchor, even if it is not self-signed. During a rotation it
+// may have two CAs, the one in use first. For a KeyPair it has the public keys.
 func (p *PKI) Bundle(name string) []byte {
 	var bundle []byte
 	for _, item := range p.trusted(name) {
@@ -28,8 +29,8 @@ func (p *PKI) Bundle(name string) []byte {
 	return bundle
 }
 
-// Chain is the authority with its parents, PEM: what clients are told to trust that verify a server. Those that use
-// OpenSSL want a root. While a rotation wants it, it is two of them.
+// Chain returns the CA with its parents, in PEM, for clients that verify a server. Clients that use
+// OpenSSL need the root. During a rotation it may have two chains.
 func (p *PKI) Chain(authority string) []byte {
 	var chain []byte
 	for _, item := range p.trusted(authority) {
@@ -38,7 +39,7 @@ func (p *PKI) Chain(authority string) []byte {
 	return chain
 }
 
-// Bundles are all that Bundle can give at any stage of the rotation that is under way.
+// Bundles returns everything that Bundle can return at any stage of the rotation in progress.
 func (p *PKI) Bundles(name string) [][]byte {
 	used := p.Material[name].First()
 	other, ok := p.Other[name]
@@ -48,8 +49,8 @@ func (p *PKI) Bundles(name string) [][]byte {
 	return [][]byte{used, other.First(), slices.Concat(used, other.First()), slices.Concat(other.First(), used)}
 }
 
-// TrustedKeys are the fingerprints of the public keys of those that Bundle has of an authority. A renewed certificate has
-// the one of before.
+// TrustedKeys returns the fingerprints of the public keys in the Bundle of a CA. A renewed
+// certificate has the same fingerprint.
 func (p *PKI) TrustedKeys(authority string) []string {
 	var keys []string
 	for _, item := range p.trusted(authority) {
@@ -58,7 +59,7 @@ func (p *PKI) TrustedKeys(authority string) []string {
 	return keys
 }
 
-// KnownKeys are the TrustedKeys of all stages of the rotation that is under way.
+// KnownKeys returns the TrustedKeys of all stages of the rotation in progress.
 func (p *PKI) KnownKeys(authority string) []string {
 	keys := []string{p.Material[authority].fingerprint()}
 	if other, ok := p.Other[authority]; ok {
@@ -70,8 +71,8 @@ func (p *PKI) KnownKeys(authority string) []string {
 	return keys
 }
 
-// fingerprint is the SHA-256 of an authority's public key (SubjectPublicKeyInfo, DER) in hexadecimal; "" where there is none
-// to read.
+// fingerprint returns the SHA-256 of a CA's public key (SubjectPublicKeyInfo, DER) in hexadecimal,
+// or "" if it cannot be read.
 func (i Item) fingerprint() string {
 	certs, err := Parse(i.Cert)
 	if err != nil {
@@ -80,7 +81,7 @@ func (i Item) fingerprint() string {
 	return fmt.Sprintf("%x", sha256.Sum256(certs[0].RawSubjectPublicKeyInfo))
 }
 
-// trusted are the item that is in use, and another that a rotation has everything trust.
+// trusted returns the item in use, and the other one if the rotation trusts both.
 func (p *PKI) trusted(name string) []Item {
 	items := []Item{p.Material[name]}
 	if other, ok := p.Other[name]; ok && p.Rotation.TrustsBoth() {
@@ -89,7 +90,7 @@ func (p *PKI) trusted(name string) []Item {
 	return items
 }
 
-// First is the item's own certificate, without parents; of a KeyPair the public key.
+// First returns the item's certificate without parents, or the public key of a KeyPair.
 func (i Item) First() []byte {
 	certs, err := Parse(i.Cert)
 	if err != nil {
@@ -98,10 +99,11 @@ func (i Item) First() []byte {
 	return encode(certs[0])
 }
 
-// Signs tells whether the key of an authority is here.
+// Signs reports whether the key of a CA is available.
 func (p *PKI) Signs(authority string) bool { return len(p.Material[authority].Key) > 0 }
 
-// forControllerManager are the files of the kubernetes authority in the forms that only the controller manager wants.
+// forControllerManager returns the files of the kubernetes CA that only the controller manager
+// needs.
 func (p *PKI) forControllerManager() []File {
 	files := []File{{Path: RootCAFile, Mode: 0o644, Content: p.Chain(KubernetesCA)}}
 	if p.Signs(KubernetesCA) {
@@ -110,11 +112,11 @@ func (p *PKI) forControllerManager() []File {
 	return files
 }
 
-// shown is what hosts get of an authority, worked out once for all of them.
+// shown is the part of a CA that hosts get, computed once for all of them.
 type shown struct {
 	bundle  []byte
-	cert    *x509.Certificate // nil where there is none to read
-	between []byte            // the authorities from this one up to a root, without it; none for a root
+	cert    *x509.Certificate // nil if it cannot be read
+	between []byte            // the CAs from this one up to the root, without it
 }
 
 func (p *PKI) shown() map[string]shown {
@@ -135,8 +137,8 @@ func (p *PKI) shown() map[string]shown {
 	return all
 }
 
-// presents is what the holder of a leaf shows to peers, PEM: the leaf, and the authorities between it and a root, so that
-// those who trust the root alone can follow.
+// presents returns what the holder of a leaf sends to peers, in PEM: the leaf and the CAs between
+// it and the root, so that peers that only trust the root can verify it.
 func (s shown) presents(leaf []byte) []byte {
 	certs, err := Parse(leaf)
 	if len(s.between) == 0 || err != nil || !issued(s.cert, certs[0]) {
@@ -145,7 +147,7 @@ func (s shown) presents(leaf []byte) []byte {
 	return slices.Concat(leaf, s.between)
 }
 
-// issued tells from names and key identifiers who issued a leaf that is known to be good.
+// issued reports whether a CA has issued a valid leaf, from names and key identifiers.
 func issued(by, leaf *x509.Certificate) bool {
 	return bytes.Equal(leaf.RawIssuer, by.RawSubject) && (len(leaf.AuthorityKeyId) == 0 || bytes.Equal(leaf.AuthorityKeyId, by.SubjectKeyId))
 }

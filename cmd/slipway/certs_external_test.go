@@ -197,7 +197,7 @@ func inStore(t *testing.T, c *cluster) []string {
 func TestPendingStops(t *testing.T) {
 	c, infra, own, _ := elsewhere(t)
 	_, err := keys.Ensure(t.Context(), &keys.Stored{}, nil, c.spec, infra, own)
-	if err == nil || !strings.Contains(err.Error(), "4 certificates have yet to be signed") {
+	if err == nil || !strings.Contains(err.Error(), "4 certificates have to be signed") {
 		t.Errorf("got %v", err)
 	}
 	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {

@@ -101,5 +101,5 @@ func TestCertsWithoutSpec(t *testing.T) {
 	infra.Machines = machines
 
 	delete(kept.Material, certs.EtcdCA)
-	unknown("an authority is lost", "missing, though what depends on it exists")
+	unknown("an authority is lost", "missing, although items that depend on it exist")
 }
