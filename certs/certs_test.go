@@ -29,6 +29,7 @@ var (
 )
 
 func demo() Inputs {
+	network := []Client{{Name: "flannel", CA: KubernetesCA, CommonName: "system:flannel"}}
 	return Inputs{
 		ClusterName:  "demo",
 		DNSDomain:    "cluster.local",
@@ -40,6 +41,7 @@ func demo() Inputs {
 			{"demo-cp-3", netip.MustParseAddr("10.89.0.13"), true},
 			{"demo-worker-1", netip.MustParseAddr("10.89.0.21"), false},
 		},
+		Clients: map[string][]Client{"demo-cp-1": network, "demo-cp-2": network, "demo-cp-3": network, "demo-worker-1": network},
 	}
 }
 

@@ -38,7 +38,21 @@ type Inputs struct {
 	// KubeletDomains are the DNS domains of nodes: a kubelet is also reached as <node>.<domain>.
 	KubeletDomains []string
 	Nodes          []Node
+	// Clients are the client certificates of other components than Kubernetes' own, by node name.
+	Clients map[string][]Client
 }
+
+// Client is a client certificate that a node holds for a component.
+type Client struct {
+	// Name of the item, without the node, and of its files below /etc/kubernetes/pki.
+	Name string
+	// CA is the Name of the CA that signs it.
+	CA         string
+	CommonName string
+}
+
+// Path of the certificate on a host.
+func (c Client) Path() string { return pkiDir + c.Name + certExt }
 
 // Node is a member of the cluster.
 type Node struct {
@@ -136,6 +150,7 @@ func Table(in Inputs) []Request {
 			requests = append(requests, leaves(n.Name, controlPlane(in, n))...)
 		}
 		requests = append(requests, leaves(n.Name, member(in, n))...)
+		requests = append(requests, leaves(n.Name, ofComponents(in.Clients[n.Name]))...)
 	}
 	return requests
 }
@@ -160,7 +175,7 @@ func controlPlane(in Inputs, n Node) []row {
 	}
 }
 
-// member lists the items of every node.
+// member lists the items of every node for Kubernetes.
 func member(in Inputs, n Node) []row {
 	id, self := "system:node:"+n.Name, []string{n.Name, n.Address.String()}
 	for _, domain := range in.KubeletDomains {
@@ -170,8 +185,16 @@ func member(in Inputs, n Node) []row {
 		{name: "kubelet-client", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ClientAuth, path: kubeletDir + "kubelet-client"},
 		{name: "kubelet", ca: KubernetesCA, cn: id, org: "system:nodes", usages: ServerAuth, sans: self, path: kubeletDir + "kubelet"},
 		{name: "kube-proxy", ca: KubernetesCA, cn: "system:kube-proxy", usages: ClientAuth},
-		{name: "flannel", ca: KubernetesCA, cn: "system:flannel", usages: ClientAuth},
 	}
+}
+
+// ofComponents lists the client certificates of other components than Kubernetes' own.
+func ofComponents(clients []Client) []row {
+	rows := make([]row, 0, len(clients))
+	for _, c := range clients {
+		rows = append(rows, row{name: c.Name, ca: c.CA, cn: c.CommonName, usages: ClientAuth})
+	}
+	return rows
 }
 
 // apiServerSANs returns the names of every API server. They include the addresses of all control

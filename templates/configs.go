@@ -191,12 +191,20 @@ func Crictl() []byte { return static("crictl.yaml") }
 // StackSlice is the unit file of slipway.slice (systemd.slice(5)).
 func StackSlice() []byte { return static("slipway.slice") }
 
-// Manifests are the objects that every cluster gets, applied by server-side apply.
-type Manifests struct {
+// Basics are objects that every cluster gets whatever runs in it: who the cluster is, how it is reached, and what its API
+// servers may ask of kubelets. Like all objects they are applied by server-side apply.
+type Basics struct {
 	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.
 	ClusterInfo string
 	// UID of the cluster.
-	UID       string
+	UID string
+}
+
+// Render gives one multi-document YAML stream.
+func (b Basics) Render() ([]byte, error) { return render("rbac.yaml", b) }
+
+// CoreDNS is the cluster's DNS.
+type CoreDNS struct {
 	DNSDomain string
 	// ClusterIP of the DNS service.
 	ClusterIP string
@@ -209,26 +217,13 @@ type Manifests struct {
 	ExtraCorefile string
 	// Forward sends names outside the cluster to the nodes' resolvers.
 	Forward bool
-	// Flannel is set where flannel is the network plugin.
-	Flannel bool
 }
 
 // Render gives one multi-document YAML stream.
-func (m Manifests) Render() ([]byte, error) {
-	names := []string{"rbac.yaml", "coredns.yaml"}
-	if m.Flannel {
-		names = append(names, "flannel.yaml")
-	}
-	var out []byte
-	for _, name := range names {
-		text, err := render(name, m)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, "---\n"...), text...)
-	}
-	return out, nil
-}
+func (c CoreDNS) Render() ([]byte, error) { return render("coredns.yaml", c) }
+
+// FlannelRights are what flanneld may do in the API.
+func FlannelRights() ([]byte, error) { return render("flannel.yaml", nil) }
 
 // renderPatched lays a JSON merge patch over a rendered YAML document. Without a patch the text keeps its comments.
 func renderPatched(name string, data any, patch map[string]any) ([]byte, error) {

@@ -24,7 +24,7 @@ func TestEndedMembers(t *testing.T) {
 		r := &Runner{Input: in, Hosts: map[string]host.Host{}, Observed: stack.State{Hosts: map[string]stack.HostState{}}}
 		for _, m := range in.ControlPlanes() {
 			h := served{hosttest.NewMemory(m.Name), map[string]string{}}
-			for _, row := range stack.Endpoints {
+			for _, row := range stack.Endpoints() {
 				pki := expired
 				if m.Name == "demo-cp-2" || m.Name == "demo-cp-3" && row.Port == stack.EtcdClientPort {
 					pki = in.PKI

@@ -106,7 +106,7 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
 			"systemctl "+block+"start "+strings.Join(start, " ")+" || "+stillTrying(start))
 	}
-	for _, row := range stack.Units {
+	for _, row := range stack.Units() {
 		if !first && slices.Contains(restart, row.Name) && slices.Contains(restart, row.Needs) {
 			script = append(script, "systemctl stop "+row.Name)
 		}

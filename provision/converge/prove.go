@@ -26,7 +26,7 @@ func (r *Runner) eachEndpoint(ctx context.Context, name string, do func(context.
 	i := slices.IndexFunc(r.Input.Machines, func(m spec.Machine) bool { return m.Name == name })
 	n := stack.CertsNode(r.Input.Machines[i])
 	group, ctx := errgroup.WithContext(ctx)
-	for _, e := range stack.Endpoints {
+	for _, e := range stack.Endpoints() {
 		if e.On(n) {
 			group.Go(func() error { return do(ctx, dialer, e, e.Address(n)) })
 		}

@@ -150,7 +150,7 @@ func node1(t *testing.T, in stack.Input, version uint16, taken, named map[string
 	const name = "demo-cp-1"
 	n := stack.CertsNode(in.Machines[0])
 	h := served{hosttest.NewMemory(name), map[string]string{}}
-	for _, row := range stack.Endpoints {
+	for _, row := range stack.Endpoints() {
 		if row.Cert == "" {
 			continue // of a port that has another row
 		}
@@ -211,7 +211,7 @@ func TestProofsWantEveryEndpoint(t *testing.T) {
 			if err := soon(t, node1(t, drop, v, next, old, nil), (*Runner).proveRefusal, enough); err != nil {
 				t.Errorf("refusal, where all do: %v", err)
 			}
-			for _, row := range stack.Endpoints {
+			for _, row := range stack.Endpoints() {
 				if row.Client == "" {
 					continue
 				}
@@ -266,7 +266,7 @@ func TestAnEndpointThatDoesNotAnswerProvesNothing(t *testing.T) {
 func TestWhoTakesNobodyRefusesNoAuthority(t *testing.T) {
 	t.Parallel()
 	trust, drop, old, both, next := rotating(t)
-	for _, row := range stack.Endpoints {
+	for _, row := range stack.Endpoints() {
 		if row.Client == "" {
 			continue
 		}
@@ -344,7 +344,7 @@ func TestAwaitServedWantsWhatIsInTheFiles(t *testing.T) {
 		t.Error(err)
 	}
 	other := fixture.Input(t)
-	for _, row := range stack.Endpoints {
+	for _, row := range stack.Endpoints() {
 		if row.Cert == "" {
 			continue
 		}

@@ -40,9 +40,9 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 		return err
 	}
 	defer done()
-	rows := slices.Clone(stack.Units)
+	rows := stack.Units()
 	// The balancer comes last: it leads nowhere where the API server is what does not work.
-	slices.SortStableFunc(rows, func(a, b stack.UnitRow) int { return last(a) - last(b) })
+	slices.SortStableFunc(rows, func(a, b stack.Service) int { return last(a) - last(b) })
 	for _, row := range rows {
 		if _, ok := units[row.Name]; !ok || row.Health == "" {
 			continue
@@ -61,7 +61,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 	return nil
 }
 
-func last(row stack.UnitRow) int {
+func last(row stack.Service) int {
 	if row.Name == stack.BalancerService {
 		return 1
 	}

@@ -48,8 +48,14 @@ func Inventory(ctx context.Context, in stack.Input, hosts map[string]host.Host, 
 func LocalInventory(ctx context.Context, h host.Host, n certs.Node) []certs.Use {
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
-	pki := &certs.PKI{Requests: certs.Table(certs.Inputs{Nodes: []certs.Node{n}})}
-	return newHostInventory(h, n, pki.Files(n), newKnown(pki)).look(ctx)
+	clients := stack.ClientCerts()
+	pki := &certs.PKI{Requests: certs.Table(certs.Inputs{Nodes: []certs.Node{n}, Clients: map[string][]certs.Client{n.Name: clients}})}
+	l := newHostInventory(h, n, pki.Files(n), newKnown(pki))
+	// Whether it has those is not known here: they are found where kubeconfigs refer to them.
+	l.paths = slices.DeleteFunc(l.paths, func(p string) bool {
+		return slices.ContainsFunc(clients, func(c certs.Client) bool { return c.Path() == p })
+	})
+	return l.look(ctx)
 }
 
 // absentHosts has an entry for each machine that could not be looked at.

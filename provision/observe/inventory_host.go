@@ -55,10 +55,11 @@ func newHostInventory(h host.Host, n certs.Node, files []certs.File, known known
 func (l *hostInventory) look(ctx context.Context) []certs.Use {
 	var files, kubeconfigs []certs.Use
 	var err error
-	served := make([]certs.Use, len(stack.Endpoints))
+	endpoints := stack.Endpoints()
+	served := make([]certs.Use, len(endpoints))
 	var wait sync.WaitGroup
 	wait.Go(func() { files, kubeconfigs, err = l.read(ctx) })
-	for i, row := range stack.Endpoints {
+	for i, row := range endpoints {
 		if row.On(l.node) && row.Shows() {
 			wait.Go(func() { served[i] = l.served(ctx, row) })
 		}
@@ -195,7 +196,7 @@ func (l *hostInventory) kubeconfig(s section) []certs.Use {
 // embedded compares what a kubeconfig of slipway's holds with the state. Others are anybody's.
 func (l *hostInventory) embedded(at certs.Use, file, field string, text []byte) []certs.Use {
 	var wanted []certs.Use
-	for _, row := range stack.Embedded {
+	for _, row := range stack.Embedded() {
 		switch {
 		case file != path.Join(stack.KubernetesDir, row.Name):
 		case field == "certificate-authority-data":

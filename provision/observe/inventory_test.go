@@ -86,7 +86,7 @@ func newRooted(t *testing.T, in stack.Input, n certs.Node) *rooted {
 			r.write(t, path, content)
 		}
 	}
-	for _, row := range stack.Endpoints {
+	for _, row := range stack.Endpoints() {
 		if row.On(n) && row.Cert != "" {
 			r.serve(t, in.PKI, row, n)
 		}
@@ -215,6 +215,23 @@ func TestLocalInventory(t *testing.T) {
 		if u.Level != certs.OK || u.Name == "" || u.Subject == "" || u.Serial == "" {
 			t.Errorf("%+v", u)
 		}
+	}
+
+	// Another network plugin, which a node does not know of.
+	in = fixture.WithPlugin(t, in, "none")
+	requests := certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil))
+	var err error
+	if in.PKI, _, err = certs.Ensure(t.Context(), in.PKI.Material, requests, fixture.TestPolicy, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	uses = LocalInventory(t.Context(), newRooted(t, in, worker), worker)
+	for _, u := range uses {
+		if u.Error != "" || strings.Contains(u.Location, "flannel") {
+			t.Errorf("without flannel there is %+v", u)
+		}
+	}
+	if len(uses) == 0 {
+		t.Error("without flannel nothing is seen")
 	}
 }
 

@@ -76,9 +76,9 @@ func TestAuthenticationIsReloaded(t *testing.T) {
 func TestAnonymousNeedsARestart(t *testing.T) {
 	in := fixture.Input(t)
 	want := fixture.Desired(t, in)
-	for i := range stack.Units {
-		row := &stack.Units[i]
-		if row.Name != stack.APIServerService {
+	for _, c := range stack.Components {
+		row := c.Unit
+		if row == nil || row.Name != stack.APIServerService {
 			continue
 		}
 		was := row.Partly

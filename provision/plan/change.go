@@ -110,7 +110,7 @@ func (c Change) Bookkeeping() bool { return c.Name == stack.OwnedFile }
 
 // isServed says whether the change is of a certificate that an endpoint shows already.
 func isServed(c Change) bool {
-	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(stack.Endpoints, func(e stack.Endpoint) bool { return e.Cert == c.Name })
+	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(stack.Endpoints(), func(e stack.Endpoint) bool { return e.Cert == c.Name })
 }
 
 // asWanted says that the change restarts a unit which runs with what is wanted: for its age, say.

@@ -38,7 +38,7 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 		return nil
 	}
 	var all []Disruption
-	for _, row := range stack.Units {
+	for _, row := range stack.Units() {
 		for _, action := range []Action{Restart, Delete} {
 			if hosts := hostsOf(steps, UnitChange, row.Name, action); len(hosts) > 0 && row.Disturbs != "" {
 				all = append(all, s.unit(row, action, hosts))
@@ -65,7 +65,7 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 // Restarts are the units, without their suffix, that run with other inputs in one state than in another.
 func Restarts(before, after stack.State) []string {
 	var units []string
-	for _, row := range stack.Units {
+	for _, row := range stack.Units() {
 		for name, h := range after.Hosts {
 			if was, ok := before.Hosts[name].Units[row.Name]; ok && was.Inputs != h.Units[row.Name].Inputs {
 				units = append(units, strings.TrimSuffix(row.Name, ".service"))
@@ -87,7 +87,7 @@ func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
 	return hosts
 }
 
-func (s Situation) unit(row stack.UnitRow, action Action, hosts []string) Disruption {
+func (s Situation) unit(row stack.Service, action Action, hosts []string) Disruption {
 	d := Disruption{What: strings.TrimSuffix(row.Name, ".service") + " restarts", Hosts: hosts, How: s.how(hosts), Effect: row.Disturbs}
 	if action == Delete {
 		d.What, d.Effect = strings.TrimSuffix(row.Name, ".service")+" stops for good", cmp.Or(row.Ends, row.Disturbs)

@@ -8,10 +8,10 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Clients are the rows of clientTable whose certificates changes renew, as connections.sh wants to have them.
+// Clients are the client certificates of stack.Clients that changes renew, as connections.sh wants to have them.
 func Clients(changes []Change) string {
 	var lines []string
-	for _, row := range stack.Clients {
+	for _, row := range stack.Clients() {
 		if !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == FileChange && c.Action == Update && c.Name == row.Cert }) {
 			continue
 		}

@@ -7,7 +7,7 @@ import (
 	"slipway.dev/slipway/provision/bundle"
 )
 
-// Artifacts lists what a bundle offers to hosts, by the names that the tables in files.go use: programs by their own,
+// Artifacts lists what a bundle offers to hosts, by the names that components use: programs by their own,
 // images as "image/<name>".
 func Artifacts(b *bundle.Bundle) map[string]Artifact {
 	artifacts := map[string]Artifact{}

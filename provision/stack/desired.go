@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -30,33 +31,42 @@ func (n Node) asked() (HostState, error) {
 	if err != nil {
 		return HostState{}, err
 	}
-	add := func(on func(Node) bool, path string) {
-		if on(n) {
+	for _, f := range n.certs {
+		files[f.Path] = File{}
+	}
+	for _, c := range n.components {
+		for _, path := range c.paths(n) {
 			files[path] = File{}
 		}
 	}
-	for _, row := range fileTable {
-		add(row.on, row.path)
+	if n.ControlPlane() {
+		files[InitializedFile] = File{}
 	}
-	for _, f := range n.certs {
-		add(Everywhere, f.Path)
-	}
-	for _, row := range kubeconfigTable {
-		add(row.on, row.path())
-	}
-	for _, row := range Embedded {
-		add(Node.ControlPlane, KubernetesDir+"/"+row.Name)
-	}
-	for _, row := range Units {
-		add(row.on, UnitDir+row.Name)
-	}
-	for _, row := range timerTable {
-		add(row.on, UnitDir+row.program())
-		add(row.on, UnitDir+row.timer())
-	}
-	add(Node.ControlPlane, InitializedFile)
-	add(Everywhere, OwnedFile)
+	files[OwnedFile] = File{}
 	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts()}, nil
+}
+
+// paths of the component's files on a node, without programs and certificates.
+func (c Component) paths(n Node) []string {
+	var paths []string
+	for _, f := range c.Files {
+		if narrowed(f.On, n) {
+			paths = append(paths, f.Path)
+		}
+	}
+	for _, k := range c.Kubeconfigs {
+		paths = append(paths, k.path())
+	}
+	for _, k := range c.Embedded {
+		paths = append(paths, k.path())
+	}
+	if c.Unit != nil {
+		paths = append(paths, UnitDir+c.Unit.Name)
+	}
+	if c.Timer != nil {
+		paths = append(paths, UnitDir+c.Timer.program(), UnitDir+c.Timer.timer())
+	}
+	return paths
 }
 
 // Desired computes what should be on every host. It is pure: equal inputs give equal states.
@@ -82,19 +92,8 @@ func (n Node) desired() (HostState, error) {
 	if err != nil {
 		return HostState{}, err
 	}
-	for _, row := range fileTable {
-		if !row.on(n) {
-			continue
-		}
-		content, err := row.render(n)
-		if err != nil {
-			return HostState{}, err
-		}
-		f := n.file(content, row.secret, "configuration")
-		if row.public {
-			f.Mode = 0o644
-		}
-		files[row.path] = f
+	if err := n.configuration(files); err != nil {
+		return HostState{}, err
 	}
 	if err := n.pki(files); err != nil {
 		return HostState{}, err
@@ -116,9 +115,57 @@ func (n Node) desired() (HostState, error) {
 	return state, nil
 }
 
+// programs are the links (or copies) of the bundle's artifacts on a host.
+func (n Node) programs() (map[string]File, error) {
+	files := map[string]File{}
+	for _, c := range n.components {
+		for _, name := range c.artifacts() {
+			artifact, ok := n.Artifacts[name]
+			if !ok {
+				return nil, missingArtifact(name)
+			}
+			files[artifact.Path()] = n.artifactFile(artifact)
+		}
+		for _, command := range c.Commands {
+			files[command.At] = link(n.path(command.Name), "at a place that does not change")
+		}
+	}
+	return files, nil
+}
+
+// configuration adds the components' configuration to files.
+func (n Node) configuration(files map[string]File) error {
+	for _, c := range n.components {
+		for _, row := range c.Files {
+			if !narrowed(row.On, n) {
+				continue
+			}
+			content, err := row.Render(n)
+			if err != nil {
+				return err
+			}
+			f := n.file(content, row.Secret, "configuration")
+			if row.Public {
+				f.Mode = 0o644
+			}
+			files[row.Path] = f
+		}
+	}
+	return nil
+}
+
+// accounts are the system users that the node's components need.
+func (n Node) accounts() map[string]bool {
+	var names []string
+	for _, c := range n.components {
+		names = append(names, c.Accounts...)
+	}
+	return all(names)
+}
+
 // apiNode is the node as the API should have it.
 func (n Node) apiNode() kube.Node {
-	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: n.flannel()}
+	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: n.hasNetwork()}
 	if n.ControlPlane() {
 		if settings.Labels == nil {
 			settings.Labels = map[string]string{}
@@ -130,6 +177,11 @@ func (n Node) apiNode() kube.Node {
 		settings.Taints[t.Key+":"+t.Effect] = t.Value
 	}
 	return settings
+}
+
+// hasNetwork reports whether a component gives pods their network.
+func (n Node) hasNetwork() bool {
+	return slices.ContainsFunc(n.components, func(c Component) bool { return c.Network })
 }
 
 // absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
@@ -164,47 +216,82 @@ func all(names []string) map[string]bool {
 // units renders every unit file into files and says how each unit should be.
 func (n Node) units(files map[string]File) (map[string]Unit, error) {
 	units := map[string]Unit{}
-	for _, row := range Units {
-		if !row.on(n) {
-			continue
-		}
-		u := row.unit(n)
-		plain, err := templates.RenderUnit(u)
-		if err != nil {
-			return nil, err
-		}
-		inputs, reads := []string{Digest(plain)}, []string{path.Join(UnitDir, row.Name)}
-		for _, name := range row.programs {
-			inputs = append(inputs, n.Artifacts[name].SHA256)
-			reads = append(reads, n.path(name))
-		}
-		for _, p := range row.files {
-			f, ok := files[p]
-			if !ok {
-				return nil, fmt.Errorf("%s reads %s, which is not on the host", row.Name, p)
+	for _, c := range n.components {
+		if c.Unit != nil {
+			if err := n.service(*c.Unit, files, units); err != nil {
+				return nil, err
 			}
-			inputs = append(inputs, f.Digest)
-			reads = append(reads, p)
 		}
-		for _, p := range slices.Sorted(maps.Keys(row.Partly)) {
-			inputs = append(inputs, Digest(row.Partly[p]()))
-			reads = append(reads, p)
+		if c.Timer != nil {
+			if err := n.timer(*c.Timer, files, units); err != nil {
+				return nil, err
+			}
 		}
-		for _, name := range row.issuers {
-			inputs = append(inputs, Digest(n.PKI.Material[name].Cert))
-		}
-		if n.Generation != "" { // what it holds in memory is of before, and a kubelet registers only when it starts
-			inputs = append(inputs, n.Generation)
-		}
-		u.Inputs = Digest([]byte(strings.Join(inputs, "\n")))[:16]
-		text, err := templates.RenderUnit(u)
-		if err != nil {
-			return nil, err
-		}
-		files[UnitDir+row.Name] = n.file(text, false, "unit")
-		units[row.Name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads, MaxAge: row.maxAge}
 	}
-	return units, n.timers(files, units)
+	return units, nil
+}
+
+func (n Node) service(s Service, files map[string]File, units map[string]Unit) error {
+	u := s.Text(n)
+	plain, err := templates.RenderUnit(u)
+	if err != nil {
+		return err
+	}
+	inputs, reads := []string{Digest(plain)}, []string{path.Join(UnitDir, s.Name)}
+	programs := s.Programs
+	if s.Images {
+		programs = slices.Concat(programs, n.imageNames())
+	}
+	for _, name := range programs {
+		inputs = append(inputs, n.Artifacts[name].SHA256)
+		reads = append(reads, n.path(name))
+	}
+	for _, p := range s.Files {
+		f, ok := files[p]
+		if !ok {
+			return fmt.Errorf("%s reads %s, which is not on the host", s.Name, p)
+		}
+		inputs = append(inputs, f.Digest)
+		reads = append(reads, p)
+	}
+	for _, p := range slices.Sorted(maps.Keys(s.Partly)) {
+		inputs = append(inputs, Digest(s.Partly[p]()))
+		reads = append(reads, p)
+	}
+	for _, name := range s.Issuers {
+		inputs = append(inputs, Digest(n.PKI.Material[name].Cert))
+	}
+	if n.Generation != "" { // what it holds in memory is of before, and a kubelet registers only when it starts
+		inputs = append(inputs, n.Generation)
+	}
+	u.Inputs = Digest([]byte(strings.Join(inputs, "\n")))[:16]
+	text, err := templates.RenderUnit(u)
+	if err != nil {
+		return err
+	}
+	files[UnitDir+s.Name] = n.file(text, false, "unit")
+	units[s.Name] = Unit{Enabled: true, Active: true, Inputs: u.Inputs, Reads: reads, MaxAge: s.MaxAge}
+	return nil
+}
+
+// timer renders the units of a timer into files, and says how the timer should be.
+func (n Node) timer(t Timer, files map[string]File, units map[string]Unit) error {
+	service, err := templates.RenderUnit(t.Service(n))
+	if err != nil {
+		return err
+	}
+	timer, err := templates.RenderTimer(templates.Timer{Description: t.Description, Service: t.program(), Every: t.Every})
+	if err != nil {
+		return err
+	}
+	files[UnitDir+t.program()] = n.file(service, false, "unit")
+	files[UnitDir+t.timer()] = n.file(timer, false, "unit")
+	units[t.timer()] = Unit{Enabled: true, Active: true, Reads: []string{UnitDir + t.timer()}}
+	return nil
+}
+
+func link(target, why string) File {
+	return File{Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: target, Content: []byte(target), Why: why}
 }
 
 // artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.

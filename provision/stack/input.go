@@ -71,13 +71,15 @@ type EncryptionKey struct {
 	Key secret.Bytes
 }
 
-// Node is one node's view of the input: what the tables in files.go and units.go are functions of.
+// Node is one node's view of the input: what components are functions of.
 type Node struct {
 	*Input
 	spec.Node
 	machine spec.Machine
 	facts   Facts
 	certs   []certs.File
+	// components are those that it has.
+	components []Component
 	*texts
 }
 
@@ -131,15 +133,19 @@ func (in *Input) Nodes() []Node {
 		if !ok {
 			facts = Facts{CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
 		}
-		nodes = append(nodes, Node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared})
+		node := Node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared}
+		for _, c := range Components {
+			if c.On(node) {
+				node.components = append(node.components, c)
+			}
+		}
+		nodes = append(nodes, node)
 	}
 	return nodes
 }
 
 // ControlPlane reports whether the node runs an API server and a member of etcd.
 func (n Node) ControlPlane() bool { return n.Role == spec.ControlPlane }
-
-func (n Node) flannel() bool { return n.Cluster.Spec.Network.Plugin == "flannel" }
 
 // Address is where other nodes reach this one.
 func (n Node) address() string { return n.machine.Address.String() }

@@ -15,70 +15,32 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// kubeconfigRow is a kubeconfig on a host. It points at certificate files, which clients reread: a renewal needs no
-// restart and changes no kubeconfig.
-type kubeconfigRow struct {
-	name string // of the file in /etc/kubernetes
-	on   func(Node) bool
-	user string
-	port int
-	cert string // path without extension
-}
-
-func (r kubeconfigRow) path() string { return KubernetesDir + "/" + r.name }
-
-// kubeconfigTable: what speaks for the whole cluster goes to the API server beside it, whose version it must not
-// exceed during an upgrade (the version skew policy); what speaks for the node goes through the node's balancer.
-var kubeconfigTable = []kubeconfigRow{
-	{"controller-manager.kubeconfig", Node.ControlPlane, "system:kube-controller-manager", APIPort, PKIDir + "/controller-manager"},
-	{"scheduler.kubeconfig", Node.ControlPlane, "system:kube-scheduler", APIPort, PKIDir + "/scheduler"},
-	{"kubelet.conf", Everywhere, "system:node", BalancerPort, "/var/lib/kubelet/pki/kubelet-client"},
-	{"kube-proxy.conf", Everywhere, "system:kube-proxy", BalancerPort, PKIDir + "/kube-proxy"},
-	{"flannel.conf", Node.flannel, "system:flannel", BalancerPort, PKIDir + "/flannel"},
-}
-
 // pki adds the certificates, keys and kubeconfigs of a node to files.
 func (n Node) pki(files map[string]File) error {
 	for _, f := range n.certs {
 		files[f.Path] = Regular(f.Content.Reveal(), f.Secret, "PKI")
 	}
-	for _, row := range kubeconfigTable {
-		if !row.on(n) {
-			continue
+	for _, c := range n.components {
+		for _, row := range c.Kubeconfigs {
+			text, err := n.once(row.path(), func() ([]byte, error) {
+				access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.User, Server: LoopbackURL(row.Port)}
+				return certs.KubeconfigFiles(access, CAFile, row.Cert+".crt", row.Cert+".key")
+			})
+			if err != nil {
+				return err
+			}
+			files[row.path()] = n.file(text, true, "kubeconfig") // it holds no secret, but what somebody puts in its place may
 		}
-		text, err := n.once(row.path(), func() ([]byte, error) {
-			access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: LoopbackURL(row.port)}
-			return certs.KubeconfigFiles(access, PKIDir+"/ca.crt", row.cert+".crt", row.cert+".key")
-		})
-		if err != nil {
-			return err
+		for _, row := range c.Embedded {
+			access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.User, Server: LoopbackURL(row.Port)}
+			text, err := certs.KubeconfigEmbedded(access, n.PKI.Chain(certs.KubernetesCA), n.PKI.Material[row.Item(n.Name)])
+			if err != nil {
+				return err
+			}
+			files[row.path()] = Regular(text.Reveal(), true, "kubeconfig")
 		}
-		files[row.path()] = n.file(text, true, "kubeconfig") // it holds no secret, but what somebody puts in its place may
-	}
-	if !n.ControlPlane() {
-		return nil
-	}
-	for _, row := range Embedded {
-		access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.user, Server: LoopbackURL(row.port)}
-		text, err := certs.KubeconfigEmbedded(access, n.PKI.Chain(certs.KubernetesCA), n.PKI.Material[row.Item(n.Name)])
-		if err != nil {
-			return err
-		}
-		files[KubernetesDir+"/"+row.Name] = Regular(text.Reveal(), true, "kubeconfig")
 	}
 	return nil
-}
-
-// Embedded are kubeconfigs with their certificates inside, on control planes, for people and for kubeadm's tools,
-// which refuse others under these names (`kubeadm certs check-expiration`). No component reads them.
-var Embedded = []struct {
-	Name, user string
-	port       int
-	Item       func(node string) string
-}{
-	{"admin.conf", "kubernetes-admin", BalancerPort, func(string) string { return certs.Admin }},
-	{"controller-manager.conf", "system:kube-controller-manager", APIPort, func(n string) string { return "controller-manager@" + n }},
-	{"scheduler.conf", "system:kube-scheduler", APIPort, func(n string) string { return "scheduler@" + n }},
 }
 
 // CertInputs is what the PKI of a cluster depends on.
@@ -93,11 +55,28 @@ func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) ce
 	in := certs.Inputs{
 		ClusterName: c.Metadata.Name, DNSDomain: c.Spec.Network.DNSDomain, APIServiceIP: c.Spec.Network.APIServiceIP(),
 		EndpointSANs: sans, EtcdSANs: c.Spec.Etcd.CertSANs, KubeletDomains: c.Spec.PKI.KubeletDomains,
+		Clients: map[string][]certs.Client{},
 	}
 	for _, m := range machines {
 		in.Nodes = append(in.Nodes, CertsNode(m))
+		n := Node{Input: &Input{Cluster: c}, Node: spec.Node{Name: m.Name, Pool: m.Pool, Role: m.Role}, machine: m}
+		for _, component := range Components {
+			if len(component.Certs) > 0 && component.On(n) {
+				in.Clients[m.Name] = append(in.Clients[m.Name], component.Certs...)
+			}
+		}
 	}
 	return in
+}
+
+// ClientCerts are the client certificates that a node can have for components that are not Kubernetes' own, whatever its
+// spec says.
+func ClientCerts() []certs.Client {
+	var all []certs.Client
+	for _, c := range Components {
+		all = append(all, c.Certs...)
+	}
+	return all
 }
 
 // CertsNode is a machine as certificates name it.

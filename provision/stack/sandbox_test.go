@@ -24,7 +24,7 @@ func TestUnitsAreSandboxed(t *testing.T) {
 		stack.KubeletService: {templates.Open, false, ""}, "containerd.service": {templates.Open, false, ""}, stack.ImagesService: {templates.Open, false, ""},
 	}
 	files := fixture.Desired(t, fixture.Input(t)).Hosts["demo-cp-1"].Files
-	for _, row := range stack.Units {
+	for _, row := range stack.Units() {
 		want, ok := units[row.Name]
 		if !ok {
 			t.Errorf("%s: say here what it may do", row.Name)

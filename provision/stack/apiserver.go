@@ -1,0 +1,141 @@
+package stack
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/templates"
+)
+
+// The API server's unit, port, files and names.
+const (
+	// APIServerService is the unit of kube-apiserver.
+	APIServerService = "kube-apiserver.service"
+	// APIPort as kubeadm has it.
+	APIPort = 6443
+
+	auditPolicyFile    = KubernetesDir + "/audit-policy.yaml"
+	AuthenticationFile = KubernetesDir + "/authentication.yaml"
+	admissionFile      = KubernetesDir + "/admission.yaml"
+	EncryptionFile     = KubernetesDir + "/encryption.yaml"
+	// EncryptionKeysFile tells the keys of Secrets at rest by their fingerprints: not which is first, and no secret.
+	EncryptionKeysFile = "/var/lib/slipway/encryption-keys"
+
+	// LoopbackName is under which an API server reaches itself (k8s.io/apiserver/pkg/server, LoopbackClientServerNameOverride).
+	LoopbackName = "apiserver-loopback-client"
+	// ProbeName is the user that a probe's certificate is for. Nobody has given it any rights.
+	ProbeName = "slipway:probe"
+)
+
+// LoopbackAge is how long a server may run that makes, when it starts, the certificate with which it speaks to itself, and
+// never another (kubernetes#86552). That is valid for a year before v1.36, and for 1096 days since (k8s.io/apiserver,
+// serving_with_loopback.go); the shorter one counts for all. Whoever applies once in three months never meets its end.
+const LoopbackAge = 274 * 24 * time.Hour
+
+const noAPI = "the API does not answer meanwhile, since this is the only control plane; pods go on running"
+
+// apiServer is a control plane's API server, and the kubeconfig that people use there.
+var apiServer = Component{
+	Name: "kube-apiserver", On: Node.ControlPlane,
+	Unit: &Service{
+		Name: APIServerService, Text: apiServerUnit, Programs: []string{"kube-apiserver"},
+		Files:    []string{auditPolicyFile, admissionFile, PKIDir + "/sa.pub", PKIDir + "/sa.key", etcdCAFile, CAFile},
+		Partly:   map[string]func() []byte{AuthenticationFile: templates.Anonymous}, // it refuses to reload another (KEP-4633)
+		Issuers:  []string{certs.KubernetesCA, certs.FrontProxyCA},
+		Needs:    EtcdService, // or it waits for what it has asked until systemd kills it
+		Health:   "https://127.0.0.1:6443/readyz",
+		MaxAge:   LoopbackAge,
+		Disturbs: "clients go on with the other API servers; pods go on running", Alone: noAPI,
+	},
+	Files: []ConfigFile{
+		{Path: auditPolicyFile, Render: Node.auditPolicy},
+		{Path: AuthenticationFile, Render: Node.authentication},
+		{Path: admissionFile, Render: Node.podSecurity},
+		{Path: EncryptionFile, Render: Node.encryption, Secret: true},
+		{Path: EncryptionKeysFile, Render: func(n Node) ([]byte, error) { return keyRing(n.EncryptionKeys...), nil }},
+	},
+	Programs: []string{"kube-apiserver"},
+	Embedded: []EmbeddedKubeconfig{
+		{Name: "admin.conf", User: AdminUser, Port: BalancerPort, Item: func(string) string { return certs.Admin }},
+	},
+	Endpoints: []Endpoint{
+		{
+			ControlPlane: true, Port: APIPort,
+			Cert: PKIDir + "/apiserver.crt", Server: certs.KubernetesCA, Client: certs.KubernetesCA, Path: "/api",
+		},
+		{
+			ControlPlane: true, Port: APIPort, Server: certs.KubernetesCA,
+			Client: certs.FrontProxyCA, Path: "/api", Header: http.Header{"X-Remote-User": {ProbeName}},
+		},
+		{ControlPlane: true, Port: APIPort, ServerName: LoopbackName},
+	},
+	Clients: []Client{{Cert: PKIDir + "/apiserver-kubelet-client.crt", Port: kubeletPort}},
+}
+
+func apiServerUnit(n Node) templates.Unit {
+	network := n.Cluster.Spec.Network
+	args := map[string]string{
+		"advertise-address": n.address(), "secure-port": strconv.Itoa(APIPort),
+		"allow-privileged":   "true",
+		"authorization-mode": "Node,RBAC", "authentication-config": AuthenticationFile,
+		"client-ca-file":                PKIDir + "/ca.crt",
+		"admission-control-config-file": admissionFile,
+		"enable-bootstrap-token-auth":   "true",
+		"etcd-servers":                  "https://127.0.0.1:" + strconv.Itoa(EtcdClientPort),
+		"etcd-cafile":                   PKIDir + "/etcd/ca.crt",
+		"etcd-certfile":                 PKIDir + "/apiserver-etcd-client.crt", "etcd-keyfile": PKIDir + "/apiserver-etcd-client.key",
+		"kubelet-certificate-authority":   PKIDir + "/ca.crt",
+		"kubelet-client-certificate":      PKIDir + "/apiserver-kubelet-client.crt",
+		"kubelet-client-key":              PKIDir + "/apiserver-kubelet-client.key",
+		"kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
+		"proxy-client-cert-file":          PKIDir + "/front-proxy-client.crt", "proxy-client-key-file": PKIDir + "/front-proxy-client.key",
+		"requestheader-client-ca-file": PKIDir + "/front-proxy-ca.crt", "requestheader-allowed-names": "front-proxy-client",
+		"requestheader-extra-headers-prefix": "X-Remote-Extra-", "requestheader-group-headers": "X-Remote-Group",
+		"requestheader-username-headers":   "X-Remote-User",
+		"service-account-issuer":           n.Cluster.ServiceAccountIssuer(),
+		"service-account-key-file":         PKIDir + "/sa.pub",
+		"service-account-signing-key-file": PKIDir + "/sa.key",
+		// Tokens of pods end when they say, after an hour, instead of a year: all clients read theirs anew by now.
+		"service-account-extend-token-expiration": "false",
+		"service-cluster-ip-range":                network.ServiceSubnet,
+		"tls-cert-file":                           PKIDir + "/apiserver.crt", "tls-private-key-file": PKIDir + "/apiserver.key",
+		"tls-min-version":            "VersionTLS12",
+		"encryption-provider-config": EncryptionFile, "encryption-provider-config-automatic-reload": "true",
+		"audit-policy-file": auditPolicyFile, "audit-log-path": "/var/log/kubernetes/audit.log",
+		"audit-log-maxage": "30", "audit-log-maxbackup": "10", "audit-log-maxsize": "100",
+		"profiling": "false",
+		// A restart that nobody notices: for 3 s /readyz fails while requests are served, and balancers, which ask every
+		// second, send new ones elsewhere. Then watches are ended; else they would hold the server for 60 s.
+		"shutdown-delay-duration": "3s", "shutdown-watch-termination-grace-period": "5s",
+	}
+	return templates.Unit{
+		Description: "kube-apiserver", Type: "notify", After: []string{EtcdService},
+		Slice: stackSlice, Sandbox: templates.Sealed, Logs: "kubernetes",
+		Exec: n.path("kube-apiserver"), Args: flags(args, withAdmission(n.Cluster.Spec.Kubernetes.APIServer.ExtraArgs)),
+		OOMScoreAdjust: n.protect(-997),
+	}
+}
+
+func (n Node) auditPolicy() ([]byte, error) {
+	return templates.AuditPolicy{Policy: n.Cluster.Spec.Kubernetes.APIServer.AuditPolicy}.Render()
+}
+
+func (n Node) authentication() ([]byte, error) {
+	return templates.Authentication{JWT: n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT}.Render()
+}
+
+func (n Node) podSecurity() ([]byte, error) {
+	p := n.Cluster.Spec.PodSecurity
+	return templates.PodSecurity{Enforce: p.Enforce, Warn: p.Warn, Audit: p.Audit}.Render()
+}
+
+func (n Node) encryption() ([]byte, error) {
+	return EncryptionConfig(n.EncryptionKeys)
+}
+
+// ConfigHash is how API servers tell the configuration that they work by.
+func ConfigHash(config []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(config)) }

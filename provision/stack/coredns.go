@@ -1,0 +1,31 @@
+package stack
+
+import (
+	"cmp"
+
+	"slipway.dev/slipway/templates"
+)
+
+// The cluster's DNS.
+const (
+	DNSNamespace = "kube-system"
+	DNSName      = "coredns"
+
+	dnsImage = "image/coredns"
+)
+
+// coreDNS is the cluster's DNS. It runs as pods: all that a node has of it is the image.
+var coreDNS = Component{Name: "coredns", On: Everywhere, Images: []string{dnsImage}, Objects: dnsObjects}
+
+func dnsObjects(in Input) ([]byte, error) {
+	network := in.Cluster.Spec.Network
+	forward := false
+	for _, f := range in.Facts {
+		forward = forward || f.ResolvConf != ""
+	}
+	return templates.CoreDNS{
+		DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(), Image: in.Artifacts[dnsImage].Image,
+		Replicas: cmp.Or(network.DNS.Replicas, min(2, len(in.Machines))), YieldReplicas: network.DNS.Replicas == 0,
+		ExtraCorefile: network.DNS.ExtraCorefile, Forward: forward,
+	}.Render()
+}
