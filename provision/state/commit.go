@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A Put writes all its files below stagingDir, makes them durable, and renames that directory to commitDir. That
-// rename is the moment from which the new contents count. Then each file is renamed to its place in dataDir.
+// A Put writes all its files below stagingDir, syncs them, and renames that directory to commitDir.
+// This rename commits the new contents. Then each file is renamed to its place in dataDir.
 const (
 	stagingDir = ".staging"
 	commitDir  = ".commit"
 
-	// syncers is how many files are made durable at a time; file systems merge concurrent requests.
+	// syncers is the number of files synced in parallel; file systems merge concurrent requests.
 	syncers = 16
 )
 
-// put is all or nothing, even if the process or the machine dies on the way.
+// put is atomic, even if the process or the machine dies.
 func (d *directory) put(ctx context.Context, items map[string][]byte) error {
 	names := slices.Sorted(maps.Keys(items))
-	// One is left over when an earlier Put failed between its commit and its end.
+	// There is one if an earlier Put failed after its commit.
 	if err := d.finishCommit(); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (d *directory) put(ctx context.Context, items map[string][]byte) error {
 		return err
 	}
 	if err := d.stage(ctx, names, items); err != nil {
-		// Nothing has changed; what is half written only takes room.
+		// Nothing was committed; the partial files only use disk space.
 		return errors.Join(err, d.root.RemoveAll(stagingDir))
 	}
 	if err := d.root.Rename(stagingDir, commitDir); err != nil {
@@ -51,7 +51,8 @@ func (d *directory) put(ctx context.Context, items map[string][]byte) error {
 	return d.finishCommit()
 }
 
-// checkPlace refuses a name whose place is taken by a directory, or one of whose directories is a file.
+// checkPlace refuses a name that is an existing directory, or that has an existing file as one of
+// its directories.
 func (d *directory) checkPlace(name string) error {
 	if info, err := d.root.Lstat(path.Join(dataDir, name)); err == nil && info.IsDir() {
 		return fmt.Errorf("%q cannot be put: there are names below it", name)
@@ -91,7 +92,8 @@ func (d *directory) stage(ctx context.Context, names []string, items map[string]
 	return d.syncDirs(slices.Sorted(maps.Keys(dirs))...)
 }
 
-// writeSynced makes a new file that survives a crash of the machine once its directory is synced.
+// writeSynced writes and syncs a new file. It survives a crash of the machine once its directory is
+// synced too.
 func (d *directory) writeSynced(p string, content []byte) (err error) {
 	f, err := d.root.OpenFile(p, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
@@ -104,7 +106,7 @@ func (d *directory) writeSynced(p string, content []byte) (err error) {
 	return f.Sync()
 }
 
-// finishCommit moves what is committed into place. Repeating it, after any interruption, does no harm.
+// finishCommit moves committed files into place. It can be repeated after any interruption.
 func (d *directory) finishCommit() error {
 	names, err := d.files(commitDir)
 	if err != nil {
@@ -129,7 +131,7 @@ func (d *directory) finishCommit() error {
 	return d.root.RemoveAll(commitDir)
 }
 
-// syncDirs makes renames and new names in directories durable.
+// syncDirs syncs directories, which makes renames and new names durable.
 func (d *directory) syncDirs(dirs ...string) error {
 	var group errgroup.Group
 	group.SetLimit(syncers)
@@ -145,7 +147,7 @@ func (d *directory) syncDirs(dirs ...string) error {
 	return group.Wait()
 }
 
-// remove goes through names one after the other. One that is not there is no error.
+// remove removes names in order. A missing name is not an error.
 func (d *directory) remove(_ context.Context, names []string) error {
 	if err := d.finishCommit(); err != nil {
 		return err
@@ -159,7 +161,7 @@ func (d *directory) remove(_ context.Context, names []string) error {
 		if err := d.root.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// Directories without names go too. The first that cannot go still has some.
+		// Remove empty directories too. The first one that cannot be removed is not empty.
 		dir := path.Dir(p)
 		for ; dir != dataDir && d.root.Remove(dir) == nil; dir = path.Dir(dir) {
 			delete(dirs, dir)
@@ -169,7 +171,7 @@ func (d *directory) remove(_ context.Context, names []string) error {
 	return d.syncDirs(existing(d.root, dirs)...)
 }
 
-// existing drops the directories that are not there (any more), and sorts.
+// existing returns the directories that exist, sorted.
 func existing(root *os.Root, dirs map[string]bool) []string {
 	return slices.Sorted(func(yield func(string) bool) {
 		for dir := range dirs {

@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// Layout of a directory: "version" (of the format), "lock" (held with flock, tells who holds it), "data/<name>" and
-// "logs/<name>"; ".staging" and ".commit" while a put is on its way.
+// Layout of a directory: "version" (of the format), "lock" (held with flock, names the holder),
+// "data/<name>" and "logs/<name>"; ".staging" and ".commit" during a put.
 const (
 	dataDir     = "data"
 	logsDir     = "logs"
@@ -25,7 +25,7 @@ const (
 	fileMode fs.FileMode = 0o600
 )
 
-// PermissionError means that others than its owner may read the state, or that it belongs to somebody else.
+// PermissionError means that other users may read the state, or that it belongs to another user.
 type PermissionError struct {
 	Dir  string
 	Mode fs.FileMode
@@ -34,7 +34,7 @@ type PermissionError struct {
 
 func (e *PermissionError) Error() string {
 	if e.Mode&0o077 != 0 {
-		return fmt.Sprintf("%s holds private keys and has mode %04o: others may read it; make it yours alone: chmod 700 %s", e.Dir, e.Mode, e.Dir)
+		return fmt.Sprintf("%s contains private keys but has mode %04o, so others may read it: run chmod 700 %s", e.Dir, e.Mode, e.Dir)
 	}
 	return fmt.Sprintf("%s belongs to user %d, not to you: run as that user, or choose another directory", e.Dir, e.UID)
 }
@@ -43,10 +43,10 @@ func (e *PermissionError) Error() string {
 type directory struct {
 	path  string
 	root  *os.Root
-	flock *os.File // nil when read-only, and after close
+	flock *os.File // nil if read-only, and after close
 }
 
-// openDirectory makes the directory for a writer, and changes nothing else.
+// openDirectory makes the directory if opened for writing, and changes nothing else.
 func openDirectory(dir string, writer bool) (*directory, error) {
 	if writer {
 		if err := os.MkdirAll(dir, dirMode); err != nil { //nolint:gosec // G703: the user chooses where this is
@@ -73,7 +73,7 @@ func openDirectory(dir string, writer bool) (*directory, error) {
 
 func (d *directory) String() string { return d.path }
 
-// held never ends: flock stays until it is let go, or the process dies.
+// held never ends: flock is kept until it is released, or the process dies.
 func (d *directory) held() context.Context { return context.Background() }
 
 func (d *directory) sure(context.Context) error { return nil }
@@ -83,7 +83,7 @@ func (d *directory) lock(context.Context) error {
 	if err := d.acquire(); err != nil {
 		return err
 	}
-	// Only now, because the one who held the lock may have been initializing.
+	// Only now, because the previous holder of the lock may have been initializing.
 	have, err := d.version()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -97,7 +97,7 @@ func (d *directory) lock(context.Context) error {
 	return d.finishCommit()
 }
 
-// version gives an error that is fs.ErrNotExist where there is none because the directory is new.
+// version returns the error fs.ErrNotExist if the directory is new and has no version.
 func (d *directory) version() (int, error) {
 	text, err := d.root.ReadFile(versionFile)
 	switch {
@@ -108,7 +108,7 @@ func (d *directory) version() (int, error) {
 	}
 	have, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || have < 1 {
-		return 0, fmt.Errorf("its version file is damaged: it should hold a number from 1 to %d", version)
+		return 0, fmt.Errorf("its version file is damaged: it should contain a number from 1 to %d", version)
 	}
 	if have > version {
 		return 0, &VersionError{Have: have, Supported: version}
@@ -116,16 +116,18 @@ func (d *directory) version() (int, error) {
 	return have, nil
 }
 
-// checkNew tells a directory that can become a state, where it returns missing, from one with other contents.
+// checkNew returns missing if the directory can become a state, or another error if it has other
+// contents.
 func (d *directory) checkNew(missing error) error {
 	entries, err := fs.ReadDir(d.root.FS(), ".")
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		// These remain when somebody was killed while initializing; with a version he has just come to the end of it.
+		// These are left if a process was killed while initializing. If there is a version now,
+		// another process has just finished initializing.
 		if n := entry.Name(); n != lockFile && n != versionFile && n != versionFile+".new" && n != dataDir && n != logsDir {
-			return fmt.Errorf("not a state directory: it has no version file and holds %q: choose an empty or another directory", n)
+			return fmt.Errorf("not a state directory: it has no version file and contains %q: choose an empty or another directory", n)
 		}
 		if !entry.IsDir() {
 			continue
@@ -137,7 +139,8 @@ func (d *directory) checkNew(missing error) error {
 	return missing
 }
 
-// initialize makes an empty state. The version file comes last: with it the directory is one.
+// initialize makes an empty state. The version file is written last: it makes the directory a
+// state.
 func (d *directory) initialize() error {
 	for _, dir := range []string{dataDir, logsDir} {
 		if err := d.root.MkdirAll(dir, dirMode); err != nil {
@@ -161,7 +164,7 @@ func (d *directory) writeVersion() error {
 	return d.syncDirs(".")
 }
 
-// view is the directory itself, once it is known to be one of ours.
+// view returns the directory itself, after checking that it is a state.
 func (d *directory) view(ctx context.Context) (view, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -171,7 +174,7 @@ func (d *directory) view(ctx context.Context) (view, error) {
 }
 
 func (d *directory) get(_ context.Context, name string) ([]byte, error) {
-	// What is committed and not yet in place comes first. It leaves there by a rename to where we look next.
+	// Read committed files that are not in place yet first. They are renamed to where we look next.
 	content, err := d.root.ReadFile(path.Join(commitDir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		content, err = d.root.ReadFile(path.Join(dataDir, name))
@@ -199,7 +202,7 @@ func (d *directory) files(base string) ([]string, error) {
 	err := fs.WalkDir(d.root.FS(), base, func(p string, entry fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // a reader may look while a writer moves
+			return nil // a writer may move files meanwhile
 		case err != nil || entry.IsDir():
 			return err
 		}
@@ -217,8 +220,8 @@ func (d *directory) log(name string) (io.WriteCloser, error) {
 	return d.root.OpenFile(p, os.O_CREATE|os.O_APPEND|os.O_WRONLY, fileMode)
 }
 
-// destroy removes what is the state's own, the lock last, and the directory itself unless it holds something else: also
-// what somebody has begun there since the lock was gone.
+// destroy removes the files of the state, the lock last, and then the directory if it is empty. It
+// may not be empty, because another process may use it once the lock is removed.
 func (d *directory) destroy(context.Context) error {
 	for _, name := range []string{dataDir, logsDir, stagingDir, commitDir, versionFile + ".new", versionFile, lockFile} {
 		if err := d.root.RemoveAll(name); err != nil {

@@ -166,8 +166,9 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// A directory with data/ and logs/ of somebody's, and no version, is not a state: nobody may find it empty, take it over, and
-// remove it in the end. Who was killed while initializing left these two empty.
+// A directory with data/ and logs/ of somebody's, and no version, is not a state: nobody may find
+// it empty, take it over, and remove it in the end. Who was killed while initializing left these
+// two empty.
 func TestSomebodysDataIsNoState(t *testing.T) {
 	dir := t.TempDir()
 	own(t, dir)

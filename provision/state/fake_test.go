@@ -30,7 +30,8 @@ type fakeS3 struct {
 	handler http.Handler
 
 	mu sync.Mutex
-	// before, when set, is called with every request; what it returns true for does not go on to the server.
+	// before, when set, is called with every request; what it returns true for does not go on to
+	// the server.
 	before func(http.ResponseWriter, *http.Request) bool
 }
 
@@ -175,7 +176,8 @@ func newIdentity(t *testing.T) *age.X25519Identity {
 	return id
 }
 
-// encrypted are the options of somebody who wants the state encrypted to, and can open it with, these identities.
+// encrypted are the options of somebody who wants the state encrypted to, and can open it with,
+// these identities.
 func encrypted(o Options, identities ...*age.X25519Identity) Options {
 	o.Recipients = nil
 	for _, id := range identities {

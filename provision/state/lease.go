@@ -11,47 +11,50 @@ import (
 	"time"
 )
 
-// The lock of a bucket is an object with a lease. Its holder writes it anew every renewal; who has not managed to for
-// as long as the lease stops writing. Somebody else may take it over a little later, when it is sure that the holder
-// has stopped, and then with a condition on the ETag, so that of several one gets it.
+// The lock of a bucket is an object with a lease. Its holder rewrites it at every renewal, and
+// stops writing the state if it could not renew for the duration of the lease. A little later, when
+// the holder has certainly stopped, another process may take the lock over. It writes with a
+// condition on the ETag, so that only one process succeeds.
 //
-// Whether a lease has run out is judged by the server's clock alone: the age of the object is its answer's Date less its
-// Last-Modified. Clocks of operators may be wrong by any amount, and nobody has to watch a lock for a minute. It
-// matters for work on hosts only: the document cannot be written under a lock that was lost, see bucket.lock.
+// Only the server's clock decides whether a lease has expired: the age of the object is the
+// response's Date minus its Last-Modified. So clocks of operators may be wrong by any amount, and
+// no process has to watch a lock for a minute. The lease only protects work on hosts: the document
+// cannot be written after the lock was lost, see bucket.lock.
 const (
 	leaseTime = time.Minute
 	renewal   = leaseTime / 4
-	grace     = 10 * time.Second // Last-Modified counts seconds, and the last request of a holder may be under way
+	grace     = 10 * time.Second // Last-Modified has whole seconds; a request may be in flight
 )
 
-// lockText is the object. A lock that was given up stays, and says so: what is not deleted has an ETag to compare.
+// lockText is the content of the object. A released lock is not deleted but marked, so that it
+// still has an ETag to compare.
 type lockText struct {
 	Holder
-	Renewed  int  `json:"renewed"` // how many times; so no two are the same
+	Renewed  int  `json:"renewed"` // number of renewals; makes each version different
 	Released bool `json:"released,omitempty"`
 }
 
-// lease is a lock that is held.
+// lease is a held lock.
 type lease struct {
 	bucket *bucket
 	holder Holder
 	// claimed means that the document was written under this lock.
 	claimed bool
-	// lost is done when somebody else may have the lock.
+	// lost is done when another process may have the lock.
 	lost   context.Context
 	losing context.CancelCauseFunc
-	// stop ends the renewals, ended is closed when they have.
+	// stop ends the renewals; ended is closed when they have ended.
 	stop  context.CancelFunc
 	ended chan struct{}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	etag     string
 	renewed  int
-	last     time.Time // when the last renewal that arrived began
+	last     time.Time // start of the last successful renewal
 	released bool
 }
 
-// acquire takes the lock if nobody has it, or says at once who does.
+// acquire takes the lock if it is free; otherwise it returns the holder at once.
 func (b *bucket) acquire(ctx context.Context) (*lease, error) {
 	etag, err := b.takeable(ctx)
 	if err != nil {
@@ -64,11 +67,11 @@ func (b *bucket) acquire(ctx context.Context) (*lease, error) {
 	holder.ID, holder.Kernel = rand.Text(), kernel()
 	l := &lease{bucket: b, holder: holder, etag: etag, ended: make(chan struct{})}
 	switch err := l.write(ctx, false); {
-	case errors.Is(err, errMoved): // somebody was faster
+	case errors.Is(err, errMoved): // another process was faster
 		if _, err := b.takeable(ctx); err != nil {
 			return nil, err
 		}
-		return nil, &LockedError{} // and is gone again
+		return nil, &LockedError{} // and has released it again
 	case err != nil:
 		return nil, err
 	}
@@ -79,7 +82,8 @@ func (b *bucket) acquire(ctx context.Context) (*lease, error) {
 	return l, nil
 }
 
-// takeable gives the ETag under which the lock may be taken, "" where there is none yet, or a *LockedError.
+// takeable returns the ETag under which the lock may be taken ("" if it does not exist), or a
+// *LockedError.
 func (b *bucket) takeable(ctx context.Context) (string, error) {
 	now, err := b.read(ctx, lockKey)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +99,8 @@ func (b *bucket) takeable(ctx context.Context) (string, error) {
 	return now.etag, nil
 }
 
-// parseLock has an unknown holder for what cannot be read: its lease runs out all the same.
+// parseLock returns an unknown holder if the lock cannot be parsed: its lease expires like any
+// other.
 func parseLock(text []byte) lockText {
 	var lock lockText
 	if json.Unmarshal(text, &lock) != nil {
@@ -104,7 +109,7 @@ func parseLock(text []byte) lockText {
 	return lock
 }
 
-// write puts the lock anew, provided that it is still as it was when it was written last.
+// write rewrites the lock, on the condition that it has not changed since the last write.
 func (l *lease) write(ctx context.Context, released bool) error {
 	l.renewed++
 	text, err := json.Marshal(lockText{Holder: l.holder, Renewed: l.renewed, Released: released})
@@ -119,7 +124,8 @@ func (l *lease) write(ctx context.Context, released bool) error {
 	return err
 }
 
-// renew writes the lock anew. An earlier renewal may have arrived without our knowing; then it is taken up.
+// renew rewrites the lock. An earlier renewal may have succeeded without a response; then renew
+// continues from it.
 func (l *lease) renew(ctx context.Context, released bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,8 +151,8 @@ func (l *lease) lastRenewal() time.Time {
 	return l.last
 }
 
-// sure tells whether the lock is held. Where that is not known for now, it is renewed: a computer may have slept, and
-// then only its wall clock says so.
+// sure reports whether the lock is held. If this is uncertain, it renews the lock: a computer may
+// have slept, which only its wall clock shows.
 func (l *lease) sure(ctx context.Context) error {
 	if l.lost.Err() != nil {
 		return context.Cause(l.lost)
@@ -163,7 +169,7 @@ func (l *lease) sure(ctx context.Context) error {
 	return err
 }
 
-// keep renews until it is told to end, or the lock is lost.
+// keep renews until it is stopped, or the lock is lost.
 func (l *lease) keep(ctx context.Context) {
 	defer close(l.ended)
 	ticker := time.NewTicker(renewal)
@@ -200,7 +206,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// lose is for a writer who found the document changed: it says who has the lock now.
+// lose is called if a writer found the document changed. It reports who has the lock now.
 func (l *lease) lose(ctx context.Context) error {
 	lost := &LostError{}
 	if now, err := l.bucket.read(ctx, lockKey); err == nil {
@@ -212,8 +218,8 @@ func (l *lease) lose(ctx context.Context) error {
 	return lost
 }
 
-// release ends the renewals and gives the lock up, with a note in the object, or by removing it. One that was lost is
-// not ours to give up.
+// release ends the renewals and releases the lock by marking or removing the object. A lost lock is
+// not released.
 func (l *lease) release(ctx context.Context, remove func(etag string) error) error {
 	l.stop()
 	<-l.ended
@@ -228,14 +234,14 @@ func (l *lease) release(ctx context.Context, remove func(etag string) error) err
 	}
 	if err == nil && remove != nil {
 		if err = remove(l.etag); refused(err) {
-			return nil // somebody has taken it since
+			return nil // another process has taken it since
 		}
 	}
 	return err
 }
 
-// Unlock gives up the lock of a bucket for a holder that is known to be dead. The ID, which the *LockedError has, makes
-// sure that it is that very holder's.
+// Unlock releases the lock of a bucket whose holder is known to be dead. The ID, from the
+// *LockedError, ensures that it is the lock of this holder.
 func Unlock(ctx context.Context, at S3, id string) error {
 	b, err := openBucket(ctx, at)
 	if err == nil {
@@ -266,7 +272,7 @@ func (b *bucket) unlock(ctx context.Context, id string) error {
 		return err
 	}
 	if _, err = b.swap(ctx, lockKey, now.etag, text); errors.Is(err, errMoved) {
-		return fmt.Errorf("the holder of %s has just renewed its lock, so it is not dead: end process %d on %s", b, lock.PID, lock.Host)
+		return fmt.Errorf("the holder of %s has just renewed its lock, so it is alive: stop process %d on %s", b, lock.PID, lock.Host)
 	}
 	return err
 }

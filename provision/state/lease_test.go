@@ -141,8 +141,8 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
-// TestHolds: a computer that has slept, whose renewals rested as well, knows before it changes anything that somebody else has
-// the lock by now; and where nobody took it, it goes on.
+// TestHolds: a computer that has slept, whose renewals rested as well, knows before it changes
+// anything that somebody else has the lock by now; and where nobody took it, it goes on.
 func TestHolds(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {
 		l, o := f.link()
@@ -273,7 +273,8 @@ func TestFence(t *testing.T) {
 	})
 }
 
-// TestLostWhileUnknown: a write whose end is not known, then the lock lost: what the next one has written stays.
+// TestLostWhileUnknown: a write whose end is not known, then the lock lost: what the next one has
+// written stays.
 func TestLostWhileUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {
 		l, o := f.link()

@@ -13,23 +13,25 @@ import (
 
 const lockFile = "lock"
 
-// Holder is who has the lock, for people to read. A directory is locked by flock, which ends with the process.
+// Holder describes the process that has the lock, for messages. A directory is locked with flock,
+// which ends with the process.
 type Holder struct {
 	PID     int       `json:"pid"`
 	Host    string    `json:"host"`
 	Since   time.Time `json:"since"`
 	Command string    `json:"command"`
-	// ID is new with every lock of a bucket; what the holder writes carries it.
+	// ID is unique for every lock of a bucket. The document records it.
 	ID string `json:"id,omitempty"`
-	// Kernel is the run of the kernel, and the process namespace in it, that PID belongs to; empty where unknown.
+	// Kernel identifies the boot and the process namespace that PID belongs to; empty if unknown.
 	Kernel string `json:"kernel,omitempty"`
 }
 
 // LockedError means that another process is writing to the state.
 type LockedError struct {
-	// Holder is zero when it is not known who it is.
+	// Holder is zero if unknown.
 	Holder Holder
-	// Frees is how long the lock lasts if its holder is dead; 0 where it ends with the process.
+	// Frees is how long the lock is still held if its holder is dead; 0 if it ends with the
+	// process.
 	Frees time.Duration
 }
 
@@ -37,19 +39,19 @@ func (e *LockedError) Error() string {
 	if e.Holder.PID == 0 {
 		return "it is locked by another process"
 	}
-	text := fmt.Sprintf("it is locked by process %d on %s since %s (%s): wait for it to end, or end it",
+	text := fmt.Sprintf("it is locked by process %d on %s since %s (%s): wait for it to finish, or stop it",
 		e.Holder.PID, e.Holder.Host, e.Holder.Since.Local().Format(time.DateTime), e.Holder.Command)
 	if e.Frees > 0 {
-		text += fmt.Sprintf("; if it is dead, its lock ends in %s (lock ID %s)", e.Frees.Round(time.Second), e.Holder.ID)
+		text += fmt.Sprintf("; if it is dead, its lock expires in %s (lock ID %s)", e.Frees.Round(time.Second), e.Holder.ID)
 	}
 	return text
 }
 
-// LostError means that this process had the lock and has it no more.
+// LostError means that this process has lost the lock.
 type LostError struct {
-	// Holder has the lock now; zero when nobody is known to have it.
+	// Holder has the lock now; zero if unknown.
 	Holder Holder
-	// Err is why the lock could not be kept, if that is known.
+	// Err is why the lock could not be kept, if known.
 	Err error
 }
 
@@ -62,7 +64,7 @@ func (e *LostError) Error() string {
 	case e.Err != nil:
 		text += fmt.Sprintf(": it could not be renewed in time: %v", e.Err)
 	}
-	return text + "; nothing more is written"
+	return text + "; the state is no longer written"
 }
 
 func (e *LostError) Unwrap() error { return e.Err }
@@ -80,7 +82,7 @@ func self() (Holder, error) {
 	return Holder{PID: os.Getpid(), Host: host, Since: time.Now().Truncate(time.Second), Command: command}, nil
 }
 
-// acquire takes the lock of a directory or says at once who has it.
+// acquire takes the lock of a directory, or returns the holder at once.
 func (d *directory) acquire() error {
 	f, err := d.root.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, fileMode)
 	if err != nil {
@@ -89,7 +91,7 @@ func (d *directory) acquire() error {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // file descriptors are small
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		locked := &LockedError{}
-		// Advice only: a holder that is just now writing it down leaves it zero.
+		// Best effort: if the holder has not written its name yet, it is zero.
 		_ = json.NewDecoder(f).Decode(&locked.Holder)
 		return errors.Join(locked, f.Close())
 	}
@@ -119,8 +121,8 @@ func writeHolder(f *os.File) error {
 	return err
 }
 
-// kernel names the run of the kernel and the process namespace, in which a PID means something; "" where it cannot be
-// told. Two containers may have one host name, and each of them a process 7.
+// kernel identifies the boot and the process namespace, which give a PID its meaning; "" if
+// unknown. Two containers may have the same host name, and each of them a process 7.
 func kernel() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -133,7 +135,7 @@ func kernel() string {
 	return strings.TrimSpace(string(boot)) + " " + namespace
 }
 
-// isDead tells for sure that a holder is a process of this very machine that runs no more.
+// isDead reports whether a holder is certainly a process of this machine that has ended.
 func (h Holder) isDead() bool {
 	host, err := os.Hostname()
 	k := kernel()

@@ -9,17 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Locked says whether somebody has the lock now, for a Store that OpenReadOnly gave. A process that was killed has none.
+// Locked reports whether a process has the lock now, for a Store from OpenReadOnly. A killed
+// process has no lock.
 func (s *Store) Locked(ctx context.Context) (bool, error) {
 	locked, err := s.at.locked(ctx)
 	if err != nil {
-		return false, fmt.Errorf("look at the lock of state %s: %w", s.at, err)
+		return false, fmt.Errorf("check the lock of state %s: %w", s.at, err)
 	}
 	return locked, nil
 }
 
-// locked asks flock by trying it. Where nobody wrote down that he holds it, it is not touched; else a writer that
-// begins in this very moment could be refused.
+// locked tries the flock. It does not try if no holder is recorded, because a writer that starts at
+// this moment could then be refused.
 func (d *directory) locked(context.Context) (bool, error) {
 	f, err := d.root.Open(lockFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,7 +40,7 @@ func (d *directory) locked(context.Context) (bool, error) {
 	return locked, errors.Join(err, f.Close())
 }
 
-// locked asks whether the lease could be had.
+// locked checks whether the lease could be taken.
 func (b *bucket) locked(ctx context.Context) (bool, error) {
 	_, err := b.takeable(ctx)
 	var taken *LockedError

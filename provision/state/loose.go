@@ -14,38 +14,41 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// looseDirs are the directories whose names are loose: of any size and number, written often, independent of each other
-// and of all else. A bucket keeps each of them as an object of its own, so that writing one is one small request, and
-// not all secrets once more. The price is said at Put: with others they are not all or nothing.
+// looseDirs are the directories with loose names: of any size and number, written often, and
+// independent of each other and of everything else. A bucket stores each of them as a separate
+// object, so that writing one is a small request that does not rewrite all secrets. The
+// disadvantage is that a Put of several is not atomic.
 var looseDirs = []string{"runs"}
 
-// IsLoose tells names that a bucket keeps as objects of their own.
+// IsLoose reports whether a bucket stores a name as a separate object.
 func IsLoose(name string) bool {
 	dir, _, below := strings.Cut(name, "/")
 	return below && slices.Contains(looseDirs, dir)
 }
 
-// checkLoose keeps loose names flat: that none is a directory of another can then be told without asking the bucket.
+// checkLoose requires loose names to be flat, so that none can be a directory of another. This
+// needs no request to the bucket.
 func checkLoose(names []string) error {
 	for _, name := range names {
 		dir, rest, _ := strings.Cut(name, "/")
 		if slices.Contains(looseDirs, dir) && (rest == "" || strings.Contains(rest, "/")) {
-			return fmt.Errorf("name %q: below %s/ names have one segment more", name, dir)
+			return fmt.Errorf("name %q: below %s/ names must have exactly one more segment", name, dir)
 		}
 	}
 	return nil
 }
 
-// Loose names are kept below a place that belongs to one data key. Encrypting anew writes them to the new key's place
-// first; the document, with the new key in it, then decides that this place counts; then all other places are removed.
-// Killed in between, either the old place counts or the new one, each of them whole. The next writer removes the other.
+// Loose names are stored below a prefix (a place) that belongs to one data key. Re-encryption first
+// writes them to the new key's place. Then the document is written with the new key, which makes
+// this place valid. Then all other places are removed. If the process is killed in between, either
+// the old or the new place is valid and complete, and the next writer removes the other.
 const (
 	looseDir = "loose"
-	// transfers is how many loose names are written or removed at a time.
+	// transfers is the number of loose names written or removed in parallel.
 	transfers = 16
 )
 
-// placeOf is where loose names are while that header is the document's.
+// placeOf returns the place of loose names for the document's header.
 func placeOf(header []byte) string {
 	if len(header) == 0 {
 		return looseDir + "/plain/"
@@ -56,8 +59,8 @@ func placeOf(header []byte) string {
 
 func (d document) place() string { return placeOf(d.Items[keyName]) }
 
-// bucketView is a document of one moment, and the loose names that go with it as they are. The document is replaced by a
-// newer one when those have moved.
+// bucketView is a snapshot of the document, and the current loose names that belong to it. If the
+// loose names have moved to another place, it loads the newer document.
 type bucketView struct {
 	bucket   *bucket
 	document document
@@ -76,7 +79,7 @@ func (v *bucketView) get(ctx context.Context, name string) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case !moved:
-			return v.document.get(name) // the first slipways had loose names there
+			return v.document.get(name) // early versions stored loose names there
 		}
 	}
 }
@@ -103,7 +106,7 @@ func (v *bucketView) names(ctx context.Context, prefix string) ([]string, error)
 	return slices.Compact(names), nil
 }
 
-// refresh looks whether loose names are elsewhere since the document was read.
+// refresh checks whether loose names have moved since the document was read.
 func (v *bucketView) refresh(ctx context.Context) (moved bool, err error) {
 	d, err := v.bucket.look(ctx)
 	if err != nil || d.place() == v.document.place() {
@@ -113,8 +116,9 @@ func (v *bucketView) refresh(ctx context.Context) (moved bool, err error) {
 	return true, nil
 }
 
-// underLease does what has no condition to each of names, in order, so many at a time. It ends when the lock is lost,
-// requests that are under way included: what arrives late all the same can spoil nothing but loose names.
+// underLease calls do, whose requests are unconditional, for each of names, in order and several in
+// parallel. If the lock is lost, it cancels requests in flight and returns. A request that still
+// arrives late can only overwrite loose names.
 func (b *bucket) underLease(ctx context.Context, limit int, names []string, do func(ctx context.Context, name string) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -146,7 +150,7 @@ func (b *bucket) removeKeys(ctx context.Context, limit int, keys []string) error
 	return b.underLease(ctx, limit, keys, func(ctx context.Context, key string) error { return b.delete(ctx, key, "") })
 }
 
-// sweep removes all places of loose names but one.
+// sweep removes all places of loose names except one.
 func (b *bucket) sweep(ctx context.Context, but string) error {
 	keys, err := b.list(ctx, looseDir+"/")
 	if err != nil {
@@ -155,7 +159,7 @@ func (b *bucket) sweep(ctx context.Context, but string) error {
 	return b.removeKeys(ctx, transfers, slices.DeleteFunc(keys, func(key string) bool { return strings.HasPrefix(key, but) }))
 }
 
-// tidy finishes what an earlier writer did not, once the document is claimed.
+// tidy finishes the work of an earlier writer, once the document is claimed.
 func (b *bucket) tidy(ctx context.Context) error {
 	d, err := b.look(ctx)
 	if err != nil {
@@ -179,7 +183,7 @@ func (b *bucket) tidy(ctx context.Context) error {
 	})
 }
 
-// split tells loose names from those of the document.
+// split separates loose names from those in the document.
 func split(items map[string][]byte) (loose, others map[string][]byte) {
 	loose, others = map[string][]byte{}, map[string][]byte{}
 	for name, content := range items {

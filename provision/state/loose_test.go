@@ -36,7 +36,8 @@ func (f *fakeS3) count() *requests {
 	return seen
 }
 
-// TestLooseRequests: what a loose name costs does not depend on what else is there, nor does what others cost on it.
+// TestLooseRequests: what a loose name costs does not depend on what else is there, nor does what
+// others cost on it.
 func TestLooseRequests(t *testing.T) {
 	f := startS3(t)
 	s := openStore(t, Options{S3: &f.at})
@@ -95,7 +96,8 @@ func TestLooseRequests(t *testing.T) {
 	}
 }
 
-// TestLostLeaseLoose: who slept too long writes no loose names either, though nothing of them has a condition.
+// TestLostLeaseLoose: who slept too long writes no loose names either, though nothing of them has a
+// condition.
 func TestLostLeaseLoose(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {
 		slow := openStore(t, Options{S3: &f.at})
@@ -121,7 +123,8 @@ func TestLostLeaseLoose(t *testing.T) {
 	})
 }
 
-// TestLostWhileWriting: a request that hangs is given up with the lock, before anybody else can have it.
+// TestLostWhileWriting: a request that hangs is given up with the lock, before anybody else can
+// have it.
 func TestLostWhileWriting(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fakeS3) {
 		s := openStore(t, Options{S3: &f.at})
@@ -144,8 +147,9 @@ func TestLostWhileWriting(t *testing.T) {
 	})
 }
 
-// TestKilledWhileEncryptingAnew ends a writer before each of its requests in turn: whatever it was about to do, what is
-// there is whole, and the next writer brings it to its end. Nothing is left in plain then, or under another key.
+// TestKilledWhileEncryptingAnew ends a writer before each of its requests in turn: whatever it was
+// about to do, what is there is whole, and the next writer brings it to its end. Nothing is left in
+// plain then, or under another key.
 func TestKilledWhileEncryptingAnew(t *testing.T) {
 	a, b := newIdentity(t), newIdentity(t)
 	want := []string{"pki/ca=secret", "runs/1=secret one", "runs/2=secret two"}
@@ -226,7 +230,8 @@ func TestEncryptedAnewWhileListing(t *testing.T) {
 	}
 }
 
-// TestLooseInDocument: what the first slipways had in the document is read there, and moved by the next writer.
+// TestLooseInDocument: what the first slipways had in the document is read there, and moved by the
+// next writer.
 func TestLooseInDocument(t *testing.T) {
 	f := startS3(t)
 	o := Options{S3: &f.at}
@@ -248,7 +253,8 @@ func TestLooseInDocument(t *testing.T) {
 	}
 }
 
-// TestMixedPut: where the document cannot be written, it is as it was, whatever became of loose names.
+// TestMixedPut: where the document cannot be written, it is as it was, whatever became of loose
+// names.
 func TestMixedPut(t *testing.T) {
 	f := startS3(t)
 	s := openStore(t, Options{S3: &f.at})

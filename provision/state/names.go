@@ -22,13 +22,13 @@ func checkName(name string) error {
 	}
 	for s := range strings.SplitSeq(name, "/") {
 		if !segment.MatchString(s) {
-			return fmt.Errorf("name %q: a segment must be of letters, digits and ._@+- and begin with a letter, a digit or _", name)
+			return fmt.Errorf("name %q: a segment may have letters, digits and ._@+-, and must start with a letter, a digit or _", name)
 		}
 	}
 	return nil
 }
 
-// optional has nothing for what is not there.
+// optional returns nil for a name that does not exist.
 func optional(content []byte, err error) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -42,19 +42,19 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("it has format %d; this slipway knows formats up to %d: use the newer slipway that wrote it", e.Have, e.Supported)
+	return fmt.Sprintf("it has format %d, but this slipway only supports formats up to %d: use a newer slipway", e.Have, e.Supported)
 }
 
-// DefaultDir is where the state of a cluster is unless the user says otherwise: below SLIPWAY_STATE_DIR, else
+// DefaultDir returns the default directory of a cluster's state: below SLIPWAY_STATE_DIR, else
 // XDG_STATE_HOME/slipway, else ~/.local/state/slipway.
 func DefaultDir(cluster string) (string, error) {
 	if strings.Contains(cluster, "/") || checkName(cluster) != nil {
-		return "", fmt.Errorf("state directory: %q cannot be the name of a cluster", cluster)
+		return "", fmt.Errorf("state directory: %q is not a valid cluster name", cluster)
 	}
 	if dir := os.Getenv("SLIPWAY_STATE_DIR"); dir != "" {
 		return filepath.Abs(filepath.Join(dir, cluster))
 	}
-	// The XDG base directory specification has relative paths ignored.
+	// The XDG base directory specification says to ignore relative paths.
 	base := os.Getenv("XDG_STATE_HOME")
 	if !path.IsAbs(base) {
 		home, err := os.UserHomeDir()

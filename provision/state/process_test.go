@@ -17,7 +17,8 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// childDir tells the test binary to be the process that holds the lock and writes, until it is killed.
+// childDir tells the test binary to be the process that holds the lock and writes, until it is
+// killed.
 const childDir = "SLIPWAY_STATE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -28,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// names of one Put of the child: enough of them, in several directories, for a kill to fall between two.
+// names of one Put of the child: enough of them, in several directories, for a kill to fall between
+// two.
 var childNames = []string{"pki/ca", "pki/etcd/ca", "pki/etcd/server", "ssh/key", "top"}
 
 // childOptions tell a directory from the URL of a server.
@@ -39,7 +41,8 @@ func childOptions(where string) Options {
 	return Options{Dir: where}
 }
 
-// beChild puts generation after generation, each larger than a page, and prints each when it is stored.
+// beChild puts generation after generation, each larger than a page, and prints each when it is
+// stored.
 func beChild(where string) error {
 	ctx := context.Background()
 	s, err := Open(ctx, childOptions(where))
@@ -102,8 +105,8 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, *bufio.Scanner) {
 
 type opener func(context.Context, Options) (*Store, error)
 
-// TestKilledWhilePutting kills a writer at random moments: all of its last Put is there, or nothing of it. That it is
-// dead is seen at once, not when its lease has run out.
+// TestKilledWhilePutting kills a writer at random moments: all of its last Put is there, or nothing
+// of it. That it is dead is seen at once, not when its lease has run out.
 func TestKilledWhilePutting(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		if o.S3 != nil {

@@ -18,25 +18,25 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// errMoved means that an object is not the version any more that was to be replaced.
-var errMoved = errors.New("somebody else has written the object")
+// errMoved means that an object is no longer the version that was to be replaced.
+var errMoved = errors.New("another process has written the object")
 
-// object is what a read gives.
+// object is the result of a read.
 type object struct {
 	body []byte
 	etag string
-	age  time.Duration // since it was written, by the server's clock; 0 where the server does not say
+	age  time.Duration // since it was written, by the server's clock; 0 if unknown
 }
 
-// errSame means that an object is the version that is known already.
+// errSame means that an object is still the known version.
 var errSame = errors.New("the object has not changed")
 
-// read gives an error that is fs.ErrNotExist for an object that is not there.
+// read returns fs.ErrNotExist for an object that does not exist.
 func (b *bucket) read(ctx context.Context, key string) (object, error) {
 	return b.readUnless(ctx, key, "")
 }
 
-// readUnless gives errSame for an object that still has that ETag.
+// readUnless returns errSame if the object still has that ETag.
 func (b *bucket) readUnless(ctx context.Context, key, etag string) (object, error) {
 	in := &s3.GetObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)}
 	if etag != "" {
@@ -66,8 +66,9 @@ func (b *bucket) write(ctx context.Context, key string, body []byte) error {
 	return b.explain("write", key, err)
 }
 
-// swap writes an object if it still has that ETag, "" for one that is not there, and gives its new one. Otherwise the
-// error is errMoved. Whatever is written must differ from all that was written there before.
+// swap writes an object if it still has that ETag ("" if it must not exist), and returns its new
+// ETag. Otherwise the error is errMoved. The content must differ from all earlier contents of the
+// object.
 func (b *bucket) swap(ctx context.Context, key, etag string, body []byte) (string, error) {
 	in := &s3.PutObjectInput{Bucket: &b.at.Bucket, Key: b.key(key), Body: bytes.NewReader(body)}
 	if etag == "" {
@@ -82,7 +83,8 @@ func (b *bucket) swap(ctx context.Context, key, etag string, body []byte) (strin
 	if !refused(cause) {
 		return "", b.explain("write", key, cause)
 	}
-	// The SDK repeats what got no answer. If it had arrived all the same, the repetition is refused, and this is ours.
+	// The SDK retries requests without a response. If the first one had succeeded, the retry is
+	// refused, and the object is ours.
 	now, err := b.read(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -91,14 +93,14 @@ func (b *bucket) swap(ctx context.Context, key, etag string, body []byte) (strin
 		return "", err
 	case bytes.Equal(now.body, body):
 		return now.etag, nil
-	case now.etag == etag: // it met another write, and neither has counted
+	case now.etag == etag: // conflict with another write, neither was applied
 		return "", b.explain("write", key, cause)
 	}
 	return "", errMoved
 }
 
-// refused tells a condition that did not hold, for one of its three reasons: another ETag, another write at the same
-// time, no object.
+// refused reports whether the condition of a write did not hold, for one of three reasons: another
+// ETag, a concurrent write, no object.
 func refused(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -111,7 +113,7 @@ func refused(err error) bool {
 	return false
 }
 
-// delete removes an object, with an ETag only that version of it. One that is not there is no error.
+// delete removes an object; with an ETag, only that version. A missing object is not an error.
 func (b *bucket) delete(ctx context.Context, key, etag string) error {
 	in := &s3.DeleteObjectInput{Bucket: &b.at.Bucket, Key: b.key(key)}
 	if etag != "" {
@@ -124,7 +126,7 @@ func (b *bucket) delete(ctx context.Context, key, etag string) error {
 	return err
 }
 
-// list gives the keys below a prefix, without that of the bucket.
+// list returns the keys below a prefix, without the state's own prefix.
 func (b *bucket) list(ctx context.Context, prefix string) ([]string, error) {
 	var keys []string
 	full := *b.key(prefix) + "/"
@@ -141,15 +143,16 @@ func (b *bucket) list(ctx context.Context, prefix string) ([]string, error) {
 	return keys, nil
 }
 
-// remedies say what S3's error codes mean here, and what to do. The codes are in the S3 API reference, "Error responses".
+// remedies explain S3's error codes and what to do. The codes are in the S3 API reference, "Error
+// responses".
 var remedies = []struct {
 	codes  []string
 	remedy string
 }{
-	{[]string{"NoSuchBucket"}, "there is no such bucket: create it, or correct the bucket in the spec"},
+	{[]string{"NoSuchBucket"}, "the bucket does not exist: create it, or correct the bucket in the spec"},
 	{
 		[]string{"AccessDenied", "Forbidden", "AllAccessDisabled"},
-		"the credentials may not do that: they need the permissions that docs/state.md lists, s3:ListBucket among them",
+		"the credentials lack permissions: docs/state.md lists those that are needed, including s3:ListBucket",
 	},
 	{
 		[]string{"PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"},
@@ -159,10 +162,10 @@ var remedies = []struct {
 		[]string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"},
 		"S3 does not accept the credentials: log in again, or correct the AWS profile or environment",
 	},
-	{[]string{"NotImplemented"}, "the server does not know conditional writes, without which a state cannot be locked: use another server"},
+	{[]string{"NotImplemented"}, "the server does not support conditional writes, which are needed to lock the state: use another server"},
 }
 
-// explain makes one clear error of what the SDK reports.
+// explain turns an SDK error into one clear error.
 func (b *bucket) explain(operation, key string, err error) error {
 	var api smithy.APIError
 	switch {
@@ -184,7 +187,7 @@ func (b *bucket) explain(operation, key string, err error) error {
 	return &requestError{text: text, err: err}
 }
 
-// requestError says in a sentence what the SDK says in four lines.
+// requestError shortens a four-line error of the SDK to one sentence.
 type requestError struct {
 	text string
 	err  error
@@ -193,7 +196,7 @@ type requestError struct {
 func (e *requestError) Error() string { return e.text }
 func (e *requestError) Unwrap() error { return e.err }
 
-// regionOf is S3's advice, when it gives one.
+// regionOf returns the region that S3 suggests, or "".
 func regionOf(err error) string {
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) && response.Response != nil {

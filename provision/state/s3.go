@@ -20,33 +20,34 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// Layout below the prefix: "state.json", a document; "lock", a lockText; "logs/<name>"; "loose/<place>/<name>", see
-// loose.go.
+// Layout below the prefix: "state.json", a document; "lock", a lockText; "logs/<name>";
+// "loose/<place>/<name>", see loose.go.
 //
-// All contents but loose ones are in the one document, which a conditional write replaces: so a put is all or nothing,
-// every version that the bucket keeps is a whole state to go back to, and who has lost the lock cannot write, whatever
-// the clocks say.
+// All contents except loose ones are in one document, which is replaced with a conditional write.
+// So a put is atomic, every version that the bucket keeps is a complete state that can be restored,
+// and a process that has lost the lock cannot write, whatever the clocks say.
 const (
 	documentKey = "state.json"
 	lockKey     = "lock"
 
-	// closing is how long giving up the lock, or storing a log, may take.
+	// closing is the timeout for releasing the lock or storing a log.
 	closing = 30 * time.Second
 )
 
-// S3 is a place in a bucket. Credentials are what the AWS SDK finds: environment, profile, web identity, instance.
+// S3 is a prefix in a bucket. The AWS SDK finds credentials: environment, profile, web identity,
+// instance.
 type S3 struct {
 	Bucket string
-	// Prefix is that of all keys, without slashes at its ends; it is the state's own.
+	// Prefix of all keys, without leading and trailing slashes; only this state may use it.
 	Prefix string
-	// Region is that of the bucket; empty is the SDK's, from AWS_REGION or the profile.
+	// Region of the bucket; if empty, from AWS_REGION or the profile.
 	Region string
-	// Endpoint is the URL of a server that is not AWS; empty is AWS.
+	// Endpoint is the URL of a server other than AWS; empty means AWS.
 	Endpoint string
-	// PathStyle has the bucket in the path of URLs, not in the host name.
+	// PathStyle puts the bucket into the path of URLs, not into the host name.
 	PathStyle bool
 
-	http aws.HTTPClient // for tests; nil is the SDK's
+	http aws.HTTPClient // for tests; nil means the SDK's
 }
 
 func (s S3) String() string { return "s3://" + path.Join(s.Bucket, s.Prefix) }
@@ -61,29 +62,29 @@ type bucket struct {
 	current snapshot
 }
 
-// snapshot is the document as it was read or written last.
+// snapshot is the document as last read or written.
 type snapshot struct {
 	document
-	etag string // "" is none, and current means nothing then
+	etag string // "" means that current is unknown
 }
 
-// document is the state in a bucket, without what is loose.
+// document is the state in a bucket, without loose names.
 type document struct {
 	Version int `json:"version"`
-	// Writer is the ID of the lock under which this was written, Generation how many times that has happened: no two
-	// documents are the same, so neither are their ETags.
+	// Writer is the ID of the lock under which this was written, and Generation counts the writes,
+	// so that all documents and their ETags are different.
 	Writer     string `json:"writer"`
 	Generation int    `json:"generation"`
-	// Items are contents by name; those of an encrypted state are age files.
+	// Items has contents by name; in an encrypted state they are age files.
 	Items map[string][]byte `json:"items"`
 }
 
 func openBucket(ctx context.Context, at S3) (*bucket, error) {
 	if at.Endpoint != "" && at.Region == "" {
-		at.Region = "us-east-1" // what servers other than AWS go by; a signature needs one
+		at.Region = "us-east-1" // the default of other servers; signatures need a region
 	}
 	options := []func(*config.LoadOptions) error{
-		// Servers other than AWS may not know the newer checksums.
+		// Servers other than AWS may not support the newer checksums.
 		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
 		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
 	}
@@ -130,7 +131,8 @@ func (b *bucket) sure(ctx context.Context) error {
 	return b.lease.sure(ctx)
 }
 
-// lock also claims the document. From there on nobody who had the lock before can write: its ETag has changed.
+// lock also claims the document. After that, earlier holders of the lock cannot write, because the
+// ETag has changed.
 func (b *bucket) lock(ctx context.Context) error {
 	l, err := b.acquire(ctx)
 	if err != nil {
@@ -140,7 +142,7 @@ func (b *bucket) lock(ctx context.Context) error {
 	b.lease, b.current = l, snapshot{}
 	b.mu.Unlock()
 	for {
-		// One who lost the lock may still get a write in before ours, but not a second.
+		// A process that has lost the lock may still write once before us, but not twice.
 		switch err := b.change(ctx, unchanged); {
 		case err == nil:
 			return b.tidy(ctx)
@@ -160,7 +162,8 @@ func (b *bucket) view(ctx context.Context) (view, error) {
 	return &bucketView{b, d}, nil
 }
 
-// look reads the document, unless this is the writer, who knows it. Several readers do not wait for each other.
+// look reads the document. The writer does not read it, because it knows the content. Several
+// readers do not block each other.
 func (b *bucket) look(ctx context.Context) (document, error) {
 	b.mu.Lock()
 	known, writer := b.current, b.lease != nil
@@ -184,7 +187,7 @@ func (b *bucket) look(ctx context.Context) (document, error) {
 	return now.document, nil
 }
 
-// load gives what is known where that is still right, and an error that is fs.ErrNotExist where there is no state.
+// load returns the known document if it has not changed, and fs.ErrNotExist if there is no state.
 func (b *bucket) load(ctx context.Context, known snapshot) (snapshot, error) {
 	o, err := b.readUnless(ctx, documentKey, known.etag)
 	switch {
@@ -198,10 +201,10 @@ func (b *bucket) load(ctx context.Context, known snapshot) (snapshot, error) {
 }
 
 func parseDocument(text []byte) (document, error) {
-	const damaged = "its " + documentKey + " is damaged; the bucket's version history may have it whole: %w"
+	const damaged = "its " + documentKey + " is damaged; the bucket's version history may have an intact version: %w"
 	var d document
 	err := json.Unmarshal(text, &d)
-	if d.Version > version { // before all else, for the rest may have another meaning
+	if d.Version > version { // check first, because the rest may have another meaning
 		return document{}, &VersionError{Have: d.Version, Supported: version}
 	}
 	if err != nil {
@@ -231,7 +234,8 @@ func (d document) names(prefix string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 }
 
-// put writes loose names first. With another data key they go to its place, where they count once the document does.
+// put writes loose names first. With a new data key they are written to its place, which becomes
+// valid with the document.
 func (b *bucket) put(ctx context.Context, items map[string][]byte) error {
 	loose, others := split(items)
 	header, anew := others[keyName]
@@ -258,7 +262,7 @@ func (b *bucket) put(ctx context.Context, items map[string][]byte) error {
 	return err
 }
 
-// checkPlaces refuses a name that is a directory of another one, as a file system would.
+// checkPlaces refuses a name that is a directory of another one, like a file system.
 func checkPlaces(items map[string][]byte) error {
 	for name := range items {
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
@@ -270,7 +274,7 @@ func checkPlaces(items map[string][]byte) error {
 	return nil
 }
 
-// remove goes through loose names in their order, and takes all others at once.
+// remove removes loose names in order, and all others at once.
 func (b *bucket) remove(ctx context.Context, names []string) error {
 	var keys []string
 	if slices.ContainsFunc(names, IsLoose) {
@@ -300,7 +304,7 @@ func (b *bucket) remove(ctx context.Context, names []string) error {
 	})
 }
 
-// change replaces the document by an edited one. Only one goroutine at a time calls it.
+// change replaces the document with an edited one. It must not be called concurrently.
 func (b *bucket) change(ctx context.Context, edit func(map[string][]byte) error) error {
 	if b.lease.lost.Err() != nil {
 		return context.Cause(b.lease.lost)
@@ -308,7 +312,7 @@ func (b *bucket) change(ctx context.Context, edit func(map[string][]byte) error)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.current
-	if was.etag == "" { // the first time, and after a write whose end is not known
+	if was.etag == "" { // the first time, and after a write with an unknown result
 		var err error
 		if was, err = b.load(ctx, snapshot{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -344,7 +348,7 @@ func (b *bucket) log(name string) (io.WriteCloser, error) {
 	return &bucketLog{bucket: b, name: name}, nil
 }
 
-// bucketLog keeps a log in memory until it is closed: S3 has no appending.
+// bucketLog keeps a log in memory until it is closed, because S3 cannot append.
 type bucketLog struct {
 	bucket *bucket
 	name   string
@@ -374,10 +378,10 @@ func (l *bucketLog) Close() error {
 	return nil
 }
 
-// destroy deletes loose names, then the document: without it there is no state. Of the bucket's version history nothing
-// is removed.
+// destroy deletes loose names, then the document, which ends the state. It does not remove the
+// bucket's version history.
 func (b *bucket) destroy(ctx context.Context) error {
-	if err := b.change(ctx, unchanged); err != nil { // the lock is ours
+	if err := b.change(ctx, unchanged); err != nil { // checks that we have the lock
 		return err
 	}
 	loose, err := b.list(ctx, looseDir+"/")

@@ -28,7 +28,7 @@ func TestRefusedByS3(t *testing.T) {
 		prepare func(*testing.T, *fakeS3)
 		says    []string
 	}{
-		"missing bucket":  {func(_ *testing.T, f *fakeS3) { f.at.Bucket = "other" }, []string{"bucket other", "no such bucket", "create it"}},
+		"missing bucket":  {func(_ *testing.T, f *fakeS3) { f.at.Bucket = "other" }, []string{"bucket other", "bucket does not exist", "create it"}},
 		"access denied":   {answer(403, "AccessDenied"), []string{"read state.json", "docs/state.md"}},
 		"wrong region":    {answer(301, "PermanentRedirect", "x-amz-bucket-region", "eu-west-1"), []string{"correct the region in the spec to eu-west-1"}},
 		"region in a 400": {answer(400, "AuthorizationHeaderMalformed"), []string{"correct the region in the spec"}},

@@ -1,12 +1,15 @@
-// Package state is where a cluster's secrets and run logs live between runs of slipway: a directory that only its
-// owner can read, or a bucket of S3; locked by one writer at a time, and encrypted with age where the spec asks for it.
+// Package state stores a cluster's secrets and run logs between runs of slipway, in a directory
+// that only its owner can read, or in an S3 bucket. Only one writer at a time has the lock.
+// Contents are encrypted with age if the spec says so.
 //
-// It stores bytes under names and knows nothing of what they mean. What can be observed on the hosts is not kept
-// here; what is lost with the state is the authority over the cluster. Encryption hides contents from whoever can read
-// the directory or the bucket; it does not keep out somebody who can write there. Names, logs and the lock are plain.
+// It stores bytes under names and does not interpret them. What can be observed on the hosts is not
+// stored here. Without the state, slipway can no longer change the cluster. Encryption protects
+// contents from readers of the directory or the bucket, but not from writers. Names, logs and the
+// lock are not encrypted.
 //
-// Store is what others use. Below it a backend keeps bytes: directory and bucket differ in how they write all or
-// nothing and in how they lock. A vault between the two encrypts and decrypts; the backends see its ciphertext only.
+// Other packages use Store. It has a backend that stores bytes: directory and bucket differ in how
+// they write atomically and how they lock. A vault between the two encrypts and decrypts; backends
+// only see ciphertext.
 package state
 
 import (
@@ -23,29 +26,29 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// version is that of the format. It changes when an older slipway would misread it. 1 is a directory that is never
-// encrypted; 2 may be encrypted, and may be a bucket.
+// version of the format. It changes if an older slipway would misread the new format. 1 is an
+// unencrypted directory; 2 may be encrypted, and may be a bucket.
 const version = 2
 
-// ErrReadOnly is returned by whatever would write to a Store that OpenReadOnly gave.
+// ErrReadOnly is returned by methods that write, on a Store from OpenReadOnly.
 var ErrReadOnly = errors.New("the state is open for reading only")
 
-// Options say where a state is and how it is protected. Exactly one of Dir and S3 is set; without Recipients and
-// Passphrase the state is not encrypted.
+// Options say where a state is and how it is encrypted. Exactly one of Dir and S3 is set. Without
+// Recipients and Passphrase, the state is not encrypted.
 type Options struct {
-	// Dir is a directory of the state's own.
+	// Dir is the directory of this state only.
 	Dir string
-	// S3 is a place in a bucket.
+	// S3 is a prefix in a bucket.
 	S3 *S3
-	// Recipients are age or SSH public keys, as one line each; the state is encrypted to all of them.
+	// Recipients are age or SSH public keys, one line each. The state is encrypted to all of them.
 	Recipients []string
-	// Passphrase has the state encrypted with a passphrase instead.
+	// Passphrase means that the state is encrypted with a passphrase instead.
 	Passphrase bool
-	// Keys open a state that is encrypted.
+	// Keys decrypt an encrypted state.
 	Keys Keys
 }
 
-// String says where the state is: a directory, or s3://bucket/prefix.
+// String returns the location: a directory, or s3://bucket/prefix.
 func (o Options) String() string {
 	if o.S3 != nil {
 		return o.S3.String()
@@ -53,23 +56,25 @@ func (o Options) String() string {
 	return o.Dir
 }
 
-// backend keeps bytes under names. All but view, held and String are called by one goroutine at a time.
+// backend stores bytes under names. Only view, held and String may be called concurrently.
 type backend interface {
-	// String says where it is.
+	// String returns its location.
 	String() string
-	// lock makes it ready to be written to, or gives a *LockedError. Without it, only view and close may be called.
+	// lock prepares it for writing, or returns a *LockedError. Without lock, only view and close
+	// may be called.
 	lock(ctx context.Context) error
-	// locked says whether somebody holds the lock now.
+	// locked reports whether a process has the lock now.
 	locked(ctx context.Context) (bool, error)
-	// held is done when the lock was lost; its cause is a *LostError.
+	// held is done when the lock is lost; its cause is a *LostError.
 	held() context.Context
-	// sure says whether the lock is held, by the wall clock too; where that is not known it finds out.
+	// sure returns an error unless the lock is held, also by the wall clock. If this is uncertain,
+	// it checks.
 	sure(ctx context.Context) error
-	// view looks at what is stored now; errors.Is finds fs.ErrNotExist where there is no state.
+	// view returns what is stored now, or fs.ErrNotExist if there is no state.
 	view(ctx context.Context) (view, error)
-	// put stores all items or none of them; what is loose may be an exception, except in a put that has keyName.
+	// put is atomic, except for loose names; with keyName, it is atomic for loose names too.
 	put(ctx context.Context, items map[string][]byte) error
-	// remove goes through loose names in their order.
+	// remove removes loose names in order.
 	remove(ctx context.Context, names []string) error
 	log(name string) (io.WriteCloser, error)
 	// destroy removes everything, the lock last.
@@ -77,12 +82,12 @@ type backend interface {
 	close() error
 }
 
-// view is what a backend has. That of a bucket is of one moment, but for loose names; a directory is looked at name by
-// name. A view is used by one goroutine.
+// view is the content of a backend. The view of a bucket is a snapshot, except for loose names; a
+// directory is read name by name. A view must not be used concurrently.
 type view interface {
-	// get gives an error that is fs.ErrNotExist for a name that is not there.
+	// get returns fs.ErrNotExist for a name that does not exist.
 	get(ctx context.Context, name string) ([]byte, error)
-	// names gives those that begin with prefix, in order.
+	// names returns the names that begin with prefix, sorted.
 	names(ctx context.Context, prefix string) ([]string, error)
 }
 
@@ -93,15 +98,15 @@ type Store struct {
 	writer bool
 	// writing serializes Put, Remove, Destroy and Close.
 	writing sync.Mutex
-	// opening guards vault, which a reader renews when a writer has encrypted anew.
+	// opening guards vault, which a reader reopens after a writer has re-encrypted the state.
 	opening sync.Mutex
 	vault   *vault
 }
 
-// Open makes the state where there is none and locks it for writing until Close. A state that is not encrypted as the
-// options ask is encrypted anew, all or nothing. Errors to branch on are *LockedError, *KeyError, *PermissionError
-// and *VersionError; after any of them the state is as it was. What an earlier process did not live to finish is
-// finished first.
+// Open creates the state if there is none, and locks it for writing until Close. If the encryption
+// differs from the options, the state is re-encrypted atomically. Errors to branch on are
+// *LockedError, *KeyError, *PermissionError and *VersionError; after any of them the state is
+// unchanged. Interrupted writes of an earlier process are finished first.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s, err := open(ctx, o, true)
 	if err != nil {
@@ -113,9 +118,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// OpenReadOnly opens a state that exists, without the lock: another process may write meanwhile. Every name is
-// either old or new, but two of them may be of different ages. Errors are as for Open, and errors.Is finds
-// fs.ErrNotExist where there is no state.
+// OpenReadOnly opens an existing state without the lock: another process may write meanwhile. Every
+// read returns either the old or the new content of a name, but two names may be of different ages.
+// Errors are those of Open, and fs.ErrNotExist if there is no state.
 func OpenReadOnly(ctx context.Context, o Options) (*Store, error) {
 	s, err := open(ctx, o, false)
 	if err != nil {
@@ -145,18 +150,18 @@ func open(ctx context.Context, o Options, writer bool) (*Store, error) {
 func (o Options) backend(ctx context.Context, writer bool) (backend, error) {
 	switch {
 	case (o.Dir == "") == (o.S3 == nil):
-		return nil, errors.New("a state is in a directory or in S3, in one of the two")
+		return nil, errors.New("exactly one of directory and S3 must be set")
 	case o.S3 != nil:
 		return openBucket(ctx, *o.S3)
 	}
 	return openDirectory(o.Dir, writer)
 }
 
-// String says where the state is, as that of Options does.
+// String returns the location, like Options.String.
 func (s *Store) String() string { return s.at.String() }
 
-// Held gives a context that ends when the lock is lost, with a *LostError as its cause: what depends on being the only
-// one runs under it. The lock of a directory is never lost.
+// Held returns a context that ends when the lock is lost, with a *LostError as its cause. Use it
+// for work that needs the lock. The lock of a directory is never lost.
 func (s *Store) Held(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	held := s.at.held()
@@ -164,12 +169,12 @@ func (s *Store) Held(ctx context.Context) (context.Context, context.CancelFunc) 
 	return ctx, func() { stop(); cancel(context.Canceled) }
 }
 
-// Holds says whether the lock is held at this moment, and is nil where it is. A computer may have slept for longer than the
-// lock lasts, and Held needs a moment to notice that: who is about to change something asks first. The error is a *LostError,
-// or says why it could not be found out.
+// Holds returns nil if the lock is held at this moment. Call it before a change: a computer may
+// have slept for longer than the lock lasts, and Held notices that only after a moment. The error
+// is a *LostError, or says why it could not be checked.
 func (s *Store) Holds(ctx context.Context) error { return s.at.sure(ctx) }
 
-// Close gives up the lock. The Store cannot be used afterwards.
+// Close releases the lock. The Store cannot be used afterwards.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -179,14 +184,15 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Get returns what was put under a name; errors.Is finds fs.ErrNotExist where that is nothing.
+// Get returns the content of a name, or fs.ErrNotExist if it does not exist.
 func (s *Store) Get(ctx context.Context, name string) (secret.Bytes, error) {
 	found, err := s.read(ctx, func(view) ([]string, error) { return []string{name}, checkName(name) })
 	return found[name], err
 }
 
-// GetAll returns everything whose name begins with prefix, under the rest of the name. The prefix is "" or ends
-// with a slash: GetAll(ctx, "pki/") has "ca.crt" for what was put as "pki/ca.crt".
+// GetAll returns the contents of all names that begin with prefix, by the rest of the name. The
+// prefix is "" or ends with a slash: GetAll(ctx, "pki/") has "ca.crt" for what was put as
+// "pki/ca.crt".
 func (s *Store) GetAll(ctx context.Context, prefix string) (map[string]secret.Bytes, error) {
 	found, err := s.read(ctx, func(v view) ([]string, error) { return below(ctx, v, prefix) })
 	if err != nil {
@@ -212,7 +218,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// below lists the names of users: those of slipway's own begin with a dot.
+// below lists the names of callers. Names of this package begin with a dot.
 func below(ctx context.Context, v view, prefix string) ([]string, error) {
 	if prefix != "" {
 		dir, ok := strings.CutSuffix(prefix, "/")
@@ -230,7 +236,7 @@ func below(ctx context.Context, v view, prefix string) ([]string, error) {
 	return slices.DeleteFunc(names, func(name string) bool { return name == keyName }), nil
 }
 
-// read gives the contents of the names that choose picks.
+// read returns the contents of the names that choose returns.
 func (s *Store) read(ctx context.Context, choose func(view) ([]string, error)) (map[string]secret.Bytes, error) {
 	v, err := s.at.view(ctx)
 	var names []string
@@ -252,7 +258,8 @@ func (s *Store) read(ctx context.Context, choose func(view) ([]string, error)) (
 	return found, nil
 }
 
-// readOne makes sure that content and key belong together: a writer may encrypt anew between the two.
+// readOne ensures that content and key belong together: a writer may re-encrypt between the two
+// reads.
 func (s *Store) readOne(ctx context.Context, v view, name string) (secret.Bytes, error) {
 	for {
 		vault, err := s.unlock(ctx, v)
@@ -272,19 +279,20 @@ func (s *Store) readOne(ctx context.Context, v view, name string) (secret.Bytes,
 		}
 		plain, err := vault.open(content)
 		if err != nil {
-			return nil, fmt.Errorf("%q cannot be decrypted: it was damaged, or written by somebody without the key: %w", name, err)
+			return nil, fmt.Errorf("%q cannot be decrypted: it is damaged, or was written without the key: %w", name, err)
 		}
 		return plain, nil
 	}
 }
 
-// Put stores contents under names, all of them or none, even if the process or the machine dies on the way.
-// A name may not be a directory of another one: not both "a" and "a/b". A *LostError says that somebody else has the
-// lock now; nothing was written then.
+// Put stores contents under names atomically, even if the process or the machine dies. A name must
+// not be a directory of another one, such as "a" and "a/b". A *LostError means that the lock was
+// lost and nothing was written.
 //
-// The exception are loose names, see IsLoose. Each of them is written whole or not at all, in no order, and before those
-// that are not loose. After an error, or a death on the way, some of them may be new beside contents that are old; what
-// has to be there before another one is put before it. That a directory does better is nothing to rely on.
+// Loose names (see IsLoose) are only written atomically one by one, in no order, and before other
+// names. After an error or a crash, some of them may be new while other contents are old. If one
+// must exist before another, put it first. Directories give stronger guarantees, but do not rely on
+// them.
 func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
 	names := slices.Sorted(maps.Keys(items))
 	if err := errors.Join(s.writable(ctx, names...), checkLoose(names)); err != nil {
@@ -305,7 +313,7 @@ func (s *Store) Put(ctx context.Context, items map[string]secret.Bytes) error {
 	return nil
 }
 
-// Remove forgets names, loose ones in the order given. One that is not there is no error.
+// Remove removes names, loose ones in the given order. A missing name is not an error.
 func (s *Store) Remove(ctx context.Context, names ...string) error {
 	if err := errors.Join(s.writable(ctx, names...), checkLoose(names)); err != nil {
 		return fmt.Errorf("remove from state: %w", err)
@@ -318,7 +326,8 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// Destroy removes the state with all that is in it, logs too. Only Close may follow.
+// Destroy removes the state and everything in it, including logs. Only Close may be called
+// afterwards.
 func (s *Store) Destroy(ctx context.Context) error {
 	if err := s.writable(ctx); err != nil {
 		return fmt.Errorf("remove state: %w", err)
@@ -331,8 +340,8 @@ func (s *Store) Destroy(ctx context.Context) error {
 	return nil
 }
 
-// Log opens a log file for appending. The caller closes it, and then it is kept; slipway never reads it. Logs are not
-// encrypted: no secret may be written there.
+// Log opens a log file for appending. The caller must close it to store it; slipway never reads it.
+// Logs are not encrypted, so never write secrets to them.
 func (s *Store) Log(name string) (io.WriteCloser, error) {
 	if err := s.writable(context.Background(), name); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)

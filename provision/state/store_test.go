@@ -311,7 +311,8 @@ func testDestroy(t *testing.T, o Options) {
 	expect(t, openStore(t, o))
 }
 
-// testNoPlaintext looks at the bytes that are stored: what is encrypted is nowhere in them, in no usual encoding.
+// testNoPlaintext looks at the bytes that are stored: what is encrypted is nowhere in them, in no
+// usual encoding.
 func testNoPlaintext(t *testing.T, o Options) {
 	const plain = "-----BEGIN correct horse battery staple-----"
 	s := openStore(t, o)

@@ -18,47 +18,50 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// keyName is where the data key is. It begins with a dot, as no name of a user can. What is there is a header, or
-// nothing at all for a state that is not encrypted (any more): so a change of both is one put.
+// keyName is the name of the data key. It begins with a dot, so callers cannot use it. Its content
+// is a header, or empty for an unencrypted state. So one put can change the key and the contents.
 const keyName = ".key"
 
-// scryptWork is the logarithm of what trying a passphrase costs: age's own default, about a second. Tests have less.
+// scryptWork is the logarithm of the cost of trying a passphrase: age's default, about a second.
+// Tests use less.
 var scryptWork = 18
 
-// Keys open what is encrypted. They are asked only when they are needed.
+// Keys provide decryption keys. The functions are called only if needed.
 type Keys struct {
-	// Identities are private keys that may fit; the recipients, public keys, tell which are looked for.
+	// Identities returns private keys that may fit the given recipients (public keys).
 	Identities func(recipients []string) ([]age.Identity, error)
-	// Passphrase gives the passphrase, where chosen tells that it is a new one and cannot be compared with an old one.
+	// Passphrase returns the passphrase. chosen means that it is a new one, which cannot be checked
+	// against an old one.
 	Passphrase func(chosen bool) (secret.Bytes, error)
 }
 
-// KeyError means that the state is encrypted and that the key is wrong, or that there is none.
+// KeyError means that the state is encrypted, and the key is wrong or missing.
 type KeyError struct {
-	// Recipients are the public keys that the state is encrypted to; none when Passphrase says that it is a passphrase.
+	// Recipients are the public keys that the state is encrypted to; empty if Passphrase is set.
 	Recipients []string
 	Passphrase bool
-	// Err is nil when no key was there to try.
+	// Err is nil if there was no key to try.
 	Err error
 }
 
 func (e *KeyError) Error() string {
 	switch to := strings.Join(e.Recipients, ", "); {
 	case e.Passphrase && e.Err == nil:
-		return "it is encrypted with a passphrase, and none was given"
+		return "it is encrypted with a passphrase, but none was given"
 	case e.Passphrase:
-		return "it is encrypted with a passphrase, and the one given is wrong"
+		return "it is encrypted with a passphrase, but the given one is wrong"
 	case e.Err == nil:
-		return fmt.Sprintf("it is encrypted to %s, and no private key was given", to)
+		return fmt.Sprintf("it is encrypted to %s, but no private key was given", to)
 	default:
-		return fmt.Sprintf("it is encrypted to %s, and none of the private keys given belongs to these", to)
+		return fmt.Sprintf("it is encrypted to %s, but none of the given private keys fits", to)
 	}
 }
 
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// header tells what a state is encrypted to, and holds the data key, an age identity that contents are encrypted to. So
-// scrypt, a hardware key or many recipients cost their time once, not for each name.
+// header says what a state is encrypted to, and has the data key, an age identity that contents are
+// encrypted to. So the cost of scrypt, a hardware key or many recipients is paid once, not for each
+// name.
 type header struct {
 	Recipients []string `json:"recipients,omitempty"`
 	Passphrase bool     `json:"passphrase,omitempty"`
@@ -81,11 +84,12 @@ func parseHeader(text []byte) (header, error) {
 
 // vault encrypts and decrypts contents. The zero vault does neither.
 type vault struct {
-	header []byte // as it is stored
+	header []byte // as stored
 	key    *age.X25519Identity
 }
 
-// unlock gives the vault of what is stored, which is the one at hand unless a writer has encrypted anew.
+// unlock returns the vault for the stored header: the current one, unless a writer has re-encrypted
+// the state.
 func (s *Store) unlock(ctx context.Context, v view) (*vault, error) {
 	text, err := optional(v.get(ctx, keyName))
 	if err != nil {
@@ -122,11 +126,11 @@ func (k Keys) open(text []byte) (*age.X25519Identity, error) {
 	case errors.As(err, &mismatch):
 		return nil, &KeyError{Recipients: h.Recipients, Passphrase: h.Passphrase, Err: err}
 	case err != nil:
-		return nil, fmt.Errorf("its data key cannot be opened: %w", err)
+		return nil, fmt.Errorf("its data key cannot be decrypted: %w", err)
 	}
 	identity, err := age.ParseX25519Identity(string(key.Reveal()))
 	if err != nil {
-		return nil, errors.New("its data key is damaged: it is no age identity")
+		return nil, errors.New("its data key is damaged: it is not an age identity")
 	}
 	return identity, nil
 }
@@ -162,8 +166,8 @@ func (k Keys) passphrase(chosen bool) (secret.Bytes, error) {
 	return phrase, err
 }
 
-// prepare locks the store and has it encrypted as asked. Keys come first: with a wrong one nothing is touched, and
-// nobody waits for a lock while a passphrase is typed.
+// prepare locks the store and encrypts it as the options say. It gets the keys first: with a wrong
+// key nothing is changed, and no process waits for the lock while a user types a passphrase.
 func (s *Store) prepare(ctx context.Context, o Options) error {
 	if err := s.unlockStored(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -178,7 +182,7 @@ func (s *Store) prepare(ctx context.Context, o Options) error {
 	if err := s.at.lock(ctx); err != nil {
 		return err
 	}
-	// Again, because another writer may have been at work until now.
+	// Again, because another writer may have changed it until now.
 	if err := s.unlockStored(ctx); err != nil {
 		return err
 	}
@@ -196,7 +200,7 @@ func (s *Store) unlockStored(ctx context.Context) error {
 	return err
 }
 
-// reseal encrypts everything anew, all or nothing; the backend sees to it that this holds for what is loose, too.
+// reseal re-encrypts everything atomically. The backend ensures this for loose names too.
 func (s *Store) reseal(ctx context.Context, fresh *vault) error {
 	items, err := s.GetAll(ctx, "")
 	if err != nil {
@@ -216,7 +220,7 @@ func (s *Store) reseal(ctx context.Context, fresh *vault) error {
 	return nil
 }
 
-// isFor tells whether the vault is what the options ask for. Comments of SSH keys make no difference.
+// isFor reports whether the vault matches the options. Comments of SSH keys are ignored.
 func (v *vault) isFor(o Options) bool {
 	h, err := header{}, error(nil)
 	if len(v.header) > 0 {
@@ -235,8 +239,8 @@ func normalized(recipients []string) []string {
 	return slices.Compact(out)
 }
 
-// newVault makes a data key for what the options ask. Whoever makes one must be able to open it, or the next run of the
-// same person would be locked out.
+// newVault makes a data key for the options. It checks that the operator can decrypt it, because
+// otherwise their next run would be locked out.
 func newVault(o Options) (*vault, error) {
 	h := header{Recipients: normalized(o.Recipients), Passphrase: o.Passphrase}
 	if !h.Passphrase && len(h.Recipients) == 0 {
@@ -264,12 +268,12 @@ func newVault(o Options) (*vault, error) {
 		return nil, err
 	}
 	if _, err := keys.open(stored); err != nil {
-		return nil, fmt.Errorf("you could not read what you are about to encrypt; if it were encrypted as the spec asks: %w", err)
+		return nil, fmt.Errorf("you could not decrypt the state after encrypting it as the spec says: %w", err)
 	}
 	return &vault{header: stored, key: key}, nil
 }
 
-// recipients also gives the keys to open with what is encrypted to them; a passphrase is not asked for twice.
+// recipients also returns the keys for decryption, so that a passphrase is not asked for twice.
 func (o Options) recipients(h header) ([]age.Recipient, Keys, error) {
 	if !h.Passphrase {
 		var all []age.Recipient
@@ -283,7 +287,7 @@ func (o Options) recipients(h header) ([]age.Recipient, Keys, error) {
 		return all, o.Keys, nil
 	}
 	if len(h.Recipients) > 0 {
-		return nil, Keys{}, errors.New("a state is encrypted to recipients or with a passphrase, not both")
+		return nil, Keys{}, errors.New("a state is encrypted either to recipients or with a passphrase")
 	}
 	phrase, err := o.Keys.passphrase(true)
 	if err != nil {
@@ -305,7 +309,7 @@ func parseRecipient(line string) (age.Recipient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return all[0], nil // an error where there is none
+	return all[0], nil // ParseRecipients fails if there is none
 }
 
 func (v *vault) sealAll(items map[string]secret.Bytes) (map[string][]byte, error) {

@@ -50,11 +50,11 @@ func TestWrongKey(t *testing.T) {
 			keys   []string
 			says   string
 		}{
-			{"wrong identity", toKeys, with(toKeys, wrong), toKeys.Recipients, "none of the private keys given"},
+			{"wrong identity", toKeys, with(toKeys, wrong), toKeys.Recipients, "none of the given private keys fits"},
 			{"no identity", toKeys, with(toKeys), toKeys.Recipients, "no private key was given"},
 			{"nobody to ask", toKeys, o, toKeys.Recipients, "no private key was given"},
-			{"wrong identity, other recipients", toKeys, encrypted(o, wrong), toKeys.Recipients, "none of the private keys given"},
-			{"wrong passphrase", toPhrase, withPassphrase(o, "wrong"), nil, "the one given is wrong"},
+			{"wrong identity, other recipients", toKeys, encrypted(o, wrong), toKeys.Recipients, "none of the given private keys fits"},
+			{"wrong passphrase", toPhrase, withPassphrase(o, "wrong"), nil, "the given one is wrong"},
 			{"no passphrase", toPhrase, o, nil, "none was given"},
 			{"empty passphrase", toPhrase, withPassphrase(o, ""), nil, "none was given"},
 		} {
@@ -169,7 +169,8 @@ func TestEncryptedAnewWhileReading(t *testing.T) {
 	}
 }
 
-// TestNobodyLocksHimselfOut: what is encrypted can be read by who encrypted it, on the next run too.
+// TestNobodyLocksHimselfOut: what is encrypted can be read by who encrypted it, on the next run
+// too.
 func TestNobodyLocksHimselfOut(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		mine, theirs := newIdentity(t), newIdentity(t)
