@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/journal"
 	"slipway.dev/slipway/provision/plan"
@@ -57,7 +57,7 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 	run.addParallelism(cmd)
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)
-	cmd.Flags().StringVar(&run.rebuild, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
+	cmd.Flags().StringVar(&run.RebuildEmpty, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
 	completeWords(cmd, "rebuild-empty", func() []string {
 		c, err := a.loadSpec()
 		if err != nil {
@@ -71,9 +71,6 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 // applyRun is one run of apply.
 type applyRun struct {
 	work
-	saved *plan.Plan // nil where it plans itself
-	// proven is when a stage of a rotation was, by the cluster's clock.
-	proven time.Time
 	// resume is the command that goes on after an interrupt, where that is another one.
 	resume string
 }
@@ -88,11 +85,11 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 	if err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	if r.saved, err = plan.ReadPlan(text); err != nil {
+	if r.Saved, err = plan.ReadPlan(text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	r.file, r.only, r.allowPlugin = r.saved.Basis.SpecFile, r.saved.Basis.Only, r.saved.Basis.AllowPluginChange
-	if r.given, err = r.saved.Basis.Cluster(r.authorities(ctx), haveBundle()); err != nil {
+	r.file, r.Only, r.AllowPluginChange = r.Saved.Basis.SpecFile, r.Saved.Basis.Only, r.Saved.Basis.AllowPluginChange
+	if r.given, err = r.Saved.Basis.Cluster(r.authorities(ctx), haveBundle()); err != nil {
 		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
 	}
 	return r.apply(ctx)
@@ -104,8 +101,8 @@ func (r *applyRun) apply(ctx context.Context) error {
 		if err := r.confirmMachines(ctx); err != nil {
 			return err
 		}
-		first := r.identity.Up == nil
-		if err := r.record(ctx, "apply", ""); err != nil {
+		first := r.record.Up == nil
+		if err := r.journaled(ctx, "apply", ""); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(r.stderr, r.next(first))
@@ -126,14 +123,16 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 	if r.cluster, err = r.open(r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
-	if r.store, err = r.openStore(ctx); err != nil {
+	store, err := r.openStore(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.store.Close()) }()
-	if err := r.identifyToChange(ctx, r.store); err != nil {
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := r.identifyToChange(ctx, store); err != nil {
 		return err
 	}
-	if err := r.preflight(ctx); err != nil {
+	r.session(store)
+	if err := r.Preflight(ctx); err != nil {
 		return err
 	}
 	return do()
@@ -141,19 +140,19 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 
 // allRun refuses where a machine is missing or does not run: what it could not be told now it would be late for.
 func (r *applyRun) allRun(otherwise string) error {
-	if changes := r.preflights.Changes; len(changes) > 0 {
+	if changes := r.MachineChanges(); len(changes) > 0 {
 		return fmt.Errorf("machine %s %s, and without it %s: run `slipway apply` first; nothing was changed", changes[0].Name, changes[0].Reason, otherwise)
 	}
 	return nil
 }
 
-// record converges, with progress, a log and a journal: one run of a command, or one of its stages.
-func (r *applyRun) record(ctx context.Context, command, stage string) (err error) {
+// journaled applies, with progress, a log and a journal: one run of a command, or one of its stages.
+func (r *applyRun) journaled(ctx context.Context, command, stage string) (err error) {
 	name := strings.ReplaceAll(command, " ", "-")
 	if stage != "" {
 		name, stage = name+"-"+stage, ": stage "+stage
 	}
-	log, err := r.store.Log(time.Now().UTC().Format("20060102T150405Z") + "-" + name + ".log")
+	log, err := r.Store.Log(time.Now().UTC().Format("20060102T150405Z") + "-" + name + ".log")
 	if err != nil {
 		return err
 	}
@@ -162,10 +161,10 @@ func (r *applyRun) record(ctx context.Context, command, stage string) (err error
 	if stage != "" {
 		r.progress.Note(command + stage)
 	}
-	if r.progress.recorder, err = journal.Start(ctx, r.store, newRun(r.spec, command+stage)); err != nil {
+	if r.progress.recorder, err = journal.Start(ctx, r.Store, newRun(r.spec, command+stage)); err != nil {
 		return err
 	}
-	err = underLock(ctx, r.store, r.converge)
+	err = underLock(ctx, r.Store, r.Apply)
 	if lost := r.progress.recorder.End(ctx, err); lost != nil {
 		r.progress.Note("warning: " + lost.Error())
 	}
@@ -179,7 +178,7 @@ func (r *applyRun) record(ctx context.Context, command, stage string) (err error
 // interrupted says how to go on, and what failed on the way beside being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
 	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s%s` goes on from there", cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
-	if r.saved != nil {
+	if r.Saved != nil {
 		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
 	}
 	var run *dag.Error
@@ -195,9 +194,9 @@ func (r *applyRun) interrupted(command string, err error) error {
 
 // confirmMachines asks before machines are made. A saved plan has none to make.
 func (r *applyRun) confirmMachines(ctx context.Context) error {
-	changes := r.preflights.Changes
-	if r.saved != nil && len(changes) > 0 {
-		return &movedError{[]string{fmt.Sprintf("machine %s %s", changes[0].Name, changes[0].Reason)}}
+	changes := r.MachineChanges()
+	if r.Saved != nil && len(changes) > 0 {
+		return &provision.MovedError{Moved: []string{fmt.Sprintf("machine %s %s", changes[0].Name, changes[0].Reason)}}
 	}
 	if len(changes) == 0 {
 		return nil
@@ -210,13 +209,13 @@ func (r *applyRun) confirmMachines(ctx context.Context) error {
 			continue
 		}
 		create = append(create, c.Name)
-		disks = disks || r.found.Disks[c.Name] != ""
+		disks = disks || r.Found().Disks[c.Name] != ""
 	}
 	if err := r.confirm(ctx, r.machineQuestion(create, start)); err != nil {
 		return err
 	}
-	if len(r.found.Machines) == 0 && !disks && r.identity.Up == nil {
-		r.yes = true // what follows on new machines is what was asked for; what it means for others is asked again
+	if len(r.Found().Machines) == 0 && !disks && r.record.Up == nil {
+		r.consent = true // what follows on new machines is what was asked for; what it means for others is asked again
 	}
 	return nil
 }
@@ -230,157 +229,9 @@ func (r *applyRun) machineQuestion(create, start []string) string {
 	if len(create) > 0 {
 		what = append(what, "create "+list(create))
 	}
-	if len(create) > 0 && r.identity.Up == nil {
+	if len(create) > 0 && r.record.Up == nil {
 		what = append(what, "install Kubernetes "+r.spec.Spec.Kubernetes.Version)
 	}
 	question := strings.Join(what, " and ") + "?"
 	return strings.ToUpper(question[:1]) + question[1:]
-}
-
-func (r *applyRun) converge(ctx context.Context) error {
-	r.progress.Phase("machines and bundle")
-	if err := r.saveIdentity(ctx, r.store); err != nil {
-		return err
-	}
-	artifacts, err := r.ensureMachines(ctx)
-	if err != nil {
-		return err
-	}
-	r.changing = true
-	todo, closeAll, err := r.look(ctx, artifacts)
-	if err != nil {
-		return err
-	}
-	defer closeAll()
-	if r.saved != nil {
-		if moved := r.saved.Moved(r.runner.Observed, todo); len(moved) > 0 {
-			return &movedError{moved}
-		}
-	}
-	if todo.Empty() {
-		return r.nothing(ctx, todo)
-	}
-	if err := r.ask(ctx, todo); err != nil {
-		return err
-	}
-	if err := r.begin(ctx); err != nil {
-		return err
-	}
-	if err := r.settle(ctx, todo.Alive); err != nil {
-		return err
-	}
-	if err := recordPlan(r.progress.recorder, todo); err != nil {
-		return err
-	}
-	r.progress.Phase("converge")
-	r.progress.Steps(len(todo.Steps))
-	stop := context.AfterFunc(ctx, func() {
-		r.progress.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
-	})
-	defer stop()
-	if err := dag.Run(ctx, r.runner.Bind(todo.Steps), r.parallelism, r.progress.Event); err != nil {
-		return err
-	}
-	return r.verify(ctx)
-}
-
-// nothing has to be done on the hosts.
-func (r *applyRun) nothing(ctx context.Context, todo *plan.Plan) error {
-	if err := r.settle(ctx, todo.Alive); err != nil {
-		return err
-	}
-	if err := r.stamp(ctx); err != nil {
-		return err
-	}
-	if held := r.heldBy(todo); held != nil {
-		r.progress.Note("No changes.")
-		return held
-	}
-	if n := len(todo.LeftOut); n > 0 || len(todo.Held) > 0 {
-		r.progress.Note("No changes. Left out by --only: " + plan.Count(n, "change") + ".")
-		return nil
-	}
-	r.progress.Note("No changes. The cluster is as " + r.file + " asks.")
-	return r.saveApplied(ctx)
-}
-
-// movedError says that a saved plan does not fit any more.
-type movedError struct{ moved []string }
-
-func (e *movedError) Error() string {
-	return "the plan does not fit any more; nothing was touched, since:\n  " + strings.Join(e.moved, "\n  ")
-}
-
-// nodePatience is how long nodes may take to be Ready once more: what the API says of a node whose machine was away is of
-// before for a moment, and its kubelet, started again, has to make itself ready.
-const nodePatience = time.Minute
-
-// observeSettled observes, and again as long as nothing is left but nodes that are not Ready.
-func (r *applyRun) observeSettled(ctx context.Context) (*plan.Plan, error) {
-	limited, cancel := context.WithTimeout(ctx, nodePatience)
-	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		left, err := r.observe(ctx)
-		other := func(c plan.Change) bool { return c.Kind != plan.NodeChange }
-		if err != nil || len(left.Changes) == 0 || slices.ContainsFunc(left.Changes, other) {
-			return left, err
-		}
-		select {
-		case <-limited.Done():
-			return left, ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// verify observes again: what still differs is named, and a failure.
-func (r *applyRun) verify(ctx context.Context) error {
-	r.rebuild, r.beginning = "", "" // that has been done
-	left, err := r.observeSettled(ctx)
-	if err != nil {
-		return err
-	}
-	var lines []string
-	for _, c := range left.Changes {
-		lines = append(lines, c.String())
-	}
-	if left.Unasked != "" {
-		lines = append(lines, "cluster: the API could not be asked: "+left.Unasked)
-	}
-	if len(lines) > 0 {
-		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(lines, "\n  "))
-	}
-	if held := r.heldBy(left); held != nil {
-		return held
-	}
-	if len(left.LeftOut) > 0 || len(left.Held) > 0 {
-		r.progress.Note(fmt.Sprintf("left out by --only: %s", plan.Count(len(left.LeftOut), "change")))
-		return nil
-	}
-	return errors.Join(r.stamp(ctx), r.saveApplied(ctx))
-}
-
-// stamp asks for the time, where a stage of a rotation has been reached.
-func (r *applyRun) stamp(ctx context.Context) (err error) {
-	if r.prove == plan.ProveStage {
-		r.proven, err = r.runner.API.Now(ctx)
-	}
-	return err
-}
-
-// ask shows what would be done on machines that exist and wants a yes.
-func (r *applyRun) ask(ctx context.Context, todo *plan.Plan) error {
-	if r.yes {
-		return nil
-	}
-	return r.progress.Suspend(func() error {
-		v := planView{out: r.stderr, plan: todo, all: r.verbose, steps: r.verbose, file: r.file}
-		v.printf("\n")
-		if v.print(); v.err != nil {
-			return fmt.Errorf("print the plan: %w", v.err)
-		}
-		return r.confirm(ctx, "Apply this?")
-	})
 }

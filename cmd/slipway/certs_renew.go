@@ -38,12 +38,12 @@ Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipwa
 		Annotations:       map[string]string{resumes: "slipway apply"},
 		ValidArgsFunction: run.complete,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			run.renew = names
+			run.Renew = names
 			if len(names) == 0 {
-				run.renew = keys.EveryLeaf
+				run.Renew = keys.EveryLeaf
 			}
 			if !noWait {
-				run.prove = plan.ProveClients
+				run.Prove = plan.ProveClients
 			}
 			return run.start(cmd.Context(), dryRun)
 		},
@@ -60,12 +60,12 @@ type renewRun struct{ applyRun }
 func (r *renewRun) start(ctx context.Context, dryRun bool) error {
 	if dryRun {
 		p := planRun{work: r.work}
-		p.prove = r.prove
+		p.Prove = r.Prove
 		return p.plan(ctx)
 	}
 	return r.locked(ctx, func() error {
-		r.preflights.Changes = nil // no machine is made or started for it: those that do not run are left alone
-		return r.record(ctx, "certs renew", "")
+		r.ForgetMachineChanges() // no machine is made or started for it: those that do not run are left alone
+		return r.journaled(ctx, "certs renew", "")
 	})
 }
 

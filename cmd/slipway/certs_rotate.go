@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -134,7 +136,7 @@ func (r *rotateRun) addFlags(cmd *cobra.Command, names ...string) {
 }
 
 func (r *rotateRun) rotate(ctx context.Context) error {
-	r.prove = plan.ProveStage
+	r.Prove = plan.ProveStage
 	return r.locked(ctx, func() error {
 		if err := r.allRun("nothing can be rotated"); err != nil {
 			return err
@@ -143,17 +145,17 @@ func (r *rotateRun) rotate(ctx context.Context) error {
 		if err != nil || r.dryRun {
 			return err
 		}
-		for yes := r.yes; rotation != nil; {
+		for rotation != nil {
 			stage := rotation.Stage
-			r.yes = yes || r.agreedTo(stage)
-			if err := r.record(ctx, r.wish.Command, string(stage)); err != nil {
+			r.consent = r.agreedTo(stage)
+			if err := r.journaled(ctx, r.wish.Command, string(stage)); err != nil {
 				return r.waiting(stage, err)
 			}
 			if r.wish.PauseAfter == string(stage) { // it stays the stage, and what goes on proves it once more
 				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on, with --rollback it returns.\n", stage, r.wish.Command)
 				return err
 			}
-			if rotation, err = r.pass(ctx, rotation); err != nil {
+			if rotation, err = r.pass(ctx, rotation, slices.Sorted(maps.Keys(r.Observed().Nodes))); err != nil {
 				return err
 			}
 		}
@@ -174,23 +176,23 @@ func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.wish.Command, err)
 }
 
-// pass goes on to the next stage, or to the end. The time is the cluster's, with which pods are compared.
-func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation) (*certs.Rotation, error) {
-	next := passed.Next(r.proven)
-	if err := r.checkStrays(next); err != nil {
+// pass goes on to the next stage, or to the end. nodes are those that the API has. The time is the cluster's, with which pods are compared.
+func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []string) (*certs.Rotation, error) {
+	next := passed.Next(r.Proven())
+	if err := rotate.RefuseNext(next, nodes, r.Found(), r.file, r.wish.Command); err != nil {
 		return nil, err
 	}
-	return next, underLock(ctx, r.store, func(ctx context.Context) error {
+	return next, underLock(ctx, r.Store, func(ctx context.Context) error {
 		if next == nil {
-			return keys.EndRotation(ctx, r.store, passed, r.stored.Material)
+			return keys.EndRotation(ctx, r.Store, passed, r.Stored().Material)
 		}
-		return keys.SaveRotation(ctx, r.store, next, nil)
+		return keys.SaveRotation(ctx, r.Store, next, nil)
 	})
 }
 
 // begin finds the rotation to go on with, turns it round, or starts one: after an overview and a question.
 func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
-	s, err := keys.Load(ctx, r.store)
+	s, err := keys.Load(ctx, r.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +221,7 @@ func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
 		}
 		r.agreed, r.unseen = true, o.Unasked != ""
 	}
-	return rotation, underLock(ctx, r.store, func(ctx context.Context) error { return keys.SaveRotation(ctx, r.store, rotation, items) })
+	return rotation, underLock(ctx, r.Store, func(ctx context.Context) error { return keys.SaveRotation(ctx, r.Store, rotation, items) })
 }
 
 // overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to continue one must be
@@ -229,15 +231,15 @@ func (r *rotateRun) overview(ctx context.Context, s *keys.Stored, rotation *cert
 	defer func() { r.progress.Done(err) }()
 	r.progress.Phase("bundle")
 	c := r.rotating()
-	if c.Artifacts, err = r.ensureBundle(ctx); err != nil {
+	if c.Artifacts, _, err = r.ensureBundle(ctx); err != nil {
 		return nil, err
 	}
 	o, s, err = c.Overview(s, rotation, items)
 	if err != nil {
 		return nil, err
 	}
-	r.leaving = rotation.Names
-	reach := func(ctx context.Context) (map[string]host.Host, func(), error) { return r.reach(ctx, o, c.Artifacts) }
+	r.Leaving = rotation.Names
+	reach := func(ctx context.Context) (map[string]host.Host, func(), error) { return r.reach(ctx, o) }
 	if err := c.Survey(ctx, o, s, rotation, reach); err != nil {
 		return nil, err
 	}
@@ -247,5 +249,5 @@ func (r *rotateRun) overview(ctx context.Context, s *keys.Stored, rotation *cert
 
 // rotating is the cluster as a rotation sees it.
 func (r *rotateRun) rotating() rotate.Cluster {
-	return rotate.Cluster{Spec: r.spec, Found: r.found, File: r.file, Own: r.own}
+	return rotate.Cluster{Spec: r.spec, Found: r.Found(), File: r.file, Own: r.own}
 }

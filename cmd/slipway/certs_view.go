@@ -59,7 +59,7 @@ func (v certsView) print(cluster string, uses []certs.Use) error {
 }
 
 func (v certsView) paint(color, text string) string {
-	return (&live{color: v.color}).paint(color, text)
+	return (&liveView{color: v.color}).paint(color, text)
 }
 
 // rows puts the same certificate in places of the same kind on one line, where there is the same to be said of it.

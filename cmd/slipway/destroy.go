@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -146,11 +147,11 @@ func orNone(uid string) string {
 // all removes the cluster and its state.
 func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error {
 	name := r.spec.Metadata.Name
-	if r.identity.Older && !r.recorded && len(infra.Foreign) > 0 { // with the state would go the keys to them
+	if r.record.Older && !r.record.Known && len(infra.Foreign) > 0 { // with the state would go the keys to them
 		return fmt.Errorf("the state %s knows of no UID, and these have one: if they are the cluster's own, write it into the metadata of the spec "+
 			"(`uid: UID`); if not, remove the state by hand; nothing was removed.%s", r.state, foreignHint(infra.Foreign))
 	}
-	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.identity.UID)); err != nil {
+	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.record.UID)); err != nil {
 		return err
 	}
 	kept, unread := keys.Load(ctx, r.store) // while there is a state
@@ -200,7 +201,7 @@ func (r *destroyRun) forget(kept *keys.Stored, unread error, infra *spec.Infrast
 func (r *destroyRun) some(ctx context.Context, infra *spec.Infrastructure) error {
 	for _, name := range r.machines {
 		known := func(m spec.Machine) bool { return m.Name == name }
-		up := r.identity.Up
+		up := r.record.Up
 		switch {
 		case slices.ContainsFunc(infra.Machines, known):
 			return fmt.Errorf("machine %s is in %s: take it out of there first; nothing was removed", name, r.file)
@@ -234,7 +235,7 @@ func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure
 			machines = append(machines, m)
 		}
 	}
-	hosts, closeAll, failed := dialAll(ctx, machines, connectTimeout)
+	hosts, closeAll, failed := live.DialAll(ctx, machines, connectTimeout)
 	defer closeAll()
 	for _, m := range machines {
 		if err := failed[m.Name]; err != nil {

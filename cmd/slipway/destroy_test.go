@@ -129,6 +129,7 @@ func TestDestroyOfAnEmptyState(t *testing.T) {
 
 // The keys of before clusters had UIDs may be those of machines that have one: with these there they stay.
 func TestDestroyKeepsAnOlderState(t *testing.T) {
+	const oneUID = "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"
 	run, dir, said := destroying(t, map[string]secret.Bytes{"pki/ca.key": secret.Bytes("x")})
 	removed := fakeDocker(t, `[{"Id":"1","Names":["/demo-cp-1"],"State":"running","Labels":{"slipway.dev/cluster":"demo","slipway.dev/uid":"`+oneUID+`"}}]`, func() {})
 	err := run.destroy(t.Context())

@@ -67,39 +67,41 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
-	switch r.store, err = r.readStore(ctx); {
+	store, err := r.readStore(ctx)
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.store = nil // nothing has been applied yet
+		store = nil // nothing has been applied yet
 	case err != nil:
 		return err
 	default:
-		defer func() { err = errors.Join(err, r.store.Close()) }()
+		defer func() { err = errors.Join(err, store.Close()) }()
 	}
-	if err := r.identifyToChange(ctx, r.store); err != nil {
+	if err := r.identifyToChange(ctx, store); err != nil {
 		return err
 	}
+	r.session(store)
 	var shown bool
 	r.progress, shown = r.patience()
-	plan, diffs, err := r.make(ctx)
+	p, diffs, err := r.make(ctx)
 	r.progress.Done(err)
 	if err != nil {
 		return err
 	}
-	if !shown && r.secrets != nil {
-		for _, note := range r.notes() {
+	if !shown {
+		for _, note := range r.Notes() {
 			_, _ = fmt.Fprintln(r.stderr, note)
 		}
 	}
-	return r.show(plan, diffs)
+	return r.show(p, diffs)
 }
 
 // make plans. Without machines there is nothing to observe.
 func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, error) {
 	r.progress.Phase("machines and bundle")
-	if err := r.preflight(ctx); err != nil {
+	if err := r.Preflight(ctx); err != nil {
 		return nil, nil, err
 	}
-	if machines := r.preflights.Changes; len(machines) > 0 {
+	if machines := r.MachineChanges(); len(machines) > 0 {
 		if r.out != "" {
 			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
 				"run `slipway apply`", machines[0].Name, machines[0].Reason)
@@ -108,26 +110,21 @@ func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, err
 		p.Machines, p.Slipway = machines, version
 		return p, nil, nil
 	}
-	r.infra = r.found
-	artifacts, err := r.ensureBundle(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, closeAll, err := r.look(ctx, artifacts)
+	p, closeAll, err := r.Plan(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer closeAll()
 	var diffs converge.TextDiffs
 	if r.diff {
-		diffs, err = r.runner.TextDiffs(ctx, p.Changes)
+		diffs, err = r.TextDiffs(ctx, p.Changes)
 	}
 	return p, diffs, err
 }
 
 // show prints the plan, saves it if asked to, and chooses the exit code.
 func (r *planRun) show(p *plan.Plan, diffs converge.TextDiffs) error {
-	held := r.heldBy(p)
+	held := r.HeldBy(p)
 	if r.out != "" {
 		if held != nil {
 			return fmt.Errorf("a plan that is saved has to be exact; name the others with --only: %w", held)
@@ -177,7 +174,7 @@ func (r *planRun) save(p *plan.Plan) error {
 		return fmt.Errorf("save the plan: %w", err)
 	}
 	p.Basis = &plan.Basis{
-		SpecFile: file, Spec: text, Only: r.only, AllowPluginChange: r.allowPlugin, Unissued: r.secrets.Unsaved(), Observed: r.runner.Observed,
+		SpecFile: file, Spec: text, Only: r.Only, AllowPluginChange: r.AllowPluginChange, Unissued: r.Unsaved(), Observed: r.Observed(),
 	}
 	saved, err := json.MarshalIndent(p, "", " ")
 	if err != nil {

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"slipway.dev/slipway/provision/converge"
-	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -29,7 +27,7 @@ func TestSavedPlanFindsState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := planRun{work: work{app: a, cluster: &cluster{spec: c}, secrets: &keys.Secrets{}, runner: &converge.Runner{}}, out: "next.plan"}
+		r := planRun{work: work{app: a, cluster: &cluster{spec: c}}, out: "next.plan"}
 		if err := r.save(plan.NewPlan("demo", plan.Situation{})); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +57,7 @@ func TestPlanReplacesPlansOnly(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	save := func(out string) error {
-		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}, secrets: &keys.Secrets{}, runner: &converge.Runner{}}, out: out}
+		r := planRun{work: work{app: &app{file: "cluster.yaml"}, cluster: &cluster{spec: clusterWith(spec.State{})}}, out: out}
 		return r.save(plan.NewPlan("demo", plan.Situation{}))
 	}
 	for name, content := range map[string]string{

@@ -26,7 +26,7 @@ type progress struct {
 	recorder *journal.Recorder
 
 	drawing sync.Mutex // held to draw; taken before mu
-	live    *live      // nil where nothing is drawn
+	live    *liveView  // nil where nothing is drawn
 
 	mu     sync.Mutex // guards what follows; never held while drawing
 	begun  time.Time
@@ -76,7 +76,7 @@ func newProgress(out io.Writer, tty bool, log io.Writer, hosts []string) *progre
 		p.row(name)
 	}
 	if tty && os.Getenv("TERM") != "dumb" {
-		p.live = &live{progress: p, color: os.Getenv("NO_COLOR") == ""} // no-color.org
+		p.live = &liveView{progress: p, color: os.Getenv("NO_COLOR") == ""} // no-color.org
 	}
 	return p
 }

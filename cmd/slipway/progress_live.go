@@ -25,9 +25,9 @@ const (
 	dim    = "2"
 )
 
-// live draws a progress on a terminal, a row a host and the phase below. mpb knows about cursors, widths and
+// liveView draws a progress on a terminal, a row a host and the phase below. mpb knows about cursors, widths and
 // refreshing; each of its bars is one of our rows. All methods but the drawing of a row need progress.drawing held.
-type live struct {
+type liveView struct {
 	*progress
 	color bool
 	width int // 0 is the terminal's
@@ -36,7 +36,7 @@ type live struct {
 }
 
 // draw makes sure that every row is on the terminal; what they say follows by itself.
-func (l *live) draw() {
+func (l *liveView) draw() {
 	if l.bars == nil {
 		l.bars = mpb.New(mpb.WithOutput(l.out), mpb.WithAutoRefresh(), mpb.WithRefreshRate(redraw), mpb.WithWidth(l.width))
 		l.shown = map[string]*mpb.Bar{}
@@ -52,7 +52,7 @@ func (l *live) draw() {
 	}
 }
 
-func (l *live) add(name string, priority int, content func() (mark, color, text string)) {
+func (l *liveView) add(name string, priority int, content func() (mark, color, text string)) {
 	row := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
 		l.mu.Lock()
 		mark, color, text := content()
@@ -65,7 +65,7 @@ func (l *live) add(name string, priority int, content func() (mark, color, text 
 }
 
 // stop ends the drawing, which stays on the terminal or leaves it.
-func (l *live) stop(stay bool) {
+func (l *liveView) stop(stay bool) {
 	if l.bars == nil {
 		return
 	}
@@ -81,7 +81,7 @@ func (l *live) stop(stay bool) {
 }
 
 // print puts a line above the drawing.
-func (l *live) print(text string) {
+func (l *liveView) print(text string) {
 	if l.bars == nil {
 		l.line(l.out, text)
 		return
@@ -89,9 +89,9 @@ func (l *live) print(text string) {
 	l.line(l.bars, text)
 }
 
-func (l *live) line(w io.Writer, text string) { _, _ = io.WriteString(w, escaped(text)+"\n") }
+func (l *liveView) line(w io.Writer, text string) { _, _ = io.WriteString(w, escaped(text)+"\n") }
 
-func (l *live) paint(color, text string) string {
+func (l *liveView) paint(color, text string) string {
 	if !l.color || color == "" {
 		return text
 	}
@@ -99,7 +99,7 @@ func (l *live) paint(color, text string) string {
 }
 
 // phaseRow is the last row: what goes on as a whole.
-func (l *live) phaseRow() (mark, color, text string) {
+func (l *liveView) phaseRow() (mark, color, text string) {
 	if len(l.phases) == 0 {
 		return " ", "", ""
 	}
@@ -116,7 +116,7 @@ func (l *live) phaseRow() (mark, color, text string) {
 }
 
 // hostRow is the one of a host: a mark, the name, how long, and what.
-func (l *live) hostRow(r *row) (mark, color, text string) {
+func (l *liveView) hostRow(r *row) (mark, color, text string) {
 	took, what := "", ""
 	now := l.now()
 	switch n := len(r.tasks); {

@@ -14,6 +14,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -54,10 +55,11 @@ func TestRecordSaysThatLogIsLost(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	var r applyRun
-	r.found = &spec.Infrastructure{}
-	r.app, r.store, r.cluster = &app{stderr: io.Discard}, store, &cluster{spec: clusterWith(spec.State{}), provider: noMachines{}}
+	record := &provision.Record{}
+	r.app, r.cluster = &app{stderr: io.Discard}, &cluster{spec: clusterWith(spec.State{}), provider: noMachines{}, record: record}
+	r.session(store)
 	r.spec.Spec.NodePools = []spec.NodePool{{Name: "cp", Role: spec.ControlPlane, Replicas: 1}}
-	err = r.record(t.Context(), "apply", "")
+	err = r.journaled(t.Context(), "apply", "")
 	if err == nil || !strings.Contains(err.Error(), "no cache directory") || !strings.Contains(err.Error(), "store log ") {
 		t.Errorf("the run says %v", err)
 	}

@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
-	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
-	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
-	"slipway.dev/slipway/provision/stack"
 )
 
 // TestChoicesOfARotation: who goes on gets what was chosen when it began, unless told otherwise.
@@ -106,9 +104,6 @@ func TestStrays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rotateRun{wish: rotate.Wish{Command: "certs rotate-ca"}, applyRun: applyRun{work: work{
-		app: &app{file: "cluster.yaml"}, infra: infra, runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
-	}}}
 	at := func(r *certs.Rotation, stage certs.Stage) *certs.Rotation {
 		for ; r != nil && r.Stage != stage; r = r.Next(began) {
 		}
@@ -127,7 +122,7 @@ func TestStrays(t *testing.T) {
 		{at(back, certs.Drop), false},
 		{nil, false},
 	} {
-		err := r.checkStrays(tt.next)
+		err := rotate.RefuseNext(tt.next, []string{"byhand"}, infra, "cluster.yaml", "certs rotate-ca")
 		if (err != nil) != tt.refused {
 			t.Errorf("%v: %v", tt.next, err)
 		}
@@ -153,15 +148,16 @@ func TestGatesOfARotation(t *testing.T) {
 	if err := errors.Join(made.Save(t.Context(), store), keys.SaveRotation(t.Context(), store, at, nil)); err != nil {
 		t.Fatal(err)
 	}
-	r := rotateRun{wish: rotate.Wish{Command: "certs rotate-ca", PauseAfter: "trust"}, applyRun: applyRun{work: work{
-		found: infra,
-		app:   &app{file: "cluster.yaml"}, cluster: c, store: store, infra: infra,
-		runner: &converge.Runner{Observed: stack.State{Nodes: map[string]kube.Node{"byhand": {}}}},
-	}}}
+	r := rotateRun{wish: rotate.Wish{Command: "certs rotate-ca", PauseAfter: "trust"}, applyRun: applyRun{work: work{app: &app{file: "cluster.yaml"}, cluster: c}}}
+	c.provider, c.record = foundProvider{infra: infra}, &provision.Record{}
+	r.session(store)
+	if err := r.Preflight(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.begin(t.Context()); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
 		t.Errorf("it goes on: %v", err)
 	}
-	if _, err := r.pass(t.Context(), at); err == nil || !strings.Contains(err.Error(), "byhand") {
+	if _, err := r.pass(t.Context(), at, []string{"byhand"}); err == nil || !strings.Contains(err.Error(), "byhand") {
 		t.Errorf("it passed: %v", err)
 	}
 	kept, err := keys.Load(t.Context(), store)

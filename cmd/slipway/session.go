@@ -8,16 +8,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
-	"slipway.dev/slipway/provision/converge"
-	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
@@ -31,9 +27,8 @@ type cluster struct {
 	dir      string            // its own on this computer, where providers keep their files too
 	options  providers.Options // of the provider, but for what the state knows
 	provider providers.Provider
-	identity plan.Identity  // once the state was asked
-	recorded bool           // the state knows the identity
-	slipway  stack.Artifact // this very program, as hosts see it
+	record   *provision.Record // which cluster it is, once the state was asked
+	slipway  stack.Artifact    // this very program, as hosts see it
 }
 
 // open reads the spec, has it checked, and finds what belongs to it; nothing is asked of any machine yet.
@@ -81,41 +76,6 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 	}
 	infra, err := c.provider.Find(ctx)
 	return c, infra, err
-}
-
-func dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {
-	return host.Dial(ctx, host.Config{
-		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys, ConnectTimeout: timeout,
-		Lock: converge.LockFile,
-	})
-}
-
-// dialAll connects to every machine, side by side. All failures are reported, by machine, not just the first; what was
-// opened is closed by the returned function in any case.
-func dialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration) (map[string]host.Host, func(), map[string]error) {
-	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
-	var group errgroup.Group
-	for i, m := range machines {
-		group.Go(func() error {
-			conns[i], errs[i] = dial(ctx, m, timeout)
-			return nil
-		})
-	}
-	_ = group.Wait() // the errors are kept by machine
-	hosts, failed := map[string]host.Host{}, map[string]error{}
-	for i, m := range machines {
-		if errs[i] == nil {
-			hosts[m.Name] = conns[i]
-		} else {
-			failed[m.Name] = errs[i]
-		}
-	}
-	closeAll := func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
-	}
-	return hosts, closeAll, failed
 }
 
 // missing are the nodes that have no machine yet.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -47,7 +48,7 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if i < 0 {
 		return fmt.Errorf("there is no machine %q; cluster %s has %s", node, c.spec.Metadata.Name, strings.Join(machineNames(infra), ", "))
 	}
-	h, err := dial(ctx, infra.Machines[i], 10*time.Second)
+	h, err := live.Dial(ctx, infra.Machines[i], 10*time.Second)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
@@ -77,6 +79,7 @@ func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastruc
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return nil, nil, err
 	}
+	record := &provision.Record{} // without a state nothing is known
 	switch store, err := c.readStore(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -85,14 +88,15 @@ func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastruc
 		if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
 			return nil, nil, err
 		}
+		record = c.record
 	}
 	infra, err := c.provider.Find(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki, BeenUp: c.identity.Up != nil}
-	if c.recorded {
-		in.UID = c.identity.UID
+	in := stack.Input{Cluster: c.spec, Machines: infra.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki, BeenUp: record.Up != nil}
+	if record.Known {
+		in.UID = record.UID
 	}
 	hosts, unreachable := dialRunning(ctx, infra)
 	defer func() {
@@ -132,7 +136,7 @@ func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]ho
 			continue
 		}
 		wait.Go(func() {
-			h, err := dial(ctx, m, 5*time.Second)
+			h, err := live.Dial(ctx, m, 5*time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -12,9 +12,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
-	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/observe"
-	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
@@ -51,17 +49,6 @@ func TestStatusOfARotation(t *testing.T) {
 		if got := strings.Contains(string(text), `"rotation":{"names":["ca","sa"],"stage":"issue"`); got != (rotation != nil) {
 			t.Errorf("the JSON of %v is %s", rotation, text)
 		}
-	}
-}
-
-// TestNotesOfARotation: who only plans or applies is told of a rotation, and who goes on with it knows.
-func TestNotesOfARotation(t *testing.T) {
-	w := work{app: &app{remarks: []string{"a remark"}}, secrets: &keys.Secrets{PKI: &certs.PKI{Rotation: demoRotation(t)}}}
-	if got := w.notes(); len(got) != 2 || got[0] != "a remark" || !strings.HasPrefix(got[1], "rotation of kubernetes, service-account: stage issue") {
-		t.Errorf("the notes are %q", got)
-	}
-	if w.prove = plan.ProveStage; len(w.notes()) != 1 {
-		t.Errorf("the notes are %q", w.notes())
 	}
 }
 

@@ -19,10 +19,6 @@ const (
 	finishTime = 30 * time.Second
 )
 
-// LockFile is what changes to a host hold a lock of (host.Config.Lock): a run that was killed may have left a script there
-// that is still at work.
-const LockFile = "/run/slipway.lock"
-
 // converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
 // reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
 //

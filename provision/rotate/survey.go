@@ -151,3 +151,15 @@ func (o *Overview) Refuse() error {
 	}
 	return nil
 }
+
+// RefuseNext looks once more at nodes of the API, before the stages that cut nodes off: some may have come since the rotation
+// began. next is the stage that comes, nil for none; command continues the rotation.
+func RefuseNext(next *certs.Rotation, nodes []string, infra *spec.Infrastructure, file, command string) error {
+	if next == nil || !CutsOff(next) || next.Stage != certs.Issue && next.Stage != certs.Drop {
+		return nil
+	}
+	if err := RefuseUnmanaged(UnmanagedNodes(nodes, infra, file)); err != nil {
+		return fmt.Errorf("stage %s was not begun; `slipway %s` goes on once that is seen to: %w", next.Stage, command, err)
+	}
+	return nil
+}

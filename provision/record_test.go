@@ -1,4 +1,4 @@
-package main
+package provision
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/state"
 )
 
 const (
@@ -36,19 +37,16 @@ func TestIdentify(t *testing.T) {
 		"its own, and another in spec": {state: map[string]string{"pki/ca.key": "x", identityName: `{"uid":"` + oneUID + `","name":"demo"}`}, uid: anotherUID, refused: "is of the cluster with the UID " + oneUID},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			t.Setenv("SLIPWAY_STATE_DIR", dir)
-			a := &app{file: filepath.Join(dir, "cluster.yaml")}
 			loaded, err := spec.Parse("cluster.yaml", spec.Starter("demo"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &cluster{spec: loaded}
-			if c.state, c.dir, err = a.stateOf(loaded); err != nil {
+			options := state.Options{Dir: filepath.Join(t.TempDir(), "state")}
+			loaded.Metadata.UID = tt.uid
+			store, err := state.Open(t.Context(), options)
+			if err != nil {
 				t.Fatal(err)
 			}
-			loaded.Metadata.UID = tt.uid
-			store := lock(t, c)
 			put := map[string]secret.Bytes{}
 			for name, content := range tt.state {
 				put[name] = secret.Bytes(content)
@@ -56,12 +54,13 @@ func TestIdentify(t *testing.T) {
 			if err := store.Put(t.Context(), put); len(put) > 0 && err != nil {
 				t.Fatal(err)
 			}
-			err = errors.Join(c.identify(t.Context(), store), store.Close())
+			r, err := ReadRecord(t.Context(), store, loaded, options)
+			err = errors.Join(err, store.Close())
 			if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
 				t.Fatalf("error %v, want %q", err, tt.refused)
 			}
-			if err == nil && (c.identity.Older != tt.older || tt.want != "" && c.identity.UID != tt.want || c.identity.UID == "" || c.recorded == tt.older && len(tt.state) > 0) {
-				t.Errorf("identity %+v, recorded %t", c.identity, c.recorded)
+			if err == nil && (r.Older != tt.older || tt.want != "" && r.UID != tt.want || r.UID == "" || r.Known == tt.older && len(tt.state) > 0) {
+				t.Errorf("the record is %+v", r)
 			}
 		})
 	}
@@ -97,12 +96,11 @@ func TestSpecFile(t *testing.T) {
 		{last: "", now: "broken.yaml"},
 		{last: ".", now: "demo.yaml", refused: []string{"cannot be read (", "or mend that file"}}, // a directory
 	} {
-		c := &cluster{specPath: path(tt.now), spec: &spec.Cluster{Metadata: spec.Metadata{Name: "demo", UID: tt.uid}}}
-		c.identity = plan.Identity{Name: "demo", UID: oneUID}
+		r := &Record{Identity: plan.Identity{Name: "demo", UID: oneUID}}
 		if tt.last != "" {
-			c.identity.SpecFile = path(tt.last)
+			r.SpecFile = path(tt.last)
 		}
-		err := c.checkSpecFile()
+		err := r.CheckSpecFile(&spec.Cluster{Metadata: spec.Metadata{Name: "demo", UID: tt.uid}}, path(tt.now))
 		if (err != nil) != (tt.refused != nil) {
 			t.Errorf("from %q to %s: %v", tt.last, tt.now, err)
 		}

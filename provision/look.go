@@ -1,0 +1,176 @@
+package provision
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/rotate"
+	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/stack"
+)
+
+// appliedName is where the state has what was last applied.
+const appliedName = "applied.json"
+
+// look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
+// The returned function ends the connections.
+func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact) (*plan.Plan, func(), error) {
+	nothing := func() {}
+	s.surplus()
+	var err error
+	if s.stored, err = keys.Load(ctx, s.Store); err != nil {
+		return nil, nothing, err
+	}
+	s.stored.Leaving = s.Leaving
+	if s.secrets, err = keys.Ensure(ctx, s.stored, s.Renew, s.Cluster, s.infra, s.Own); err != nil {
+		return nil, nothing, s.ofRotation(err)
+	}
+	for _, note := range s.Notes() {
+		s.UI.Note(note)
+	}
+	applied, err := s.applied(ctx)
+	if err != nil {
+		return nil, nothing, err
+	}
+	s.runner = &converge.Runner{
+		Changing: s.changing, Holds: s.holds(), Report: s.UI.Host, Prove: s.Prove, Exist: s.exist,
+		Input: stack.Input{
+			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: artifacts,
+			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
+			UID: s.Record.UID, Gone: s.preflights.GoneNames(),
+		},
+		Before: plan.Before{Slipway: s.Version, Applied: applied, PKI: s.secrets.Before, Issued: s.secrets.Issued, EncryptionKeys: s.secrets.BeforeKeys},
+	}
+	if s.Store != nil && s.changing {
+		s.runner.Record = s.recorder()
+	}
+	hosts, closeAll, failed := live.DialAll(ctx, s.running(), s.ConnectTimeout)
+	s.hosts = hosts
+	if err := s.without(ctx, failed); err != nil {
+		closeAll()
+		return nil, nothing, err
+	}
+	p, err := s.observe(ctx)
+	if err != nil {
+		closeAll()
+		return nil, nothing, err
+	}
+	return p, closeAll, nil
+}
+
+// holds asks for the lock; nil where none is held, as in a plan.
+func (s *Session) holds() func(context.Context) error {
+	if !s.changing {
+		return nil
+	}
+	return s.Store.Holds
+}
+
+// ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
+// before they are there.
+func (s *Session) ofRotation(err error) error {
+	r := s.stored.Rotation
+	if r == nil || r.Stage != certs.Issue || s.Prove == plan.ProveStage || !errors.As(err, new(*certs.PendingError)) {
+		return err
+	}
+	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, rotate.CommandOf(r), err)
+}
+
+// Notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
+func (s *Session) Notes() []string {
+	if s.secrets == nil {
+		return nil // nothing was planned
+	}
+	notes := slices.Concat(s.Remarks, s.bundleNotes, s.secrets.Notes())
+	if r := s.secrets.PKI.Rotation; r != nil && s.Prove != plan.ProveStage {
+		notes = append(notes, rotate.UnderWay(r))
+	}
+	return notes
+}
+
+// observe reads hosts and API and works out what differs.
+func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
+	s.UI.Phase("observe")
+	s.runner.Input.Generation, s.runner.Input.Rebuilding = cmp.Or(s.beginning, s.Record.Generation), s.Record.Rebuilding
+	s.runner.Input.RebuildEmpty, s.runner.Input.BeenUp, s.runner.Before.Up = s.RebuildEmpty != "", s.Record.Up != nil, s.Record.Up
+	s.runner.Input.AllowPluginChange = s.AllowPluginChange
+	situation, err := s.runner.Situation(ctx, s.hosts)
+	if err != nil {
+		return nil, err
+	}
+	var leftOut []plan.Change
+	if len(s.Only) > 0 {
+		if situation, leftOut, err = situation.Only(s.Only); err != nil {
+			return nil, err
+		}
+	}
+	if err := situation.Enough(); err != nil {
+		return nil, err
+	}
+	if err := s.allTakePart(situation); err != nil {
+		return nil, err
+	}
+	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
+	p.LeftOut, p.Slipway = leftOut, s.Version
+	return p, nil
+}
+
+// applied reads what was last applied; nil where that is not known.
+func (s *Session) applied(ctx context.Context) (*plan.Applied, error) {
+	if s.Store == nil {
+		return nil, nil
+	}
+	return ReadApplied(ctx, s.Store)
+}
+
+// saveApplied records what is on all hosts now: the network plugin, and the rest for the reasons of later changes.
+func (s *Session) saveApplied(ctx context.Context) error {
+	if err := s.runner.RecordPlugin(ctx); err != nil {
+		return err
+	}
+	applied, err := plan.NewApplied(s.runner.Input, s.Version)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(applied)
+	if err != nil {
+		return fmt.Errorf("record what was applied: %w", err)
+	}
+	if have, err := s.Store.Get(ctx, appliedName); err == nil && string(have.Reveal()) == string(text) {
+		return nil
+	}
+	return s.Store.Put(ctx, map[string]secret.Bytes{appliedName: text})
+}
+
+// settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the
+// provider's own parts what they need, before anything uses them. Of a cluster that lives the state learns that it does.
+func (s *Session) settle(ctx context.Context, alive bool) error {
+	if err := s.secrets.Save(ctx, s.Store); err != nil {
+		return err
+	}
+	if alive && s.RebuildEmpty == "" { // what only begins is recorded once it has been up
+		if err := s.runner.RecordLiving(ctx); err != nil {
+			return err
+		}
+	}
+	s.runner.Before.PKI, s.runner.Before.Issued = nil, nil // from here on they are what the cluster has
+	if !s.ensured {
+		if _, err := s.Machines.Ensure(ctx, slices.Sorted(maps.Keys(s.hosts)), s.UI.Host); err != nil {
+			return err
+		}
+	}
+	if p, ok := s.Machines.(Publisher); ok {
+		return p.Publish(s.infra, s.secrets.PKI.Bundle(certs.KubernetesCA))
+	}
+	return nil
+}
