@@ -11,11 +11,13 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/secret"
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
 
@@ -43,7 +45,7 @@ func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact)
 		return nil, nothing, err
 	}
 	s.runner = &converge.Runner{
-		Changing: s.changing, Holds: s.holds(), Report: s.UI.Host, Prove: s.Prove, Exist: s.exist,
+		Changing: s.changing, Holds: s.holds(), Report: s.UI.Host, Prove: s.Prove, Exist: s.exist, Reach: s.Reach,
 		Input: stack.Input{
 			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: artifacts,
 			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
@@ -54,7 +56,13 @@ func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact)
 	if s.Store != nil && s.changing {
 		s.runner.Record = s.recorder()
 	}
-	hosts, closeAll, failed := live.DialAll(ctx, s.running(), s.ConnectTimeout)
+	dial := s.Dial
+	if dial == nil {
+		dial = func(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
+			return live.DialAll(ctx, machines, s.ConnectTimeout)
+		}
+	}
+	hosts, closeAll, failed := dial(ctx, s.running())
 	s.hosts = hosts
 	if err := s.without(ctx, failed); err != nil {
 		closeAll()

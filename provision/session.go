@@ -13,6 +13,7 @@ import (
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -83,6 +84,10 @@ type Session struct {
 	// Bundle gets the artifacts, and says in notes what was wrong with the cached ones.
 	Bundle func(context.Context) (artifacts map[string]stack.Artifact, notes []string, err error)
 	UI     UI
+	// Dial connects to machines; nil is SSH (live.DialAll). Reach is how API, etcd and endpoints are reached; nil is the
+	// network, through the hosts.
+	Dial  func(context.Context, []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error)
+	Reach live.Reach
 	// Parallelism is how many steps may run at a time; ConnectTimeout how long a machine may take to answer SSH.
 	Parallelism    int
 	ConnectTimeout time.Duration
