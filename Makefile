@@ -72,7 +72,7 @@ tidy:
 	go mod tidy -diff
 
 imports:
-	go test -count=1 -run '^TestImports' ./testing
+	go test -count=1 ./testing
 
 vuln:
 	testing/vuln.sh

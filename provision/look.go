@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/converge"
@@ -129,7 +130,7 @@ func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
-	p.LeftOut, p.Slipway = leftOut, s.Version
+	p.LeftOut, p.Slipway, p.Created = leftOut, s.Version, created()
 	return p, nil
 }
 
@@ -182,3 +183,6 @@ func (s *Session) settle(ctx context.Context, alive bool) error {
 	}
 	return nil
 }
+
+// created is the time that a plan carries, in whole seconds.
+func created() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -76,7 +76,7 @@ func (p *Plan) Empty() bool { return len(p.Machines) == 0 && len(p.Steps) == 0 }
 func NewPlan(cluster string, s Situation) *Plan {
 	steps := Schedule(s)
 	return &Plan{
-		Version: PlanVersion, Cluster: cluster, Created: time.Now().UTC().Truncate(time.Second), Alive: s.Alive, Unasked: s.Unasked, Held: s.Held,
+		Version: PlanVersion, Cluster: cluster, Alive: s.Alive, Unasked: s.Unasked, Held: s.Held,
 		Changes: s.Changes, Steps: steps, Disruptions: Disruptions(s, steps),
 	}
 }

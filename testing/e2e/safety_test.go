@@ -89,7 +89,7 @@ func last(row string) int {
 // exists wants a test of that name anywhere.
 func (s *safety) exists(t *testing.T, name string) {
 	t.Helper()
-	files, err := filepath.Glob("../../[pt]*/*_test.go")
+	files, err := filepath.Glob("../../provision/*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
