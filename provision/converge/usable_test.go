@@ -117,7 +117,7 @@ func TestAwaitUsable(t *testing.T) {
 		"no DNS": {api: unschedulable, want: []string{"coredns: 0 of 2 pods are available", "pod coredns-1: Unschedulable: 0/1 nodes are available"}},
 		"DNS of before": {
 			api:  func(f *fakeAPI) { f.deployment.Status.UpdatedReplicas = 1 },
-			want: []string{"1 of 2 pods are available, and pods of before have not been replaced"},
+			want: []string{"1 of 2 pods are available, but old pods have not been replaced"},
 		},
 		"pressure": {api: shortOfDisk, want: []string{"node demo-cp-2: DiskPressure: KubeletHasDiskPressure"}},
 		"pressure that is foreseen and comes late": {

@@ -18,22 +18,24 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-// controllers are not who changes objects behind one's back: they annotate what they see to.
+// controllers are field managers that do not count as drift: they annotate objects that they
+// manage.
 const controllers = "kube-controller-manager"
 
 // Change is an object that differs, or differed.
 type Change struct {
 	// Object is "Kind namespace/name", or "Kind name".
 	Object string
-	// Missing says that there was none.
+	// Missing means that it does not exist.
 	Missing bool
-	// By is who changed it last beside slipway, and At when, as far as the object's managed fields tell.
+	// By is who changed it last, except slipway, and At when, according to the object's managed
+	// fields.
 	By string
 	At time.Time
-	// Live and Wanted are the object as it is and as it would become, as YAML without what every write touches.
-	// The values of Secrets are left out. They are set by Diff only.
+	// Live and Wanted are the current and the desired object, as YAML without the fields that every
+	// write changes and without the values of Secrets. Only Diff sets them.
 	Live, Wanted string
-	// Err is why it could not be compared.
+	// Err is why the object could not be compared.
 	Err error
 }
 
@@ -44,12 +46,12 @@ func (c Change) String() string {
 	return c.Object + " differs"
 }
 
-// Apply makes the objects of a multi-document YAML stream so, by server-side apply, and says which changed.
-// What others own is taken over: the stream is the truth for the fields that it names.
+// Apply applies the objects of a multi-document YAML stream with server-side apply, and returns
+// those that changed. It takes ownership of all fields in the stream, even if others own them.
 //
-// Objects are applied side by side, in three stages: what others live in (namespaces, definitions of kinds), then the
-// rest, then what runs (workloads, webhooks, objects of defined kinds), so that no controller has to try again because
-// a service account was late. A stage with a failure is the last.
+// Objects are applied in parallel, in three stages: namespaces and definitions of kinds, then the
+// rest, then workloads, webhooks and objects of defined kinds, so that no controller has to retry
+// because a service account was late. After a stage with a failure, Apply stops.
 func (c *Client) Apply(ctx context.Context, manifests []byte) ([]Change, error) {
 	objects, err := parse(manifests)
 	if err != nil {
@@ -88,14 +90,14 @@ func (c *Client) apply(ctx context.Context, o *unstructured.Unstructured) (*Chan
 		return nil, err
 	case before == nil:
 		return &Change{Object: describe(o), Missing: true}, nil
-	case !same(before, after): // the resource version changes with others' writes, and with who owns what
+	case !same(before, after): // the resource version also changes with other writes and with ownership
 		return &Change{Object: describe(o)}, nil
 	}
 	return nil, nil
 }
 
-// Diff says which objects of the stream Apply would change, by applying them for a trial (dryRun=All): the server's
-// own defaults and admission decide what is equal. All objects are asked about at once.
+// Diff returns the objects of the stream that Apply would change. It applies them with dryRun=All,
+// so the server's defaults and admission decide what is equal. All objects are queried in parallel.
 func (c *Client) Diff(ctx context.Context, manifests []byte) ([]Change, error) {
 	objects, err := parse(manifests)
 	if err != nil {
@@ -107,7 +109,7 @@ func (c *Client) Diff(ctx context.Context, manifests []byte) ([]Change, error) {
 func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Change, error) {
 	r, err := c.resource(o)
 	if isUnknownKind(err) {
-		return &Change{Object: describe(o), Missing: true}, nil // its definition is in the stream, or Apply will say so
+		return &Change{Object: describe(o), Missing: true}, nil // its definition may be in the stream; otherwise Apply fails
 	}
 	if err != nil {
 		return nil, err
@@ -120,7 +122,7 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 		trial, trialErr = r.Apply(ctx, o.GetName(), yield(o, live), options)
 	}
 	_, yields := o.GetAnnotations()[YieldAnnotation]
-	if !yields { // else the trial depends on what there is
+	if !yields { // otherwise the dry run depends on the live object
 		questions.Go(try)
 	}
 	found, err := get(ctx, r, o.GetName())
@@ -132,7 +134,7 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	switch {
 	case err != nil:
 		return nil, err
-	case live == nil: // the trial may have failed: its namespace can be missing, too
+	case live == nil: // the dry run may have failed because the namespace is missing too
 		return &Change{Object: describe(o), Missing: true, Wanted: show(yield(o, nil))}, nil
 	case trialErr != nil:
 		return nil, trialErr
@@ -149,7 +151,7 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	return nil, nil
 }
 
-// show is an object for a person to read, without secrets.
+// show returns an object as YAML, without secrets.
 func show(o *unstructured.Unstructured) string {
 	content := strip(o)
 	if o.GetKind() == "Secret" {
@@ -163,7 +165,7 @@ func show(o *unstructured.Unstructured) string {
 	return string(text)
 }
 
-// each calls do for every object side by side, and collects the changes in the order of the objects.
+// each calls do for every object in parallel, and collects the changes in the order of the objects.
 func (c *Client) each(objects []*unstructured.Unstructured, verb string, do func(*unstructured.Unstructured) (*Change, error)) ([]Change, error) {
 	results, errs := make([]*Change, len(objects)), make([]error, len(objects))
 	var all sync.WaitGroup
@@ -186,7 +188,7 @@ func (c *Client) each(objects []*unstructured.Unstructured, verb string, do func
 	return changes, errors.Join(errs...)
 }
 
-// get is nil for an object that is not there.
+// get returns nil for an object that does not exist.
 func get(ctx context.Context, r dynamic.ResourceInterface, name string) (*unstructured.Unstructured, error) {
 	o, err := r.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -195,12 +197,12 @@ func get(ctx context.Context, r dynamic.ResourceInterface, name string) (*unstru
 	return o, err
 }
 
-// same compares two versions of an object without what every write touches.
+// same compares two versions of an object without the fields that every write changes.
 func same(a, b *unstructured.Unstructured) bool {
 	return equality.Semantic.DeepEqual(strip(a), strip(b))
 }
 
-// strip copies an object without what every write touches.
+// strip copies an object without the fields that every write changes.
 func strip(o *unstructured.Unstructured) map[string]any {
 	o = o.DeepCopy()
 	o.SetManagedFields(nil)

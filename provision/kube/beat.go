@@ -10,11 +10,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Beat is when a kubelet was last heard of, by its own clock: when it renewed its lease (in microseconds) and when it
-// reported its node's state (in whole seconds). What the API says of a node may be as old as that.
+// Beat has a kubelet's latest heartbeats, by its own clock: when it renewed its lease (in
+// microseconds) and when it reported its node's status (in whole seconds). The API's data about the
+// node may be that old.
 type Beat struct{ Lease, Report time.Time }
 
-// Beat asks for both at once.
+// Beat gets both in parallel.
 func (c *Client) Beat(ctx context.Context, node string) (Beat, error) {
 	var b Beat
 	var leaseErr, nodeErr error
@@ -45,8 +46,9 @@ func (c *Client) Beat(ctx context.Context, node string) (Beat, error) {
 	return b, nil
 }
 
-// After says whether the kubelet has been heard of since before: its lease is a newer one, and so is its report, unless
-// that is of the very seconds in which the lease was renewed, where it cannot be told.
+// After reports whether the kubelet has sent heartbeats since before: both its lease and its report
+// are newer. A report from the same second as the lease's renewal cannot be distinguished, and is
+// accepted.
 func (b Beat) After(before Beat) bool {
 	return b.Lease.After(before.Lease) && (!b.Report.Equal(before.Report) || b.Lease.Sub(b.Report) < 2*time.Second)
 }

@@ -14,18 +14,19 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Certificate is PEM in an object of the API: one certificate or several.
+// Certificate is the PEM of one or more certificates in an API object.
 type Certificate struct {
-	// Object is "Kind name", and what in the object it is of, where that may have several: "ValidatingWebhookConfiguration
-	// policy, webhook pods.example.com".
+	// Object is "Kind name", followed by the part of the object if there can be several:
+	// "ValidatingWebhookConfiguration policy, webhook pods.example.com".
 	Object string
 	// Kind of the object.
 	Kind string
 	PEM  []byte
 }
 
-// Certificates lists those that objects hold: the authorities of webhooks, aggregated APIs and conversions, and what was
-// issued to CertificateSigningRequests. Where some kinds could not be listed it gives the others, and the first error.
+// Certificates lists the certificates in API objects: the CAs of webhooks, aggregated APIs and
+// conversions, and those issued for CertificateSigningRequests. If some kinds could not be listed,
+// it returns the others and the first error.
 func (c *Client) Certificates(ctx context.Context) ([]Certificate, error) {
 	lists := []func(context.Context) ([]Certificate, error){
 		c.validatingWebhooks, c.mutatingWebhooks, c.signingRequests, c.apiServices, c.conversions,
@@ -36,7 +37,7 @@ func (c *Client) Certificates(ctx context.Context) ([]Certificate, error) {
 		questions.Go(func() { found[i], errs[i] = list(ctx) })
 	}
 	questions.Wait()
-	return slices.Concat(found...), cmp.Or(errs...) // where one fails, the others mostly do for the same reason
+	return slices.Concat(found...), cmp.Or(errs...) // if one fails, the others usually fail for the same reason
 }
 
 func (c *Client) validatingWebhooks(ctx context.Context) ([]Certificate, error) {
@@ -67,7 +68,7 @@ func (c *Client) mutatingWebhooks(ctx context.Context) ([]Certificate, error) {
 	return found, nil
 }
 
-// appendWebhook passes over those that trust the host's own authorities.
+// appendWebhook skips webhooks that trust the host's CAs.
 func appendWebhook(found []Certificate, kind, object, webhook string, config admissionv1.WebhookClientConfig) []Certificate {
 	if len(config.CABundle) == 0 {
 		return found
@@ -91,7 +92,7 @@ func (c *Client) signingRequests(ctx context.Context) ([]Certificate, error) {
 	return found, nil
 }
 
-// The kinds that client-go has no types for.
+// Kinds without types in client-go.
 var (
 	apiServices = schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}
 	definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
@@ -105,7 +106,7 @@ func (c *Client) conversions(ctx context.Context) ([]Certificate, error) {
 	return c.bundles(ctx, definitions, "spec", "conversion", "webhook", "clientConfig", "caBundle")
 }
 
-// bundles reads one field, which has PEM in base64, of every object of a kind.
+// bundles reads a field with base64-encoded PEM from every object of a kind.
 func (c *Client) bundles(ctx context.Context, resource schema.GroupVersionResource, field ...string) ([]Certificate, error) {
 	list, err := c.dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package kube is the running cluster's API: readiness, objects, nodes, Secrets, the rollout of workloads, and the certificates that
-// it signs and holds.
+// Package kube accesses the running cluster's API: readiness, objects, nodes, Secrets, the rollout
+// of workloads, and the certificates that it signs and stores.
 //
-// It does not know what a cluster should look like; callers hand it objects and node settings.
+// It does not know the desired cluster; callers pass objects and node settings.
 package kube
 
 import (
@@ -24,10 +24,10 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// FieldManager owns the fields that slipway applies (KEP-555).
+// FieldManager is the owner of fields that slipway applies (KEP-555).
 const FieldManager = "slipway"
 
-// Client speaks to one cluster.
+// Client is a client for one cluster.
 type Client struct {
 	typed   *kubernetes.Clientset
 	dynamic *dynamic.DynamicClient
@@ -35,23 +35,25 @@ type Client struct {
 	rest    rest.Interface
 }
 
-// Config is a connection as a client certificate's user, to server (a URL) through dial; a nil dial is the network.
+// Config returns the configuration to connect to server (a URL) with a client certificate, through
+// dial; if dial is nil, over the network.
 func Config(dial func(ctx context.Context, network, address string) (net.Conn, error), server string, ca, cert []byte, key secret.Bytes) *rest.Config {
 	return &rest.Config{
 		Host: server, Dial: dial, UserAgent: "slipway",
-		QPS:             -1, // no limit here: the API server has priority and fairness of its own
+		QPS:             -1, // no limit: the API server has priority and fairness
 		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: cert, KeyData: key.Reveal()},
-		ContentConfig: rest.ContentConfig{ // of the typed client; the dynamic one speaks JSON in any case
+		ContentConfig: rest.ContentConfig{ // for the typed client; the dynamic one always uses JSON
 			ContentType:        runtime.ContentTypeProtobuf,
 			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
 		},
 	}
 }
 
-// quiet keeps client-go's own messages off the terminal: what matters comes back as an error.
+// quiet keeps client-go's messages off the terminal: everything relevant is also returned as an
+// error.
 var quiet = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
 
-// New makes a client; nothing is sent yet.
+// New makes a client. It sends nothing.
 func New(config *rest.Config) (*Client, error) {
 	quiet()
 	transport, err := rest.HTTPClientFor(config)
@@ -73,10 +75,10 @@ func New(config *rest.Config) (*Client, error) {
 	return &Client{typed: typed, dynamic: objects, meta: meta, rest: typed.RESTClient()}, nil
 }
 
-// Typed gives the whole typed client, for what has no method here.
+// Typed returns the typed client, for everything that has no method here.
 func (c *Client) Typed() kubernetes.Interface { return c.typed }
 
-// Now is the time of an API server's clock: that of an object which it is asked to make, and not to keep.
+// Now returns the time of an API server's clock, from the dry run of a creation.
 func (c *Client) Now(ctx context.Context) (time.Time, error) {
 	made, err := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem).Create(ctx,
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "slipway-clock-"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -86,10 +88,10 @@ func (c *Client) Now(ctx context.Context) (time.Time, error) {
 	return made.CreationTimestamp.UTC(), nil
 }
 
-// readyAttempt is how long an API server may take to answer whether it is ready.
+// readyAttempt is the timeout of one readiness request.
 const readyAttempt = 2 * time.Second
 
-// Ready asks /readyz once; nil means that it said ok.
+// Ready requests /readyz once; nil means that it is ok.
 func (c *Client) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyAttempt)
 	defer cancel()

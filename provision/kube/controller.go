@@ -15,36 +15,37 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// key names an object of a kind.
+// key identifies an object.
 type key struct{ kind, namespace, name string }
 
-// controller is what is used of an object that makes pods.
+// controller has the relevant data of an object that makes pods.
 type controller struct {
 	key
 	uid string
-	// owner is the controller above it; zero where there is none.
+	// owner is the controller above it; zero if there is none.
 	owner key
-	// endless says that it replaces pods that go.
+	// endless means that it replaces pods that are removed.
 	endless  bool
 	selector labels.Selector
 	replicas int32
 
-	// unavailable is how many pods its own update may take away at a time; those that are down already count, unless it
-	// is careless of them.
+	// unavailable is how many pods its own update may take down at the same time. Pods that are
+	// already down count, unless it is careless.
 	unavailable int32
 	careless    bool
-	// uneven is why its own update cannot be used; empty if it can.
+	// uneven is why its own update cannot be used, or "".
 	uneven      string
 	restartedAt time.Time
 
-	// observed says that its controller has seen what was last asked for; the rest is how far it is.
+	// observed means that its controller has seen the latest spec; the other fields are its
+	// progress.
 	observed                bool
 	updated, old, available int32
-	// failed is what its controller says of an update that does not go on.
+	// failed is its controller's message about an update that does not progress.
 	failed string
 }
 
-// rolled says whether its last update is complete.
+// rolled reports whether its last update is complete.
 func (k *controller) rolled() bool {
 	return k.observed && k.old == 0 && k.updated >= k.replicas && k.available >= k.replicas
 }
@@ -56,7 +57,7 @@ func (k *controller) progress() string {
 	return fmt.Sprintf("%d of %d pods are new, %d available", min(k.updated, k.replicas), k.replicas, k.available)
 }
 
-// kindOfController is how objects of a kind are asked for, and read.
+// kindOfController says how to get and read objects of a kind.
 type kindOfController struct {
 	name, resource string
 	api            func(*Client) rest.Interface
@@ -122,7 +123,7 @@ func (kind kindOfController) controllerOf(object metav1.Object) *controller {
 	return k
 }
 
-// ownerOf is the controller of an object; zero where it has none.
+// ownerOf returns the controller of an object; zero if it has none.
 func ownerOf(object metav1.Object) key {
 	owner := metav1.GetControllerOf(object)
 	if owner == nil {
@@ -139,7 +140,7 @@ func readDeployment(object any, k *controller) {
 		k.uneven = "it is paused"
 	case d.Spec.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType || rolling == nil:
 		k.uneven = "strategy " + string(d.Spec.Strategy.Type)
-	default: // as its controller rounds them (ResolveFenceposts)
+	default: // rounded like in its controller (ResolveFenceposts)
 		k.unavailable = scaled(intstr.ValueOrDefault(rolling.MaxUnavailable, intstr.FromInt32(0)), k.replicas, false)
 		if k.unavailable == 0 && scaled(intstr.ValueOrDefault(rolling.MaxSurge, intstr.FromInt32(0)), k.replicas, true) == 0 {
 			k.unavailable = 1
@@ -204,7 +205,7 @@ func readReplicationController(object any, k *controller) {
 	k.uneven = "a ReplicationController has no update strategy"
 }
 
-// restartedAt is what `kubectl rollout restart` writes on the pods' template.
+// restartedAt is the annotation that `kubectl rollout restart` sets in the pods' template.
 const restartedAt = "kubectl.kubernetes.io/restartedAt"
 
 func (k *controller) common(selector *metav1.LabelSelector, replicas *int32, template *corev1.PodTemplateSpec) {
@@ -212,15 +213,15 @@ func (k *controller) common(selector *metav1.LabelSelector, replicas *int32, tem
 	if replicas != nil {
 		k.replicas = *replicas
 	}
-	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil { // the API lets no other in
+	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil { // the API only admits valid selectors
 		k.selector = s
 	}
 	if template != nil {
-		k.restartedAt, _ = time.Parse(time.RFC3339, template.Annotations[restartedAt]) // one that cannot be read is none
+		k.restartedAt, _ = time.Parse(time.RFC3339, template.Annotations[restartedAt]) // ignore an invalid one
 	}
 }
 
-// controller asks for one; the error is one of the API's.
+// controller gets a controller; the error is one of the API's.
 func (c *Client) controller(ctx context.Context, at key) (*controller, error) {
 	kind, ok := kindNamed(at.kind)
 	if !ok {

@@ -12,31 +12,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ClientRequest asks for a client certificate.
+// ClientRequest is a request for a client certificate.
 type ClientRequest struct {
-	// Name is that of the CertificateSigningRequest, which the cluster forgets after an hour.
+	// Name of the CertificateSigningRequest, which the cluster removes after an hour.
 	Name string
 	// Request is a certificate request, in PEM.
 	Request []byte
-	// Validity is at least 10 minutes; the signer may give less.
+	// Validity is at least 10 minutes; the signer may grant less.
 	Validity time.Duration
-	// Reason and Message say why it is approved: a CamelCase word, and a sentence.
+	// Reason and Message say why it is approved: a CamelCase word and a sentence.
 	Reason, Message string
 }
 
-// signTimeout is for the cluster's signer, which takes milliseconds when it is there.
+// signTimeout is how long to wait for the cluster's signer, which usually takes milliseconds.
 const signTimeout = 30 * time.Second
 
-// SignClient has a request signed by the cluster's signer for clients of the API (kubernetes.io/kube-apiserver-client),
-// after approving it. The certificate comes in PEM. Where there is no signer it says so after 30 s. After an error nothing
-// is left behind that could be signed later.
+// SignClient approves a request and waits until the cluster's signer for API clients
+// (kubernetes.io/kube-apiserver-client) has signed it. It returns the certificate in PEM. If there
+// is no signer, it returns an error after 30 s. After an error it leaves no request that could be
+// signed later.
 func (c *Client) SignClient(ctx context.Context, r ClientRequest) ([]byte, error) {
 	return c.signClient(ctx, r, signTimeout)
 }
 
 func (c *Client) signClient(ctx context.Context, r ClientRequest, timeout time.Duration) (cert []byte, err error) {
 	requests := c.typed.CertificatesV1().CertificateSigningRequests()
-	seconds := int32(min(int64(r.Validity/time.Second), math.MaxInt32)) //nolint:gosec // G115: it was cut to what fits
+	seconds := int32(min(int64(r.Validity/time.Second), math.MaxInt32)) //nolint:gosec // G115: limited to what fits
 	made, err := requests.Create(ctx, &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: r.Name},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
@@ -48,7 +49,7 @@ func (c *Client) signClient(ctx context.Context, r ClientRequest, timeout time.D
 		return nil, fmt.Errorf("ask for a certificate: %w", err)
 	}
 	defer func() {
-		if err != nil { // also when ctx has ended
+		if err != nil { // also if ctx has ended
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyAttempt)
 			defer cancel()
 			_ = requests.Delete(late, made.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &made.UID}})
@@ -60,7 +61,7 @@ func (c *Client) signClient(ctx context.Context, r ClientRequest, timeout time.D
 	if _, err = requests.UpdateApproval(ctx, made.Name, made, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
 		return nil, fmt.Errorf("approve the certificate request %s: %w", r.Name, err)
 	}
-	why := fmt.Errorf("nobody has signed it within %v: see that kube-controller-manager runs, with the CA's key (`slipway status`)", timeout)
+	why := fmt.Errorf("it was not signed within %v: check that kube-controller-manager runs and has the CA's key (`slipway status`)", timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, why)
 	defer cancel()
 	err = until(ctx, watchOf(c.typed.CertificatesV1().RESTClient(), "certificatesigningrequests", "", named(r.Name)),
@@ -70,18 +71,18 @@ func (c *Client) signClient(ctx context.Context, r ClientRequest, timeout time.D
 			return cert != nil, refused
 		})
 	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause // the watch only says that it was interrupted
+		err = cause // the watch's error only says that it was interrupted
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the certificate request %s is approved, and there is no certificate: %w", r.Name, err)
+		return nil, fmt.Errorf("the certificate request %s is approved, but there is no certificate: %w", r.Name, err)
 	}
 	return cert, nil
 }
 
-// signed gives the certificate of the one request; nil while there is none.
+// signed returns the certificate of the request, or nil if there is none yet.
 func signed(objects []any) ([]byte, error) {
 	if len(objects) == 0 {
-		return nil, errors.New("somebody has deleted it")
+		return nil, errors.New("it was deleted")
 	}
 	request := objects[0].(*certificatesv1.CertificateSigningRequest)
 	for _, c := range request.Status.Conditions {

@@ -98,7 +98,7 @@ func testSignClient(t *testing.T, c *Client) {
 		want           string
 	}{
 		{refused, time.Minute, time.Minute, "Failed (SignerValidationFailure): no such usage"},
-		{clientRequest(t, "nobody"), time.Minute, time.Second, "nobody has signed it within 1s: see that kube-controller-manager runs"},
+		{clientRequest(t, "nobody"), time.Minute, time.Second, "it was not signed within 1s: check that kube-controller-manager runs"},
 		{clientRequest(t, "cancelled"), time.Second, time.Minute, "time is up"},
 		{clientRequest(t, "root", "system:masters"), time.Minute, time.Minute, "system:masters group is not allowed"},
 		{short, time.Minute, time.Minute, "expirationSeconds"},

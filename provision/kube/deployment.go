@@ -10,29 +10,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Deployment is how far a Deployment is.
+// Deployment is the progress of a Deployment.
 type Deployment struct {
 	Name string // "namespace/name"
-	// Replicas that are wanted, and those of them that are available.
+	// Replicas is the desired number, Available how many of them are available.
 	Replicas, Available int32
-	// Settled says that its controller has seen its last change, and that no pod of before is left.
+	// Settled means that its controller has seen the latest change, and that no old pod is left.
 	Settled bool
-	// Waiting says of each pod that is not Ready why, as far as the API tells.
+	// Waiting has the reason of each pod that is not Ready, if the API has one.
 	Waiting []string
 }
 
-// Serves says whether what it does is done, by one pod at least.
+// Serves reports whether at least one pod is available.
 func (d Deployment) Serves() bool { return d.Available > 0 || d.Replicas == 0 }
 
 func (d Deployment) String() string {
 	text := fmt.Sprintf("Deployment %s: %d of %d pods are available", d.Name, d.Available, d.Replicas)
 	if d.Serves() && !d.Settled {
-		text += ", and pods of before have not been replaced"
+		text += ", but old pods have not been replaced"
 	}
 	return strings.Join(append([]string{text}, d.Waiting...), "\n  ")
 }
 
-// Deployment asks for one. Its pods are asked about only where it does not serve, or has not settled.
+// Deployment gets a Deployment. It lists the pods only if the Deployment does not serve or has not
+// settled.
 func (c *Client) Deployment(ctx context.Context, namespace, name string) (Deployment, error) {
 	live, err := c.typed.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -63,7 +64,7 @@ func deploymentOf(live *appsv1.Deployment) Deployment {
 	return d
 }
 
-// waiting says why a pod is not Ready, empty where it is.
+// waiting returns why a pod is not Ready, or "".
 func waiting(pod *corev1.Pod) string {
 	if podOf(pod).Ready {
 		return ""
@@ -81,5 +82,5 @@ func waiting(pod *corev1.Pod) string {
 	if pod.Status.Reason != "" { // evicted, for example
 		return strings.TrimSpace(pod.Status.Reason + ": " + pod.Status.Message)
 	}
-	return "is " + string(pod.Status.Phase) + " on " + pod.Spec.NodeName + ", and not Ready"
+	return "is " + string(pod.Status.Phase) + " on " + pod.Spec.NodeName + " but not Ready"
 }

@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// evictStale evicts pods that started before since, one after the other, and waits for their replacements, until none
-// is left. known are those that there were when it began.
+// evictStale evicts pods that started before since, one after the other, and waits for their
+// replacements, until none is left. known has the pods that existed at the beginning.
 func (c *Client) evictStale(ctx context.Context, w Workload, since time.Time, known []Pod, report func(string)) error {
 	old := map[string]bool{}
 	for _, p := range known {
@@ -35,10 +35,10 @@ func (c *Client) evictStale(ctx context.Context, w Workload, since time.Time, kn
 	}
 }
 
-// recheck is how long pods are watched until their controller is asked again how many there should be.
+// recheck is how long pods are watched before the controller's replicas are read again.
 const recheck = 30 * time.Second
 
-// awaitTurn waits until a pod may be evicted; nil says that there is none left.
+// awaitTurn waits until a pod may be evicted; nil means that none is left.
 func (c *Client) awaitTurn(ctx context.Context, at key, since time.Time, report func(string)) (pod *Pod, err error) {
 	for {
 		k, err := c.controller(ctx, at)
@@ -68,14 +68,15 @@ func (c *Client) awaitTurn(ctx context.Context, at key, since time.Time, report 
 	}
 }
 
-// How long is waited until an eviction that a budget refused is tried again: at least the one, for what a budget says
-// of itself lags behind, and at most the other, unless the budget allows it before.
+// The delay before an eviction that a budget refused is retried: at least the first, because a
+// budget's status lags behind, and at most the second, unless the budget allows it earlier.
 const (
 	evictPause = 250 * time.Millisecond
 	evictAgain = 10 * time.Second
 )
 
-// evict asks for the eviction of a pod until it is granted. A pod that is gone, or is another one by now, is no error.
+// evict requests the eviction of a pod until it is granted. A pod that is gone, or was replaced, is
+// not an error.
 func (c *Client) evict(ctx context.Context, w Workload, pod Pod, report func(string)) error {
 	uid := types.UID(pod.UID)
 	eviction := &policyv1.Eviction{
@@ -83,7 +84,7 @@ func (c *Client) evict(ctx context.Context, w Workload, pod Pod, report func(str
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	}
 	for pause := evictPause; ; pause = min(2*pause, evictAgain) {
-		// No retries by the client: it would sleep, and not see the budget.
+		// The client must not retry: it would sleep without watching the budget.
 		err := c.typed.CoreV1().RESTClient().Post().Namespace(w.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
 			MaxRetries(0).Body(eviction).Do(ctx).Error()
 		if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -100,7 +101,7 @@ func (c *Client) evict(ctx context.Context, w Workload, pod Pod, report func(str
 	}
 }
 
-// refusal is why a budget refuses, in the API server's words.
+// refusal returns the API server's message about why a budget refuses.
 func refusal(pod Pod, err error) string {
 	why := err.Error()
 	var status apierrors.APIStatus
@@ -114,8 +115,8 @@ func refusal(pod Pod, err error) string {
 	return pod.Name + " may not be evicted yet: " + why
 }
 
-// awaitAllowance waits for as long as pause says, and then until all budgets of the workload allow a disruption, for a
-// while.
+// awaitAllowance waits for pause, and then, for a limited time, until all budgets of the workload
+// allow a disruption.
 func (c *Client) awaitAllowance(ctx context.Context, w Workload, pause time.Duration) error {
 	select {
 	case <-time.After(pause):

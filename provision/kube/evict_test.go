@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// play replaces pods that are gone, and keeps the book of a budget of one, until the test ends. It returns a function
-// that gives what was seen: the least number of pods that were there.
+// play replaces pods that are gone, and keeps the book of a budget of one, until the test ends. It
+// returns a function that gives what was seen: the least number of pods that were there.
 func (s *stageOf) play(r *appsv1.ReplicaSet, delay time.Duration) func() int {
 	var mu sync.Mutex
 	least := int(*r.Spec.Replicas)
@@ -97,7 +97,8 @@ func testEvict(t *testing.T, c *Client) {
 	s.must(c.Rollout(s.ctx, s.workload(), since, func(what string) { t.Errorf("when all is done, it says %q", what) }))
 }
 
-// Without a budget it is slipway's own care that there is never more than one pod missing, also when it is called again.
+// Without a budget it is slipway's own care that there is never more than one pod missing, also
+// when it is called again.
 func testEvictNone(t *testing.T, c *Client) {
 	s := newStage(t, c)
 	r := s.replicaSet(3)
@@ -117,7 +118,8 @@ func testEvictNone(t *testing.T, c *Client) {
 	if got := strings.Join(s.names(), " "); got != "web-a web-b web-c" || least() != 2 {
 		t.Errorf("pods are %s; once there were %d", got, least())
 	}
-	// A time that is yet to come, by the clock of the cluster: a new pod counts as old, and that must have an end.
+	// A time that is yet to come, by the clock of the cluster: a new pod counts as old, and that
+	// must have an end.
 	err := c.Rollout(s.ctx, s.workload(), time.Now().Add(time.Hour), func(string) {})
 	if err == nil || !strings.Contains(err.Error(), "see that the clocks of the control planes are right") {
 		t.Errorf("error %v", err)

@@ -11,18 +11,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// extensionTrust is the ConfigMap in kube-system that tells extension API servers whose clients to take. API servers add
-// their own authorities to it, and remove those alone that have expired
+// extensionTrust is the ConfigMap in kube-system with the client CAs that extension API servers
+// trust. API servers add their CAs to it, and only remove expired ones
 // (k8s.io/kubernetes/pkg/controlplane/controller/clusterauthenticationtrust).
 const extensionTrust = "extension-apiserver-authentication"
 
-// trustFields are the fields of extensionTrust that have authorities of clients and of front proxies, with those (PEM).
+// trustFields returns the fields of extensionTrust with the CAs of clients and of front proxies
+// (PEM).
 func trustFields(client, frontProxy []byte) map[string][]byte {
 	return map[string][]byte{"client-ca-file": client, "requestheader-client-ca-file": frontProxy}
 }
 
-// LacksClientCAs gives the fields, sorted, in which extension API servers are not told to trust all of some authorities
-// (PEM; none where empty): those of clients and those of front proxies.
+// LacksClientCAs returns the sorted fields of extensionTrust that lack any of the given CAs of
+// clients and of front proxies (PEM; may be empty).
 func (c *Client) LacksClientCAs(ctx context.Context, client, frontProxy []byte) (fields []string, err error) {
 	trust, err := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, extensionTrust, metav1.GetOptions{})
 	if err != nil {
@@ -38,10 +39,10 @@ func (c *Client) LacksClientCAs(ctx context.Context, client, frontProxy []byte) 
 	return fields, nil
 }
 
-// DropClientCAs takes two authorities (PEM; none where empty), that of clients and that of front proxies, out of what
-// extension API servers trust, and says whether any was there. Called again it says whether one has come back: an API
-// server that trusts it still puts it there. Where nothing would remain, nothing is taken out: the API servers have yet to
-// add those that they trust.
+// DropClientCAs removes a client CA and a front-proxy CA (PEM; may be empty) from extensionTrust,
+// and reports whether any was found. Call it again to check that none has returned: an API server
+// that still trusts a CA adds it again. If a field would become empty, nothing is removed, because
+// the API servers have not added their current CAs yet.
 func (c *Client) DropClientCAs(ctx context.Context, client, frontProxy []byte) (found bool, err error) {
 	trusts := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	trust, err := trusts.Get(ctx, extensionTrust, metav1.GetOptions{})
@@ -60,14 +61,14 @@ func (c *Client) DropClientCAs(ctx context.Context, client, frontProxy []byte) (
 	if !changed {
 		return found, nil
 	}
-	// On condition that nobody has written since: API servers do, each when its own authorities change.
+	// The write is conditional, because API servers write too when their CAs change.
 	if _, err := trusts.Update(ctx, trust, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
 		return found, fmt.Errorf("write what extension API servers trust: %w", err)
 	}
 	return found, nil
 }
 
-// blocks are the certificates of a PEM text, in DER.
+// blocks returns the certificates of a PEM text, in DER.
 func blocks(text []byte) [][]byte {
 	var all [][]byte
 	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
@@ -83,7 +84,7 @@ func containsBlock(ders [][]byte, der []byte) bool {
 func certificates(ders [][]byte) string {
 	var text strings.Builder
 	for _, der := range ders {
-		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a strings.Builder does not fail
+		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a strings.Builder never fails
 	}
 	return text.String()
 }

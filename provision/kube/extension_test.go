@@ -36,7 +36,8 @@ func authority(t *testing.T, name string) []byte {
 	return []byte(certificates([][]byte{der}))
 }
 
-// testDropClientCAs has an authority that was once added by an API server, beside the one that the API server adds.
+// testDropClientCAs has an authority that was once added by an API server, beside the one that the
+// API server adds.
 func testDropClientCAs(t *testing.T, c *Client) {
 	const key = "client-ca-file"
 	trusts := c.typed.CoreV1().ConfigMaps(metav1.NamespaceSystem)

@@ -19,9 +19,9 @@ import (
 	"k8s.io/client-go/tools/pager"
 )
 
-// Workloads lists what reads the cluster's CA or a service account's token, by namespace, kind and name, with the
-// budgets that cover it and the way in which it would be rolled. Lists come in pages; of Secrets, only the names of those
-// that are tokens are asked for.
+// Workloads lists the workloads that read the cluster's CA or a service account's token, by
+// namespace, kind and name, with their budgets and their strategy. It requests lists in pages, and
+// of Secrets only the names of tokens.
 func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 	g := gathered{controllers: map[key]*controller{}, tokens: map[types.NamespacedName]bool{}}
 	core := c.typed.CoreV1().RESTClient()
@@ -30,7 +30,7 @@ func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 	if err == nil {
 		err = list(ctx, core, "pods", "", metav1.ListOptions{}, func() runtime.Object { return &corev1.PodList{} }, g.pod)
 	}
-	// Controllers come after pods, so that those of every pod are known.
+	// List controllers after pods, so that the controllers of all pods are known.
 	for _, kind := range controllerTable {
 		if err == nil {
 			err = list(ctx, kind.api(c), kind.resource, "", metav1.ListOptions{}, kind.list, func(o metav1.Object) {
@@ -43,12 +43,13 @@ func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 		g.budgets, err = c.budgets(ctx, "")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for what reads the cluster's CA: %w", err)
+		return nil, fmt.Errorf("list the workloads that read the cluster's CA: %w", err)
 	}
 	return g.workloads(), nil
 }
 
-// list calls do for each object of a resource, page by page; an empty namespace is all of them.
+// list calls do for each object of a resource, page by page; an empty namespace means all
+// namespaces.
 func list[T any](ctx context.Context, api rest.Interface, resource, namespace string, options metav1.ListOptions, empty func() runtime.Object, do func(T)) error {
 	page := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		objects := empty()
@@ -64,7 +65,7 @@ func list[T any](ctx context.Context, api rest.Interface, resource, namespace st
 	return nil
 }
 
-// budgets lists the PodDisruptionBudgets of a namespace, or of all.
+// budgets lists the PodDisruptionBudgets of a namespace, or of all namespaces.
 func (c *Client) budgets(ctx context.Context, namespace string) (budgets []covering, err error) {
 	err = list(ctx, c.typed.PolicyV1().RESTClient(), "poddisruptionbudgets", namespace, metav1.ListOptions{},
 		func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
@@ -72,7 +73,7 @@ func (c *Client) budgets(ctx context.Context, namespace string) (budgets []cover
 	return budgets, err
 }
 
-// covering is a budget with what it covers.
+// covering is a budget with its selector.
 type covering struct {
 	Budget
 	namespace string
@@ -90,7 +91,7 @@ func coveringOf(b *policyv1.PodDisruptionBudget) covering {
 	return c
 }
 
-// gathered is what workloads are made of.
+// gathered is the data from which workloads are built.
 type gathered struct {
 	tokens      map[types.NamespacedName]bool
 	pods        []gatheredPod
@@ -116,8 +117,8 @@ func (g *gathered) pod(pod *corev1.Pod) {
 	g.pods = append(g.pods, p)
 }
 
-// top climbs from a pod to what made it in the end, as far as slipway knows the kinds; the controller is nil where
-// nothing is known to replace the pod.
+// top follows the owners of a pod up to the top controller, as far as slipway knows the kinds. The
+// controller is nil if nothing is known to replace the pod.
 func (g *gathered) top(p gatheredPod) (key, *controller) {
 	at := p.owner
 	if at == (key{}) {
@@ -188,7 +189,7 @@ func (g *gathered) workloads() []Workload {
 	return found
 }
 
-// cover puts the budgets that cover a pod into of, and gives their names.
+// cover adds the budgets that cover a pod to of, and returns their names.
 func (w *Workload) cover(budgets []covering, pod labels.Set, of map[string]Budget) (names []string) {
 	for _, b := range budgets {
 		if b.selector.Matches(pod) {
@@ -207,8 +208,8 @@ func (w *Workload) sort() {
 	slices.SortFunc(w.Budgets, func(a, b Budget) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// refresh replaces what is known of a workload's budgets by what is there now, and decides anew: since it was listed,
-// somebody may have changed them. A budget that is new is taken for one that others share.
+// refresh reads a workload's current budgets, which may have changed since it was listed, and
+// decides the strategy again. A new budget is assumed to be shared with other workloads.
 func (w *Workload) refresh(k *controller, pods []*corev1.Pod, budgets []covering) {
 	shared := map[string]bool{}
 	for _, b := range w.Budgets {

@@ -20,30 +20,32 @@ import (
 	toolswatch "k8s.io/client-go/tools/watch"
 )
 
-// Node is a node, as it is or as it should be.
+// Node is an observed or a desired node.
 type Node struct {
 	Labels map[string]string `json:"labels,omitempty"`
-	// Absent are labels that it must not have; desired only.
+	// Absent are labels that it must not have; only if desired.
 	Absent []string `json:"-"`
 	// Taints by key and effect ("key:effect"), with their values.
 	Taints map[string]string `json:"taints,omitempty"`
 	// Version of the kubelet, "v1.36.3".
 	Version string `json:"version"`
-	// Ready, desired, is false where nothing but a network plugin may be missing.
+	// Ready, if desired, is false if the node may lack a network plugin, and only that.
 	Ready bool `json:"ready"`
-	// Condition says why it is not ready, in the kubelet's words; observed only.
+	// Condition is the kubelet's reason why it is not ready; only if observed.
 	Condition string `json:"condition,omitempty"`
-	// Short is what the node has too little of, by condition ("DiskPressure"), with the kubelet's words; observed only.
+	// Short has the node's shortages by condition ("DiskPressure"), with the kubelet's message;
+	// only if observed.
 	Short map[string]string `json:"short,omitempty"`
-	// Unconnected is a node that is not ready for want of a network plugin; observed only.
+	// Unconnected means that it is not ready because the network plugin is missing; only if
+	// observed.
 	Unconnected bool `json:"unconnected,omitempty"`
-	// RecordedLabels and RecordedTaints are those that EnsureNode gave it last; observed only.
+	// RecordedLabels and RecordedTaints are those that EnsureNode set last; only if observed.
 	RecordedLabels map[string]string `json:"recordedLabels,omitempty"`
 	RecordedTaints map[string]string `json:"recordedTaints,omitempty"`
 }
 
-// appliedAnnotation keeps what EnsureNode gave a node, so that what is no longer wanted can be told from what others
-// gave it.
+// appliedAnnotation records what EnsureNode set on a node, to distinguish what is no longer desired
+// from what others set.
 const appliedAnnotation = "slipway.dev/applied"
 
 // applied is the annotation's content.
@@ -52,7 +54,7 @@ type applied struct {
 	Taints map[string]string `json:"taints,omitempty"`
 }
 
-// Nodes lists all nodes by name. It is one request.
+// Nodes lists all nodes by name, with one request.
 func (c *Client) Nodes(ctx context.Context) (map[string]Node, error) {
 	list, err := c.typed.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -65,16 +67,16 @@ func (c *Client) Nodes(ctx context.Context) (map[string]Node, error) {
 	return nodes, nil
 }
 
-// PodCIDR is the network of a node's pods, empty where it has not been given one.
+// PodCIDR returns the subnet of a node's pods, or "" if it has none yet.
 func (c *Client) PodCIDR(ctx context.Context, node string) (string, error) {
 	n, err := c.typed.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("ask for the pods' network of node %s: %w", node, err)
+		return "", fmt.Errorf("get the pod subnet of node %s: %w", node, err)
 	}
 	return n.Spec.PodCIDR, nil
 }
 
-// observed reads what is compared of a node.
+// observed returns the compared data of a node.
 func observed(node *corev1.Node) Node {
 	n := Node{Labels: node.Labels, Taints: map[string]string{}, Version: node.Status.NodeInfo.KubeletVersion, Short: short(node)}
 	for _, t := range node.Spec.Taints {
@@ -83,9 +85,9 @@ func observed(node *corev1.Node) Node {
 	if n.Ready, n.Condition = condition(node); n.Ready {
 		n.Condition = ""
 	}
-	n.Unconnected = !n.Ready && strings.Contains(n.Condition, "NetworkPluginNotReady") // of the kubelet's message
+	n.Unconnected = !n.Ready && strings.Contains(n.Condition, "NetworkPluginNotReady") // in the kubelet's message
 	var last applied
-	// An annotation that somebody has damaged says nothing: what it listed counts as others'.
+	// Ignore a damaged annotation: what it listed then counts as set by others.
 	if err := json.Unmarshal([]byte(node.Annotations[appliedAnnotation]), &last); err == nil {
 		n.RecordedLabels, n.RecordedTaints = last.Labels, last.Taints
 	}
@@ -94,10 +96,11 @@ func observed(node *corev1.Node) Node {
 
 func taintName(t corev1.Taint) string { return t.Key + ":" + string(t.Effect) }
 
-// EnsureNode waits for a node to register, gives it its labels and taints as soon as it does, takes those away that an
-// earlier call gave it and that are not wanted any more, and those that must be absent, and returns when it is Ready in the
-// wanted version, and nothing keeps pods from it (Trouble). report is told each new reason why it is not yet. It ends with
-// ctx, and the error says what was seen last.
+// EnsureNode waits for a node to register, and then sets its labels and taints. It removes labels
+// and taints that an earlier call set and that are no longer desired, and labels that must be
+// absent. It returns when the node is Ready in the desired version, and nothing keeps pods from it
+// (Trouble). report gets each new reason for waiting. It ends with ctx; the error says what was
+// last seen.
 func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report func(condition string)) error {
 	last := "it has not registered"
 	done := func(e watch.Event) (bool, error) {
@@ -107,7 +110,7 @@ func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report 
 			return false, nil
 		}
 		if patch := want.patch(node); patch != nil {
-			return false, c.patchNode(ctx, name, patch) // the changed node comes as an event of its own
+			return false, c.patchNode(ctx, name, patch) // the change arrives as another event
 		}
 		have := observed(node)
 		ready, why := have.Fits(want), cmp.Or(have.Condition, "Ready")
@@ -128,15 +131,15 @@ func (c *Client) EnsureNode(ctx context.Context, name string, want Node, report 
 		err = cause // the watch only says that it was interrupted
 	}
 	if err != nil {
-		return fmt.Errorf("node %s is not as it should be: %s: %w", name, last, err)
+		return fmt.Errorf("node %s is not in the desired state: %s: %w", name, last, err)
 	}
 	return nil
 }
 
-// Fits says whether a node is as Ready as it is wanted.
+// Fits reports whether a node is as Ready as desired.
 func (n Node) Fits(want Node) bool { return n.Ready || !want.Ready && n.Unconnected }
 
-// patchNode takes it for no error that somebody was faster.
+// patchNode ignores conflicts with concurrent writes.
 func (c *Client) patchNode(ctx context.Context, name string, patch []byte) error {
 	err := retryTransient(ctx, func() error {
 		_, err := c.typed.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
@@ -162,7 +165,7 @@ func (c *Client) watchNode(ctx context.Context, name string) cache.ListerWatcher
 	}
 }
 
-// condition says whether a node is Ready, and if not why, in the kubelet's words.
+// condition reports whether a node is Ready, and if not, the kubelet's reason.
 func condition(node *corev1.Node) (ready bool, why string) {
 	for _, c := range node.Status.Conditions {
 		if c.Type != corev1.NodeReady {
@@ -176,7 +179,8 @@ func condition(node *corev1.Node) (ready bool, why string) {
 	return false, "NotReady: the kubelet has reported nothing"
 }
 
-// patch is what gives a node its labels and taints, nil where it has them. Those of others are left alone.
+// patch returns the patch that sets a node's labels and taints, or nil if it has them. Labels and
+// taints of others are kept.
 func (n Node) patch(node *corev1.Node) []byte {
 	have := observed(node)
 	labels := map[string]any{}
@@ -199,14 +203,15 @@ func (n Node) patch(node *corev1.Node) []byte {
 	metadata := map[string]any{"labels": labels, "annotations": map[string]any{appliedAnnotation: n.record()}}
 	patch := map[string]any{"metadata": metadata}
 	if differ {
-		// The list is replaced as a whole; the resource version refuses the patch when somebody was faster.
+		// The patch replaces the whole list; the resource version makes it fail after a concurrent
+		// write.
 		metadata["resourceVersion"] = node.ResourceVersion
 		patch["spec"] = map[string]any{"taints": taints}
 	}
 	return marshal(patch)
 }
 
-// mergeTaints gives the node's taints as they should be, in their order, and whether that is a difference.
+// mergeTaints returns the node's desired taints, in their order, and whether they differ.
 func (n Node) mergeTaints(node *corev1.Node, have Node) (taints []corev1.Taint, differ bool) {
 	for _, t := range node.Spec.Taints {
 		want, wanted := n.Taints[taintName(t)]

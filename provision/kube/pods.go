@@ -11,8 +11,8 @@ import (
 // rootCA is the ConfigMap in every namespace that has the cluster's CA.
 const rootCA = "kube-root-ca.crt"
 
-// readsTrust says whether containers of a pod are given the cluster's CA or a service account's token. tokens tells which
-// Secrets of its namespace are tokens of the old kind, which do not expire.
+// readsTrust reports whether containers of a pod get the cluster's CA or a service account's token.
+// tokens reports which Secrets of its namespace are tokens that do not expire.
 func readsTrust(pod *corev1.PodSpec, tokens func(secret string) bool) bool {
 	return slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
 		switch {
@@ -37,7 +37,8 @@ func readsTrust(pod *corev1.PodSpec, tokens func(secret string) bool) bool {
 	})
 }
 
-// counts says whether a pod runs and is replaced through the API: not those that have ended, nor a kubelet's own.
+// counts reports whether a pod runs and can be replaced through the API: not pods that have ended,
+// and not static pods.
 func counts(pod *corev1.Pod) bool {
 	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
 	return !mirror && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
@@ -53,9 +54,11 @@ func podOf(pod *corev1.Pod) Pod {
 	}
 }
 
-// startOf is when the container that has run for longest started, or before: it has read its files no later. That is a
-// time of the node's clock, which may be wrong; so it is counted from when the kubelet took the pod on (status.startTime,
-// of the same clock), and that from when the API server made it. A pod that had to wait for its node seems as much older.
+// startOf returns a time at or before the start of the longest-running container, so at or before
+// the time when it read its files. The container's start is by the node's clock, which may be
+// wrong. So it is taken relative to when the kubelet accepted the pod (status.startTime, same
+// clock), and added to the pod's creation by the API server's clock. A pod that had to wait for a
+// node seems older by that time.
 func startOf(pod *corev1.Pod) time.Time {
 	made, taken := pod.CreationTimestamp, pod.Status.StartTime
 	var oldest metav1.Time
@@ -67,6 +70,6 @@ func startOf(pod *corev1.Pod) time.Time {
 	if oldest.IsZero() || taken == nil { // nothing runs
 		return made.Time
 	}
-	after := oldest.Sub(taken.Time) - time.Second // both lack what is less than one
-	return made.Add(max(0, after))                // less is a clock that was set back
+	after := oldest.Sub(taken.Time) - time.Second // both are whole seconds
+	return made.Add(max(0, after))                // negative if the clock was set back
 }

@@ -7,15 +7,15 @@ import (
 	"regexp"
 )
 
-// Metrics that have, as a label, the digest of the file that an API server works by
+// Metrics with the digest of the file that an API server uses, as a label
 // (k8s.io/apiserver/pkg/server/options/{encryptionconfig,authenticationconfig}/metrics).
 var (
 	encryptionMetric     = regexp.MustCompile(`^apiserver_encryption_config_controller_last_config_info\{(?:.*,)?hash="([^"]*)"`)
 	authenticationMetric = regexp.MustCompile(`^apiserver_authentication_config_controller_last_config_info\{(?:.*,)?hash="([^"]*)"`)
 )
 
-// EncryptionConfigs gives the digests ("sha256:" and hexadecimal) of the EncryptionConfigurations that the one API server
-// works by which this client reaches: none, or one.
+// EncryptionConfigs returns the digests ("sha256:" and hexadecimal) of the EncryptionConfigurations
+// that the API server behind this client uses: none or one.
 func (c *Client) EncryptionConfigs(ctx context.Context) (digests []string, err error) {
 	return c.configs(ctx, encryptionMetric)
 }

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// clusterScoped are the built-in kinds without a namespace. client-go's scheme knows all built-in kinds, but not this
-// of them; a test compares the list with a real server.
+// clusterScoped lists the built-in kinds without a namespace. client-go's scheme does not have this
+// information; a test compares the list with a real server.
 var clusterScoped = []string{
 	"APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole", "ClusterRoleBinding",
 	"ClusterTrustBundle", "CustomResourceDefinition", "DeviceClass", "FlowSchema", "IPAddress", "IngressClass",
@@ -28,7 +28,7 @@ var clusterScoped = []string{
 	"ValidatingWebhookConfiguration", "VolumeAttachment", "VolumeAttributesClass",
 }
 
-// stage is when Apply has an object's turn.
+// stage is the stage of Apply in which an object is applied.
 func stage(o *unstructured.Unstructured) int {
 	switch o.GetKind() {
 	case "Namespace", "CustomResourceDefinition":
@@ -43,8 +43,8 @@ func stage(o *unstructured.Unstructured) int {
 	return 1
 }
 
-// resource finds where an object lives. For built-in kinds the server is not asked: discovery would cost more than the
-// rest of an apply.
+// resource returns the resource of an object. For built-in kinds it does not query the server:
+// discovery would take longer than the rest of an apply.
 func (c *Client) resource(o *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	kind := o.GroupVersionKind()
 	if o.GetName() == "" || kind.Kind == "" || kind.Version == "" {
@@ -63,7 +63,8 @@ func (c *Client) resource(o *unstructured.Unstructured) (dynamic.ResourceInterfa
 	return c.dynamic.Resource(resource).Namespace(cmp.Or(o.GetNamespace(), metav1.NamespaceDefault)), nil
 }
 
-// builtIn is empty for a kind that client-go does not know, or that the API machinery's own extensions define.
+// builtIn returns an empty resource for kinds that client-go does not know, and for extensions of
+// the API machinery.
 func builtIn(kind schema.GroupVersionKind) (resource schema.GroupVersionResource, namespaced bool) {
 	extension := kind.Group == "apiextensions.k8s.io" || kind.Group == "apiregistration.k8s.io" // not in the scheme
 	if !extension && !scheme.Scheme.Recognizes(kind) {
@@ -73,7 +74,7 @@ func builtIn(kind schema.GroupVersionKind) (resource schema.GroupVersionResource
 	return resource, !slices.Contains(clusterScoped, kind.Kind)
 }
 
-// unknownKindError is a kind that the server does not serve (yet).
+// unknownKindError means that the server does not serve the kind (yet).
 type unknownKindError struct{ kind schema.GroupVersionKind }
 
 func (e *unknownKindError) Error() string {
@@ -100,7 +101,7 @@ func (c *Client) discover(kind schema.GroupVersionKind) (resource schema.GroupVe
 	return resource, false, &unknownKindError{kind}
 }
 
-// awaitKinds waits until the server serves what the definitions among objects define.
+// awaitKinds waits until the server serves the kinds that objects define.
 func (c *Client) awaitKinds(ctx context.Context, objects []*unstructured.Unstructured) error {
 	for _, o := range objects {
 		if o.GetKind() != "CustomResourceDefinition" {
@@ -115,7 +116,7 @@ func (c *Client) awaitKinds(ctx context.Context, objects []*unstructured.Unstruc
 	return nil
 }
 
-// defines lists the kinds of a CustomResourceDefinition that are to be served, one for each version.
+// defines lists the served kinds of a CustomResourceDefinition, one for each version.
 func defines(definition *unstructured.Unstructured) []schema.GroupVersionKind {
 	group, _, _ := unstructured.NestedString(definition.Object, "spec", "group")
 	name, _, _ := unstructured.NestedString(definition.Object, "spec", "names", "kind")
@@ -132,7 +133,8 @@ func defines(definition *unstructured.Unstructured) []schema.GroupVersionKind {
 	return kinds
 }
 
-// definitionTimeout is for the server to begin to serve a kind; it takes it milliseconds, unless names conflict.
+// definitionTimeout is how long to wait until the server serves a kind. It takes milliseconds,
+// unless names conflict.
 const (
 	definitionTimeout  = 30 * time.Second
 	definitionInterval = 50 * time.Millisecond

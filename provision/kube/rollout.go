@@ -21,8 +21,9 @@ import (
 	toolswatch "k8s.io/client-go/tools/watch"
 )
 
-// RolloutAll rolls workloads, so many at once, but never two at once that share a budget. Those that are Unmanaged are
-// passed over. After a failure the others go on, but not those that share a budget with it; the error names all.
+// RolloutAll rolls workloads in parallel, but never two that share a budget at the same time. It
+// skips Unmanaged ones. After a failure, only those that share a budget with the failed one are not
+// started; the error names all of them.
 func (c *Client) RolloutAll(ctx context.Context, workloads []Workload, since time.Time, atOnce int, report func(w Workload, what string)) error {
 	groups := chains(workloads)
 	errs := make([]error, len(groups))
@@ -34,7 +35,7 @@ func (c *Client) RolloutAll(ctx context.Context, workloads []Workload, since tim
 			return nil
 		})
 	}
-	_ = all.Wait() // the errors are kept in order
+	_ = all.Wait() // the errors are collected in order
 	return errors.Join(errs...)
 }
 
@@ -61,18 +62,20 @@ func (c *Client) rollChain(ctx context.Context, group []Workload, since time.Tim
 	return nil
 }
 
-// Rollout replaces the pods of a workload that started before since, and returns when none of them is left and all others
-// are Ready. Called again after it was interrupted, it goes on: what has been replaced stays, and a rollout restart that
-// was ordered after since is only waited for. report is told each new thing that is waited for.
+// Rollout replaces the pods of a workload that started before since, and returns when none of them
+// is left and all others are Ready. If it is called again after an interruption, it continues:
+// replaced pods stay, and it only waits for a rollout restart that was ordered after since. report
+// gets each new reason for waiting.
 //
-// It ends with ctx, or when the workload's controller gives up; the error says what was seen last. See Stale for since.
+// It ends with ctx, or when the workload's controller gives up; the error says what was last seen.
+// See Stale for since.
 func (c *Client) Rollout(ctx context.Context, w Workload, since time.Time, report func(what string)) error {
 	if w.Way == Unmanaged {
 		return fmt.Errorf("%s is not rolled: %s", w, w.Why)
 	}
 	err := c.rollout(ctx, w, since, once(report))
 	if apierrors.IsNotFound(err) {
-		return nil // the workload is gone, and its pods go with it
+		return nil // the workload is gone, and so are its pods
 	}
 	if err != nil {
 		return fmt.Errorf("roll %s: %w", w, err)
@@ -80,7 +83,7 @@ func (c *Client) Rollout(ctx context.Context, w Workload, since time.Time, repor
 	return nil
 }
 
-// once passes on what differs from what was said last.
+// once passes on a message if it differs from the previous one.
 func once(report func(string)) func(string) {
 	last := ""
 	return func(what string) {
@@ -126,11 +129,12 @@ func (c *Client) rollout(ctx context.Context, w Workload, since time.Time, repor
 
 func (w Workload) key() key { return key{w.Kind, w.Namespace, w.Name} }
 
-// orderRestart does what `kubectl rollout restart` does. The time that it writes is after since, whatever the clock here.
+// orderRestart does the same as `kubectl rollout restart`. The time that it writes is after since,
+// whatever the local clock says.
 func (c *Client) orderRestart(ctx context.Context, at key, since time.Time) error {
 	now := time.Now()
 	if !now.After(since.Add(time.Second)) {
-		now = since.Add(2 * time.Second) // what is written has whole seconds
+		now = since.Add(2 * time.Second) // whole seconds are written
 	}
 	kind, _ := kindNamed(at.kind)
 	annotations := map[string]any{"annotations": map[string]string{restartedAt: now.Format(time.RFC3339)}}
@@ -150,11 +154,11 @@ func (c *Client) awaitRestart(ctx context.Context, at key, since time.Time, repo
 		k := kind.controllerOf(objects[0].(metav1.Object))
 		switch {
 		case !k.restartedAt.After(since):
-			return false, errors.New("somebody has taken the restart back: its template is as before")
+			return false, errors.New("the restart was reverted: its template is as before")
 		case k.rolled():
 			return true, nil
 		case k.observed && k.failed != "":
-			return false, errors.New("its rollout does not go on: " + k.failed)
+			return false, errors.New("its rollout does not progress: " + k.failed)
 		}
 		last = k.progress()
 		report(last)
@@ -163,7 +167,7 @@ func (c *Client) awaitRestart(ctx context.Context, at key, since time.Time, repo
 	return waited(ctx, last, err)
 }
 
-// waited adds what was last seen to the error of a wait that ended with ctx.
+// waited adds what was last seen to the error if a wait ended with ctx.
 func waited(ctx context.Context, last string, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return fmt.Errorf("%s: %w", last, cause)
@@ -179,7 +183,8 @@ func named(name string) func(*metav1.ListOptions) {
 
 func (k *controller) narrow(o *metav1.ListOptions) { o.LabelSelector = k.selector.String() }
 
-// watchOf lists and watches a resource. The first list is what is there, not what an API server remembers.
+// watchOf lists and watches a resource. The first list is read from etcd, not from an API server's
+// cache.
 func watchOf(api rest.Interface, resource, namespace string, narrow func(*metav1.ListOptions)) *cache.ListWatch {
 	return cache.NewFilteredListWatchFromClient(api, resource, namespace, func(o *metav1.ListOptions) {
 		narrow(o)
@@ -189,7 +194,7 @@ func watchOf(api rest.Interface, resource, namespace string, narrow func(*metav1
 	})
 }
 
-// until looks at all objects that are there, and again each time that one of them changes, until done says so.
+// until calls done with all objects, and again after each change, until it returns true.
 func until(ctx context.Context, lw *cache.ListWatch, object runtime.Object, done func(objects []any) (bool, error)) error {
 	var store cache.Store
 	_, err := toolswatch.UntilWithSync(ctx, lw, object,
@@ -211,7 +216,7 @@ func (c *Client) podsOf(ctx context.Context, k *controller) (pods []*corev1.Pod,
 	return pods, err
 }
 
-// owns is for pods that its selector matches.
+// owns reports whether the controller owns a pod that its selector matches.
 func (k *controller) owns(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || !counts(pod) {
@@ -223,7 +228,7 @@ func (k *controller) owns(pod *corev1.Pod) bool {
 	return string(owner.UID) == k.uid
 }
 
-// own gives those of pods that the controller owns, by name.
+// own returns the pods that the controller owns, by name.
 func (k *controller) own(pods []*corev1.Pod) []Pod {
 	var w Workload
 	for _, p := range pods {

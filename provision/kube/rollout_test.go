@@ -97,7 +97,8 @@ func (s *stageOf) names() (names []string) {
 	return names
 }
 
-// replicaSet makes one with Ready pods web-1 and so on, which the test replaces when they go, as web-a and so on.
+// replicaSet makes one with Ready pods web-1 and so on, which the test replaces when they go, as
+// web-a and so on.
 func (s *stageOf) replicaSet(replicas int32) *appsv1.ReplicaSet {
 	s.Helper()
 	r := decode[appsv1.ReplicaSet](s.T, `{metadata: {name: web}, spec: {selector: {matchLabels: {app: web}},
@@ -187,7 +188,8 @@ func (s *stageOf) deployment() *appsv1.Deployment {
 	return d
 }
 
-// status writes what the Deployment's controller would: that it has seen all, with 2 replicas that are available.
+// status writes what the Deployment's controller would: that it has seen all, with 2 replicas that
+// are available.
 func (s *stageOf) status(change func(*appsv1.Deployment)) {
 	s.Helper()
 	d, err := s.c.typed.AppsV1().Deployments(s.namespace).Get(s.ctx, "web", metav1.GetOptions{})
@@ -289,7 +291,7 @@ func testRestartFails(t *testing.T, c *Client) {
 			Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded", Message: "no room",
 		}}
 	})
-	if err := <-ended; err == nil || err.Error() != "roll Deployment restartfails/web: its rollout does not go on: no room" {
+	if err := <-ended; err == nil || err.Error() != "roll Deployment restartfails/web: its rollout does not progress: no room" {
 		t.Errorf("error %v", err)
 	}
 	why := errors.New("time is up")

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// RootCAs gives what the ConfigMaps kube-root-ca.crt hold, by namespace.
+// RootCAs returns the contents of the ConfigMaps kube-root-ca.crt, by namespace.
 func (c *Client) RootCAs(ctx context.Context) (map[string]string, error) {
 	list, err := c.typed.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("metadata.name", rootCA).String(),

@@ -17,16 +17,16 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// rewrites is how many Secrets are written at a time.
+// rewrites is the number of Secrets written in parallel.
 const rewrites = 16
 
-// RewriteSecrets has the API server write every Secret again, as it is, and by that encrypt it with its first key. All API
-// servers must know that key as their first by then. It gives the number of Secrets that were asked for; report is told
-// now and then how far it is.
+// RewriteSecrets makes the API server rewrite every Secret unchanged, and so re-encrypt it with its
+// first key. All API servers must use that key first by then. It returns the number of Secrets;
+// report gets the progress from time to time.
 //
-// A patch that changes nothing does it: contents never leave the API server, and where a Secret is encrypted with the
-// first key already, nothing is written. So it may be interrupted and called again. What somebody else writes or removes
-// meanwhile is no error.
+// It uses an empty patch: contents never leave the API server, and a Secret that is already
+// encrypted with the first key is not written. So it may be interrupted and called again.
+// Concurrent writes and removals are not errors.
 func (c *Client) RewriteSecrets(ctx context.Context, report func(what string)) (n int, err error) {
 	var secrets []types.NamespacedName
 	err = c.names(ctx, "secrets", metav1.ListOptions{}, func(name types.NamespacedName) { secrets = append(secrets, name) })
@@ -61,13 +61,13 @@ func (c *Client) rewriteSecret(ctx context.Context, s types.NamespacedName) erro
 			Patch(ctx, s.Name, types.MergePatchType, []byte("{}"), metav1.PatchOptions{FieldManager: FieldManager})
 		return err
 	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the API server tries again itself: others write all the time
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // the API server itself retries after concurrent writes
 		return nil
 	}
 	return err
 }
 
-// names calls do for each object of a core resource, page by page. Nothing but metadata is sent.
+// names calls do for each object of a core resource, page by page. Only metadata is sent.
 func (c *Client) names(ctx context.Context, resource string, options metav1.ListOptions, do func(types.NamespacedName)) error {
 	page := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return c.meta.Resource(corev1.SchemeGroupVersion.WithResource(resource)).List(ctx, o)
@@ -83,8 +83,8 @@ func (c *Client) names(ctx context.Context, resource string, options metav1.List
 	return nil
 }
 
-// retryTransient tries again for a while when no API server answered, or one said to come back later: while a cluster
-// starts, and while its API servers restart, servers come and go.
+// retryTransient retries for a while if no API server answered, or one said to retry later: API
+// servers are unavailable at times while a cluster starts or they restart.
 func retryTransient(ctx context.Context, do func() error) error {
 	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Steps: 7}
 	transient := func(err error) bool {

@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// testRewriteSecrets only sees that nothing changes and how it ends: what it is for needs etcd, and is tested in provision.
+// testRewriteSecrets only sees that nothing changes and how it ends: what it is for needs etcd, and
+// is tested in provision.
 func testRewriteSecrets(t *testing.T, c *Client) {
 	s := newStage(t, c)
 	made, err := c.typed.CoreV1().Secrets(s.namespace).Create(s.ctx, &corev1.Secret{

@@ -11,13 +11,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// TokenSecret is a Secret with a service account's token that has no end.
+// TokenSecret is a Secret with a service-account token that does not expire.
 type TokenSecret struct {
-	// Name is "namespace/name", Header the first part of the token, which says who signed it and is no secret.
+	// Name is "namespace/name". Header is the first part of the token, which identifies the signing
+	// key and is not secret.
 	Name, Header string
 }
 
-// TokenSecrets lists the Secrets of type kubernetes.io/service-account-token. Of their contents nothing else is kept.
+// TokenSecrets lists the Secrets of type kubernetes.io/service-account-token. It keeps nothing else
+// of their contents.
 func (c *Client) TokenSecrets(ctx context.Context) ([]TokenSecret, error) {
 	var found []TokenSecret
 	o := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)).String()}

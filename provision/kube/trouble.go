@@ -8,12 +8,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// shortages are the conditions that say what a node has too little of.
+// shortages are the conditions for a lack of resources.
 var shortages = []corev1.NodeConditionType{
 	corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeNetworkUnavailable,
 }
 
-// follows says which taint the node lifecycle controller gives a node in a condition (k8s.io/api, core/v1, well_known_taints.go).
+// follows maps conditions to the taint that the node lifecycle controller sets (k8s.io/api,
+// core/v1, well_known_taints.go).
 var follows = map[string]string{
 	corev1.TaintNodeMemoryPressure:     string(corev1.NodeMemoryPressure),
 	corev1.TaintNodeDiskPressure:       string(corev1.NodeDiskPressure),
@@ -23,7 +24,7 @@ var follows = map[string]string{
 	corev1.TaintNodeUnreachable:        string(corev1.NodeReady),
 }
 
-// short gives the shortages of a node, by condition, with the kubelet's words.
+// short returns the shortages of a node by condition, with the kubelet's message.
 func short(node *corev1.Node) map[string]string {
 	var all map[string]string
 	for _, c := range node.Status.Conditions {
@@ -37,9 +38,9 @@ func short(node *corev1.Node) map[string]string {
 	return all
 }
 
-// Trouble says why pods do not come to a node, or are about to leave it, beside its not being Ready, sorted: what it has too
-// little of, and the taints that Kubernetes itself or a cloud has given it and want does not ask for. Cordoning is somebody's
-// decision, and so are taints of other names: they are no trouble.
+// Trouble returns, sorted, why pods cannot be scheduled to a node or will be evicted, apart from
+// its not being Ready: its shortages, and the taints that Kubernetes or a cloud provider has set
+// and that want does not have. Cordons and other taints are set on purpose, so they do not count.
 func (n Node) Trouble(want Node) []string {
 	var all []string
 	for _, condition := range slices.Sorted(maps.Keys(n.Short)) {
@@ -52,7 +53,7 @@ func (n Node) Trouble(want Node) []string {
 		_, told := n.Short[condition]
 		switch {
 		case key == corev1.TaintNodeUnschedulable || prefix != "node.kubernetes.io" && prefix != "node.cloudprovider.kubernetes.io":
-		case told || known && condition == string(corev1.NodeReady): // Ready tells that, a moment earlier
+		case told || known && condition == string(corev1.NodeReady): // Ready already shows that
 		default:
 			all = append(all, "taint "+taint)
 		}
@@ -60,7 +61,7 @@ func (n Node) Trouble(want Node) []string {
 	return all
 }
 
-// Foreign are the node's taints that want does not ask for, "key:effect", sorted.
+// Foreign returns the node's taints that want does not have, as "key:effect", sorted.
 func (n Node) Foreign(want Node) []string {
 	var all []string
 	for _, taint := range slices.Sorted(maps.Keys(n.Taints)) {

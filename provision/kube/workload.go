@@ -9,34 +9,37 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Way is how the pods of a workload are replaced.
+// Way is the strategy to replace the pods of a workload.
 type Way string
 
-// The ways, from the smoothest on.
+// The strategies, in order of preference.
 const (
-	// Restart is a rollout restart, as of `kubectl rollout restart`: the workload's own controller replaces its pods.
+	// Restart is a rollout restart, like `kubectl rollout restart`: the workload's controller
+	// replaces its pods.
 	Restart Way = "restart"
-	// Evict is pod by pod, through the Eviction API, which respects disruption budgets.
+	// Evict evicts pod by pod through the Eviction API, which respects disruption budgets.
 	Evict Way = "evict"
-	// Unmanaged is what nothing would replace, or what should run to its end: it is left to its owner.
+	// Unmanaged pods would not be replaced, or should run to completion: they are left to their
+	// owner.
 	Unmanaged Way = "unmanaged"
 )
 
-// Workload is pods that read the cluster's CA or a service account's token, under the controller that made them.
+// Workload is a top controller with its pods that read the cluster's CA or a service account's
+// token.
 type Workload struct {
-	// Kind is that of the top controller, "Deployment"; "Pod" for one that has none.
+	// Kind of the top controller, "Deployment"; "Pod" if there is none.
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Pods by name: those that read it and have not ended. Others of the same controller are not among them.
+	// Pods by name: only those that read it and have not ended.
 	Pods []Pod `json:"pods"`
 	// Budgets cover any of its pods, by name.
 	Budgets []Budget `json:"budgets,omitempty"`
 	Way     Way      `json:"way"`
-	// Why it is not a rollout restart; empty for Restart.
+	// Why it is not Restart; empty for Restart.
 	Why string `json:"why,omitempty"`
 
-	// replicas is how many pods it should have; 0 where nothing is known of its controller.
+	// replicas is the desired number of pods; 0 if its controller is unknown.
 	replicas int32
 	// crowded are two budgets that cover the same pod.
 	crowded []string
@@ -48,27 +51,29 @@ func (w Workload) String() string { return w.Kind + " " + w.Namespace + "/" + w.
 type Pod struct {
 	Name string `json:"name"`
 	UID  string `json:"uid"`
-	// Started is when the longest running of its containers did, or before, in whole seconds of the API server's clock,
-	// whatever that of its node shows; where none runs, when the pod was made.
+	// Started is at or before the start of its longest-running container, in whole seconds of the
+	// API server's clock, independent of the node's clock. If no container runs, it is the pod's
+	// creation.
 	Started time.Time `json:"started"`
 	Ready   bool      `json:"ready"`
-	// Ending is one that has been deleted, and is not gone.
+	// Ending means that it has been deleted but is not gone yet.
 	Ending bool `json:"ending,omitempty"`
 }
 
 // Budget is a PodDisruptionBudget in the workload's namespace.
 type Budget struct {
 	Name string `json:"name"`
-	// Allowed is how many disruptions it allows now, by its status.
+	// Allowed is the number of disruptions that its status allows now.
 	Allowed int32 `json:"allowed"`
-	// Shared says that it covers pods of others, too: they may be down when this workload's rollout counts on them.
+	// Shared means that it also covers pods of other workloads, which may be down during this
+	// workload's rollout.
 	Shared bool `json:"shared,omitempty"`
 
 	minAvailable, maxUnavailable *intstr.IntOrString
 }
 
-// tolerates is how many of a workload's replicas the budget lets be down, where it covers nothing else. The rounding is
-// that of the disruption controller (getExpectedPodCount).
+// tolerates returns how many of a workload's replicas the budget allows to be down, if it covers
+// nothing else. It rounds like the disruption controller (getExpectedPodCount).
 func (b Budget) tolerates(replicas int32) int32 {
 	if b.maxUnavailable != nil {
 		return min(scaled(b.maxUnavailable, replicas, true), replicas)
@@ -79,7 +84,7 @@ func (b Budget) tolerates(replicas int32) int32 {
 	return 0
 }
 
-// scaled resolves a number or a percentage of a total; what cannot be read is 0.
+// scaled resolves a number or a percentage of a total; invalid values are 0.
 func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
 	n, err := intstr.GetScaledValueFromIntOrPercent(v, int(total), up)
 	if err != nil {
@@ -88,7 +93,7 @@ func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
 	return int32(n) //nolint:gosec // G115: a number of pods
 }
 
-// decide chooses the way, by what the controller would do and what the budgets demand.
+// decide chooses the strategy from the controller's behaviour and the budgets.
 func (w *Workload) decide(k *controller) {
 	w.Way, w.Why = Evict, ""
 	switch {
@@ -123,7 +128,7 @@ func bareWhy(kind string) string {
 	return "it is not known whether a " + kind + " replaces pods"
 }
 
-// tooLoose says why the controller's own update could go below what a budget demands; empty if it cannot.
+// tooLoose returns why the controller's own update could violate a budget, or "".
 func (w *Workload) tooLoose(k *controller) string {
 	for _, b := range w.Budgets {
 		switch tolerated := b.tolerates(k.replicas); {
@@ -138,7 +143,8 @@ func (w *Workload) tooLoose(k *controller) string {
 	return ""
 }
 
-// Describe says how it would be rolled: "evict one by one (strategy Recreate), budget default/web allows 1".
+// Describe says how it would be replaced: "evict one by one (strategy Recreate), budget default/web
+// allows 1".
 func (w Workload) Describe() string {
 	switch w.Way {
 	case Restart:
@@ -153,7 +159,7 @@ func (w Workload) Describe() string {
 	return "left to you: " + w.Why
 }
 
-// Blocked says why evicting cannot ever succeed as things are; empty where it can.
+// Blocked returns why an eviction can currently never succeed, or "".
 func (w Workload) Blocked() string {
 	if w.Way != Evict {
 		return ""
@@ -167,10 +173,11 @@ func (w Workload) Blocked() string {
 	return ""
 }
 
-// Stale gives the workloads with pods that started before a time, with only those pods. They may still hold what was
-// there before. A pod that was deleted and is not gone counts.
+// Stale returns the workloads with pods that started before since, with only those pods, which may
+// still use old files. A deleted pod counts until it is gone.
 //
-// since should be a full second back and of an API server's clock, for pods know their age in whole seconds.
+// since should be by an API server's clock and at least one second ago, because pods record whole
+// seconds.
 func Stale(workloads []Workload, since time.Time) []Workload {
 	var stale []Workload
 	for _, w := range workloads {
@@ -185,8 +192,9 @@ func stalePods(pods []Pod, since time.Time) []Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return !p.Started.Before(since) })
 }
 
-// next picks the pod to evict now, of all that a workload has by name, or says what is waited for. Pods that are down already
-// come first. One that is up has to wait until every replacement is Ready, and none is missing.
+// next picks the pod to evict now, from all pods of a workload by name, or returns what to wait
+// for. Pods that are already down come first. A running pod is only evicted if every replacement is
+// Ready and none is missing.
 func next(pods []Pod, since time.Time, replicas int32) (pod *Pod, wait string) {
 	var stale []Pod
 	var live int32
@@ -214,8 +222,8 @@ func next(pods []Pod, since time.Time, replicas int32) (pod *Pod, wait string) {
 	return nil, wait
 }
 
-// chains groups workloads so that those which share a budget, directly or by way of others, are in one group. Groups may
-// be rolled side by side, those in a group only one after the other.
+// chains groups workloads that share budgets directly or indirectly. Groups may be rolled in
+// parallel; the workloads in a group one after the other.
 func chains(workloads []Workload) [][]Workload {
 	var groups [][]Workload
 	for _, w := range workloads {

@@ -140,7 +140,8 @@ const (
 	daemonSet   = "metadata: {name: web, namespace: default}\nspec: {selector: {matchLabels: {app: web}}, updateStrategy: %s}\nstatus: {desiredNumberScheduled: 10, updatedNumberScheduled: 10}"
 )
 
-// TestDecide goes through strategies and budgets: a rollout restart only where the strategy keeps to the budget for sure.
+// TestDecide goes through strategies and budgets: a rollout restart only where the strategy keeps
+// to the budget for sure.
 func TestDecide(t *testing.T) {
 	loose := "{type: RollingUpdate, rollingUpdate: {maxUnavailable: 50%, maxSurge: 0}}"
 	usual := "{type: RollingUpdate, rollingUpdate: {maxUnavailable: 25%, maxSurge: 25%}}"

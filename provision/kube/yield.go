@@ -9,12 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// YieldAnnotation names, in a manifest, a field ("spec.replicas") that is the stream's only until somebody else has set it: who
-// scales a workload, or an autoscaler, keeps what he has chosen. It is never sent.
+// YieldAnnotation names a field in a manifest ("spec.replicas") that the stream sets only until
+// someone else has set it, for example by scaling a workload, or an autoscaler. It is never sent.
 const YieldAnnotation = "slipway.dev/yield"
 
-// yield gives an object as it is to be applied over live, which is nil where there is none: without the annotation, and without
-// the field that it names where that is no longer ours. A field that is left out is not taken away: who owns it keeps it.
+// yield returns the object to apply over live (nil if there is none): without the annotation, and
+// without the field that it names if slipway does not own it any more. An omitted field keeps its
+// value and owner.
 func yield(o, live *unstructured.Unstructured) *unstructured.Unstructured {
 	annotations := o.GetAnnotations()
 	field, ok := annotations[YieldAnnotation]
@@ -34,7 +35,8 @@ func yield(o, live *unstructured.Unstructured) *unstructured.Unstructured {
 	return o
 }
 
-// owns says whether slipway was the last to set a field, by the object's managed fields (FieldsV1, "f:name").
+// owns reports whether slipway was the last to set a field, according to the object's managed
+// fields (FieldsV1, "f:name").
 func owns(live *unstructured.Unstructured, path []string) bool {
 	return slices.ContainsFunc(live.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool {
 		if entry.Manager != FieldManager || entry.Operation != metav1.ManagedFieldsOperationApply || entry.FieldsV1 == nil {

@@ -19,7 +19,8 @@ spec:
     spec: {containers: [{name: web, image: "example/web:1"}]}
 `
 
-// What a manifest yields is its own until somebody else has set it; from then on neither Apply nor Diff minds.
+// What a manifest yields is its own until somebody else has set it; from then on neither Apply nor
+// Diff minds.
 func testYield(t *testing.T, c *Client) {
 	ctx := context.Background()
 	deployments := c.Typed().AppsV1().Deployments("default")
