@@ -12,6 +12,9 @@ type Unit struct {
 	// Exec is the program's absolute path, Args its arguments, each printed on a line of its own.
 	Exec string
 	Args []string
+	// Begin are further arguments, which the program ignores if it has data. They are no part of Inputs: a change of them
+	// is no reason to restart it.
+	Begin []string
 	// Env are "NAME=value" pairs.
 	Env []string
 	// Delegate hands the unit its own cgroup subtree (container runtimes).

@@ -47,6 +47,10 @@ func TestConvergeScript(t *testing.T) {
 			not: []string{"--no-block"},
 		},
 		{
+			name: "what etcd reads only when it begins", changes: []plan.Change{file(stack.UnitDir+stack.EtcdService, plan.Update)},
+			want: []string{"systemctl daemon-reload\n"}, not: []string{"restart", "start " + stack.EtcdService, "systemd-run"},
+		},
+		{
 			name: "an image that was removed", changes: []plan.Change{{Kind: plan.ImageChange, Name: "pause", Action: plan.Create}},
 			want: []string{"systemctl restart slipway-images.service"},
 		},

@@ -233,7 +233,9 @@ func (n Node) units(files map[string]File) (map[string]Unit, error) {
 
 func (n Node) service(s Service, files map[string]File, units map[string]Unit) error {
 	u := s.Text(n)
-	plain, err := templates.RenderUnit(u)
+	process := u
+	process.Begin = nil
+	plain, err := templates.RenderUnit(process)
 	if err != nil {
 		return err
 	}

@@ -59,8 +59,6 @@ func etcdUnit(n Node) templates.Unit {
 		"listen-client-urls":    client + ",https://127.0.0.1:" + strconv.Itoa(EtcdClientPort),
 		"advertise-client-urls": client,
 		"listen-peer-urls":      peer, "initial-advertise-peer-urls": peer,
-		"initial-cluster":       strings.Join(members, ","),
-		"initial-cluster-state": "new", "initial-cluster-token": n.etcdToken(),
 		"listen-metrics-urls": "http://127.0.0.1:2381",
 		"cert-file":           PKIDir + "/etcd/server.crt", "key-file": PKIDir + "/etcd/server.key",
 		"trusted-ca-file": PKIDir + "/etcd/ca.crt", "client-cert-auth": "true",
@@ -72,10 +70,15 @@ func etcdUnit(n Node) templates.Unit {
 		// etcd takes no write beyond it until somebody has made room: the most that its authors recommend, not its 2 GiB.
 		"quota-backend-bytes": strconv.FormatInt(8<<30, 10),
 	}
+	// Ignored by a member that has data (etcd.io, "Configuration options", flags with the prefix initial).
+	begin := map[string]string{
+		"initial-cluster":       strings.Join(members, ","),
+		"initial-cluster-state": "new", "initial-cluster-token": n.etcdToken(),
+	}
 	return templates.Unit{
 		Description: "etcd, the cluster's store", Type: "notify",
 		Slice: stackSlice, Sandbox: templates.Sealed, User: n.etcdUser(), State: "etcd", Logs: n.etcdLogs(),
-		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs),
+		Exec: n.path("etcd"), Args: flags(args, n.Cluster.Spec.Etcd.ExtraArgs), Begin: flags(begin, nil),
 		OOMScoreAdjust: n.protect(-999),
 	}
 }
