@@ -274,7 +274,7 @@ func normalize(patch map[string]any) map[string]any {
 	return out
 }
 
-// ObserveScript reads what a host is; see provision.Observe for what it prints. It asks about the kernel parameters in
+// ObserveScript reads what a host is; see observe.Observe for what it prints. It asks about the kernel parameters in
 // $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS, separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
 

@@ -13,6 +13,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
+// How long a step may take. These are generous: they only bound what never ends.
 const (
 	detailTimeout = 10 * time.Second
 	// finishTime is what a step that changes something gets to come to its end when the run is cancelled.

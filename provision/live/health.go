@@ -34,7 +34,7 @@ func WaitFor(ctx context.Context, problem string, ask func(context.Context) erro
 	return WaitEvery(ctx, healthInterval, problem, ask)
 }
 
-// WaitEvery is waitFor for what should not be asked so often.
+// WaitEvery is WaitFor for what should not be asked so often.
 func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask func(context.Context) error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -35,13 +35,11 @@ type Wish struct {
 // come to a good end. It is a pure function of the spec, of what the state knows and of what the provider has found.
 func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish Wish) (Preflight, error) {
 	reasons := refuseForeign(id, found)
-	if id.Up != nil && !wish.RebuildEmpty {
+	if wish.RebuildEmpty {
+		reasons = append(reasons, refuseRebuild(c, id, found)...)
+	} else if id.Up != nil {
 		reasons = append(reasons, id.Up.refuse(c, found, wish.AllowPluginChange)...)
 	}
-	if wish.RebuildEmpty && id.Up == nil && len(found.Machines)+len(found.Disks) == 0 { // else hosts may know
-		reasons = append(reasons, "--rebuild-empty: the state does not know that the cluster has ever been up; apply without it")
-	}
-	var p Preflight
 	have := map[string]bool{}
 	for _, m := range found.Machines {
 		have[m.Name] = true
@@ -49,39 +47,68 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	for name := range found.Failed { // it is there, and nothing can be done with it
 		have[name] = true
 	}
-	few := id.Up != nil && !wish.RebuildEmpty && id.Up.few(found)
-	if wish.RebuildEmpty && id.Up != nil {
-		for _, name := range id.Up.left(found) {
-			if !slices.ContainsFunc(c.Nodes(), func(n spec.Node) bool { return n.Name == name }) {
-				reasons = append(reasons, "--rebuild-empty: "+name+" is a control plane of the cluster that the spec does not have, and it may have etcd's data: "+
-					"put it back into the spec")
-			}
-		}
-	}
-	wanted := func(name string) bool { return len(wish.Only) == 0 || slices.Contains(wish.Only, name) }
+	var p Preflight
 	for _, n := range c.Nodes() {
-		disk := found.Disks[n.Name]
-		switch {
-		case have[n.Name]:
-		case disk == "" && n.Role == spec.ControlPlane && !wish.RebuildEmpty && (few || id.Up.has(n.Name)):
-			p.Gone = append(p.Gone, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: id.Up.ControlPlanes[n.Name].Address})
-		case !wanted(n.Name) && n.Role == spec.ControlPlane && id.Up != nil && !wish.RebuildEmpty:
-			p.LeftOut = append(p.LeftOut, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: id.Up.ControlPlanes[n.Name].Address})
-		case !wanted(n.Name) && n.Role == spec.ControlPlane:
-			reasons = append(reasons, n.Name+": this control plane has no machine yet, and those of a new cluster come up together: name it in --only, too")
-		case !wanted(n.Name):
-		case disk != "":
-			p.Changes = append(p.Changes, MachineChange{Name: n.Name, Action: Create, Reason: "does not exist; its disk does (" + disk + "), and it gets it back"})
-		default:
-			p.Changes = append(p.Changes, MachineChange{Name: n.Name, Action: Create, Reason: "does not exist"})
+		if have[n.Name] {
+			continue
+		}
+		if reason := p.missing(n, id.Up, found, wish); reason != "" {
+			reasons = append(reasons, reason)
 		}
 	}
 	for _, m := range found.Machines {
-		if state := found.States[m.Name]; state != spec.MachineRunning && wanted(m.Name) {
+		if state := found.States[m.Name]; state != spec.MachineRunning && wish.wants(m.Name) {
 			p.Changes = append(p.Changes, MachineChange{Name: m.Name, Action: Update, Reason: "is " + state + ", and has to be started"})
 		}
 	}
 	return p, Refusal(nothingChanged, reasons)
+}
+
+// wants reports whether Only does not leave a node out.
+func (w Wish) wants(name string) bool { return len(w.Only) == 0 || slices.Contains(w.Only, name) }
+
+// missing decides what becomes of a node without a machine, in a cluster of which the state has up (nil: it has never been
+// up); the reason is why that cannot be, or empty.
+func (p *Preflight) missing(n spec.Node, up *Up, found *spec.Infrastructure, wish Wish) (reason string) {
+	disk, controlPlane := found.Disks[n.Name], n.Role == spec.ControlPlane
+	lives := up != nil && !wish.RebuildEmpty // its control planes are members of etcd
+	switch {
+	case lives && controlPlane && disk == "" && (up.few(found) || up.has(n.Name)):
+		p.Gone = append(p.Gone, up.machine(n))
+	case lives && controlPlane && !wish.wants(n.Name):
+		p.LeftOut = append(p.LeftOut, up.machine(n))
+	case controlPlane && !wish.wants(n.Name):
+		return n.Name + ": this control plane has no machine yet, and those of a new cluster come up together: name it in --only, too"
+	case !wish.wants(n.Name):
+	case disk != "":
+		p.Changes = append(p.Changes, MachineChange{Name: n.Name, Action: Create, Reason: "does not exist; its disk does (" + disk + "), and it gets it back"})
+	default:
+		p.Changes = append(p.Changes, MachineChange{Name: n.Name, Action: Create, Reason: "does not exist"})
+	}
+	return ""
+}
+
+// machine is a control plane that has none, as the others know it.
+func (u *Up) machine(n spec.Node) spec.Machine {
+	return spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: u.ControlPlanes[n.Name].Address}
+}
+
+// refuseRebuild finds what keeps a cluster from beginning again without its data.
+func refuseRebuild(c *spec.Cluster, id Identity, found *spec.Infrastructure) []string {
+	if id.Up == nil {
+		if len(found.Machines)+len(found.Disks) == 0 { // else hosts may know
+			return []string{"--rebuild-empty: the state does not know that the cluster has ever been up; apply without it"}
+		}
+		return nil
+	}
+	var reasons []string
+	for _, name := range id.Up.left(found) {
+		if !slices.ContainsFunc(c.Nodes(), func(n spec.Node) bool { return n.Name == name }) {
+			reasons = append(reasons, "--rebuild-empty: "+name+" is a control plane of the cluster that the spec does not have, and it may have etcd's data: "+
+				"put it back into the spec")
+		}
+	}
+	return reasons
 }
 
 // has says whether a control plane had a member of etcd that was healthy.
