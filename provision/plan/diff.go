@@ -153,7 +153,8 @@ func (d *hostDiff) units(want, have stack.HostState) {
 			}
 		case strings.HasPrefix(h.State, "activating/"):
 			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
-			if h.Inputs != "" && h.Inputs != w.Inputs || h.Unread {
+			// A process that is yet to come is not known, and its unit file has the inputs that it gets.
+			if h.Inputs != "" && h.Inputs != w.Inputs || h.Unread || differs(want, have, stack.UnitDir+name) {
 				c.Action = Restart
 			}
 		case !h.Active:
@@ -183,6 +184,12 @@ func (d *hostDiff) units(want, have stack.HostState) {
 			d.add(Change{Kind: UnitChange, Name: name, Action: Delete, From: have.Units[name].Inputs, Cause: Wanted, Reason: "no longer wanted"})
 		}
 	}
+}
+
+// differs says whether a file is there and has another content than it should have.
+func differs(want, have stack.HostState, name string) bool {
+	h, there := have.Files[name]
+	return there && h.Digest != want.Files[name].Digest
 }
 
 // settleTime is how long a kubelet may take to register its node.

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -293,5 +294,25 @@ func TestRefuse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A unit that is only starting gets another order where its unit file is to be another: its process, which is yet to come,
+// gets its inputs from there, and nothing tells them before.
+func TestDiffRestartsWhatStartsWithAnotherUnitFile(t *testing.T) {
+	const name = "slipway-images.service"
+	state := func(file, word string) stack.State {
+		return stack.State{Hosts: map[string]stack.HostState{"h": {
+			Files: map[string]stack.File{stack.UnitDir + name: {Digest: file}}, Owned: map[string]string{stack.UnitDir + name: "1"},
+			Units: map[string]stack.Unit{name: {Enabled: true, State: word}},
+		}}}
+	}
+	for file, want := range map[string]Action{"1": Await, "2": Restart} {
+		i := slices.IndexFunc(Diff(state("1", ""), state(file, "activating/start")), func(c Change) bool {
+			return c.Kind == UnitChange && c.Action == want
+		})
+		if i < 0 {
+			t.Errorf("with unit file %s: got %v, want action %c", file, Diff(state("1", ""), state(file, "activating/start")), want)
+		}
 	}
 }
