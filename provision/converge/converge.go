@@ -30,7 +30,7 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 			return fmt.Errorf("make system users on %s: %w", h.Name(), err)
 		}
 	}
-	deletes := deleted(changes)
+	deletes, more := deleted(changes), false // more is owned, for now, than is wanted
 	var files []host.File
 	for _, c := range changes {
 		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile {
@@ -41,6 +41,7 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
 		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
 		files = append([]host.File{hostFile(stack.OwnedFile, all)}, files...)
+		more = all.Digest != want.Files[stack.OwnedFile].Digest
 	} else if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
 		files = []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}
 	}
@@ -54,7 +55,7 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
 		}
 	}
-	if len(deletes) > 0 {
+	if more {
 		if err := h.Write(ctx, []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}); err != nil {
 			return fmt.Errorf("record what slipway owns: %w", err)
 		}

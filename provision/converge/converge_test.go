@@ -171,6 +171,22 @@ func TestConvergeOwnsBeforeItWrites(t *testing.T) {
 	}
 }
 
+// What was recorded as owned and never came to be written, since an earlier run was cut off, is not on the list in the end,
+// although nothing has to be deleted.
+func TestConvergeForgetsWhatNeverCame(t *testing.T) {
+	want := stack.HostState{Files: map[string]stack.File{"/new": stack.Regular([]byte("x"), false, "")}}
+	want.Files[stack.OwnedFile] = stack.Regular(stack.Ownership(want.Files), false, "")
+	have := stack.HostState{Owned: map[string]string{"/never": "o"}}
+	changes := plan.Diff(stack.State{Hosts: map[string]stack.HostState{"h": want}}, stack.State{Hosts: map[string]stack.HostState{"h": have}})
+	h := hosttest.NewMemory("h")
+	if err := converge(t.Context(), h, want, have, changes, false); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ := h.File(stack.OwnedFile); string(f.Content) != string(want.Files[stack.OwnedFile].Content) {
+		t.Errorf("in the end the host owns:\n%s", f.Content)
+	}
+}
+
 var errRun = errors.New("cut off")
 
 func TestUnitsUpNamesWhatIsDown(t *testing.T) {
