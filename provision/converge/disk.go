@@ -61,8 +61,10 @@ func (r *Runner) fullDisks() []string {
 	var hosts []string
 	for _, name := range slices.Sorted(maps.Keys(r.Observed.Hosts)) {
 		facts := r.Observed.Hosts[name].Facts
-		least := evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes)
-		if facts.DiskBytes > 0 && facts.FreeBytes < least {
+		if facts.DiskBytes == 0 { // not known
+			continue
+		}
+		if facts.FreeBytes < evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes) {
 			hosts = append(hosts, name)
 		}
 	}

@@ -32,8 +32,8 @@ type Runner struct {
 	API live.APIClient
 	// Reach is how it reaches API, etcd and endpoints; nil is the network.
 	Reach live.Reach
-	// Desire is stack.Desired, which nil is, or one that remembers what it has computed.
-	Desire func(stack.Input) (stack.State, error)
+	// Wishes computes what is desired; nil is package stack.
+	Wishes Wishes
 	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
 	Changing bool
 	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
@@ -59,6 +59,17 @@ type Runner struct {
 	// connections that showed client certificates which this run renews, by host.
 	connections map[string]connections
 }
+
+// Wishes are stack.Asked and stack.Desired, or remember what these have computed.
+type Wishes interface {
+	Asked(in stack.Input) (stack.State, error)
+	Desired(in stack.Input) (stack.State, error)
+}
+
+type computed struct{}
+
+func (computed) Asked(in stack.Input) (stack.State, error)   { return stack.Asked(in) }
+func (computed) Desired(in stack.Input) (stack.State, error) { return stack.Desired(in) }
 
 // doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
 var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{

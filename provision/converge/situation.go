@@ -27,7 +27,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 	if err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster); err != nil {
 		return plan.Situation{}, err
 	}
-	if r.Desired, err = r.desire(); err != nil {
+	if r.Desired, err = r.wishes().Desired(r.Input); err != nil {
 		return plan.Situation{}, err
 	}
 	s := plan.Situation{
@@ -72,17 +72,17 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 	return s, nil
 }
 
-func (r *Runner) desire() (stack.State, error) {
-	if r.Desire == nil {
-		return stack.Desired(r.Input)
+func (r *Runner) wishes() Wishes {
+	if r.Wishes == nil {
+		return computed{}
 	}
-	return r.Desire(r.Input)
+	return r.Wishes
 }
 
 // observeHosts observes the hosts, and takes from what they are the facts that desired state is computed from. It gives
 // those that could not be read, with the reasons.
 func (r *Runner) observeHosts(ctx context.Context) (unread map[string][]string, err error) {
-	asked, err := stack.Asked(r.Input)
+	asked, err := r.wishes().Asked(r.Input)
 	if err != nil {
 		return nil, err
 	}
