@@ -12,7 +12,7 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build release release-check test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz golden bench bench-plan clean prepare
+.PHONY: help up down build release release-check test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz simulate golden bench bench-plan clean prepare
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,12 +39,13 @@ test: prepare build ## Run every test: units with the race detector, then the bu
 
 # What computes for long in one goroutine: the race detector would only make it slow.
 ALONE := TestEveryObservationIsSafe|TestNoStageOfARotationIsRefused|TestAStateOlderThanTheClusterIsRefused|$\
-  TestAStateOlderThanAnOwnAuthorityIsRefused|TestCausesAreFieldsOfTheSpec|TestInputsFollowWhatUnitsRead
+  TestAStateOlderThanAnOwnAuthorityIsRefused|TestCausesAreFieldsOfTheSpec|TestInputsFollowWhatUnitsRead|$\
+  TestSimulate|TestSimulationFindsWhatIsBroken|TestSeedsAreReproducible
 
 # Many tests wait for processes or for time to pass: more packages than cores at once.
 unit:
 	go test -race -p 4 ./...
-	go test -run '^($(ALONE))$$' ./provision/plan
+	go test -run '^($(ALONE))$$' ./provision/plan ./testing/simulate
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed.
 E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- -count=1 -p 1 ./providers/local ./testing/e2e/...
@@ -83,6 +84,11 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	    echo "== $$target ($$(dirname "$$file"))"; \
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
 	  done
+
+SEEDS ?= 100000
+
+simulate: ## Simulate clusters from SEEDS=100000 seeds, or show what happens with one (SEED=n)
+	SEEDS=$(SEEDS) SEED=$(SEED) go test -count=1 -timeout 24h -run '^TestSimulate$$' ./testing/simulate -v
 
 golden: ## Rewrite the golden files of every package that has them
 	@grep -rlE '"update",|fixture\.Golden' --include='*_test.go' cmd provision certs templates providers testing \

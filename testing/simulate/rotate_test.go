@@ -1,0 +1,62 @@
+package simulate
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/testing/fixture"
+)
+
+// Every CA and key is replaced, stage after stage, on a living cluster: each stage is proven, and ends with nothing to do.
+// Nobody is cut off meanwhile, and in the end the old ones are gone from every host.
+func TestRotate(t *testing.T) {
+	s := shape(t, 3, 1)
+	onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
+		names := []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts, certs.EncryptionKey}
+		v := computed(s.Variants[0])
+		in := v.Input
+		stored := fixture.Beginning(t, in, names)
+		old := string(stored[certs.KubernetesCA].Cert)
+		v.Input = fixture.InStage(t, in, stored, nil)
+		applied(t, c, store, v)
+		var stages []certs.Stage
+		proofs := map[plan.Verb]bool{}
+		for r := certs.Begin(names, time.Now()); r != nil; r = r.Next(time.Now()) {
+			time.Sleep(time.Minute)
+			stages = append(stages, r.Stage)
+			v.Input = fixture.InStage(t, in, stored, r)
+			run := NewRun(c, 10+len(stages), store, v)
+			run.Prove, run.NewKeys = plan.ProveStage, true
+			if err := run.Apply(t.Context()); err != nil {
+				t.Fatalf("stage %s: %v", r.Stage, err)
+			}
+			for _, step := range run.plan.Steps {
+				proofs[step.Verb] = true
+			}
+			if !run.plan.Alive {
+				t.Errorf("in stage %s the cluster was not taken for a living one", r.Stage)
+			}
+			idle(t, c, store, v)
+		}
+		if !slices.Equal(stages, certs.Begin(names, time.Now()).Stages()) {
+			t.Errorf("the stages were %v", stages)
+		}
+		for _, verb := range []plan.Verb{
+			plan.ProveTrust, plan.AwaitRootCA, plan.AwaitClientCAs, plan.AwaitEncryption, plan.RollWorkloads, plan.AwaitTokens, plan.RewriteSecrets,
+			plan.ProveRefusal, plan.DropClientCAs,
+		} {
+			if !proofs[verb] {
+				t.Errorf("no stage had %s", verb)
+			}
+		}
+		for _, h := range c.order {
+			if text := string(h.content(stack.CAFile)); text == "" || text == old {
+				t.Errorf("%s still trusts the old CA", h.name)
+			}
+		}
+	})
+}

@@ -1,0 +1,168 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"slipway.dev/slipway/provision/plan"
+)
+
+// Options break slipway on purpose, where they are set: a simulation that finds nothing then is worth nothing.
+type Options struct {
+	Filter   func([]plan.Step) []plan.Step
+	Sabotage func(script string) string
+	// Unlocked lets two operators be at work at once. Talks says what a run prints beside.
+	Unlocked bool
+	Talks    func(*Shape) string
+	// Trace keeps all that has happened.
+	Trace bool
+}
+
+// Result is what came of a seed.
+type Result struct {
+	// Broken are the invariants that did not hold, in the order in which that was found.
+	Broken []string
+	// Sum is of the whole course of events: two runs of a seed have the same.
+	Sum   uint64
+	Trace []string
+	Runs  int
+}
+
+// Simulate has a seed decide what happens to a cluster, and how slipway fares. It has to be called in a bubble of
+// testing/synctest.
+func Simulate(ctx context.Context, shapes []*Shape, seed uint64, o Options) Result {
+	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: to be had again
+	s := shapes[random.IntN(len(shapes))]
+	c, store := NewCluster(s, seed), NewStore(s)
+	c.trace.keep = o.Trace
+	sim := &simulation{world: &world{c: c, rand: random}, store: store, shape: s, options: o, ctx: ctx}
+	c.note("seed %d: %d control planes, %d workers", seed, s.ControlPlanes, s.Workers)
+	if random.IntN(2) == 0 { // a cluster that is well to begin with
+		if err := sim.newRun().Apply(ctx); err != nil {
+			c.broken = append(c.broken, "begin: the first apply failed: "+err.Error())
+		}
+	}
+	for range 1 + random.IntN(4) {
+		sim.round()
+	}
+	sim.last()
+	c.End()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Result{Broken: c.broken, Sum: c.trace.sum, Trace: c.trace.Lines, Runs: sim.runs}
+}
+
+type simulation struct {
+	*world
+	store   *Store
+	shape   *Shape
+	options Options
+	ctx     context.Context
+	variant int
+	runs    int
+}
+
+func (s *simulation) newRun() *Run {
+	s.runs++
+	r := NewRun(s.c, s.runs, s.store, s.shape.Variants[s.variant])
+	s.store.open = s.options.Unlocked
+	if s.options.Talks != nil {
+		r.say(s.options.Talks(s.shape))
+	}
+	r.Filter, r.Sabotage = s.options.Filter, s.options.Sabotage
+	return r
+}
+
+// start begins a run, and returns it once it can be killed.
+func (s *simulation) start() (r *Run, done chan struct{}) {
+	r, done = s.newRun(), make(chan struct{})
+	began := make(chan struct{})
+	r.Began = func() { close(began) }
+	go func() {
+		defer close(done)
+		_ = r.Apply(s.ctx) // whatever it is: what it says was looked at
+	}()
+	<-began
+	return r, done
+}
+
+// round is one run, and what happens before it and meanwhile. A second operator may try, too; sometimes nobody is patient.
+func (s *simulation) round() {
+	if s.rand.IntN(3) == 0 {
+		s.variant = s.rand.IntN(len(s.shape.Variants))
+	}
+	for range s.rand.IntN(3) {
+		s.strike()
+		time.Sleep(s.span(time.Millisecond, 10*time.Second))
+	}
+	r, done := s.start()
+	for range s.rand.IntN(4) {
+		if !s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
+			break
+		}
+		s.strike()
+	}
+	switch s.rand.IntN(6) {
+	case 0, 1:
+		if s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
+			r.Kill()
+		}
+	case 2:
+		if s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
+			r.Interrupt()
+		}
+	case 3:
+		s.second(done)
+	}
+	<-done
+}
+
+// wait is true where a run still goes on after some time.
+func (s *simulation) wait(done chan struct{}, d time.Duration) bool {
+	select {
+	case <-done:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// second is another operator, who must change nothing while the first is at work.
+func (s *simulation) second(done chan struct{}) {
+	if !s.wait(done, s.span(time.Millisecond, 10*time.Second)) {
+		return
+	}
+	r := s.newRun()
+	err := r.Apply(s.ctx)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	select {
+	case <-done:
+	default:
+		if err == nil || r.changes > 0 {
+			s.c.violate("lock: run %d began while another was at work", r.id)
+		}
+	}
+}
+
+// last has all healed: one apply ends well then, and a second has nothing to do.
+func (s *simulation) last() {
+	s.heal()
+	time.Sleep(5 * time.Minute)
+	for i, name := range []string{"the last apply", "the one after it"} {
+		r := s.newRun()
+		err := r.Apply(s.ctx)
+		s.c.mu.Lock()
+		if err != nil {
+			s.c.violate("end: %s failed: %v", name, err)
+		} else if i > 0 && !r.plan.Empty() {
+			s.c.violate("end: %s still had %d changes, the first is %v", name, len(r.plan.Changes), fmt.Sprint(r.plan.Changes[:min(1, len(r.plan.Changes))]))
+		}
+		s.c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
