@@ -1,12 +1,12 @@
 // Package balancer is the node-local TCP balancer that every node reaches the API servers through.
 //
-// It forwards bytes and terminates no TLS: clients verify the API server itself, so the balancer holds no key and need
-// not be trusted. What it adds is knowing where to connect: each API server's /readyz is asked over verified TLS.
+// It forwards bytes and terminates no TLS: clients verify the API server itself, so the balancer
+// holds no key and need not be trusted. It chooses the server: it requests each API server's
+// /readyz over verified TLS.
 //
 //   - A new connection goes to the ready server with the fewest connections. A server that cannot be dialled, or that
-//     breaks the probe's connection, is not ready until it is proven to be again, and the next is tried for the same client.
-//   - A server that was ready and gives no answer in time is slow. It is used when no other is ready: everything may be slow
-//     then, and a server that just starts would refuse what a slow one answers.
+//     breaks the probe's connection, is not ready until a probe succeeds again, and the next is tried for the same client.
+//   - A server that was ready and does not answer in time is slow. It is used if no other is ready: everything may be slow then, and a slow server answers requests that a starting one would refuse.
 //   - While there is neither, a new client is held for some seconds and connected the moment one becomes ready, so
 //     that a kubelet started before the API servers loses no time to its own back-off. A server that forbids /readyz has
 //     not read its RBAC rules yet, and would forbid everything: it is not ready, for as long as that may take.
@@ -35,18 +35,20 @@ import (
 )
 
 const (
-	// pollInterval is how often the configuration is read again, and waitInterval how often while there is none yet.
+	// pollInterval is the interval for reading the configuration, and waitInterval the one while
+	// there is none.
 	pollInterval = time.Second
 	waitInterval = 100 * time.Millisecond
-	// drainTime is how long connections may go on after the balancer was told to stop.
+	// drainTime is how long connections may continue after the balancer was told to stop.
 	drainTime = 2 * time.Second
 )
 
 // Run balances until ctx is cancelled, and then returns nil after at most 2 s of draining.
 //
-// The configuration at path, and the CA file it names, are read again when they change. A missing or invalid file at the
-// start is waited for; an invalid one later is logged and the last valid one stays in force. systemd (NOTIFY_SOCKET) is
-// told when all addresses are listened on, and each time which configuration is in force (Status).
+// The configuration at path, and the CA file it names, are read again when they change. A missing
+// or invalid file at the start is waited for; an invalid one later is logged and the last valid one
+// stays in force. systemd (NOTIFY_SOCKET) is told when all addresses are listened on, and each time
+// which configuration is in force (Status).
 func Run(ctx context.Context, path string, logger *slog.Logger) error {
 	s := newServer(logger)
 	defer s.close()
@@ -115,7 +117,7 @@ func (s *server) complain(err error, serving bool) {
 	}
 }
 
-// apply puts a configuration in force, or changes nothing and says why not.
+// apply activates a configuration, or returns an error and changes nothing.
 func (s *server) apply(next settings) error {
 	fresh := map[string]net.Listener{}
 	for _, address := range next.Listen {
@@ -157,7 +159,8 @@ func (s *server) accept(listener net.Listener) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// Most likely out of file descriptors, which pass as connections end: there is nothing to wait for but time.
+		// Most likely out of file descriptors, which pass as connections end: there is nothing to
+		// wait for but time.
 		s.log.Error("accept a client", "error", err)
 		select {
 		case <-s.stopping:

@@ -18,9 +18,11 @@ import (
 type Config struct {
 	// Listen are the addresses that clients connect to, as host:port. At least one.
 	Listen []string `json:"listen"`
-	// Backends are the API servers, as host:port. At least one. The host must be in the server's certificate.
+	// Backends are the API servers, as host:port. At least one. The host must be in the server's
+	// certificate.
 	Backends []string `json:"backends"`
-	// CAFile has the certificates, in PEM, that the API servers' serving certificates are verified with.
+	// CAFile has the certificates, in PEM, that the API servers' serving certificates are verified
+	// with.
 	CAFile string `json:"caFile"`
 }
 
@@ -58,15 +60,17 @@ type settings struct {
 	text, ca []byte
 }
 
-// Status is what systemd is told while a configuration is in force, with the CA file that it names: who has written both
-// can see whether they have been read (systemctl show -p StatusText). It has no character that a shell would change.
+// Status returns the status text for systemd that identifies the active configuration and its CA
+// file, so that their writer can check whether they were loaded (systemctl show -p StatusText). It
+// has no characters that are special in a shell.
 func Status(config, ca []byte) string {
 	sum := sha256.Sum256(slices.Concat(config, []byte{0}, ca))
 	return "configuration " + hex.EncodeToString(sum[:])
 }
 
-// load reads the configuration and the CA file. Reading both each time, rather than looking at times and inodes, works
-// the same for files replaced by rename, files rewritten in place and files mounted one by one.
+// load reads the configuration and the CA file. Reading both each time, rather than looking at
+// times and inodes, works the same for files replaced by rename, files rewritten in place and files
+// mounted one by one.
 func load(path string) (settings, error) {
 	text, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
 	if err != nil {

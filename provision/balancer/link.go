@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// link is one client's connection and the one to the server that it is forwarded to.
+// link is a client's connection and the connection to its server.
 type link struct {
 	pool           *pool
 	backend        *backend
 	client, server *net.TCPConn
 }
 
-// forward copies both ways until both have ended. The end of one way is passed on as the end of that way only.
+// forward copies both ways until both have ended. The end of one way is passed on as the end of
+// that way only.
 func (l *link) forward() {
 	var ways sync.WaitGroup
 	ways.Go(func() { l.copy(l.server, l.client) })
@@ -22,7 +23,7 @@ func (l *link) forward() {
 	ways.Wait()
 }
 
-// copy leaves the work to the kernel (splice) where it can. A broken way ends both.
+// copy uses the kernel (splice) if possible. If one direction breaks, both end.
 func (l *link) copy(to, from *net.TCPConn) {
 	if _, err := io.Copy(to, from); err == nil && to.CloseWrite() == nil {
 		return

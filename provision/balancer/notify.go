@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// notify tells systemd of a state, as sd_notify(3) does; without NOTIFY_SOCKET it does nothing.
+// notify sends a state to systemd, like sd_notify(3); without NOTIFY_SOCKET it does nothing.
 func notify(state string, logger *slog.Logger) {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// holdTime is how long a client waits for a server to become ready. client-go gives a TLS handshake 10 s, and the
-	// attempts that follow the hold need some of that.
+	// holdTime is how long a client waits for a server to become ready. client-go's timeout for a
+	// TLS handshake is 10 s, and the attempts after the hold need some of that.
 	holdTime = 5 * time.Second
 	// dialTimeout leaves room for one lost SYN (sent again after 1 s).
 	dialTimeout = 1500 * time.Millisecond
-	// grace is how long a server that is not ready any more, or slow, keeps the connections it has. For as long a slow one
-	// gets new ones where no other is ready.
+	// grace is how long a server that is no longer ready, or slow, keeps its connections. During
+	// that time a slow one gets new connections if no other is ready.
 	grace = 30 * time.Second
-	// startTime is how long a server that forbids /readyz is taken for one that starts: its RBAC rules are not read yet, and
-	// it would forbid whatever a client asks.
+	// startTime is how long a server that forbids /readyz counts as starting: it has not loaded its
+	// RBAC rules, and would forbid every request.
 	startTime = 30 * time.Second
 )
 
-// pool is the API servers and what is known about each.
+// pool has the API servers and their health.
 type pool struct {
 	ctx    context.Context
 	log    *slog.Logger
@@ -37,10 +37,10 @@ type pool struct {
 	mu        sync.Mutex
 	backends  []*backend // in the configuration's order
 	transport *http.Transport
-	changed   chan struct{} // closed and made anew at every change of a health: what held clients wait on
+	changed   chan struct{} // closed and replaced at every change of a health; held clients wait for it
 }
 
-// backend is one API server. All but the address is guarded by the pool's mutex.
+// backend is one API server. The pool's mutex guards everything except the address.
 type backend struct {
 	address string
 	stop    context.CancelFunc
@@ -60,8 +60,8 @@ func newPool(ctx context.Context, logger *slog.Logger) *pool {
 	return &pool{ctx: ctx, log: logger, changed: make(chan struct{})}
 }
 
-// configure sets the servers and the CA. Servers that stay keep their health and connections; those that leave lose
-// both.
+// configure sets the servers and the CA. Servers that stay keep their health and connections; those
+// that leave lose both.
 func (p *pool) configure(addresses []string, roots *x509.CertPool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,8 +116,8 @@ func (p *pool) close() {
 	}
 }
 
-// connect finds a server for the client and opens a connection to it. It gives up when stopping is closed,
-// and at once when ctx ends.
+// connect finds a server for the client and opens a connection to it. It gives up when stopping is
+// closed, and at once when ctx ends.
 func (p *pool) connect(ctx context.Context, stopping <-chan struct{}, client *net.TCPConn) (*link, error) {
 	hold := time.NewTimer(holdTime)
 	defer hold.Stop()
@@ -127,7 +127,7 @@ func (p *pool) connect(ctx context.Context, stopping <-chan struct{}, client *ne
 			if l, err := p.dial(ctx, b, client); err == nil {
 				return l, nil
 			}
-			if ctx.Err() != nil { // dial marked nothing, and would be asked again for ever
+			if ctx.Err() != nil { // dial marked nothing, so this would loop forever
 				return nil, context.Cause(ctx)
 			}
 			continue // dial marked it, so that another is picked
@@ -167,7 +167,8 @@ func (p *pool) failOpen(ctx context.Context, client *net.TCPConn) (*link, error)
 	return found, nil
 }
 
-// pick reserves a connection on the best server, or returns the channel that is closed when things have changed.
+// pick reserves a connection on the best server, or returns the channel that is closed when things
+// have changed.
 func (p *pool) pick() (*backend, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,7 +220,8 @@ func (p *pool) release(b *backend) {
 	b.active--
 }
 
-// dial opens the connection that pick reserved. A failure is the newest thing known about the server's health.
+// dial opens the connection that pick reserved. A failure is the newest thing known about the
+// server's health.
 func (p *pool) dial(ctx context.Context, b *backend, client *net.TCPConn) (*link, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", b.address)
@@ -237,7 +239,7 @@ func (p *pool) dial(ctx context.Context, b *backend, client *net.TCPConn) (*link
 				to, b.proven = down, time.Time{}
 			}
 			p.set(b, to, err)
-			p.transport.CloseIdleConnections() // so that the next probe has to connect, too
+			p.transport.CloseIdleConnections() // so that the next probe has to connect again
 			b.probeNow()
 		}
 		return nil, err
@@ -290,7 +292,7 @@ func (p *pool) anyReady() bool {
 func (b *backend) probeNow() {
 	select {
 	case b.kick <- struct{}{}:
-	default: // one is asked for already
+	default: // one is already requested
 	}
 }
 

@@ -16,23 +16,24 @@ import (
 )
 
 const (
-	// probeInterval and probeTimeout are for when there is a ready server, seekInterval for when there is none: a node
-	// that starts reaches the first API server this much after it is ready, at most. An API server gives etcd 2 s before it
-	// says that it is not ready, which is another thing than saying nothing.
+	// probeInterval and probeTimeout apply if there is a ready server, seekInterval if there is
+	// none: a starting node reaches the first API server at most this long after it is ready. An
+	// API server waits 2 s for etcd before it answers that it is not ready, which is different from
+	// no answer.
 	probeInterval = time.Second
 	probeTimeout  = 2500 * time.Millisecond
 	seekInterval  = 200 * time.Millisecond
 )
 
-// health is what is known about a server. The zero value is not knowing anything yet.
+// health is the health of a server. The zero value means unknown.
 type health int
 
 const (
 	unknown  health = iota
-	ready           // /readyz says so
+	ready           // according to /readyz
 	slow            // /readyz gave no answer in time, and the last answer was that it is ready
 	unjudged        // it serves TLS, but the probe cannot tell: certificate not verified, or no answer for anonymous clients
-	notReady        // /readyz says no, or gave no answer in time, and has not been seen to say yes since the server began
+	notReady        // according to /readyz, or it did not answer in time and has not been ready since it started
 	down            // cannot be reached
 )
 
@@ -40,11 +41,13 @@ func (h health) String() string {
 	return [...]string{"unknown", "ready", "slow", "not judged", "not ready", "down"}[h]
 }
 
-// errForbidden is what a server answers that tells anonymous clients nothing, or that has not read its RBAC rules yet.
+// errForbidden means that a server forbids /readyz for anonymous clients, or has not loaded its
+// RBAC rules yet.
 var errForbidden = errors.New("GET /readyz: 403 Forbidden")
 
-// newTransport speaks HTTP/1.1 and keeps one connection to each server, so that probes cost no handshakes. It tells lost,
-// with the server's address, when the other side breaks that connection, as a process that ends does.
+// newTransport speaks HTTP/1.1 and keeps one connection to each server, so that probes cost no
+// handshakes. It calls lost with the server's address if the other side closes that connection, as
+// an ending process does.
 func newTransport(roots *x509.CertPool, lost func(address string, why error)) *http.Transport {
 	dialer := tls.Dialer{
 		NetDialer: &net.Dialer{Timeout: probeTimeout},
@@ -83,7 +86,7 @@ func (c *probeConn) Close() error {
 	return c.Conn.Close()
 }
 
-// lost takes a server whose connection broke for one that may begin anew, until it is proven to be ready.
+// lost marks a server whose connection broke as possibly restarting, until a probe finds it ready.
 func (p *pool) lost(address string, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,7 +121,7 @@ func (p *pool) watch(ctx context.Context, b *backend) {
 	}
 }
 
-// learn records a probe's finding and says when to probe again.
+// learn records the result of a probe and returns when to probe again.
 func (p *pool) learn(b *backend, found health, why error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +137,8 @@ func (p *pool) learn(b *backend, found health, why error) time.Duration {
 	return seekInterval
 }
 
-// unanswered is the health of a server that gave no answer in time. That it was ready, and that it forbids, stays known.
+// unanswered is the health of a server that gave no answer in time. That it was ready, and that it
+// forbids, stays known.
 func (b *backend) unanswered(accepted bool) health {
 	b.timeouts++
 	if accepted {
@@ -167,11 +171,11 @@ func (b *backend) answered(found health, forbidden bool) health {
 	return found
 }
 
-// probe asks a server whether it is ready. The error says why it is not.
+// probe checks whether a server is ready. The error says why it is not.
 func probe(ctx context.Context, transport *http.Transport, address string) (health, error) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	var accepted atomic.Bool // the transport goes on dialing when the request has ended
+	var accepted atomic.Bool // the transport continues to dial after the request has ended
 	var shown tls.ConnectionState
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		ConnectDone: func(_, _ string, err error) { accepted.Store(err == nil) },
@@ -206,7 +210,8 @@ func probe(ctx context.Context, transport *http.Transport, address string) (heal
 	return notReady, fmt.Errorf("GET /readyz: %s: %s", response.Status, failedChecks(string(body)))
 }
 
-// expired says what a new connection would fail with since the server's certificates were verified.
+// expired returns the error of a new connection if the server's verified certificates have expired
+// since.
 func expired(shown tls.ConnectionState) error {
 	for _, cert := range shown.VerifiedChains[0] {
 		if time.Now().After(cert.NotAfter) {
@@ -229,8 +234,9 @@ func judge(limited context.Context, accepted bool, err error) (health, error) {
 	return down, err
 }
 
-// silence is a probe that had no answer in time. Where the machine accepted a new connection meanwhile it lives, and
-// its server is slow or stuck: to cut off the clients that it still serves would make their requests fail for nothing.
+// silence is a probe without an answer in time. If the machine accepted a new connection meanwhile,
+// it is alive and its server is slow or stuck: closing its clients' connections would make their
+// requests fail needlessly.
 type silence struct{ accepted bool }
 
 func (s *silence) Error() string {

@@ -1,7 +1,7 @@
-// Package etcd speaks to the members of a cluster's etcd: who they are and how they are.
+// Package etcd queries the members of a cluster's etcd and their health.
 //
-// It knows neither hosts nor Kubernetes: callers say where members listen and how to dial them. Changes of membership
-// and snapshots are not here yet.
+// It knows neither hosts nor Kubernetes: callers pass the members' addresses and a dialer. It does
+// not change membership or take snapshots yet.
 package etcd
 
 import (
@@ -29,11 +29,12 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// Endpoint is where a member answers clients.
+// Endpoint is a member's client address.
 type Endpoint struct {
 	// Address is host:port; the host must be in the member's certificate.
 	Address string
-	// Dial reaches it, for example through a machine's SSH connection; nil is the network from here.
+	// Dial reaches it, for example through a machine's SSH connection; nil is the network from
+	// here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -43,7 +44,8 @@ type Client struct {
 	tls       *tls.Config
 }
 
-// New makes a client that shows members the certificate cert, and trusts those that ca has issued. All are in PEM.
+// New makes a client that shows members the certificate cert, and trusts those that ca has issued.
+// All are in PEM.
 func New(endpoints []Endpoint, ca, cert []byte, key secret.Bytes) (*Client, error) {
 	if len(endpoints) == 0 {
 		return nil, errors.New("set up the etcd client: no endpoints")
@@ -59,27 +61,30 @@ func New(endpoints []Endpoint, ca, cert []byte, key secret.Bytes) (*Client, erro
 	return &Client{endpoints, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}, nil
 }
 
-// Member is one of the cluster's members, as the cluster lists it and as it says itself.
+// Member is a member of the cluster: its data in the member list, and its own status.
 type Member struct {
 	// Name is empty for one that has been added and has not started yet.
 	Name string
 	ID   uint64
-	// ClusterID is etcd's own of the cluster, as the member says; zero when it did not answer.
+	// ClusterID is etcd's ID of the cluster, from the member's status; zero if it did not answer.
 	ClusterID            uint64
 	PeerURLs, ClientURLs []string
 	Learner              bool
-	// Answers is one that answered a linearizable read: it sees a leader, and a majority works.
+	// Answers means that it answered a linearizable read: it sees a leader, and a majority works.
 	Answers bool
-	// Healthy is one that answers and has no alarm.
+	// Healthy means that it answers and has no alarm.
 	Healthy bool
-	// Out is one that takes part in no majority, and that is certain: nobody listens where it should, or it has said for
-	// some seconds that it sees no leader. A member that did not answer in time is not known to be out.
+	// Out means that it is certainly not part of a majority: nothing listens on its address, or it
+	// has reported for some seconds that it sees no leader. A member that did not answer in time
+	// may not be out.
 	Out bool
-	// Leader, DBSize, Quota (bytes) and Version are what the member answered; zero when it did not.
+	// Leader, DBSize, Quota (bytes) and Version are from the member's answer; zero if there was
+	// none.
 	Leader        bool
 	DBSize, Quota int64
 	Version       string
-	// Alarms of this member, by their names in etcd: NoSpace, Corrupt. Any member may have told of them.
+	// Alarms of this member, by their names in etcd: NoSpace, Corrupt. Any member may have told of
+	// them.
 	Alarms []string
 	// Err is why it is not healthy; an *AlarmError for its alarms.
 	Err error
@@ -91,7 +96,7 @@ const (
 	Corrupt = "CORRUPT"
 )
 
-// AlarmError says that a member works and has raised alarms, which stay until somebody disarms them.
+// AlarmError means that a member works but has raised alarms, which stay until they are disarmed.
 type AlarmError struct{ Alarms []string }
 
 func (e *AlarmError) Error() string {
@@ -108,18 +113,19 @@ func (e *AlarmError) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// answer is what came from one endpoint.
+// answer is the result of one endpoint.
 type answer struct {
 	status  *clientv3.StatusResponse
-	members []*etcdserverpb.Member // as this member knows them, without asking the others
+	members []*etcdserverpb.Member // as known to this member, without a linearizable read
 	err     error
 	readErr error // of the linearizable read
-	// leaderless says that it answered for leaderlessTime, and saw no leader.
+	// leaderless means that it answered for leaderlessTime without seeing a leader.
 	leaderless bool
 }
 
-// Status asks every endpoint side by side, for 5 s at most, and lists the cluster's members by name. A member
-// that no endpoint led to, or that did not answer, is in the list with its Err. The error is for when none answered.
+// Status asks every endpoint side by side, for 5 s at most, and lists the cluster's members by
+// name. A member that no endpoint led to, or that did not answer, is in the list with its Err. The
+// error is for when none answered.
 func (c *Client) Status(ctx context.Context) ([]Member, error) {
 	answers := make([]answer, len(c.endpoints))
 	var questions sync.WaitGroup
@@ -138,7 +144,8 @@ func (c *Client) Status(ctx context.Context) ([]Member, error) {
 	return nil, fmt.Errorf("no member of etcd answers: %w", errors.Join(errs...))
 }
 
-// merge takes the list of members from one that answered, best from one that sees a majority, and what each said.
+// merge takes the list of members from one that answered, best from one that sees a majority, and
+// what each said.
 func (c *Client) merge(answers []answer) []Member {
 	var known []*etcdserverpb.Member
 	byID, alarms := map[uint64]answer{}, map[uint64][]string{}
@@ -179,15 +186,16 @@ func (c *Client) merge(answers []answer) []Member {
 	return members
 }
 
-// alarm is how a member tells of one in its status (etcdserverpb.AlarmMember).
+// alarm matches the alarms in a member's status (etcdserverpb.AlarmMember).
 var alarm = regexp.MustCompile(`memberID:(\d+) +alarm:(\w+)`)
 
-// noteAlarms collects alarms by the member that has raised them: each member tells of those of all.
+// noteAlarms collects alarms by the member that has raised them: each member reports the alarms of
+// all.
 func noteAlarms(alarms map[uint64][]string, told []string) {
 	for _, text := range told {
 		found := alarm.FindStringSubmatch(text)
 		if found == nil {
-			continue // that it sees no leader, which its answer says as well
+			continue // no leader; its answer also says so
 		}
 		id, err := strconv.ParseUint(found[1], 10, 64)
 		if err == nil && !slices.Contains(alarms[id], found[2]) {
@@ -197,7 +205,7 @@ func noteAlarms(alarms map[uint64][]string, told []string) {
 	}
 }
 
-// unanswered says why nothing is known from a member itself.
+// unanswered returns why there is no answer from a member.
 func (c *Client) unanswered(urls []string, answers []answer) error {
 	for i, e := range c.endpoints {
 		if answers[i].err != nil && slices.Contains(urls, "https://"+e.Address) {
@@ -216,14 +224,15 @@ func (c *Client) unanswered(urls []string, answers []answer) error {
 	return errors.New("not asked: it is none of the endpoints given")
 }
 
-// askTimeout is for one member, also where ctx has more time.
+// askTimeout is the timeout for one member, even if ctx allows more.
 const askTimeout = 5 * time.Second
 
 const (
-	// leaderlessTime is how long a member has to see no leader before that counts: an election takes up to 2 s (etcd's
-	// election timeout is 1 s, and chance adds as much), and a majority may be about to work again.
+	// leaderlessTime is how long a member must see no leader before it counts as leaderless: an
+	// election takes up to 2 s (etcd's election timeout is 1 s, plus a random delay of up to 1 s),
+	// so a majority may be about to work again.
 	leaderlessTime = 3 * time.Second
-	// leaderInterval is how often it is asked meanwhile.
+	// leaderInterval is the interval of queries meanwhile.
 	leaderInterval = 100 * time.Millisecond
 )
 
@@ -251,7 +260,8 @@ func (c *Client) ask(ctx context.Context, e Endpoint) answer {
 	return a
 }
 
-// read asks for a linearizable read, again for as long as the member sees no leader. It says whether that has lasted.
+// read does a linearizable read, and retries while the member sees no leader. It reports whether
+// that lasted for leaderlessTime.
 func (c connection) read(ctx context.Context) (leaderless bool, err error) {
 	began := time.Now()
 	again := time.NewTicker(leaderInterval)
@@ -287,8 +297,8 @@ func (c connection) close() {
 	}
 }
 
-// connect dials and shakes hands before gRPC does, which would try again until the time is up: refused is refused, and
-// a certificate that is not trusted is named.
+// connect dials and shakes hands before gRPC does, which would try again until the time is up:
+// refused is refused, and a certificate that is not trusted is named.
 func (c *Client) connect(ctx context.Context, e Endpoint) (connection, error) {
 	first, err := c.dial(ctx, e)
 	if err != nil {

@@ -10,22 +10,23 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Where an API server keeps Secrets, below its default prefix in etcd.
+// The keys of Secrets in etcd, below the API server's default prefix.
 const secretsPrefix = "/registry/secrets/"
 
 const (
-	// secretsPage bounds what is held at a time: values are 1 MiB at the most, and nearly all are small.
+	// secretsPage limits memory use: values are at most 1 MiB, and nearly all are small.
 	secretsPage = 100
 	// pageTimeout is for one page.
 	pageTimeout = 30 * time.Second
 )
 
-// Plain is what EncryptionPrefixes calls Secrets that are not encrypted.
+// Plain is the key for unencrypted Secrets in the result of EncryptionPrefixes.
 const Plain = "plain"
 
-// EncryptionPrefixes counts the Secrets by what is written before their values: "k8s:enc:secretbox:v1:<key's name>:" for
-// those that an API server has encrypted, else Plain. Of the values nothing else is kept. The first endpoint that answers
-// is asked, and reads are linearizable; what is written meanwhile may be counted or not.
+// EncryptionPrefixes counts the Secrets by the prefix of their values: "k8s:enc:secretbox:v1:<key's
+// name>:" for those that an API server has encrypted, else Plain. It keeps nothing else of the
+// values. It uses the first endpoint that answers, and reads are linearizable; concurrent writes
+// may be counted or not.
 func (c *Client) EncryptionPrefixes(ctx context.Context) (map[string]int, error) {
 	var errs []error
 	for _, e := range c.endpoints {
@@ -59,7 +60,7 @@ func (c *Client) encryptionPrefixes(ctx context.Context, e Endpoint, limit int64
 		if !page.More {
 			return counts, nil
 		}
-		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00" // the next key that there can be
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00" // the next possible key
 	}
 }
 
@@ -69,8 +70,8 @@ func getPage(ctx context.Context, client connection, from string, limit int64) (
 	return client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(secretsPrefix)), clientv3.WithLimit(limit))
 }
 
-// encryptionPrefix is "k8s:enc:", and the provider, its version and the key's name with a colon after each
-// (k8s.io/apiserver/pkg/storage/value).
+// encryptionPrefix is "k8s:enc:", and the provider, its version and the key's name with a colon
+// after each (k8s.io/apiserver/pkg/storage/value).
 func encryptionPrefix(value []byte) string {
 	if !bytes.HasPrefix(value, []byte("k8s:enc:")) {
 		return Plain

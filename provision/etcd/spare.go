@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// Spares says why the members cannot do without one of them for a while; nil where they can: the others are a majority
-// and answer. Nothing is lost with one that is out already, nor where all that may still take part are no majority, nor is
-// there one to keep where it is the only member. A member that did not answer in time may take part all the same.
-// Learners have no vote and do not count, nor does one whose data is corrupt; one that has no space left has a vote.
+// Spares is the quorum check. It returns nil if one member may stop: the others are a majority and
+// answer. It also returns nil if that member is already out, if those that may still take part are
+// not a majority, or if it is the only member, because then no majority can be lost. A member that
+// did not answer in time may still take part. Learners have no vote and do not count, and neither
+// does a member with corrupt data; a member without space has a vote.
 func Spares(members []Member, name string) error {
 	voters, answer, possible := 0, 0, 0
 	own, works := Member{}, false

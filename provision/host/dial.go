@@ -22,13 +22,14 @@ import (
 const (
 	defaultConnectTimeout = 60 * time.Second
 	defaultKeepAlive      = 5 * time.Second
-	// attempt bounds one TCP connection and the wait for the server's banner: a machine that boots may swallow both.
+	// attempt bounds one TCP connection and the wait for the server's banner: a machine that boots
+	// may swallow both.
 	attempt      = 5 * time.Second
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = time.Second
 )
 
-// Config says how to reach a host over SSH.
+// Config has the settings to reach a host over SSH.
 type Config struct {
 	// Name is the node's name, as in the spec.
 	Name string
@@ -40,27 +41,32 @@ type Config struct {
 	Key secret.Bytes
 	// HostKeys are the only public keys the host may show, in authorized_keys format.
 	HostKeys []string
-	// KnownHosts is the path of a known_hosts file, asked when there are no HostKeys.
-	// Lines with @cert-authority are not looked at.
+	// KnownHosts is the path of a known_hosts file, used if there are no HostKeys. Lines with
+	// @cert-authority are ignored.
 	KnownHosts string
-	// TrustOnFirstUse, when set, is asked about a host that KnownHosts does not know, with the key it shows
-	// in authorized_keys format; returning nil trusts it. The caller keeps the key, to pin it as HostKeys from then on.
-	// A host that KnownHosts knows by another key is refused without asking.
+	// TrustOnFirstUse, if set, is called for a host that is not in KnownHosts, with its key in
+	// authorized_keys format; returning nil trusts it. The caller must store the key and pin it as
+	// HostKeys from then on. If KnownHosts has another key for the host, it is refused without a
+	// call.
 	TrustOnFirstUse func(hostKey string) error
-	// ConnectTimeout is how long to wait for a machine that boots (default 60s), and for the handshake.
+	// ConnectTimeout is how long to wait for a booting machine (default 60s), and for the
+	// handshake.
 	ConnectTimeout time.Duration
-	// KeepAlive is how often the host is asked for a sign of life (default 5s). A host that owes an answer
-	// and has sent nothing for six times as long is given up.
+	// KeepAlive is the interval of keepalive requests (default 5s). If a host owes an answer and
+	// has sent nothing for six intervals, the connection is closed.
 	KeepAlive time.Duration
-	// Lock is the path of a file on the host that keeps changes apart (Cmd.Alone, Write); "" for none.
+	// Lock is the path of a file on the host that keeps changes apart (Cmd.Alone, Write); "" for
+	// none.
 	Lock string
-	// Patience is how long what another run has left at work there may take to its end, before it is ended (default 1m).
+	// Patience is how long a script that another run has left running may take to finish before it
+	// is terminated (default 1m).
 	Patience time.Duration
 }
 
-// Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route, silence, or the
-// end of the connection before the server's banner), it tries again until ConnectTimeout: the machine may be booting.
-// Everything else fails at once. Errors are *UnreachableError, *HostKeyError, *AuthError, or wrap ctx's cause.
+// Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route,
+// silence, or the end of the connection before the server's banner), it tries again until
+// ConnectTimeout: the machine may be booting. Everything else fails at once. Errors are
+// *UnreachableError, *HostKeyError, *AuthError, or wrap ctx's cause.
 func Dial(ctx context.Context, c Config) (*SSH, error) {
 	c.User = cmp.Or(c.User, "root")
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
@@ -98,7 +104,7 @@ func Dial(ctx context.Context, c Config) (*SSH, error) {
 	}
 }
 
-// transientError is what a machine that boots looks like.
+// transientError is an error that is typical for a booting machine.
 type transientError struct{ error }
 
 func (e *transientError) Unwrap() error { return e.error }
@@ -157,7 +163,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// handshakeError gives the failure of a handshake its type, by how far it came.
+// handshakeError returns the typed error of a failed handshake, depending on its progress.
 func handshakeError(c Config, signer ssh.Signer, trust *verifier, err error, banner, verified bool) error {
 	var wrongKey *HostKeyError
 	var none *ssh.AlgorithmNegotiationError
@@ -168,14 +174,15 @@ func handshakeError(c Config, signer ssh.Signer, trust *verifier, err error, ban
 		return &transientError{fmt.Errorf("connected, but no SSH answers: %w", err)}
 	case errors.As(err, &none) && len(trust.want) > 0 && strings.Contains(none.What, "host key"):
 		return trust.mismatch(c, "of type "+strings.Join(none.RequestedAlgorithms, " or "))
-	// x/crypto/ssh has no type for either: a refusal, and the server's message that it has had enough.
+	// x/crypto/ssh has no type for either: a refusal, and the server's message that it has had
+	// enough.
 	case verified && (strings.Contains(err.Error(), "unable to authenticate") || strings.Contains(err.Error(), "ssh: disconnect")):
 		return &AuthError{c.Name, c.Address, c.User, fingerprint(signer.PublicKey()), err}
 	}
 	return fmt.Errorf("%s: SSH handshake with %s: %w", c.Name, c.Address, err)
 }
 
-// booting tells whether an error before the banner is one that time may heal.
+// booting reports whether an error before the banner may be temporary.
 func booting(err error) bool {
 	for _, transient := range []error{
 		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
@@ -190,7 +197,8 @@ func booting(err error) bool {
 }
 
 // bannerConn notices the server's identification string, "SSH-2.0-..." at the beginning of a line
-// (RFC 4253, section 4.2): lines before it are not SSH yet, for example a refusal for too many connections.
+// (RFC 4253, section 4.2): lines before it are not SSH yet, for example a refusal for too many
+// connections.
 type bannerConn struct {
 	net.Conn
 	banner   atomic.Bool

@@ -15,7 +15,7 @@ type ExitError struct {
 	Script string
 	// Code is the exit code; 128 and the signal's number for a script that a signal ended.
 	Code int
-	// Signal is without "SIG", for example "KILL"; empty where the script exited by itself.
+	// Signal is without "SIG", for example "KILL"; empty if the script exited by itself.
 	Signal string
 	// Stderr is all of it.
 	Stderr string
@@ -29,12 +29,12 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s: %q failed with %s: %s", e.Host, e.Script, how, strings.TrimSpace(e.Stderr))
 }
 
-// WriteError is a Write that failed. No target holds half a file.
+// WriteError is a failed Write. No target has a partial file.
 type WriteError struct {
 	Host string
 	// Paths are all that were to be written, in order.
 	Paths []string
-	// Err is an *ExitError where the host's tools failed: its Stderr names the file.
+	// Err is an *ExitError if the host's tools failed: its Stderr names the file.
 	Err error
 }
 
@@ -58,17 +58,19 @@ func (e *WriteError) Unwrap() error { return e.Err }
 // noSpace is ENOSPC in the C locale.
 const noSpace = "No space left on device"
 
-// Is reports a full disk as syscall.ENOSPC. GNU tar says "Wrote only n of m bytes" when the last write still fits in part.
+// Is reports a full disk as syscall.ENOSPC. GNU tar says "Wrote only n of m bytes" when the last
+// write still fits in part.
 func (e *WriteError) Is(target error) bool {
 	exit, ok := e.Err.(*ExitError) //nolint:errorlint // as above
 	return ok && target == syscall.ENOSPC &&
 		(strings.Contains(exit.Stderr, noSpace) || strings.Contains(exit.Stderr, ": Wrote only "))
 }
 
-// BusyError is a host on which somebody holds the lock, and neither ended in time nor could be ended.
+// BusyError means that a script on the host holds the lock, did not finish in time and could not be
+// terminated.
 type BusyError struct {
 	Host string
-	// Lock is the path of the lock's file, Process the number of the process there that has it, where it is known.
+	// Lock is the path of the lock file, Process the PID on the host that holds it, if known.
 	Lock, Process string
 }
 
@@ -80,15 +82,15 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("%s: %s holds %s, which keeps changes to the host apart, and does not end: end it there, then run this again", e.Host, who, e.Lock)
 }
 
-// HostKeyError is a host that proved to be another one than expected, or that nobody vouches for. It is never retried.
+// HostKeyError means that a host's key is not the expected one, or is unknown. It is never retried.
 type HostKeyError struct {
 	Host, Address string
-	// Want are the expected keys, as in "ssh-ed25519 SHA256:..."; empty where the host is unknown.
+	// Want are the expected keys, as in "ssh-ed25519 SHA256:..."; empty if the host is unknown.
 	Want []string
-	// Got is the key shown, in the same form; where the host has no key of an expected type,
-	// the types it offers.
+	// Got is the presented key, in the same form; if the host has no key of an expected type, the
+	// types it offers.
 	Got string
-	// Source is where the expectation comes from: "pinned" or the path of a known_hosts file.
+	// Source of the expectation: "pinned" or the path of a known_hosts file.
 	Source string
 }
 

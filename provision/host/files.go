@@ -17,13 +17,15 @@ import (
 )
 
 const (
-	// staging begins the names of directories beside the targets, so that these are replaced by a rename within their
-	// file system, and one mv does for all of a directory. What a host that died has left of them goes after staleMinutes.
+	// staging is the prefix of directories next to the targets, so that files are replaced by a
+	// rename within their file system, with one mv for all files of a directory. Leftovers of a
+	// crashed host are removed after staleMinutes.
 	staging      = ".slipway-new-"
 	staleMinutes = 60
-	// missing is the exit code by which read's script says that there is no such file (EX_NOINPUT, sysexits.h).
+	// missing is the exit code of read's script if the file does not exist (EX_NOINPUT,
+	// sysexits.h).
 	missing = 66
-	// batch is how many names one command gets, to stay far below the kernel's limit on arguments.
+	// batch is the number of names per command, far below the kernel's limit on arguments.
 	batch = 200
 )
 
@@ -41,11 +43,11 @@ func write(ctx context.Context, m machine, files []File) error {
 	if err := check(files); err != nil {
 		return &WriteError{m.Name(), paths, err}
 	}
-	stage := staging + rand.Text() // of this write alone: others may go on beside it
+	stage := staging + rand.Text() // unique to this write, because others may run in parallel
 	script := writeScript(files, stage, m.lock())
 	r, w := io.Pipe()
 	go func() { _ = w.CloseWithError(archive(w, files, stage)) }()
-	// Closing the reader ends the goroutine where the host did not take all.
+	// Closing the reader ends the goroutine if the host did not read everything.
 	defer func() { _ = r.Close() }()
 	_, err := run(ctx, m, Cmd{Script: script, Stdin: r})
 	if err != nil {
@@ -79,10 +81,11 @@ func check(files []File) error {
 	return nil
 }
 
-// staged is where the new content of a path waits.
+// staged is the temporary path of a path's new content.
 func staged(name, stage string) string { return path.Join(path.Dir(name), stage, path.Base(name)) }
 
-// archive writes the members in GNU format, whose names are bytes; PAX would have tar convert them to its locale.
+// archive writes the members in GNU format, whose names are bytes; PAX would have tar convert them
+// to its locale.
 func archive(w io.Writer, files []File, stage string) error {
 	tw := tar.NewWriter(w)
 	now := time.Now() // whole seconds are all that the format has
@@ -108,9 +111,10 @@ func archive(w io.Writer, files []File, stage string) error {
 	return tw.Close()
 }
 
-// writeScript makes directories, unpacks the members into a staging directory beside their targets, and renames them
-// when all are safe. The lock is taken once they have arrived: nobody knows when the rest of a stream comes. tar, being
-// root, gives each member its mode and root:root, and opens it for its owner alone until then.
+// writeScript makes directories, unpacks the members into a staging directory next to their
+// targets, and renames them when all are synced. It takes the lock only when all have arrived,
+// because the stream may stall. tar runs as root and sets each member's mode and root:root; until
+// then, only the owner can read it.
 func writeScript(files []File, stage string, lock lock) string {
 	var regular, dirs []File
 	var order []string // of directories, as files has them: so are they renamed
@@ -157,7 +161,7 @@ func writeScript(files []File, stage string, lock lock) string {
 	for _, dir := range order {
 		each(&b, "mv -f -t "+Quote(dir)+" --", byDir[dir])
 	}
-	each(&b, "sync --", sortedKeys(byDir)) // so that what follows finds them after a loss of power, too
+	each(&b, "sync --", sortedKeys(byDir)) // so that they exist after a power failure
 	var quoted []string
 	for _, dir := range sortedKeys(byDir) {
 		quoted = append(quoted, Quote(dir))
@@ -166,9 +170,9 @@ func writeScript(files []File, stage string, lock lock) string {
 	return b.String()
 }
 
-// makeDirs makes the directories that are asked for, and the parents of all else, which are left alone if they exist.
+// makeDirs makes the requested directories, and missing parents of all other paths.
 func makeDirs(b *strings.Builder, dirs []File, parents map[string]bool) {
-	// Parents before children, so that a directory is made as it is asked for and not as somebody's parent.
+	// Parents before children, so that a directory gets its requested mode and owner.
 	slices.SortFunc(dirs, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	for _, d := range dirs {
 		delete(parents, d.Path)

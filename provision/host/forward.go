@@ -15,10 +15,12 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// DialContext implements Dialer: the host opens a TCP connection to address, as seen from there.
-// A deadline of the connection that passes ends the connection for good, unlike one of a TCP connection.
+// DialContext implements Dialer: the host opens a TCP connection to address, as seen from there. A
+// deadline of the connection that passes ends the connection for good, unlike one of a TCP
+// connection.
 func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	// x/crypto/ssh may wait for ever for the answer to what was asked when the connection ended.
+	// x/crypto/ssh may wait forever for an answer to a request that was sent when the connection
+	// ended.
 	lasting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
@@ -34,8 +36,8 @@ func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Con
 	return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
 }
 
-// refused makes of sshd's word that nobody listens there what a dial from here would give: errors.Is finds
-// syscall.ECONNREFUSED. OpenSSH says the system's text for it, in the language that it was started in (as a service in C).
+// refused turns sshd's message that nothing listens there into syscall.ECONNREFUSED, like a local
+// dial. OpenSSH sends the system's text, in the locale that it was started in (C for a service).
 func refused(err error) error {
 	var open *ssh.OpenChannelError
 	if errors.As(err, &open) && open.Reason == ssh.ConnectionFailed && strings.Contains(strings.ToLower(open.Message), "connection refused") {
@@ -48,7 +50,7 @@ type refusedError struct{ error }
 
 func (e *refusedError) Unwrap() []error { return []error{e.error, syscall.ECONNREFUSED} }
 
-// forwarded gives deadlines to a channel, which has none of its own.
+// forwarded adds deadlines to a channel, which has none.
 type forwarded struct {
 	net.Conn
 	expired atomic.Bool

@@ -1,9 +1,10 @@
-// Package host is the one narrow seam for effects on a machine: run, write and read, over SSH or on this machine.
+// Package host is the only interface for effects on a machine: run, write and read, over SSH or on
+// this machine.
 //
-// It knows nothing of Kubernetes, and never decides what to do; it only does it, once, with a deadline.
-// Dial reaches a machine over SSH and Local is this machine: both pass the suite of testing/hosttest.
-// What a machine needs is sshd, a POSIX sh, coreutils, grep, sed and tar, and sudo for users other than root;
-// util-linux (flock) where changes are kept apart.
+// It does not know Kubernetes and makes no decisions; it carries out an operation, once, with a
+// deadline. Dial reaches a machine over SSH and Local is this machine: both pass the suite of
+// testing/hosttest. What a machine needs is sshd, a POSIX sh, coreutils, grep, sed and tar, and
+// sudo for users other than root; with Config.Lock also util-linux (flock).
 package host
 
 import (
@@ -19,25 +20,28 @@ import (
 type Host interface {
 	// Name is the node's name, as in the spec.
 	Name() string
-	// Run executes a POSIX shell script as root, with LC_ALL=C, umask 022 and the usual PATH (sbin included).
-	// A non-zero exit is an *ExitError that carries the whole stderr. When ctx ends first, the script and
-	// whatever it started get SIGTERM, later SIGKILL, and the error wraps ctx's cause.
+	// Run executes a POSIX shell script as root, with LC_ALL=C, umask 022 and the usual PATH (sbin
+	// included). A non-zero exit is an *ExitError that carries the whole stderr. When ctx ends
+	// first, the script and whatever it started get SIGTERM, later SIGKILL, and the error wraps
+	// ctx's cause.
 	Run(ctx context.Context, cmd Cmd) (Result, error)
 	// Write puts files in place, all in one round trip: each under a temporary name (its own and
-	// ".slipway-new") in its own directory, never readable by others before it has its mode and owner,
-	// fsynced, then renamed, and the directory fsynced. Missing parents are made (0755); those that exist stay untouched.
-	// Files whose content is already right are rewritten all the same: the caller diffs.
-	// Nothing is renamed before everything has arrived, then directory by directory in the order of files; and the
-	// temporary files of a write that failed are removed. From when all has arrived it keeps apart from other changes
-	// (Cmd.Alone). A failure is a *WriteError.
+	// ".slipway-new") in its own directory, never readable by others before it has its mode and
+	// owner, fsynced, then renamed, and the directory fsynced. Missing parents are made (0755);
+	// those that exist stay untouched. Files whose content is already right are rewritten all the
+	// same: the caller diffs. Nothing is renamed before everything has arrived, then directory by
+	// directory in the order of files; and the temporary files of a write that failed are removed.
+	// From when all has arrived it keeps apart from other changes (Cmd.Alone). A failure is a
+	// *WriteError.
 	Write(ctx context.Context, files []File) error
-	// Read returns a file's content; errors.Is(err, fs.ErrNotExist) where there is none.
+	// Read returns a file's content, or fs.ErrNotExist if it does not exist.
 	Read(ctx context.Context, path string) ([]byte, error)
 	// Close ends the connection. Sessions in flight fail.
 	Close() error
 }
 
-// Dialer is a second power of some hosts: reaching the network as the host does (SSH's direct-tcpip).
+// Dialer is a second power of some hosts: reaching the network as the host does (SSH's
+// direct-tcpip).
 type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -46,7 +50,7 @@ type Dialer interface {
 type Perishable interface {
 	// Done is closed when the connection has ended.
 	Done() <-chan struct{}
-	// Err is nil until then, and says why afterwards.
+	// Err is nil until then, and afterwards the reason.
 	Err() error
 }
 
@@ -54,20 +58,24 @@ type Perishable interface {
 type Cmd struct {
 	// Script is POSIX sh, of any length. It is visible in the process list: secrets go to Stdin.
 	Script string
-	// Stdin is fed to the script; nil is empty. An error of the reader ends the script and is Run's error.
+	// Stdin is fed to the script; nil is empty. An error of the reader ends the script and is Run's
+	// error.
 	Stdin io.Reader
-	// Stdout and Stderr, when set, receive output as it comes; Result then holds none of that stream.
-	// An error of the writer ends the script and is Run's error. Neither is written to after Run returned.
+	// Stdout and Stderr, when set, receive output as it comes; Result then holds none of that
+	// stream. An error of the writer ends the script and is Run's error. Neither is written to
+	// after Run returned.
 	Stdout, Stderr io.Writer
-	// Alone keeps the script from running beside another such script, or a Write, on the same host, whichever slipway
-	// sent it: what one that was killed or cut off has begun there goes on. It waits for its turn and says so on Stderr, in
-	// a line that begins with Waits, and then in the line Turn. What has not ended by then (Config.Patience) it ends; where
-	// that fails the error is a *BusyError. It is nothing to hosts without a lock (Config.Lock).
+	// Alone makes the script exclusive: it does not run at the same time as another such script or
+	// a Write on the same host, from any slipway process, because scripts of a killed or
+	// disconnected process continue. While it waits for the lock, it prints a line that begins with
+	// Waits to Stderr, and afterwards the line Turn. After Config.Patience it terminates the other
+	// script; if that fails, the error is a *BusyError. Hosts without a lock (Config.Lock) ignore
+	// it.
 	Alone bool
 }
 
-// Result is what a finished script printed, each stream at most 16 MiB: a script that prints more is ended
-// with an error, unless it prints to Cmd.Stdout.
+// Result is what a finished script printed, each stream at most 16 MiB: a script that prints more
+// is ended with an error, unless it prints to Cmd.Stdout.
 type Result struct {
 	Stdout, Stderr []byte
 }
@@ -76,8 +84,8 @@ type Result struct {
 type File struct {
 	// Path is absolute and clean, without newlines.
 	Path string
-	// Mode is permission bits, for a regular file; with fs.ModeDir it is a directory, made where it is
-	// missing, whose mode and owner are set in any case; with fs.ModeSymlink a symbolic link.
+	// Mode is permission bits, for a regular file; with fs.ModeDir it is a directory, made if it
+	// does not exist, whose mode and owner are always set; with fs.ModeSymlink a symbolic link.
 	Mode fs.FileMode
 	// Owner is "user:group", default "root:root".
 	Owner string

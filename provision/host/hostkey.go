@@ -87,8 +87,8 @@ func known(c Config) (*verifier, error) {
 	return v, nil
 }
 
-// knownKeys asks for the keys of an address by showing one that cannot be there.
-// Without them the host might show a key of a type that the file does not list, and look like another host.
+// knownKeys asks for the keys of an address by showing one that cannot be there. Without them the
+// host might show a key of a type that the file does not list, and look like another host.
 func knownKeys(check ssh.HostKeyCallback, address string) ([]ssh.PublicKey, error) {
 	public, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// grace is how long a job has between SIGTERM and SIGKILL.
+// grace is the time between SIGTERM and SIGKILL.
 const grace = 2 * time.Second
 
-// LocalHost is the machine this process runs on, as the user it runs as: owners of files can only be set by root.
+// LocalHost is the machine this process runs on, as the user it runs as: owners of files can only
+// be set by root.
 type LocalHost struct{ name string }
 
 // Local returns this machine under a name of the caller's choice.
@@ -81,7 +82,7 @@ func (l *LocalHost) do(ctx context.Context, j job) (exit, error) {
 		_ = syscall.Kill(-cmd.Process.Pid, sig)
 		select {
 		case <-ended: //nolint:errcheck // it was ended by us: how says nothing
-			// The group outlives its leader where a child ignores SIGTERM.
+			// The group outlives its leader if a child ignores SIGTERM.
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			return exit{}, context.Cause(ctx)
 		case <-time.After(grace):

@@ -7,32 +7,33 @@ import (
 	"time"
 )
 
-// Waits begins the line that a script prints to stderr when it has to wait for the lock; the number of the process that
-// holds it follows. Turn is the line that says that it has waited long enough.
+// Waits is the prefix of the line that a script prints to stderr if it has to wait for the lock;
+// the PID of the holder follows. Turn is the line after it has acquired the lock.
 const (
 	Waits = "waits for what an earlier run has left at work: process "
 	Turn  = "goes on: what an earlier run had left at work has ended"
 )
 
 const (
-	// defaultPatience is how long what an earlier run has left at work may take to end by itself: as long as units take
-	// to stop and start where all is well.
+	// defaultPatience is how long a script from an earlier run may take to finish by itself: as
+	// long as units normally take to stop and start.
 	defaultPatience = time.Minute
-	// busyCode is the exit code of a script that did not get the lock (EX_TEMPFAIL, sysexits.h), and held begins the last
-	// line that it prints.
+	// busyCode is the exit code of a script that did not get the lock (EX_TEMPFAIL, sysexits.h),
+	// and held begins the last line that it prints.
 	busyCode = 75
 	held     = "held by "
 )
 
-// lock is a file on a host of which one script at a time holds a lock (flock(2)), until it, and whatever it has started,
-// has ended. The file tells the number of its process and its tag, by which it is ended when patience has. It is its
-// owner's alone: who may open it could hold it.
+// lock is a lock file (flock(2)) on a host, held by one script at a time until it and its child
+// processes have ended. The file has the PID and the tag of the script, which are used to terminate
+// it after patience. Only its owner can access it, because anyone who can open it could hold the
+// lock.
 type lock struct {
 	path     string // "" for none
 	patience time.Duration
 }
 
-// holding is the beginning of a script that holds the lock.
+// holding is the prefix of a script that holds the lock.
 func (l lock) holding() string {
 	if l.path == "" {
 		return ""
@@ -49,7 +50,7 @@ echo $$ $SLIPWAY_RUN >%[1]s
 `, Quote(l.path), cmp.Or(l.patience, defaultPatience).Seconds(), Waits, Turn, fmt.Sprintf(terminator, `"$tag"`), busyCode, held)
 }
 
-// holder gives the process for which a script waited in vain, by what it printed; "" where nobody knows.
+// holder returns the PID that a script waited for in vain, from its output, or "".
 func (l lock) holder(stderr []byte) (process string, ok bool) {
 	if l.path == "" {
 		return "", false

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// maxOutput bounds what Run holds of one stream.
+	// maxOutput limits what Run keeps of one stream.
 	maxOutput = 16 << 20
-	// maxArgument is how long a command line may be before the script goes through stdin instead.
-	// Linux refuses a single argument of 128 KiB (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
+	// maxArgument is the longest command line; a longer script is sent through stdin. Linux refuses
+	// a single argument of 128 KiB (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h).
 	maxArgument = 64 << 10
-	// copyBuffer is what a stream takes while it is open. io.Copy's own choice, 32 KiB, would be most of the memory of
-	// asking a thousand hosts at once.
+	// copyBuffer is the buffer of an open stream. io.Copy's 32 KiB would be most of the memory when
+	// a thousand hosts are queried at once.
 	copyBuffer = 4 << 10
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -26,24 +26,25 @@ const (
 // job is one command line, ready for a shell.
 type job struct {
 	line string
-	// tag is a value of the environment variable SLIPWAY_RUN that only this job and its children have.
+	// tag is a value of the environment variable SLIPWAY_RUN that only this job and its children
+	// have.
 	tag            string
 	stdin          *source
 	stdout, stderr io.Writer
 }
 
-// exit is how a job ended by itself.
+// exit is the exit status of a job that ended by itself.
 type exit struct {
 	code   int
 	signal string
 }
 
-// machine is what SSH and this machine have to provide; run, write and read are made from it.
+// machine is what SSH and this machine must provide; run, write and read are built on it.
 type machine interface {
 	Name() string
-	// sudo says whether root is reached through sudo.
+	// sudo reports whether sudo is needed to become root.
 	sudo() bool
-	// lock is what Alone scripts hold.
+	// lock is held by scripts with Alone.
 	lock() lock
 	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
 	do(ctx context.Context, j job) (exit, error)
@@ -114,7 +115,7 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 	return result, nil
 }
 
-// firstLine is what errors call a script.
+// firstLine is a script's name in errors.
 func firstLine(script string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(script), "\n")
 	if r := []rune(line); len(r) > 120 {
@@ -123,13 +124,15 @@ func firstLine(script string) string {
 	return line
 }
 
-// source is a job's stdin. It tells its own failure, which must never look like the end of the input.
+// source is a job's stdin. It reports its own failure, which must not look like the end of the
+// input.
 type source struct {
 	from io.Reader
 	fail context.CancelCauseFunc
 }
 
-// feed copies the input to w and closes it, unless reading failed. What a job does not read is dropped.
+// feed copies the input to w and closes it, unless reading failed. What a job does not read is
+// dropped.
 func (s *source) feed(w io.WriteCloser) {
 	if s.from != nil {
 		r := &failing{Reader: s.from}
@@ -198,7 +201,7 @@ func (s *sink) stop(err error) {
 	s.fail(err)
 }
 
-// end returns what came; whatever comes later is dropped.
+// end returns the output so far; later output is dropped.
 func (s *sink) end() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,13 +13,14 @@ import (
 )
 
 const (
-	// sshd's MaxSessions is 10: what is left over ends sessions whose context ended.
+	// sshd's MaxSessions is 10: the rest is for terminating sessions whose context ended.
 	maxSessions = 8
 	maxKillers  = 2
-	// refusalLimit is how long an sshd may refuse a session although we have no other.
+	// refusalLimit is how long sshd may refuse a session although we have no other.
 	refusalLimit = 2 * time.Second
 	refusalPause = 20 * time.Millisecond
-	// patience is how many times KeepAlive a host may be silent: one that swaps or is short of CPU is not dead.
+	// patience is how many KeepAlive intervals a host may be silent: a host that swaps or is short
+	// of CPU is not dead.
 	patience = 6
 )
 
@@ -32,8 +33,8 @@ type link struct {
 // received counts the bytes that came from the host.
 func (l *link) received() int64 { return l.tcp.count.Load() }
 
-// SSH is a host reached over one SSH connection, kept alive, that carries all sessions side by side.
-// A connection that is lost stays lost: Dial again.
+// SSH is a host reached over one SSH connection, kept alive, that carries all sessions side by
+// side. A connection that is lost stays lost: Dial again.
 type SSH struct {
 	config Config
 	link   *link
@@ -65,8 +66,8 @@ func newSSH(c Config, l *link) *SSH {
 	return s
 }
 
-// keepAlive ends the connection when the host owes an answer for too long and has sent nothing else meanwhile.
-// The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
+// keepAlive ends the connection when the host owes an answer for too long and has sent nothing else
+// meanwhile. The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
 func (s *SSH) keepAlive() {
 	ticker := time.NewTicker(s.config.KeepAlive)
 	defer ticker.Stop()
@@ -174,8 +175,8 @@ func (s *SSH) converse(session *ssh.Session, j job) error {
 	return session.Wait()
 }
 
-// explain gives the loss of the connection for what it does to a channel that is being opened: an end of file, or an
-// answer that is none. The library tells before it is known here.
+// explain returns the loss of the connection instead of its effect on a channel that is being
+// opened: an end of file, or an invalid answer. The library reports the effect first.
 func (s *SSH) explain(err error) error {
 	var refused *ssh.OpenChannelError
 	if errors.As(err, &refused) {
@@ -185,7 +186,7 @@ func (s *SSH) explain(err error) error {
 	return err
 }
 
-// exit reads the account that x/crypto/ssh gives of a session.
+// exit reads the result of a session from x/crypto/ssh.
 func (s *SSH) exit(err error) (exit, error) {
 	var failed *ssh.ExitError
 	if err == nil {
@@ -203,7 +204,7 @@ func (s *SSH) exit(err error) (exit, error) {
 	}
 }
 
-// open waits for a free slot and opens a session. release gives the slot back.
+// open waits for a free slot and opens a session. release frees the slot.
 func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func(), error) {
 	select {
 	case slots <- struct{}{}:
@@ -240,13 +241,14 @@ func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func
 			}
 		}()
 		return nil, nil, context.Cause(ctx)
-	case <-s.life.Done(): // x/crypto/ssh may wait for ever for the answer to what was asked right then
+	case <-s.life.Done(): // x/crypto/ssh may wait forever for an answer to a request at this moment
 		return nil, nil, s.lost()
 	}
 }
 
-// request asks for a session. sshd counts a session until its channel is closed on both sides and may refuse
-// another for a moment, or for longer where its MaxSessions is smaller than our bound: then ours have to end first.
+// request requests a session. sshd counts a session until its channel is closed on both sides, so
+// it may refuse another for a moment, or for longer if its MaxSessions is smaller than our limit:
+// then our sessions have to end first.
 func (s *SSH) request(ctx context.Context) (*ssh.Session, error) {
 	start := time.Now()
 	for {

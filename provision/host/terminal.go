@@ -14,12 +14,13 @@ type Terminal struct {
 	// Type is the value of TERM.
 	Type          string
 	Width, Height int
-	// Resized, when set, gives the new size each time it changes.
+	// Resized, if set, receives the new size at each change.
 	Resized <-chan [2]int
 }
 
-// Shell runs the user's login shell on a pseudo-terminal until it ends; its exit code is an *ExitError.
-// The caller puts its own terminal into raw mode. in may be read from once more after the shell has ended.
+// Shell runs the user's login shell on a pseudo-terminal until it ends; its exit code is an
+// *ExitError. The caller puts its own terminal into raw mode. in may be read from once more after
+// the shell has ended.
 func (s *SSH) Shell(ctx context.Context, t Terminal, in io.Reader, out io.Writer) error {
 	session, release, err := s.open(ctx, s.slots)
 	if err != nil {

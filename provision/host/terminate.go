@@ -17,8 +17,9 @@ import (
 const terminationLimit = 15 * time.Second
 
 // terminator ends every process that has the tag in its environment: SIGTERM, two seconds, SIGKILL.
-// SSH's own "signal" request will not do: OpenSSH refuses it for root (session_signal_req in session.c asks for
-// privilege separation, which a root login has none of), and a user may not signal what sudo started.
+// SSH's own "signal" request will not do: OpenSSH refuses it for root (session_signal_req in
+// session.c asks for privilege separation, which a root login has none of), and a user may not
+// signal what sudo started.
 const terminator = `tagged() { grep -lzxF SLIPWAY_RUN=%s /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'; }
 signal=TERM n=0
 while pids=$(tagged); [ -n "$pids" ]; do

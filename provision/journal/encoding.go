@@ -9,27 +9,29 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// A run is stored in up to three entries. Its document is written anew with every event, so that it has to be small: it
-// lacks what does not change while the run goes on. That is beside it, written once and before the document tells of it.
+// A run is stored in up to three entries. Its document is rewritten with every event, so it must be
+// small: it lacks what does not change during the run. That is in the other entries, which are
+// written once, before the document refers to them.
 func entry(number int) string      { return fmt.Sprintf("%s%06d.json", prefix, number) }
 func planEntry(number int) string  { return fmt.Sprintf("%s%06d.plan.json", prefix, number) }
 func stepsEntry(number int) string { return fmt.Sprintf("%s%06d.steps.json", prefix, number) }
 
-// entries are all that a run may have, the document last: as long as it is there, it is known which run they are of.
+// entries are all that a run may have, the document last: as long as it is there, it is known which
+// run they are of.
 func entries(number int) []string {
 	return []string{planEntry(number), stepsEntry(number), entry(number)}
 }
 
-// document is how a run is stored.
+// document is the stored form of a run.
 type document struct {
 	Run
-	// Planned is how many of the first steps have their planned part in the steps entry.
+	// Planned is the number of first steps whose planned part is in the steps entry.
 	Planned int `json:"planned,omitempty"`
-	// PlannedChanges is how many changes are there.
+	// PlannedChanges is the number of changes there.
 	PlannedChanges int `json:"plannedChanges,omitempty"`
 }
 
-// plannedStep is what of a step does not change.
+// plannedStep is the part of a step that does not change.
 type plannedStep struct {
 	Name    string   `json:"name"`
 	Host    string   `json:"host,omitempty"`
@@ -45,7 +47,7 @@ func (s *Step) cut() plannedStep {
 	return p
 }
 
-// encode gives the document of a run.
+// encode returns the document of a run.
 func (r Run) encode() (map[string]secret.Bytes, error) {
 	d := document{Run: r, Planned: r.planned, PlannedChanges: r.unread}
 	d.Plan, d.Steps = nil, slices.Clone(r.Steps)
@@ -56,7 +58,7 @@ func (r Run) encode() (map[string]secret.Bytes, error) {
 	return map[string]secret.Bytes{entry(r.Number): content}, err
 }
 
-// encodePlanned gives what is beside the document.
+// encodePlanned returns the other entries.
 func (r Run) encodePlanned() (map[string]secret.Bytes, error) {
 	items := map[string]secret.Bytes{}
 	if r.Plan != nil {
@@ -75,7 +77,7 @@ func (r Run) encodePlanned() (map[string]secret.Bytes, error) {
 	return items, err
 }
 
-// decode reads a document. Its steps lack what is in the steps entry.
+// decode decodes a document. Its steps lack what is in the steps entry.
 func decode(content []byte) (*Run, error) {
 	var head struct {
 		Version int `json:"version"`
@@ -87,7 +89,7 @@ func decode(content []byte) (*Run, error) {
 	case head.Version < 1:
 		return nil, errors.New("it has no version")
 	case head.Version > Version:
-		return nil, fmt.Errorf("it has format %d, and this slipway knows formats up to %d", head.Version, Version)
+		return nil, fmt.Errorf("it has format %d, but this slipway only supports formats up to %d", head.Version, Version)
 	}
 	var d document
 	if err := json.Unmarshal(content, &d); err != nil {
@@ -103,7 +105,7 @@ func decode(content []byte) (*Run, error) {
 	return &d.Run, nil
 }
 
-// join gives the steps of a run what is in its steps entry.
+// join adds the data of the steps entry to the steps of a run.
 func (r *Run) join(content []byte) error {
 	var steps []plannedStep
 	if err := json.Unmarshal(content, &steps); err != nil {

@@ -14,17 +14,18 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pageTemplate escapes whatever it is given; style.css and script.js are templates without anything to fill in.
+// pageTemplate escapes whatever it is given; style.css and script.js are templates without anything
+// to fill in.
 var pageTemplate = template.Must(template.New("page.html").ParseFS(pageFiles, "page/*"))
 
-// page is what page.html shows. Lengths are percents of the axis, as CSS has them.
+// page is the data of page.html. Lengths are percentages of the axis, for CSS.
 type page struct {
 	Number                 int
 	Command, Cluster, Took string
 	Result                 State
 	Sign                   string
 	Facts                  []fact
-	Error                  string // the run's, where no step's tells why
+	Error                  string // the run's, if no step's explains it
 	Failures               []*stepView
 	Phases                 []phaseView
 	Ticks                  []tick
@@ -38,7 +39,7 @@ type fact struct{ Name, Value string }
 
 type phaseView struct {
 	Name, Took string
-	Grow       string // how wide it is beside the others
+	Grow       string // its width relative to the others
 }
 
 type tick struct{ Left, Label string }
@@ -59,11 +60,12 @@ type laneView struct {
 	Steps         []*stepView
 }
 
-// bar is a step on a lane, on one of its tracks: steps that ran at one time do not cover each other.
+// bar is a step on a lane, on one of its tracks: steps that ran at one time do not cover each
+// other.
 type bar struct {
 	*stepView
 	Left, Width         string
-	WaitLeft, WaitWidth string // empty where it did not wait
+	WaitLeft, WaitWidth string // empty if it did not wait
 	Track               int
 }
 
@@ -81,7 +83,7 @@ type need struct{ ID, Name string }
 
 type said struct{ At, Text string }
 
-// Label says everything about a bar in words.
+// Label describes a bar in words.
 func (s *stepView) Label() string {
 	parts := []string{s.Name, string(s.State) + ", " + s.Took + ", from " + s.From}
 	if s.Kind == Gate {
@@ -102,8 +104,8 @@ func (s *stepView) Label() string {
 	return strings.Join(parts, "\n")
 }
 
-// WriteHTML writes a run as one page that needs nothing else: no network, no script to be read. now ends what still
-// goes on, and its zone is that of the times shown.
+// WriteHTML writes a run as a self-contained page, which needs no network and is readable without
+// scripts. now is the end of unfinished steps, and its zone is used for times.
 func WriteHTML(w io.Writer, r *Run, now time.Time) error {
 	if err := pageTemplate.Execute(w, newPage(r, now)); err != nil {
 		return fmt.Errorf("write the page of run %d: %w", r.Number, err)
@@ -206,7 +208,7 @@ func (b *pageBuilder) step(i int) *stepView {
 	return v
 }
 
-// visible tells a wait from the time that starting a step takes.
+// visible distinguishes a wait from the overhead of starting a step.
 func (b *pageBuilder) visible(wait time.Duration) bool {
 	return wait >= 10*time.Millisecond && float64(wait) >= 0.002*float64(b.last-b.first)
 }

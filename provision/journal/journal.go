@@ -1,9 +1,9 @@
-// Package journal is what a run did, step by step: recorded while it goes on, listed and drawn afterwards.
+// Package journal records what a run does, step by step, and lists and draws runs.
 //
-// A Recorder writes a Run into the state store each time something happens in it; List and Get read runs again, also
-// those whose process was killed; WriteTimeline and WriteHTML draw one. The package does not decide what a run does and
-// reads nothing from hosts. It is told no secrets: a run holds names, times, descriptions of changes and the errors of
-// steps.
+// A Recorder writes a Run to the state store at each event. List and Get read runs, including those
+// whose process was killed. WriteTimeline and WriteHTML draw one. The package does not decide what
+// a run does, and reads nothing from hosts. It must not get secrets: a run contains names, times,
+// descriptions of changes and the errors of steps.
 package journal
 
 import (
@@ -14,10 +14,11 @@ import (
 // Version is that of Run's JSON. It changes when an older slipway would misread it.
 const Version = 1
 
-// State is how far a run or a step has come.
+// State is the state of a run or a step.
 type State string
 
-// States of steps and runs. Pending, Skipped are of steps only, Unchanged is of runs only: there was nothing to do.
+// States of steps and runs. Pending, Skipped are of steps only, Unchanged is of runs only: there
+// was nothing to do.
 const (
 	Pending     State = "pending"
 	Running     State = "running"
@@ -28,7 +29,7 @@ const (
 	Unchanged   State = "unchanged"
 )
 
-// Kind tells steps that act from those that wait.
+// Kind distinguishes steps that act from those that wait.
 type Kind string
 
 // The kinds of steps. A Gate changes nothing: it waits until something is well.
@@ -38,7 +39,7 @@ const (
 	Cluster Kind = "cluster"
 )
 
-// Run is one run of slipway on one cluster. Times are in UTC, and zero for what has not happened.
+// Run is one run of slipway on one cluster. Times are in UTC, and zero if not reached yet.
 type Run struct {
 	// Version of this format, set by Start.
 	Version int `json:"version"`
@@ -47,7 +48,7 @@ type Run struct {
 	Cluster string `json:"cluster"`
 	// Command is the verb, for example "apply".
 	Command string `json:"command"`
-	// Operator is who ran it, as "user@host".
+	// Operator is the user that ran it, as "user@host".
 	Operator string `json:"operator,omitempty"`
 	// Slipway is the version of the program.
 	Slipway string    `json:"slipway,omitempty"`
@@ -62,8 +63,8 @@ type Run struct {
 	Plan  json.RawMessage `json:"plan,omitempty"`
 	Steps []Step          `json:"steps,omitempty"`
 
-	// planned is how many of the first steps are stored in two parts; where the second one was not read, unread is how
-	// many changes it has.
+	// planned is the number of first steps that are stored in two parts; if the second part was not
+	// read, unread is the number of its changes.
 	planned, unread int
 }
 
@@ -83,27 +84,28 @@ type Step struct {
 	Kind Kind   `json:"kind,omitempty"`
 	// Deps are the names of the steps that it waits for.
 	Deps []string `json:"deps,omitempty"`
-	// Changes are what it was to do, a line each.
+	// Changes are the planned changes, one line each.
 	Changes []string  `json:"changes,omitempty"`
 	State   State     `json:"state"`
 	Began   time.Time `json:"began,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
-	// Error is why it failed, the whole standard error of what it ran included, or why it never began.
+	// Error is why it failed, the whole standard error of what it ran included, or why it never
+	// began.
 	Error string `json:"error,omitempty"`
-	// Notes are what it said meanwhile: what it was waiting for.
+	// Notes are its messages: what it waited for.
 	Notes []Note `json:"notes,omitempty"`
 }
 
-// Note is one thing that a step said.
+// Note is a message of a step.
 type Note struct {
 	At   time.Time `json:"at"`
 	Text string    `json:"text"`
 }
 
-// Took is how long the run lasted, until now if it goes on.
+// Took returns the duration of the run, until now if it is still running.
 func (r *Run) Took(now time.Time) time.Duration { return span(r.Began, r.Ended, now) }
 
-// Count gives how many steps are in one of states.
+// Count returns how many steps are in one of states.
 func (r *Run) Count(states ...State) int {
 	n := 0
 	for i := range r.Steps {
@@ -125,7 +127,7 @@ func (r *Run) Changes() int {
 	return n
 }
 
-// Took is how long the step lasted, until now if it goes on; 0 if it never began.
+// Took returns the duration of the step, until now if it is still running; 0 if it never started.
 func (s *Step) Took(now time.Time) time.Duration { return span(s.Began, s.Ended, now) }
 
 func span(began, ended, now time.Time) time.Duration {

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// layout is what both drawings share: which steps stand where. Offsets are from the beginning of the run.
+// layout is shared by both drawings: the positions of steps. Offsets are from the beginning of the
+// run.
 type layout struct {
 	run   *Run
-	end   time.Time // of what is drawn: the run's, or now
+	end   time.Time // end of the drawing: the run's end, or now
 	first time.Duration
 	last  time.Duration // the axis goes from first to last, first < last
 	lanes []lane
@@ -19,17 +20,17 @@ type layout struct {
 	chain map[int]bool   // the same
 }
 
-// lane is one host and its steps, as indices into the run's, in the order of their beginning; those that never began
-// come last.
+// lane is one host and its steps, as indices into the run's steps, in the order of their start;
+// those that never started come last.
 type lane struct {
 	host  string
 	steps []int
 }
 
-// clusterLane is where steps that belong to no host are shown.
+// clusterLane is the lane of steps without a host.
 const clusterLane = "cluster"
 
-// newLayout arranges a run. now ends what still goes on.
+// newLayout arranges a run. now is the end of unfinished steps.
 func newLayout(r *Run, now time.Time) *layout {
 	l := &layout{run: r, end: r.Ended, index: map[string]int{}, path: CriticalPath(r.Steps), chain: map[int]bool{}}
 	if r.Result == Running || l.end.IsZero() {
@@ -66,7 +67,7 @@ func clusterFirst(host string) int {
 	return 1
 }
 
-// order is when a step began; one that never did comes after all.
+// order returns when a step started; steps that never started come last.
 func (l *layout) order(i int) time.Time {
 	if s := &l.run.Steps[i]; !s.Began.IsZero() {
 		return s.Began
@@ -74,7 +75,8 @@ func (l *layout) order(i int) time.Time {
 	return l.end.AddDate(100, 0, 0)
 }
 
-// bounds sets the axis: from the first step's beginning to the last one's end. What came before and after are phases.
+// bounds sets the axis: from the first step's beginning to the last one's end. What came before and
+// after are phases.
 func (l *layout) bounds() {
 	began := false
 	for i := range l.run.Steps {
@@ -92,7 +94,7 @@ func (l *layout) bounds() {
 	l.last = max(l.last, l.first+10*time.Millisecond)
 }
 
-// span is where a step that began stands.
+// span is the position of a step that has started.
 func (l *layout) span(s *Step) (from, to time.Duration) {
 	from = l.offset(s.Began)
 	if s.Ended.IsZero() {
@@ -101,14 +103,14 @@ func (l *layout) span(s *Step) (from, to time.Duration) {
 	return from, max(from, l.offset(s.Ended))
 }
 
-// horizon is more than any run takes. Clocks may be set while one goes on, by decades.
+// horizon is longer than any run. Clocks may be changed by decades during a run.
 const horizon = 1000 * time.Hour
 
 func (l *layout) offset(t time.Time) time.Duration {
 	return min(max(t.Sub(l.run.Began), -horizon), horizon)
 }
 
-// ready is when all that a step needs was done; its beginning where that cannot be told.
+// ready returns when all dependencies of a step were done, or its start if unknown.
 func (l *layout) ready(i int) time.Duration {
 	s := &l.run.Steps[i]
 	from, _ := l.span(s)
@@ -163,7 +165,7 @@ func (s *Step) short() string {
 	return strings.TrimPrefix(s.Name, host+": ")
 }
 
-// hostName is how a lane is called.
+// hostName returns the name of a lane.
 func hostName(host string) string {
 	if host == "" {
 		return clusterLane

@@ -13,26 +13,27 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// maxNotes is how many notes of a step are kept; of more, the first ones and the newest.
+// maxNotes is the number of notes kept of a step: the first ones and the newest.
 const maxNotes = 100
 
-// Recorder writes a run into a store while it goes on. Its methods are safe for concurrent use and do not wait for the
-// store; those of a nil Recorder do nothing.
+// Recorder writes a run to a store while it runs. Its methods are safe for concurrent use and do
+// not wait for the store; those of a nil Recorder do nothing.
 type Recorder struct {
 	store Store
 	mu    sync.Mutex // guards what follows, but for written
 	run   Run
 	index map[string]int // of steps, by name
 	over  bool
-	// changed has a token while the store is behind. Only one goroutine writes, always the newest state: what happens
-	// during a write is one more write, however much it is.
+	// changed has a token while the store is behind. A single goroutine writes the newest state:
+	// all events during a write are stored with the next write.
 	changed chan struct{}
 	written chan error // the last write's, once all is written
 }
 
-// Start gives the run the next number and writes it down; what it is going to do, Plan says. A run before it that still says that it is running has lost
-// its process, since who starts one holds the store's lock: it is marked as interrupted. The oldest runs are removed.
-// Began is now unless it is set. Cancelling ctx does not end the recording: End does.
+// Start stores the run with the next number; Plan adds its steps later. If the previous run is
+// still marked as running, its process has died, because the caller holds the store's lock: it is
+// marked as interrupted. The oldest runs are removed. Began defaults to now. Cancelling ctx does
+// not end the recording; End does.
 func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 	ctx = context.WithoutCancel(ctx)
 	numbers, err := Numbers(ctx, store)
@@ -69,7 +70,7 @@ func Start(ctx context.Context, store Store, run Run) (*Recorder, error) {
 	return r, nil
 }
 
-// put stores what is encoded.
+// put stores encoded entries.
 func put(ctx context.Context, store Store, encode func() (map[string]secret.Bytes, error)) error {
 	items, err := encode()
 	if err != nil || len(items) == 0 {
@@ -78,8 +79,8 @@ func put(ctx context.Context, store Store, encode func() (map[string]secret.Byte
 	return store.Put(ctx, items)
 }
 
-// closeLast marks the last run as interrupted, if it still says that it is running. No other can: each run closes the
-// one before it, before it is stored itself.
+// closeLast marks the last run as interrupted if it is still marked as running. No older run can
+// be: each run closes the previous one before it is stored.
 func closeLast(ctx context.Context, store Store, number int) error {
 	last, err := read(ctx, store, number, true)
 	var damaged *DamagedError
@@ -106,8 +107,8 @@ func (r *Recorder) Number() int {
 	return r.run.Number
 }
 
-// Plan says what the run is going to do; it is called at most once. The steps become Pending; both arguments are the
-// Recorder's from then on.
+// Plan sets the steps of the run. It must be called at most once. The steps become Pending; the
+// Recorder takes ownership of both arguments.
 func (r *Recorder) Plan(plan json.RawMessage, steps []Step) {
 	r.change(func(run *Run) {
 		run.Plan, run.Steps, run.planned = plan, steps, len(steps)
@@ -128,8 +129,8 @@ func (r *Recorder) Phase(name string) {
 	})
 }
 
-// Event records what happened to a step; it is a report function for dag.Run. A step that Plan was not told of is
-// added, as a change.
+// Event records what happened to a step; it is a report function for dag.Run. A step that Plan was
+// not told of is added, as a change.
 func (r *Recorder) Event(e dag.Event) {
 	r.change(func(run *Run) {
 		i, ok := r.index[e.Step.Name]
@@ -165,9 +166,9 @@ func (s *Step) event(e dag.Event) {
 	}
 }
 
-// Note says what a host is doing or waiting for. It goes to the step that runs there: of several the gate, for gates
-// are what waits, and of several gates the one that began last. Where none runs it is dropped, and so is what was just
-// said.
+// Note records what a host is doing or waiting for. It is added to the step that runs there; of
+// several, to the gate that started last, because gates wait. If none runs, or the note repeats the
+// previous one, it is dropped.
 func (r *Recorder) Note(host, what string) {
 	r.change(func(run *Run) {
 		s := run.speaking(host)
@@ -201,9 +202,10 @@ func (r *Run) speaking(host string) *Step {
 	return best
 }
 
-// End closes the run with its result and returns once everything is written. Without an error the run Succeeded, or was
-// Unchanged if it had no steps; with one it Failed, or was Interrupted if ctx is cancelled. The error that End returns
-// means that the journal lacks the end of the run. What is said after End is dropped.
+// End closes the run with its result and returns once everything is written. Without an error the
+// run Succeeded, or was Unchanged if it had no steps; with one it Failed, or was Interrupted if ctx
+// is cancelled. The error that End returns means that the journal lacks the end of the run. What is
+// said after End is dropped.
 func (r *Recorder) End(ctx context.Context, err error) error {
 	if r == nil {
 		return nil
@@ -246,8 +248,8 @@ func (r *Recorder) change(do func(*Run)) {
 	do(&r.run)
 }
 
-// write writes the newest state for as long as there is one. Each write is whole, so that only the last one's error
-// matters.
+// write writes the newest state until there is nothing new. Each write is complete, so only the
+// last error matters.
 func (r *Recorder) write(ctx context.Context) {
 	var err error
 	planned := false // what does not change is written
@@ -268,5 +270,5 @@ func (r *Recorder) write(ctx context.Context) {
 	close(r.written)
 }
 
-// now is in UTC and without a monotonic reading, as it is when read again.
+// now returns the time in UTC without a monotonic reading, like a stored time.
 func now() time.Time { return time.Now().UTC().Round(0) }

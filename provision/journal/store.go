@@ -15,7 +15,7 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// Store is what the journal uses of a state store: *state.Store has it.
+// Store is the part of a state store that the journal uses; *state.Store implements it.
 type Store interface {
 	Put(ctx context.Context, items map[string]secret.Bytes) error
 	Get(ctx context.Context, name string) (secret.Bytes, error)
@@ -25,9 +25,9 @@ type Store interface {
 
 const (
 	prefix = "runs/"
-	// kept is how many runs a store keeps.
+	// kept is the number of runs that a store keeps.
 	kept = 100
-	// readers is how many runs are read at a time: a bucket may be far away.
+	// readers is the number of runs read in parallel, because a bucket may be far away.
 	readers = 16
 )
 
@@ -46,7 +46,7 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Numbers gives the numbers of the runs in the store, the oldest first.
+// Numbers returns the numbers of the runs in the store, the oldest first.
 func Numbers(ctx context.Context, store Store) ([]int, error) {
 	names, err := store.List(ctx, prefix)
 	if err != nil {
@@ -64,11 +64,11 @@ func Numbers(ctx context.Context, store Store) ([]int, error) {
 	return numbers, nil
 }
 
-// List gives the runs in the store, the oldest first, and what is wrong with those that cannot be read.
+// List returns the runs in the store, the oldest first, and errors for those that cannot be read.
 //
-// They lack what is large: their plans, and all of planned steps but what became of them. Counts are right: Count and
-// Changes. live says whether a process holds the store's lock. Where none does, a run that says that it is running has
-// lost its process, and is given as Interrupted.
+// They lack large data: their plans, and everything of planned steps except their results. Count
+// and Changes are still correct. live reports whether a process holds the store's lock. If none
+// does, a run marked as running has lost its process, and is returned as Interrupted.
 func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*DamagedError, err error) {
 	numbers, err := Numbers(ctx, store)
 	if err != nil {
@@ -99,8 +99,8 @@ func List(ctx context.Context, store Store, live bool) (runs []*Run, damaged []*
 	return runs, damaged, nil
 }
 
-// Get reads one run with all that it has; live is as for List. errors.Is finds fs.ErrNotExist where there is none of
-// that number, and a *DamagedError is one that cannot be read.
+// Get reads one complete run; live is as for List. The error is fs.ErrNotExist if there is no run
+// with that number, and a *DamagedError if it cannot be read.
 func Get(ctx context.Context, store Store, number int, live bool) (*Run, error) {
 	run, err := read(ctx, store, number, live)
 	if err != nil {
@@ -128,7 +128,7 @@ func Get(ctx context.Context, store Store, number int, live bool) (*Run, error) 
 	return run, nil
 }
 
-// read gives what the document of a run has.
+// read returns the contents of a run's document.
 func read(ctx context.Context, store Store, number int, live bool) (*Run, error) {
 	content, err := store.Get(ctx, entry(number))
 	if err != nil {

@@ -22,7 +22,7 @@ const (
 	dim    = "2"
 )
 
-// mark is how a state is shown: a sign, which needs no colour, and a colour.
+// mark is the symbol and the colour of a state; the symbol alone is sufficient.
 type mark struct{ sign, color string }
 
 var marks = map[State]mark{
@@ -30,7 +30,7 @@ var marks = map[State]mark{
 	Skipped: {"–", yellow}, Unchanged: {"✓", green},
 }
 
-// timeline draws into a buffer; Flush tells whether all was written.
+// timeline draws into a buffer; Flush returns the first error.
 type timeline struct {
 	*layout
 	out        *bufio.Writer
@@ -38,11 +38,12 @@ type timeline struct {
 	names, bar int // widths of two columns
 }
 
-// WriteTimeline draws a run for a terminal of so many columns: a line a step, grouped by host, its bar along one axis
-// of time. Steps that wait look unlike steps that act, dots are the time from when a step could begin until it did, and
-// a star marks the chain of steps that the run took its time for. Errors follow in full.
+// WriteTimeline draws a run for a terminal of the given width: one line per step, grouped by host,
+// with bars along one time axis. Steps that wait and steps that act have different bars. Dots are
+// the time from when a step could start until it did, and a star marks the critical path. Full
+// errors follow.
 //
-// now ends what still goes on, and its zone is that of the times shown.
+// now is the end of unfinished steps, and its zone is used for times.
 func WriteTimeline(w io.Writer, r *Run, now time.Time, width int, color bool) error {
 	t := &timeline{layout: newLayout(r, now), out: bufio.NewWriter(w), color: color}
 	t.header(now)
@@ -198,7 +199,7 @@ func (t *timeline) cells(i int) string {
 	return string(row)
 }
 
-// failures prints the error of each step that failed, and the run's where no step's tells why.
+// failures prints the error of each failed step, and the run's if no step's explains it.
 func (t *timeline) failures() {
 	told := false
 	for i := range t.run.Steps {
