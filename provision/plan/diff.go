@@ -153,8 +153,7 @@ func (d *hostDiff) units(want, have stack.HostState) {
 			}
 		case strings.HasPrefix(h.State, "activating/"):
 			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
-			// A process that is yet to come is not known, and its unit file has the inputs that it gets.
-			if h.Inputs != "" && h.Inputs != w.Inputs || h.Unread || differs(want, have, stack.UnitDir+name) {
+			if h.Inputs != "" && h.Inputs != w.Inputs || startsWrong(want, have, name) {
 				c.Action = Restart
 			}
 		case !h.Active:
@@ -186,10 +185,11 @@ func (d *hostDiff) units(want, have stack.HostState) {
 	}
 }
 
-// differs says whether a file is there and has another content than it should have.
-func differs(want, have stack.HostState, name string) bool {
-	h, there := have.Files[name]
-	return there && h.Digest != want.Files[name].Digest
+// startsWrong says whether a unit that is only starting does so with another unit file than it should have. A process that is
+// yet to come is not known by its inputs, and has those of its unit file.
+func startsWrong(want, have stack.HostState, name string) bool {
+	f, there := have.Files[stack.UnitDir+name]
+	return have.Units[name].Unread || there && f.Digest != want.Files[stack.UnitDir+name].Digest
 }
 
 // settleTime is how long a kubelet may take to register its node.
