@@ -70,7 +70,7 @@ func every(p *Local) []string {
 	return names
 }
 
-// remains lists every Docker object that carries the cluster's label or name.
+// remains lists every Docker object that carries the cluster's label, sorted.
 func remains(t *testing.T, p *Local) []string {
 	t.Helper()
 	ctx := context.Background()
@@ -93,6 +93,7 @@ func remains(t *testing.T, p *Local) []string {
 	for _, v := range volumes.Items {
 		left = append(left, v.Name)
 	}
+	slices.Sort(left) // Docker lists volumes in any order
 	return left
 }
 
