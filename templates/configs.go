@@ -16,12 +16,13 @@ type Containerd struct {
 	Runc string
 	// SystemdCgroup is for hosts on cgroup v2.
 	SystemdCgroup bool
-	// RestrictOOMScoreAdj is for hosts without CAP_SYS_RESOURCE, where nothing may be protected from the OOM killer.
+	// RestrictOOMScoreAdj is for hosts without CAP_SYS_RESOURCE, which cannot protect processes
+	// from the OOM killer.
 	RestrictOOMScoreAdj bool
 	CNIBinDirs          []string
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (c Containerd) Render() ([]byte, error) { return render("containerd.toml", c) }
 
 // Taint as in core/v1.
@@ -43,13 +44,13 @@ type Kubelet struct {
 	// SharedDisk keeps the kubelet from judging by how full the disk is.
 	SharedDisk bool
 	Taints     []Taint
-	// Reserved are what pods do not get.
+	// Reserved are the resources that pods do not get.
 	Reserved Reserved
 	// Patch is a JSON merge patch (RFC 7386) from the spec.
 	Patch map[string]any
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (k Kubelet) Render() ([]byte, error) { return renderPatched("kubelet.yaml", k, k.Patch) }
 
 // Proxy is a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1).
@@ -57,35 +58,37 @@ type Proxy struct {
 	NodeName  string
 	PodSubnet string
 	Mode      string // "nftables", "iptables" or "ipvs"
-	// ConntrackWritable says that the host lets nf_conntrack_max be raised.
+	// ConntrackWritable means that nf_conntrack_max can be set on the host.
 	ConntrackWritable   bool
 	RestrictOOMScoreAdj bool
 	Patch               map[string]any
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (p Proxy) Render() ([]byte, error) { return renderPatched("kube-proxy.yaml", p, p.Patch) }
 
 // Scheduler is a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1).
 type Scheduler struct{ Patch map[string]any }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (s Scheduler) Render() ([]byte, error) { return renderPatched("kube-scheduler.yaml", s, s.Patch) }
 
-// PodSecurity is the API server's admission configuration: levels are "privileged", "baseline" or "restricted".
+// PodSecurity is the API server's admission configuration: levels are "privileged", "baseline" or
+// "restricted".
 type PodSecurity struct{ Enforce, Warn, Audit string }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (p PodSecurity) Render() ([]byte, error) { return render("admission.yaml", p) }
 
-// EncryptionKey is a key for secretbox, 32 bytes in base64. Its name is stored with all that it encrypts.
+// EncryptionKey is a key for secretbox, 32 bytes in base64. Its name is stored with all that it
+// encrypts.
 type EncryptionKey struct{ Name, Key string }
 
 // Encryption is the API server's EncryptionConfiguration: the first key encrypts, all decrypt.
 type Encryption struct{ Keys []EncryptionKey }
 
-// Render gives the file's text, which is secret. The error is for no keys, and for two of the same name: the API server
-// would then decrypt with the wrong one.
+// Render returns the file's text, which is secret. It fails if there are no keys, or two with the
+// same name: the API server would then decrypt with the wrong one.
 func (e Encryption) Render() ([]byte, error) {
 	if len(e.Keys) == 0 {
 		return nil, errors.New("render encryption.yaml: there is no key")
@@ -107,7 +110,7 @@ type Flannel struct {
 	NFTables  bool
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (f Flannel) Render() ([]byte, error) { return render("net-conf.json", f) }
 
 // Balancer is the configuration of `slipway balancer`; addresses are host:port.
@@ -116,7 +119,7 @@ type Balancer struct {
 	CAFile           string
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (b Balancer) Render() ([]byte, error) { return render("balancer.json", b) }
 
 // Static files carry no values.
@@ -134,7 +137,7 @@ type AuditPolicy struct {
 	Policy map[string]any
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (a AuditPolicy) Render() ([]byte, error) {
 	if a.Policy == nil {
 		return static("audit-policy.yaml"), nil
@@ -148,11 +151,11 @@ func (a AuditPolicy) Render() ([]byte, error) {
 	return text, nil
 }
 
-// Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and where, and the identity
-// providers (JWTAuthenticator) whose tokens it takes.
+// Authentication is the API server's AuthenticationConfiguration: whom it takes anonymously, and
+// where, and the identity providers (JWTAuthenticator) whose tokens it takes.
 type Authentication struct{ JWT []map[string]any }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (a Authentication) Render() ([]byte, error) {
 	text := Anonymous()
 	if len(a.JWT) == 0 {
@@ -165,7 +168,8 @@ func (a Authentication) Render() ([]byte, error) {
 	return append(text, jwt...), nil
 }
 
-// Anonymous is the part of an AuthenticationConfiguration that an API server takes only when it starts.
+// Anonymous is the part of an AuthenticationConfiguration that an API server takes only when it
+// starts.
 func Anonymous() []byte { return static("authentication.yaml") }
 
 // FlannelCNI is flannel's CNI network configuration list.
@@ -182,7 +186,7 @@ type Modules struct {
 	Names []string
 }
 
-// Render gives the file's text.
+// Render returns the file's text.
 func (m Modules) Render() ([]byte, error) { return render("modules.conf", m) }
 
 // Crictl is /etc/crictl.yaml.
@@ -191,16 +195,17 @@ func Crictl() []byte { return static("crictl.yaml") }
 // StackSlice is the unit file of slipway.slice (systemd.slice(5)).
 func StackSlice() []byte { return static("slipway.slice") }
 
-// Basics are objects that every cluster gets whatever runs in it: who the cluster is, how it is reached, and what its API
-// servers may ask of kubelets. Like all objects they are applied by server-side apply.
+// Basics are objects that every cluster gets: its identity, its endpoint, and the permissions of
+// API servers on kubelets. Like all objects, they are applied with server-side apply.
 type Basics struct {
-	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no credentials.
+	// ClusterInfo is the kubeconfig published in kube-public/cluster-info: server and CA, no
+	// credentials.
 	ClusterInfo string
 	// UID of the cluster.
 	UID string
 }
 
-// Render gives one multi-document YAML stream.
+// Render returns a multi-document YAML stream.
 func (b Basics) Render() ([]byte, error) { return render("rbac.yaml", b) }
 
 // CoreDNS is the cluster's DNS.
@@ -210,7 +215,7 @@ type CoreDNS struct {
 	ClusterIP string
 	// Image of CoreDNS, already on the machines.
 	Image string
-	// Replicas of CoreDNS; YieldReplicas leaves them to whoever has scaled it.
+	// Replicas of CoreDNS; with YieldReplicas, scaling by others is respected.
 	Replicas      int
 	YieldReplicas bool
 	// ExtraCorefile are server blocks after the cluster's own.
@@ -219,13 +224,14 @@ type CoreDNS struct {
 	Forward bool
 }
 
-// Render gives one multi-document YAML stream.
+// Render returns a multi-document YAML stream.
 func (c CoreDNS) Render() ([]byte, error) { return render("coredns.yaml", c) }
 
-// FlannelRights are what flanneld may do in the API.
+// FlannelRights are flanneld's permissions in the API.
 func FlannelRights() ([]byte, error) { return render("flannel.yaml", nil) }
 
-// renderPatched lays a JSON merge patch over a rendered YAML document. Without a patch the text keeps its comments.
+// renderPatched lays a JSON merge patch over a rendered YAML document. Without a patch the text
+// keeps its comments.
 func renderPatched(name string, data any, patch map[string]any) ([]byte, error) {
 	text, err := render(name, data)
 	if err != nil || len(patch) == 0 {
@@ -261,7 +267,7 @@ func mergePatch(target, patch map[string]any) map[string]any {
 	return target
 }
 
-// normalize gives a patch the types that encoding/json gives, whatever decoder read it.
+// normalize converts a patch to the types of encoding/json, whatever decoder read it.
 func normalize(patch map[string]any) map[string]any {
 	text, err := json.Marshal(patch)
 	if err != nil {
@@ -274,9 +280,11 @@ func normalize(patch map[string]any) map[string]any {
 	return out
 }
 
-// ObserveScript reads what a host is; see observe.Observe for what it prints. It asks about the kernel parameters in
-// $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS, separated by spaces, and the paths in $PATHS, one a line.
+// ObserveScript reads what a host is; see observe.Observe for what it prints. It asks about the
+// kernel parameters in $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS,
+// separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
 
-// ConnectionsScript lists the connections that units have made, or waits until those in $BEFORE have ended.
+// ConnectionsScript lists the connections that units have made, or waits until those in $BEFORE
+// have ended.
 func ConnectionsScript() string { return string(static("connections.sh")) }

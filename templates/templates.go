@@ -1,7 +1,7 @@
-// Package templates holds what slipway writes on machines and into the cluster as files a person can read:
-// configurations, unit files and manifests, embedded, each with a typed renderer.
+// Package templates has the files that slipway writes to machines and into the cluster: embedded
+// configurations, unit files and manifests, each with a typed renderer.
 //
-// It decides nothing: which file goes where, with which values, is decided in provision.
+// It makes no decisions: provision decides which file is written where, and with which values.
 package templates
 
 import (
@@ -24,7 +24,8 @@ var parsed = template.Must(template.New("").
 	Option("missingkey=error").
 	ParseFS(files, "files/*", "manifests/*"))
 
-// render executes one embedded template. Its errors are programming errors, which the golden tests catch.
+// render executes one embedded template. Its errors are programming errors, which the golden tests
+// catch.
 func render(name string, data any) ([]byte, error) {
 	var out bytes.Buffer
 	if err := parsed.ExecuteTemplate(&out, name, data); err != nil {
@@ -38,11 +39,11 @@ func indent(n int, text string) string {
 	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+strings.Repeat(" ", n))
 }
 
-// plain is what a YAML scalar without quotes may look like anywhere, also inside brackets and braces.
+// plain matches YAML scalars that need no quotes anywhere, even inside brackets and braces.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./+-][A-Za-z0-9_./:+=-]*$`)
 
-// scalar writes text as a string in YAML: in quotes where it would be something else without ("on", "1e3", "2026-11-26",
-// "a, b"). Every value that is put into YAML goes through it.
+// scalar formats text as a YAML string: in quotes if it would not be that string without them
+// ("on", "1e3", "2026-11-26", "a, b"). It is used for every value in YAML.
 func scalar(text string) (string, error) {
 	if out, err := yaml.Marshal(text); err == nil && plain.MatchString(text) && string(out) == text+"\n" {
 		return text, nil

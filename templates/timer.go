@@ -9,5 +9,5 @@ type Timer struct {
 	Every string
 }
 
-// RenderTimer gives the text of a unit file.
+// RenderTimer returns the text of a unit file.
 func RenderTimer(t Timer) ([]byte, error) { return render("unit.timer", t) }

@@ -1,5 +1,5 @@
-// Package aws will make machines on EC2 with Terraform. It is not available in this release: it holds the place
-// of the provider in the spec's union and says so.
+// Package aws will make machines on EC2 with Terraform. It is not available in this release: it is
+// a placeholder that returns an error.
 package aws
 
 import "errors"

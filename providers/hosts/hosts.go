@@ -1,5 +1,5 @@
-// Package hosts will take machines that exist already. It is not available in this release: it holds the place
-// of the provider in the spec's union and says so.
+// Package hosts will use existing machines. It is not available in this release: it is a
+// placeholder that returns an error.
 package hosts
 
 import "errors"

@@ -7,11 +7,11 @@ import (
 	"net/netip"
 )
 
-// DefaultSubnet is the machine network where the spec names none.
+// DefaultSubnet is the default subnet of machines.
 const DefaultSubnet = "10.89.0.0/24"
 
-// Places in the subnet, counted from its base. Machines come after the balancer, and only when that room is used up
-// between the gateway and the balancer.
+// Places in the subnet, counted from its base. Machines come after the balancer, and only when that
+// room is used up between the gateway and the balancer.
 const (
 	gatewayOffset = 1
 	machineOffset = 11
@@ -44,8 +44,9 @@ func machineOffsets(subnet netip.Prefix) iter.Seq[int] {
 	}
 }
 
-// Ports on 127.0.0.1. SSH stays below the range from which Linux and macOS take the source ports of outgoing
-// connections (32768 and 49152 and up), so that a stopped machine finds its port free again.
+// Ports on 127.0.0.1. SSH stays below the range from which Linux and macOS take the source ports of
+// outgoing connections (32768 and 49152 and up), so that a stopped machine finds its port free
+// again.
 const (
 	firstAPIPort = 16443
 	lastAPIPort  = 16999
@@ -53,7 +54,8 @@ const (
 	lastSSHPort  = 31999
 )
 
-// nth is the address at offset n from the subnet's base, or an error where the subnet is too small.
+// nth returns the address at offset n from the subnet's base, or an error if the subnet is too
+// small.
 func nth(subnet netip.Prefix, n int) (netip.Addr, error) {
 	a := subnet.Masked().Addr()
 	for range n {
@@ -67,8 +69,8 @@ func nth(subnet netip.Prefix, n int) (netip.Addr, error) {
 	return a, nil
 }
 
-// assignAddresses gives every name an address: those in have keep theirs for ever, the others take the lowest that
-// is free, in the order of names.
+// assignAddresses returns an address for every name: those in have keep theirs, the others get the
+// lowest free address, in the order of names.
 func assignAddresses(subnet netip.Prefix, names []string, have map[string]netip.Addr) (map[string]netip.Addr, error) {
 	taken := map[netip.Addr]bool{}
 	for _, a := range have {
@@ -86,7 +88,7 @@ func assignAddresses(subnet netip.Prefix, names []string, have map[string]netip.
 			n, ok := next()
 			if !ok {
 				return nil, fmt.Errorf("machine network %s has no room for %s; set spec.provider.local.subnet to a larger "+
-					"one, such as %s, and make the cluster anew", subnet, name, DefaultSubnet)
+					"one, such as %s, and recreate the cluster", subnet, name, DefaultSubnet)
 			}
 			if a, err := nth(subnet, n); err == nil && !taken[a] {
 				out[name] = a
@@ -96,7 +98,8 @@ func assignAddresses(subnet netip.Prefix, names []string, have map[string]netip.
 	return out, nil
 }
 
-// choosePort looks for a free port between first and last, beginning at start; what it is for is for the error.
+// choosePort looks for a free port between first and last, beginning at start; what it is for is
+// for the error.
 func choosePort(what string, start, first, last int, free func(port int) bool) (int, error) {
 	n := last - first + 1
 	for i := range n {
@@ -107,8 +110,8 @@ func choosePort(what string, start, first, last int, free func(port int) bool) (
 	return 0, fmt.Errorf("no port for %s is free on 127.0.0.1 between %d and %d; end what uses them", what, first, last)
 }
 
-// portStart is a place between first and last that name decides: a machine made anew gets the port it had, and
-// clusters rarely meet.
+// portStart returns a port between first and last that depends on name: a recreated machine gets
+// its old port, and clusters rarely collide.
 func portStart(name string, first, last int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(name))

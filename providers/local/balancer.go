@@ -20,25 +20,26 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// apiServerPort is where API servers listen, and the balancer too.
+// apiServerPort is the port of API servers and of the balancer.
 const apiServerPort = 6443
 
 var balancerPort = network.MustParsePort(strconv.Itoa(apiServerPort) + "/tcp")
 
-// Where the balancer reads its configuration, in its container: balancerDir on this computer.
+// The directory of the balancer's configuration in its container; on this computer it is
+// balancerDir.
 const (
 	balancerMount  = "/etc/slipway"
 	balancerConfig = balancerMount + "/balancer.json"
 	balancerCA     = balancerMount + "/ca.crt"
 )
 
-// balancerDir holds the balancer's configuration, written by Publish.
+// balancerDir is the directory with the balancer's configuration, written by Publish.
 func (p *Local) balancerDir() string { return filepath.Join(p.o.StateDir, "balancer") }
 
 func (p *Local) balancerName() string { return p.cluster + "-balancer" }
 
-// Publish writes what the balancer reads (provision/balancer.Config): where the API servers of infra are and the CA (PEM) that verifies them.
-// The balancer takes note by itself.
+// Publish writes the balancer's configuration (provision/balancer.Config): the addresses of infra's
+// API servers and the CA (PEM) that verifies them. The balancer reloads it.
 func (p *Local) Publish(infra *spec.Infrastructure, ca []byte) error {
 	config := struct {
 		Listen   []string `json:"listen"`
@@ -67,8 +68,8 @@ func (p *Local) Publish(infra *spec.Infrastructure, ca []byte) error {
 	return nil
 }
 
-// ensureBalancer runs the balancer on that port with the binary that the options name; one that was started in another
-// way is replaced. It need not be configured yet.
+// ensureBalancer runs the balancer on that port with the binary that the options name; one that was
+// started in another way is replaced. It need not be configured yet.
 func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exists *found, report func(string, string)) error {
 	config, host, networking, err := p.balancerSpec(image, port)
 	if err != nil {
@@ -82,7 +83,7 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 		return fmt.Errorf("make the API balancer's directory: %w", err)
 	}
 	report(name, "starting")
-	// It holds nothing: a new one is as good as one that is started again.
+	// It has no state, so a new container is equivalent to a restarted one.
 	if exists != nil {
 		if err := p.removeContainer(ctx, exists.id, name); err != nil {
 			return err
@@ -106,7 +107,8 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 	return nil
 }
 
-// balancerSpec is the balancer's container: no rights but to listen and to read two directories, as this user.
+// balancerSpec is the balancer's container: no rights but to listen and to read two directories, as
+// this user.
 func (p *Local) balancerSpec(image string, port int) (*container.Config, *container.HostConfig, *network.NetworkingConfig, error) {
 	address, err := nth(p.subnet, balancerOffset(p.subnet))
 	if err != nil {
@@ -121,7 +123,7 @@ func (p *Local) balancerSpec(image string, port int) (*container.Config, *contai
 			labelBalancer: hex.EncodeToString(sum[:8]),
 		},
 	}
-	if uid := os.Getuid(); uid >= 0 { // -1 on Windows, where Docker's machine decides
+	if uid := os.Getuid(); uid >= 0 { // -1 on Windows, which has no UIDs
 		config.User = fmt.Sprintf("%d:%d", uid, os.Getgid())
 	}
 	host := &container.HostConfig{

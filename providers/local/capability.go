@@ -23,7 +23,7 @@ var capabilities = [...]string{
 // newNames is the first capability whose name Docker 20.10 (API 1.41) does not know yet.
 const newNames = 38
 
-// known is how many capabilities, from 0, a daemon of this API version can name.
+// known is the number of capabilities, from 0, that a daemon of this API version can name.
 func known(apiVersion string) int {
 	major, minor, _ := strings.Cut(apiVersion, ".")
 	if n, err := strconv.Atoi(minor); major == "1" && err == nil && n < 42 {
@@ -32,7 +32,8 @@ func known(apiVersion string) int {
 	return len(capabilities)
 }
 
-// capAdd is what to ask for of a bounding set: nil where everything nameable is in it, which is --privileged.
+// capAdd returns the capabilities of a bounding set to request; nil if all known ones are in it,
+// which means --privileged.
 func capAdd(bounding uint64, known int) []string {
 	var names []string
 	for i, name := range capabilities[:known] {
@@ -56,8 +57,9 @@ func boundingSet(status []byte) (uint64, error) {
 	return 0, fmt.Errorf("no CapBnd line in %d bytes", len(status))
 }
 
-// daemonCaps is what machines are to ask for, as far as the dockerd on this computer can be seen: nil is --privileged.
-// Docker Desktop's daemon is not seen; in its own virtual machine it has every capability.
+// daemonCaps returns the capabilities that machines should request, from the dockerd process on
+// this computer; nil means --privileged. Docker Desktop's daemon is not visible, but has every
+// capability in its virtual machine.
 func (p *Local) daemonCaps() []string {
 	comms, _ := filepath.Glob(filepath.Join(p.proc, "[0-9]*", "comm"))
 	for _, comm := range comms {
@@ -68,10 +70,12 @@ func (p *Local) daemonCaps() []string {
 	return nil
 }
 
-// ownCaps is the same for a daemon that refused --privileged and cannot be seen: what this process may have, it may.
+// ownCaps is the same for a daemon that refused --privileged and cannot be seen: what this process
+// may have, it may.
 func (p *Local) ownCaps() []string { return capsOf("/proc/self/status", p.api) }
 
-// capsOf is what to ask for of the bounding set in a status file; nil where it is full or cannot be read.
+// capsOf returns the capabilities to request from the bounding set in a status file; nil if it is
+// full or cannot be read.
 func capsOf(status, apiVersion string) []string {
 	b, err := os.ReadFile(status) //nolint:gosec // under /proc
 	if err != nil {
@@ -84,5 +88,6 @@ func capsOf(status, apiVersion string) []string {
 	return capAdd(set, known(apiVersion))
 }
 
-// capsRefused tells whether a container could not be started because the daemon lacks a capability: runc's words.
+// capsRefused reports whether a container could not be started because the daemon lacks a
+// capability, from runc's message.
 func capsRefused(err error) bool { return strings.Contains(err.Error(), "unable to apply caps") }

@@ -17,10 +17,10 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// pingTimeout is how long a daemon may take to say that it is there.
+// pingTimeout is how long a daemon may take to answer.
 const pingTimeout = 5 * time.Second
 
-// newDocker makes a client for DOCKER_HOST, or for the first socket found at the places where Docker puts one.
+// newDocker makes a client for DOCKER_HOST, or for the first socket found in Docker's usual places.
 func newDocker() (*client.Client, error) {
 	opts := []client.Opt{client.FromEnv}
 	if os.Getenv(client.EnvOverrideHost) == "" {
@@ -39,7 +39,7 @@ func newDocker() (*client.Client, error) {
 	return docker, nil
 }
 
-// isHere tells whether a daemon's address can only be of this computer.
+// isHere reports whether a daemon's address is certainly on this computer.
 func isHere(host string) bool {
 	u, err := url.Parse(host)
 	if err != nil {
@@ -49,7 +49,8 @@ func isHere(host string) bool {
 	return u.Scheme == "unix" || u.Scheme == "npipe" || u.Hostname() == "localhost" || ip.IsLoopback()
 }
 
-// findSocket returns the socket of Docker Engine, or those of Docker Desktop and Colima, which run no system-wide one.
+// findSocket returns the socket of Docker Engine, or those of Docker Desktop and Colima, which run
+// no system-wide one.
 func findSocket() string {
 	home, _ := os.UserHomeDir()
 	for _, s := range []string{
@@ -65,7 +66,7 @@ func findSocket() string {
 	return ""
 }
 
-// connect makes sure that Docker is there and is one that can run machines.
+// connect checks that Docker is available and can run machines.
 func (p *Local) connect(ctx context.Context) error {
 	if p.api != "" {
 		return nil
@@ -87,7 +88,7 @@ func (p *Local) connect(ctx context.Context) error {
 	return nil
 }
 
-// unreachable says why Docker does not answer at host, and what to do.
+// unreachable returns an error that says why Docker does not answer at host, and what to do.
 func unreachable(host string, err error) error {
 	remedy := "start it (`systemctl start docker`, or Docker Desktop), or point DOCKER_HOST at the one that runs"
 	socket, isSocket := strings.CutPrefix(host, "unix://")
@@ -100,8 +101,8 @@ func unreachable(host string, err error) error {
 	return fmt.Errorf("the Docker engine at %s does not answer, and local machines are made with it: %w; %s", host, err, remedy)
 }
 
-// create makes a container. One of that name that never ran is in the way only because an interrupted run had asked
-// for it and Docker made it after that run had looked: it is replaced.
+// create makes a container. A container with this name that never ran is left from an interrupted
+// run, whose request Docker completed later: it is replaced.
 func (p *Local) create(ctx context.Context, o client.ContainerCreateOptions) (client.ContainerCreateResult, error) {
 	res, err := p.docker.ContainerCreate(ctx, o)
 	if !cerrdefs.IsConflict(err) {
@@ -130,7 +131,7 @@ func (p *Local) removeContainer(ctx context.Context, id, name string) error {
 	switch {
 	case err == nil, cerrdefs.IsNotFound(err):
 		return nil
-	case !cerrdefs.IsConflict(err): // somebody else is removing it
+	case !cerrdefs.IsConflict(err): // another process is removing it
 		return fmt.Errorf("remove container %s: %w", name, err)
 	}
 	wait := p.docker.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionRemoved})
@@ -145,7 +146,7 @@ func (p *Local) removeContainer(ctx context.Context, id, name string) error {
 	}
 }
 
-// portTaken tells whether a container could not be started because of a published port.
+// portTaken reports whether a container could not be started because of a published port.
 func portTaken(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "port is already allocated") ||
 		strings.Contains(err.Error(), "address already in use"))

@@ -49,7 +49,7 @@ func baseDigest(arch string) string {
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
-// imageDigest names the image: base, what is left out of it and what is laid over it.
+// imageDigest returns the digest of the image's recipe: base, removed files and overlay.
 func imageDigest(arch string) string {
 	var over bytes.Buffer
 	out := tar.NewWriter(&over)
@@ -63,8 +63,8 @@ func imageDigest(arch string) string {
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
-// ensureImage returns the tag of the machine image, made if need be: from the cached base system, which is made
-// with mmdebstrap if need be.
+// ensureImage returns the tag of the machine image, made if need be: from the cached base system,
+// which is made with mmdebstrap if need be.
 func (p *Local) ensureImage(ctx context.Context, report func(string, string)) (string, error) {
 	tag := imageName + ":" + imageDigest(runtime.GOARCH)
 	_, err := p.docker.ImageInspect(ctx, tag)
@@ -102,7 +102,7 @@ func (p *Local) importImage(ctx context.Context, base, tag string) error {
 		return err
 	}
 	defer func() { _ = res.Close() }()
-	// The daemon answers 200 and tells of failures in its stream of messages.
+	// The daemon answers 200 and reports failures in its stream of messages.
 	for d := json.NewDecoder(res); ; {
 		var m struct{ Error string }
 		switch err := d.Decode(&m); {

@@ -19,7 +19,8 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Labels of our Docker objects. What a later run must know and Docker does not say otherwise is in them; none is secret.
+// Labels of our Docker objects. What a later run must know and Docker does not say otherwise is in
+// them; none is secret.
 const (
 	labelCluster  = "slipway.dev/cluster"
 	labelUID      = "slipway.dev/uid" // of the cluster; older objects have none
@@ -52,28 +53,29 @@ func (f found) describeState() string {
 	return strings.ToLower(f.status)
 }
 
-// unstarted tells of a container that never ran or is half gone: it may lack its keys, and a new one takes its place and
-// its disk.
+// unstarted reports whether a container never ran or is partly removed: it may lack its keys, and a
+// new one replaces it and uses its disk.
 func (f found) unstarted() bool {
 	return f.state == container.StateCreated || f.state == container.StateDead || f.state == container.StateRemoving
 }
 
-// inventory is what Docker has of the cluster.
+// inventory is the cluster's objects in Docker.
 type inventory struct {
 	machines []found
 	balancer *found
 	networks []network.Summary
-	// disks of machines, by the machine's name: more than one only if somebody made them by hand.
+	// disks of machines, by the machine's name; more than one only if volumes were made by hand.
 	disks map[string][]volume.Volume
 	// foreign objects carry the cluster's name and are not ours.
 	foreign []spec.Foreign
 	// others are all other networks, whose subnets are taken.
 	others []network.Summary
-	// ports on 127.0.0.1 that machines and balancers have been promised, of any cluster, running or not.
+	// ports on 127.0.0.1 that machines and balancers have been promised, of any cluster, running or
+	// not.
 	ports map[int]bool
 }
 
-// machine returns the container of that name, nil where there is none.
+// machine returns the container of that name, or nil.
 func (inv *inventory) machine(name string) *found {
 	for i := range inv.machines {
 		if inv.machines[i].name == name {
@@ -83,7 +85,7 @@ func (inv *inventory) machine(name string) *found {
 	return nil
 }
 
-// apiPort is the port that was pinned, the balancer's before the network's; 0 where none was.
+// apiPort returns the recorded port, from the balancer or else the network; 0 if there is none.
 func (inv *inventory) apiPort() int {
 	var label string
 	if inv.balancer != nil {
@@ -95,7 +97,7 @@ func (inv *inventory) apiPort() int {
 	return port
 }
 
-// free tells whether a port of 127.0.0.1 is promised to nobody and in use by nobody.
+// free reports whether a port of 127.0.0.1 is neither reserved nor in use.
 func (inv *inventory) free(port int) bool {
 	if inv.ports[port] {
 		return false
@@ -148,8 +150,8 @@ func (p *Local) inventory(ctx context.Context) (*inventory, error) {
 	return inv, nil
 }
 
-// owns says whether an object that carries the cluster's name is this cluster's: by its UID, or, where the object is older
-// than UIDs or ours is not at hand, by its keys, which are read only then.
+// owns reports whether an object with the cluster's name belongs to this cluster: by its UID, or,
+// if the object has none or ours is unknown, by its keys, which are only read then.
 func (p *Local) owns(labels map[string]string, byKeys func() bool) bool {
 	if uid := labels[labelUID]; uid != "" && p.o.UID != "" {
 		return uid == p.o.UID && p.borne
@@ -157,22 +159,23 @@ func (p *Local) owns(labels map[string]string, byKeys func() bool) bool {
 	return byKeys()
 }
 
-// bears says whether a container is a machine with our UID that was given our keys: a UID that is only claimed is ours then.
+// bears reports whether a container is a machine with our UID and our keys, which confirms a
+// claimed UID.
 func (p *Local) bears(c container.Summary) bool {
 	return c.Labels[labelCluster] == p.cluster && c.Labels[labelUID] == p.o.UID && len(c.Names) > 0 &&
 		p.hasKeys(strings.TrimPrefix(c.Names[0], "/"), c.Labels[labelKeys])
 }
 
-// hasUserKey says whether the cluster's directory has the key that logs in.
+// hasUserKey reports whether the cluster's directory has the login key.
 func (p *Local) hasUserKey() bool { return p.hasKey(userKey) }
 
-// hasKey says whether the cluster's directory has the SSH key of that name.
+// hasKey reports whether the cluster's directory has the SSH key of that name.
 func (p *Local) hasKey(name string) bool {
 	_, err := loadKey(p.keyDir(), name)
 	return err == nil
 }
 
-// hasKeys says whether a machine was given our keys, by their digest.
+// hasKeys reports whether a machine has our keys, by their digest.
 func (p *Local) hasKeys(name, digest string) bool {
 	user, err := loadKey(p.keyDir(), userKey)
 	if err != nil {
@@ -223,8 +226,9 @@ func (p *Local) addNetwork(inv *inventory, n network.Summary) {
 	}
 }
 
-// describe makes a machine of a container's labels and our keys. What labels do not say any more, it takes from the spec and
-// from known addresses: to the others the machine is still there. The address is invalid where nobody knows it.
+// describe returns a machine from a container's labels and our keys. If labels are missing, it uses
+// the spec and known addresses, because the other machines still know this one. The address is
+// invalid if unknown.
 func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spec.Machine {
 	m := spec.Machine{
 		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
@@ -243,7 +247,8 @@ func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spe
 	return m
 }
 
-// damage says which label a container lacks that every machine is given, and without which nothing can be done with it.
+// damage returns the required label that a container lacks, or "". Without it, the machine cannot
+// be used.
 func (f found) damage() error {
 	_, address := netip.ParseAddr(f.labels[labelAddress])
 	_, port := strconv.Atoi(f.labels[labelSSHPort])
@@ -262,5 +267,5 @@ func (f found) damage() error {
 		"which leaves its volume) `slipway apply` makes the machine again, with the disk that it had", f.name, label)
 }
 
-// bundlesDir is what machines see at Bundles.
+// bundlesDir is mounted at Bundles in machines.
 func (p *Local) bundlesDir() string { return filepath.Join(p.o.CacheDir, "bundles") }

@@ -16,7 +16,7 @@ import (
 	"slipway.dev/slipway/provision/secret"
 )
 
-// keyPair is an SSH key of ours, as it lies in the state directory.
+// keyPair is one of slipway's SSH keys in the state directory.
 type keyPair struct {
 	private secret.Bytes // PEM, OpenSSH's format
 	public  string       // one line of authorized_keys, with the name as comment
@@ -25,7 +25,7 @@ type keyPair struct {
 // userKey is the name of the key that logs in; the machines' host keys are named as they are.
 const userKey = "id_ed25519"
 
-// keyDir is where a cluster's SSH keys lie, 0700, each key 0600.
+// keyDir is the directory of a cluster's SSH keys, with mode 0700; each key has mode 0600.
 func (p *Local) keyDir() string { return filepath.Join(p.o.StateDir, "ssh") }
 
 // ensureKey loads the key of that name or makes it.
@@ -48,7 +48,7 @@ func ensureKey(dir, name string) (keyPair, error) {
 	return loadKey(dir, name)
 }
 
-// loadKey reads a key; errors.Is(err, fs.ErrNotExist) where there is none.
+// loadKey reads a key. The error is fs.ErrNotExist if there is none.
 func loadKey(dir, name string) (keyPair, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // in the state directory
 	if err != nil {
@@ -56,7 +56,7 @@ func loadKey(dir, name string) (keyPair, error) {
 	}
 	signer, err := ssh.ParsePrivateKey(b)
 	if err != nil {
-		return keyPair{}, fmt.Errorf("SSH key %s is damaged: %w; destroy the cluster and make it anew",
+		return keyPair{}, fmt.Errorf("SSH key %s is damaged: %w; destroy and recreate the cluster",
 			filepath.Join(dir, name), err)
 	}
 	public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))

@@ -23,7 +23,7 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Bundles is where a machine sees the operator's bundles, read-only.
+// Bundles is the directory in a machine with the operator's bundles, read-only.
 const Bundles = "/var/lib/slipway-bundles"
 
 // Options are those of package providers.
@@ -31,13 +31,15 @@ type Options struct {
 	StateDir string // the cluster's own
 	CacheDir string // shared by clusters
 	Slipway  string // the binary, relative to Bundles, for the balancer; empty: no balancer
-	// ConnectTimeout is how long a machine may take to answer SSH; 0: a minute.
+	// ConnectTimeout is how long a machine may take to answer SSH; 0 means a minute.
 	ConnectTimeout time.Duration
-	// UID of the cluster: what carries another is not touched. Empty: the SSH keys tell what is the cluster's.
+	// UID of the cluster: objects with another UID are not changed. If empty, the SSH keys identify
+	// the cluster's objects.
 	UID string
-	// Claimed says that the UID is only what the spec says: it counts where a machine that carries it has our keys, too.
+	// Claimed means that the UID comes from the spec: it is accepted only if a machine with it also
+	// has our keys.
 	Claimed bool
-	// Addresses that machines had, by name: nobody else gets them.
+	// Addresses that machines had, by name: they are not given to others.
 	Addresses map[string]netip.Addr
 }
 
@@ -50,18 +52,18 @@ type Local struct {
 	o       Options
 	docker  *client.Client
 	api     string // the daemon's API version, once connected
-	borne   bool   // machines bear out the UID, or nobody doubts it; by the last inventory
+	borne   bool   // the UID is confirmed by machines in the last inventory, or was not claimed
 	proc    string // "/proc"; tests hide the daemon there
 }
 
-// Open prepares the machines of c; nothing is asked of Docker yet.
+// Open prepares the machines of c. It does not contact Docker.
 func Open(c *spec.Cluster, o Options) (*Local, error) {
 	subnet, err := netip.ParsePrefix(cmp.Or(c.Spec.Provider.Local.Subnet, DefaultSubnet))
 	if err != nil || !subnet.Addr().Is4() {
 		return nil, fmt.Errorf("spec.provider.local.subnet: %q is not an IPv4 network; write one such as %s",
 			c.Spec.Provider.Local.Subnet, DefaultSubnet)
 	}
-	// Docker wants absolute paths, of mounts at least.
+	// Docker needs absolute paths, at least for mounts.
 	for _, dir := range []*string{&o.StateDir, &o.CacheDir} {
 		abs, err := filepath.Abs(*dir)
 		if err != nil {
@@ -82,9 +84,9 @@ func Open(c *spec.Cluster, o Options) (*Local, error) {
 	}, nil
 }
 
-// Ensure makes and starts those of the machines that are named, side by side, and returns when they answer SSH. A machine
-// that is made gets the disk back that an earlier one of its name had: disks are never removed here. Where something that
-// belongs to another cluster is in the way, nothing is made.
+// Ensure makes and starts the named machines in parallel, and returns when they answer SSH. A new
+// machine uses the disk of an earlier one with its name: disks are never removed here. If an object
+// of another cluster conflicts, nothing is made.
 func (p *Local) Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error) {
 	report = serial(report)
 	inv, err := p.inventory(ctx)
@@ -123,7 +125,7 @@ func (p *Local) Ensure(ctx context.Context, machines []string, report func(name,
 	if err != nil {
 		return nil, err
 	}
-	// What is returned is what is there, not what was meant to be.
+	// Return what exists, not what was intended.
 	infra, err := p.Find(ctx)
 	if err == nil {
 		maps.Copy(infra.Failed, failed)
@@ -132,8 +134,8 @@ func (p *Local) Ensure(ctx context.Context, machines []string, report func(name,
 	return infra, err
 }
 
-// bringUp lets every machine and the balancer come up, all at once. One that fails does not stop the others:
-// the next Ensure has less to do. The error is about what all of them need.
+// bringUp lets every machine and the balancer come up, all at once. One that fails does not stop
+// the others: the next Ensure has less to do. The error is about what all of them need.
 func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines []machine, inv *inventory,
 	report func(string, string),
 ) (failed map[string]error, err error) {
@@ -181,7 +183,7 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 			infra.Failed[m.Name] = err
 		}
 		switch {
-		case !m.Address.IsValid(): // nobody can be told of it
+		case !m.Address.IsValid(): // other machines cannot be told its address
 		case p.place(m.Name) >= 0:
 			infra.Machines = append(infra.Machines, m)
 		default:
@@ -201,12 +203,13 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	return infra, nil
 }
 
-// place is a node's index in the spec, -1 where it has none.
+// place returns a node's index in the spec, or -1.
 func (p *Local) place(name string) int {
 	return slices.IndexFunc(p.nodes, func(n spec.Node) bool { return n.Name == name })
 }
 
-// Destroy removes every object of the cluster, disks last, and our keys. What carries its name and is another's stays.
+// Destroy removes every object of the cluster, disks last, and our keys. What carries its name and
+// is another's stays.
 func (p *Local) Destroy(ctx context.Context, report func(name, what string)) error {
 	report = serial(report)
 	inv, err := p.inventory(ctx)

@@ -35,10 +35,11 @@ type machine struct {
 	disk    string   // the volume with /var; empty: to be made
 }
 
-// sshAddress is where sshd is published.
+// sshAddress returns the published address of sshd.
 func (m machine) sshAddress() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(m.sshPort)) }
 
-// keys is a digest of the public keys that the machine has; with other keys than ours it cannot be entered.
+// keys is a digest of the public keys that the machine has; with other keys than ours it cannot be
+// entered.
 func (m machine) keys() string {
 	sum := sha256.Sum256([]byte(m.host.public + "\n" + m.user.public))
 	return hex.EncodeToString(sum[:8])
@@ -47,8 +48,8 @@ func (m machine) keys() string {
 // sshPort inside the machine.
 var sshPort = network.MustParsePort("22/tcp")
 
-// plan settles address, port, keys and disk of the machines that are named; those that exist keep theirs. One that cannot be
-// settled has failed, and does not stop the others.
+// plan settles address, port, keys and disk of the machines that are named; those that exist keep
+// theirs. One that cannot be settled has failed, and does not stop the others.
 func (p *Local) plan(inv *inventory, user keyPair, wanted []string) (machines []machine, failed map[string]error, err error) {
 	addresses, err := assignAddresses(p.subnet, wanted, p.known(inv))
 	if err != nil {
@@ -117,7 +118,7 @@ func (p *Local) known(inv *inventory) map[string]netip.Addr {
 	return have
 }
 
-// diskOf is the volume that a machine had; empty where there is none.
+// diskOf returns the volume of a machine, or "".
 func (inv *inventory) diskOf(machine string) (string, error) {
 	disks := inv.disks[machine]
 	switch len(disks) {
@@ -130,7 +131,7 @@ func (inv *inventory) diskOf(machine string) (string, error) {
 	for _, v := range disks {
 		names = append(names, v.Name)
 	}
-	return "", fmt.Errorf("machine %s has %d disks, and nobody can tell which is the right one: %s; find out, and remove the label %s from the "+
+	return "", fmt.Errorf("machine %s has %d disks, and it is unclear which one to use: %s; find the right one, and remove the label %s from the "+
 		"others by copying them to new volumes, or remove those that may go (`docker volume rm`)", machine, len(disks), strings.Join(names, ", "), labelMachine)
 }
 
@@ -193,7 +194,8 @@ func (p *Local) newMachine(ctx context.Context, image string, m machine) (string
 	if err == nil || m.caps != nil || !capsRefused(err) {
 		return id, err
 	}
-	// A daemon that cannot be seen and lacks a capability: it was started, most likely, where we were.
+	// The daemon is not visible and lacks a capability. It most likely has the same capabilities as
+	// we do.
 	if m.caps = p.ownCaps(); m.caps == nil {
 		return "", fmt.Errorf("%w; Docker may not run privileged containers here: give its daemon all capabilities", err)
 	}
@@ -203,8 +205,9 @@ func (p *Local) newMachine(ctx context.Context, image string, m machine) (string
 	return p.createAndStart(ctx, image, m)
 }
 
-// createDisk makes a machine's volume. It has a name, so that what removes nameless ones (`docker rm -v`, `docker volume
-// prune`) leaves it alone, and that name has the cluster's UID, so that it is nobody else's.
+// createDisk makes a machine's volume. It has a name, so that `docker rm -v` and `docker volume
+// prune`, which remove unnamed volumes, keep it. The name contains the cluster's UID, so that it is
+// unique.
 func (p *Local) createDisk(ctx context.Context, m *machine) error {
 	uid, _, _ := strings.Cut(p.o.UID, "-")
 	res, err := p.docker.VolumeCreate(ctx, client.VolumeCreateOptions{
@@ -220,7 +223,8 @@ func (p *Local) createDisk(ctx context.Context, m *machine) error {
 	return nil
 }
 
-// createAndStart makes the container, puts the keys in and starts it. The id is set as soon as there is one.
+// createAndStart makes the container, puts the keys in and starts it. The id is set as soon as
+// there is one.
 func (p *Local) createAndStart(ctx context.Context, image string, m machine) (id string, err error) {
 	res, err := p.create(ctx, client.ContainerCreateOptions{
 		Name: m.node.Name, Config: p.machineConfig(image, m), HostConfig: p.machineHostConfig(m),
@@ -286,8 +290,8 @@ func (p *Local) machineConfig(image string, m machine) *container.Config {
 	}
 }
 
-// machineHostConfig is a computer's worth of rights: --privileged, or where that is refused the capabilities that can
-// be had and everything else that --privileged gives.
+// machineHostConfig returns the privileges of a machine: --privileged, or, if that is refused, the
+// available capabilities and everything else that --privileged includes.
 func (p *Local) machineHostConfig(m machine) *container.HostConfig {
 	h := &container.HostConfig{
 		NetworkMode:  container.NetworkMode(p.networkName()),
@@ -298,7 +302,8 @@ func (p *Local) machineHostConfig(m machine) *container.HostConfig {
 		Tmpfs:         map[string]string{"/run": "exec,mode=755", "/tmp": "exec,mode=1777"},
 		LogConfig:     logConfig,
 		Mounts: []mount.Mount{
-			// Containerd's snapshots cannot lie on overlayfs; of a volume the image's /var is the first content.
+			// Containerd's snapshots cannot lie on overlayfs; of a volume the image's /var is the
+			// first content.
 			{Type: mount.TypeVolume, Source: m.disk, Target: "/var"},
 			{Type: mount.TypeBind, Source: p.bundlesDir(), Target: Bundles, ReadOnly: true},
 		},

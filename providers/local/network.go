@@ -15,14 +15,14 @@ import (
 // networkName is the cluster's own network.
 func (p *Local) networkName() string { return "slipway-" + p.cluster }
 
-// ensureNetwork makes the machine network and returns the API's port on 127.0.0.1: the spec's, or the one that was
-// chosen when the network was made.
+// ensureNetwork makes the machine network and returns the API's port on 127.0.0.1: the spec's, or
+// the one that was chosen when the network was made.
 func (p *Local) ensureNetwork(ctx context.Context, inv *inventory) (apiPort int, err error) {
 	if len(inv.networks) > 0 {
 		have := subnets(inv.networks[0])
 		if len(have) != 1 || have[0] != p.subnet.Masked() {
 			return 0, fmt.Errorf("machine network %s has the subnet %v and the spec says %s; a subnet cannot change: "+
-				"set spec.provider.local.subnet back, or destroy the cluster and make it anew",
+				"set spec.provider.local.subnet back, or destroy and recreate the cluster",
 				inv.networks[0].Name, have, p.subnet)
 		}
 		if p.apiPort != 0 {

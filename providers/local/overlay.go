@@ -14,8 +14,8 @@ import (
 //go:embed machine
 var machineFiles embed.FS
 
-// layer is one entry that is laid over the base system: a directory, a file of the directory machine, a link, or
-// (with neither) an empty file.
+// layer is an entry added to the base system: a directory, a file from the directory machine, a
+// link, or (with neither) an empty file.
 type layer struct {
 	path string // without the leading slash; with one at its end, a directory
 	mode int64
@@ -26,7 +26,7 @@ type layer struct {
 // initPath is the first process of a machine.
 const initPath = "usr/local/sbin/slipway-machine"
 
-// layers is everything that differs from Debian, except for what is switched off.
+// layers has all differences from Debian, except disabled units.
 var layers = []layer{
 	{path: initPath, mode: 0o755, file: "init"},
 	{path: "etc/systemd/system/slipway-machine.service", mode: 0o644, file: "slipway-machine.service"},
@@ -35,17 +35,19 @@ var layers = []layer{
 	{path: "etc/systemd/system/ssh.service", mode: 0o644, file: "ssh.service"},
 	{path: "etc/systemd/journald.conf.d/slipway.conf", mode: 0o644, file: "journald.conf"},
 	{path: "etc/systemd/system/default.target", link: "/lib/systemd/system/multi-user.target"},
-	// Empty, it is filled at the first start, each machine with its own; missing, systemd would run its presets.
+	// Empty, it is filled at the first start, each machine with its own; missing, systemd would run
+	// its presets.
 	{path: "etc/machine-id", mode: 0o444},
 	{path: "root/.ssh/", mode: 0o700},
 	{path: packagesFrom, link: "/" + packagesTo},
-	// Debian's programs expect these among what is dropped.
+	// Debian's programs need these among the removed files.
 	{path: "var/log/", mode: 0o755},
 	{path: "var/cache/apt/archives/partial/", mode: 0o755},
 	{path: "var/lib/apt/lists/partial/", mode: 0o755},
 }
 
-// masked units wait for hardware, consoles or users that a machine has not, or write where Docker has already written.
+// masked units wait for hardware, consoles or users that a machine does not have, or write files
+// that Docker has already written.
 var masked = []string{
 	"apt-daily-upgrade.timer", "apt-daily.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
 	"fstrim.timer", "systemd-tmpfiles-clean.timer",
@@ -63,8 +65,8 @@ var masked = []string{
 	"systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "remote-fs.target",
 }
 
-// generators would make units out of disks, consoles and System V scripts that a machine has not, at every start and at
-// every `systemctl daemon-reload`.
+// generators would make units out of disks, consoles and System V scripts that a machine has not,
+// at every start and at every `systemctl daemon-reload`.
 var generators = []string{
 	"systemd-cryptsetup-generator", "systemd-debug-generator", "systemd-fstab-generator", "systemd-getty-generator",
 	"systemd-gpt-auto-generator", "systemd-hibernate-resume-generator", "systemd-integritysetup-generator",
@@ -72,19 +74,21 @@ var generators = []string{
 	"systemd-sysv-generator", "systemd-veritysetup-generator",
 }
 
-// The package database is moved out of /var, whose files are copied for every machine: 860 of its 920 are these.
+// The package database is moved out of /var, whose files are copied for every machine: it has 860
+// of the 920 files.
 const (
 	packagesFrom = "var/lib/dpkg"
 	packagesTo   = "usr/lib/sysimage/dpkg"
 )
 
-// dropped is what no machine needs: a smaller image is imported faster.
+// dropped lists files that no machine needs: a smaller image is imported faster.
 var dropped = []string{
 	"usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share/locale/", "var/cache/apt/", "var/cache/debconf/",
 	"var/lib/apt/lists/", "var/log/", "etc/ssh/ssh_host_", "etc/ssh/sshd_config.d/",
 }
 
-// overlay lists all entries that are laid over the base, with the links that switch units and generators off.
+// overlay lists all entries that are laid over the base, with the links that switch units and
+// generators off.
 func overlay() []layer {
 	all := append([]layer(nil), layers...)
 	for _, unit := range masked {
@@ -96,7 +100,8 @@ func overlay() []layer {
 	return all
 }
 
-// merge copies the base system's tar from r to w, without what is dropped and with our files in place of its own.
+// merge copies the base system's tar from r to w, without dropped files, and with our files
+// replacing its own.
 func merge(w io.Writer, r io.Reader) error {
 	ours := map[string]bool{}
 	for _, l := range overlay() {
@@ -133,7 +138,7 @@ func merge(w io.Writer, r io.Reader) error {
 	return out.Close()
 }
 
-// move is where an entry of the base system goes: the same place, for most.
+// move returns the new path of an entry of the base system, which is usually the same.
 func move(name string, dir bool) string {
 	if name == packagesFrom || strings.HasPrefix(name, packagesFrom+"/") {
 		name = packagesTo + strings.TrimPrefix(name, packagesFrom)

@@ -16,16 +16,17 @@ import (
 )
 
 const (
-	// bootTimeout is how long a machine may take from its start to an answer of sshd, unless the options say; it takes
+	// bootTimeout is the default time from a machine's start to an answer of sshd; it usually takes
 	// about a second.
 	bootTimeout = time.Minute
-	// bootPoll is how often sshd is asked.
+	// bootPoll is the interval of connection attempts to sshd.
 	bootPoll = 25 * time.Millisecond
-	// statePolls is how many fruitless questions to sshd go before one to Docker.
+	// statePolls is the number of failed attempts before Docker is queried.
 	statePolls = 20
 )
 
-// waitSSH waits until sshd of the machine answers, and says on expiry, or when the machine stops, what was last seen.
+// waitSSH waits until sshd of the machine answers. On timeout, or if the machine stops, the error
+// says what was last seen.
 func (p *Local) waitSSH(ctx context.Context, id string, m machine) error {
 	timeout := cmp.Or(p.o.ConnectTimeout, bootTimeout)
 	tctx, cancel := context.WithTimeout(ctx, timeout)
@@ -57,7 +58,8 @@ func (p *Local) waitSSH(ctx context.Context, id string, m machine) error {
 	}
 }
 
-// greeting reads the first bytes that sshd sends. A connection alone proves nothing: Docker accepts it by itself.
+// greeting reads the first bytes that sshd sends. A connection alone proves nothing: Docker accepts
+// it by itself.
 func greeting(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

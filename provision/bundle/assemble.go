@@ -14,9 +14,9 @@ import (
 	"strings"
 )
 
-// assemble makes the bundle's directory out of components. Files are linked where the file system allows it, and checked
-// as they enter: a component that went bad meanwhile goes no further, and is forgotten. Running it on a bundle that is there puts back what it lacks, and what is no
-// longer what it was. bundle.json comes last: without it there is no bundle.
+// assemble makes the bundle's directory from components. It links files if the file system supports
+// it, and checks them: a damaged component is not used, and is removed. For an existing bundle, it
+// restores missing and damaged files. bundle.json is written last: it makes the directory a bundle.
 func assemble(ctx context.Context, o Options, components []component) (*Bundle, error) {
 	b := &Bundle{APIVersion: APIVersion, Kind: Kind, KubernetesVersion: o.KubernetesVersion}
 	for _, c := range components {
@@ -49,7 +49,7 @@ func assemble(ctx context.Context, o Options, components []component) (*Bundle, 
 	return Open(b.Dir)
 }
 
-// place makes dst the file src by a hard link, or a copy where links cannot be, replacing what is there at once.
+// place atomically replaces dst with a hard link to src, or with a copy if links are not supported.
 func place(src, dst string) error {
 	tmp := filepath.Join(filepath.Dir(dst), "."+temporary+filepath.Base(dst))
 	if err := os.RemoveAll(tmp); err != nil {
@@ -60,7 +60,8 @@ func place(src, dst string) error {
 			return err
 		}
 	}
-	// rename(2) does nothing if both names are the same file already, and would leave the temporary one.
+	// rename(2) does nothing if both names are the same file already, and would leave the temporary
+	// one.
 	if same(tmp, dst) {
 		return os.Remove(tmp)
 	}

@@ -15,9 +15,10 @@ import (
 	"sync"
 )
 
-// Build makes the bundle from source, with the Go toolchain and gcc of this computer. A component whose recipe (its
-// go.mod, go.sum, flags and compilers) has not changed is taken from the cache. The same recipes and compilers give the
-// same digests. Missing tools are reported all at once, before anything starts.
+// Build makes the bundle from source, with the Go toolchain and gcc of this computer. A component
+// whose recipe (its go.mod, go.sum, flags and compilers) has not changed is taken from the cache.
+// The same recipes and compilers give the same digests. Missing tools are reported all at once,
+// before anything starts.
 func Build(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -61,13 +62,14 @@ func (b *builder) digest(ctx context.Context, r recipe) (string, error) {
 	return recipeDigest(built(r), b.o.Arch, toolchain)
 }
 
-// built is the part of a recipe that decides what a build gives: all but where upstream publishes.
+// built is the part of a recipe that determines the result of a build: everything except upstream's
+// releases.
 func built(r recipe) recipe {
 	r.Upstream = upstream{}
 	return r
 }
 
-// recipeDigest covers all that decides what a recipe gives.
+// recipeDigest covers everything that determines the result of a recipe.
 func recipeDigest(r recipe, arch, toolchain string) (string, error) {
 	mod, sum, err := r.wrapper()
 	if err != nil {
@@ -87,8 +89,8 @@ func recipeDigest(r recipe, arch, toolchain string) (string, error) {
 // slots are the processors.
 func (b *builder) slots() int64 { return int64(runtime.GOMAXPROCS(0)) }
 
-// weight is all processors for Kubernetes, whose linkers alone fill the memory of a small computer, and half of them
-// for the others.
+// weight is all processors for Kubernetes, whose linkers alone fill the memory of a small computer,
+// and half of them for the others.
 func (b *builder) weight(r recipe) int64 {
 	if r.Whole {
 		return b.slots()
@@ -120,7 +122,8 @@ func writeWrapper(r recipe, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600)
 }
 
-// goEnv is the environment of every go command here. -mod=readonly holds it to the committed go.mod and go.sum.
+// goEnv is the environment of every go command here. -mod=readonly restricts it to the committed
+// go.mod and go.sum.
 func goEnv(arch string, cgo bool) []string {
 	enabled := "0"
 	if cgo {
@@ -150,7 +153,8 @@ func compileGo(ctx context.Context, r recipe, work, bin, arch string, processors
 	return nil
 }
 
-// compileC compiles a C file that a module of the wrapper carries. The module is checked against go.sum as any other.
+// compileC compiles a C file that a module of the wrapper carries. The module is checked against
+// go.sum as any other.
 func compileC(ctx context.Context, r recipe, work, bin string) error {
 	out, err := command{
 		dir: work, env: goEnv(runtime.GOARCH, false), args: []string{"go", "mod", "download", "-json", r.C.Module},
@@ -167,12 +171,14 @@ func compileC(ctx context.Context, r recipe, work, bin string) error {
 		return compilePause(ctx, r, work, bin, runtime.GOARCH)
 	}
 	args := append([]string{"gcc"}, r.C.Flags...)
-	// A relative name, compiled where it lies: no path of this computer gets into the program.
+	// A relative name, compiled in its directory, so that the program contains no path of this
+	// computer.
 	_, err = command{dir: dir, args: append(args, "-o", filepath.Join(bin, r.C.Name), file)}.run(ctx)
 	return err
 }
 
-// goPause does what pause.c does, for where that is not to be had: it waits, reaps what is left to it, and goes quietly.
+// goPause does the same as pause.c, which upstream only publishes in images: it waits, reaps
+// orphans, and exits without output.
 const goPause = `package main
 
 import (
@@ -210,8 +216,9 @@ func compilePause(ctx context.Context, r recipe, work, bin, arch string) error {
 	return err
 }
 
-// newToolchains returns what names the compilers of a recipe, asking each only once. The answer of `go` depends on the
-// go.mod in whose directory it is asked, since the go command may switch to another toolchain for it.
+// newToolchains returns a function that names the compilers of a recipe and queries each only once.
+// The answer of `go` depends on the go.mod in its directory, because the go command may switch to
+// another toolchain for it.
 func newToolchains(cacheDir string) func(context.Context, recipe) (string, error) {
 	var mu sync.Mutex
 	known := map[string]string{}
@@ -261,7 +268,8 @@ func toolchain(ctx context.Context, r recipe, cacheDir string) (string, error) {
 	return strings.Join(answers, "\n"), nil
 }
 
-// missingTools names every tool that the recipes need and that is not there, with the Debian package that has it.
+// missingTools names every tool that the recipes need and that is not there, with the Debian
+// package that has it.
 func missingTools(ctx context.Context, rows []recipe, look func(string) (string, error)) error {
 	var goes, gcc, seccomp bool
 	for _, r := range rows {

@@ -25,7 +25,7 @@ const (
 	Kind       = "Bundle"
 )
 
-// ArtifactKind tells programs from images.
+// ArtifactKind distinguishes programs from images.
 type ArtifactKind string
 
 // The kinds of an artifact.
@@ -36,7 +36,8 @@ const (
 
 // Artifact is one file of a bundle.
 type Artifact struct {
-	// Name is unique in a bundle: the program's name ("kubelet") or the image's file name ("pause.tar").
+	// Name is unique in a bundle: the program's name ("kubelet") or the image's file name
+	// ("pause.tar").
 	Name string `json:"name"`
 	// Component and Version name the directory on a host, /opt/slipway/<component>/<version>/.
 	Component string       `json:"component"`
@@ -48,7 +49,7 @@ type Artifact struct {
 	Size      int64        `json:"size"` // bytes
 	// Path is slash-separated and relative to the bundle: "bin/kubelet", "images/pause.tar".
 	Path string `json:"path"`
-	// Ref is what an image is called once imported, "slipway.invalid/pause:3.10.2"; empty for binaries.
+	// Ref is the name of an imported image, "slipway.invalid/pause:3.10.2"; empty for binaries.
 	Ref string `json:"ref,omitempty"`
 }
 
@@ -67,7 +68,8 @@ type Bundle struct {
 // digestName are the directories under <cache>/bundles that hold bundles.
 var digestName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
-// digestOf is the name of a bundle with these artifacts: 16 hex digits of the SHA-256 of their canonical JSON.
+// digestOf is the name of a bundle with these artifacts: 16 hex digits of the SHA-256 of their
+// canonical JSON.
 func digestOf(artifacts []Artifact) string {
 	sorted := slices.Clone(artifacts)
 	slices.SortFunc(sorted, func(a, b Artifact) int { return strings.Compare(a.Path, b.Path) })
@@ -79,8 +81,8 @@ func digestOf(artifacts []Artifact) string {
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// Open reads the bundle in dir. It looks at names, types and sizes, so it takes a millisecond; [Bundle.Verify] reads
-// the contents too.
+// Open reads the bundle in dir. It looks at names, types and sizes, so it takes a millisecond;
+// [Bundle.Verify] reads the contents too.
 func Open(dir string) (*Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -155,12 +157,12 @@ func (b *Bundle) Size() (n int64) {
 	return n
 }
 
-// Verify reads every file and names all that differ from bundle.json, files that do not belong there, and a directory
-// whose name is not the digest of its list.
+// Verify reads every file and names all that differ from bundle.json, files that do not belong
+// there, and a directory whose name is not the digest of its list.
 func (b *Bundle) Verify(ctx context.Context) error {
 	errs := make([]error, len(b.Artifacts)+2)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4) // reading is what takes long, and disks like a little company
+	group.SetLimit(4) // reading takes long, and disks are faster with some parallelism
 	for i, a := range b.Artifacts {
 		group.Go(func() error {
 			errs[i] = b.verify(ctx, a)
@@ -194,7 +196,8 @@ func (b *Bundle) verify(ctx context.Context, a Artifact) error {
 	return nil
 }
 
-// strangers names the files that bundle.json does not list: hosts see the directory, so nothing else may lie in it.
+// strangers names the files that bundle.json does not list: hosts see the directory, so nothing
+// else may lie in it.
 func (b *Bundle) strangers() error {
 	known := map[string]bool{"bundle.json": true}
 	for _, a := range b.Artifacts {
@@ -217,7 +220,8 @@ func (b *Bundle) strangers() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// List opens every bundle of a cache, by digest. Broken ones are reported in the error, beside those that are whole.
+// List opens every bundle of a cache, by digest. It returns the intact ones, and an error for those
+// that are broken.
 func List(cacheDir string) ([]*Bundle, error) {
 	entries, err := os.ReadDir(filepath.Join(cacheDir, "bundles"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,28 +14,30 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// source is where components come from: all that Build and Download differ in.
+// source makes components. It is the difference between Build and Download.
 type source interface {
-	// kind names the directory of the cache where its components are kept.
+	// kind is the name of the cache directory for its components.
 	kind() Source
-	// version is that of what make gives.
+	// version is the version of the component that make returns.
 	version(r recipe) string
 	// digest changes whenever make would give something else.
 	digest(ctx context.Context, r recipe) (string, error)
-	// slots is how much may be made at the same time, weight what a recipe takes of it.
+	// slots is the capacity for components made in parallel, and weight a recipe's share of it.
 	slots() int64
 	weight(r recipe) int64
-	// make puts the recipe's programs into dir/bin, under their names. It may use dir/work as it likes.
+	// make puts the recipe's programs into dir/bin, under their names. It may use dir/work as it
+	// likes.
 	make(ctx context.Context, r recipe, dir string) error
 }
 
-// component is what was made of a recipe: a directory with component.json, bin/ or images/.
+// component is the result of a recipe: a directory with component.json, bin/ or images/.
 type component struct {
 	dir       string
 	artifacts []Artifact // paths relative to dir
 }
 
-// collect gets every component of a release, from the cache or from the source, and makes the bundle of them.
+// collect gets every component of a release, from the cache or from the source, and makes the
+// bundle of them.
 func collect(ctx context.Context, o Options, rows []recipe, src source) (*Bundle, error) {
 	start := time.Now()
 	unlock, err := lock(ctx, o.CacheDir, func() {
@@ -96,7 +98,8 @@ func getComponents(ctx context.Context, o Options, rows []recipe, src source) ([
 	return components, group.Wait()
 }
 
-// temporary is how directories begin that are not whole yet; who holds the lock may remove those of others.
+// temporary is the prefix of incomplete directories; the holder of the lock may remove those of
+// others.
 const temporary = "tmp-"
 
 // sweep removes what runs that were killed left half made.
@@ -122,7 +125,7 @@ func named(r recipe, err error) error {
 	return fmt.Errorf("%s %s: %w", r.Component, r.Version, err)
 }
 
-// lookUp says where in the cache a component belongs, and returns it if it is there.
+// lookUp returns the cache directory of a component, and the component if it exists.
 func lookUp(ctx context.Context, o Options, r recipe, src source) (dir string, c *component, err error) {
 	digest, err := src.digest(ctx, r)
 	if err != nil {
@@ -140,13 +143,13 @@ func lookUp(ctx context.Context, o Options, r recipe, src source) (dir string, c
 		if !errors.Is(err, os.ErrNotExist) {
 			o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Damaged, Detail: err.Error()})
 		}
-		return dir, nil, nil // missing or not whole: made anew
+		return dir, nil, nil // missing or incomplete: make it
 	}
 	o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Cached})
 	return dir, &found, nil
 }
 
-// makeComponent makes a component beside dir and moves it there when it is whole.
+// makeComponent makes a component next to dir and moves it there when it is complete.
 func makeComponent(ctx context.Context, o Options, r recipe, src source, dir string) (component, error) {
 	start, parent := time.Now(), filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o750); err != nil {

@@ -14,21 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// digests are the SHA-256 of files that were read before, by their Identity. Reading a whole bundle takes seconds; as long
-// as a file's identity is the same, nobody has written to it. Whoever can set the clock or write to the disk below the
-// file system can still deceive it: [Bundle.Verify] reads everything.
+// digests has the SHA-256 of files that were read before, by their Identity. Reading a whole bundle
+// takes seconds; if a file's identity is the same, it has not been written. Anyone who can set the
+// clock or write to the disk below the file system can deceive it; [Bundle.Verify] reads
+// everything.
 type digests struct {
-	file string // the memo: beside the bundles, not among them, since machines see those
+	file string // next to the bundles, not below them, because machines see those
 
 	mu    sync.Mutex
 	known map[string]string
 	news  bool
 }
 
-// most is how many digests are remembered: a few bundles with their components. Beyond, it begins anew.
+// most is the maximum number of digests: a few bundles with their components. If there are more,
+// all are discarded.
 const most = 4096
 
-// settled is how old a change has to be to be told from the next one by its time: file systems count in ticks.
+// settled is the minimum age of a change so that a later one has another time, because file systems
+// have a limited time resolution.
 const settled = time.Second
 
 func openDigests(cacheDir string) *digests {
@@ -40,7 +43,7 @@ func openDigests(cacheDir string) *digests {
 	return d
 }
 
-// of gives a file's SHA-256, and reads it only if its identity is not known.
+// of returns a file's SHA-256, and reads it only if its identity is unknown.
 func (d *digests) of(ctx context.Context, file string) (string, error) {
 	id, changed, err := identify(file)
 	if err != nil {
@@ -64,7 +67,7 @@ func (d *digests) of(ctx context.Context, file string) (string, error) {
 	return sum, nil
 }
 
-// save keeps what was read. Of several at once the last one's counts.
+// save stores the digests. Of several concurrent saves, the last one wins.
 func (d *digests) save() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -75,7 +78,7 @@ func (d *digests) save() error {
 	return writeJSON(d.file, d.known)
 }
 
-// holds compares a file with its artifact: type, size, mode and content.
+// holds reports whether a file matches its artifact: type, size, mode and content.
 func (d *digests) holds(ctx context.Context, a Artifact, file string) error {
 	if err := a.present(file); err != nil {
 		return err
@@ -102,9 +105,9 @@ func (d *digests) check(ctx context.Context, b *Bundle) error {
 	return errors.Join(errs...)
 }
 
-// Identity is what tells a file in one state from every other on a computer: device, inode, size, time of its last change
-// of content and of anything, as GNU find's -printf "@%D:%i:%s:%T@:%C@" prints it; empty if there is no such file. Links are
-// followed. A mount of the file on the same computer has the same one.
+// Identity identifies a file in one state on a computer: device, inode, size, modification and
+// change time, as GNU find's -printf "@%D:%i:%s:%T@:%C@" prints it; empty if there is no such file.
+// Links are followed. A mount of the file on the same computer has the same identity.
 func Identity(file string) string {
 	id, _, _ := identify(file) // without it, the file is read
 	return id

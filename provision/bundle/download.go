@@ -16,9 +16,11 @@ import (
 	"time"
 )
 
-// Download makes the bundle from upstream's releases, or from a mirror of them, each file held against its pin. Where
-// there is none it is a *UnpinnedError, unless what is published with the files is trusted. What was interrupted goes on where it stopped. A component that was downloaded before is taken from
-// the cache. The pause image, which upstream publishes in no other form, is built from a few lines of Go.
+// Download makes the bundle from upstream's releases or a mirror, and checks each file against its
+// pin. If files have no pin, the error is an *UnpinnedError, unless published digests are trusted.
+// Interrupted downloads are resumed, and components that were downloaded before come from the
+// cache. The pause program, which upstream only publishes in images, is built from a few lines of
+// Go.
 func Download(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -88,7 +90,7 @@ func (d *downloader) digest(ctx context.Context, r recipe) (string, error) {
 	return recipeDigest(r, d.o.Arch, "upstream "+compiler+d.o.pins.text(r, d.o.Arch))
 }
 
-// trust pins a file that has no pin by what is published with it.
+// trust pins a file without a pin to its published digest.
 func (d *downloader) trust(ctx context.Context, r recipe, file remote) error {
 	if _, ok := d.o.pins.of(file.path); ok {
 		return nil
@@ -125,7 +127,8 @@ func (d *downloader) make(ctx context.Context, r recipe, dir string) error {
 	return nil
 }
 
-// fetch downloads a file into the cache and checks its digest; a file with another digest is removed.
+// fetch downloads a file into the cache and checks its digest; a file with another digest is
+// removed.
 func (d *downloader) fetch(ctx context.Context, r recipe, file remote) (string, error) {
 	from := d.sites(r.Upstream.base())
 	want, ok := d.o.pins.of(file.path)
@@ -136,7 +139,7 @@ func (d *downloader) fetch(ctx context.Context, r recipe, file remote) (string, 
 	if err := os.MkdirAll(parts, 0o750); err != nil {
 		return "", err
 	}
-	// The digest is part of the name: what is resumed was meant to become the same file.
+	// The digest is part of the name, so that only a download of the same file is resumed.
 	part := filepath.Join(parts, want[:16]+"-"+path.Base(file.path))
 	resumed, err := d.transfer(ctx, r, from, file.path, part)
 	if err != nil {
@@ -153,14 +156,14 @@ func (d *downloader) fetch(ctx context.Context, r recipe, file remote) (string, 
 		return "", err
 	}
 	if resumed {
-		d.retrying(r, fmt.Errorf("%s does not fit its beginning from an earlier run: taking it anew", from.where(file.path)))
+		d.retrying(r, fmt.Errorf("%s does not match its beginning from an earlier run: downloading it again", from.where(file.path)))
 		return d.fetch(ctx, r, file)
 	}
 	return "", fmt.Errorf("%s has the SHA-256 %s, but %s is pinned for it: it is damaged or was tampered with, and is removed",
 		from.where(file.path), sum, want)
 }
 
-// published is the digest that upstream gives for a file.
+// published returns the digest that upstream publishes for a file.
 func (d *downloader) published(ctx context.Context, r recipe, from site, file remote) (string, error) {
 	at, parse := file.digest, parseDigest
 	if file.release != "" && d.o.Mirror == "" {
@@ -198,7 +201,8 @@ func readAll(ctx context.Context, from site, at string) ([]byte, error) {
 	return content, nil
 }
 
-// transfer brings a file into part, going on after what part already has. resumed says that an earlier run left some.
+// transfer downloads a file to part, and resumes after the bytes that part already has. resumed
+// means that an earlier run left some.
 func (d *downloader) transfer(ctx context.Context, r recipe, from site, at, part string) (resumed bool, err error) {
 	out, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of the cache
 	if err != nil {
@@ -216,7 +220,8 @@ func (d *downloader) transfer(ctx context.Context, r recipe, from site, at, part
 	return had > 0, out.Close()
 }
 
-// receive appends what a site has beyond out's end, or writes out from its beginning if the site cannot go on there.
+// receive appends the rest of the file to out, or rewrites out from the beginning if the site
+// cannot resume.
 func receive(ctx context.Context, from site, at string, out *os.File) error {
 	have, err := out.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -242,7 +247,8 @@ func receive(ctx context.Context, from site, at string, out *os.File) error {
 	return nil
 }
 
-// attempts does something again while it fails for a reason that is known to pass, as long as pauses are left.
+// attempts does something again while it fails for a reason that is known to pass, as long as
+// pauses are left.
 func (d *downloader) attempts(ctx context.Context, r recipe, do func() error) error {
 	for _, pause := range d.pauses {
 		err := do()

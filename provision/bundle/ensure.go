@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// Ensure returns the bundle that the options ask for: from the cache, where it takes a few milliseconds, or from
-// upstream where that is reached and every file of it is pinned, or from source. A bundle in the cache is taken as long as
-// it has not changed, and slipway's recipes are the ones it was made by; a newer compiler alone does not replace it, [Build] does.
+// Ensure returns the bundle for the options: from the cache, which takes a few milliseconds; or
+// from upstream, if it can be reached and every file is pinned; or from source. A bundle in the
+// cache is used if it is unchanged and was made with the current recipes. A newer compiler alone
+// does not replace it, but [Build] does.
 func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -48,7 +49,7 @@ func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	return b, err
 }
 
-// reachable is how long upstream may take to answer before it counts as not there.
+// reachable is how long upstream may take to answer before it counts as unreachable.
 const reachable = 3 * time.Second
 
 // choose takes what can be verified. It asks the site of the first component for one small file.
@@ -70,7 +71,7 @@ func choose(ctx context.Context, o Options, rows []recipe) Source {
 	return FromDownload
 }
 
-// index maps what was asked for to the bundle that came of it, so that asking again needs neither compilers nor
+// index maps requests to their bundles, so that a repeated request needs neither compilers nor
 // hashing. It is <cache>/bundles/index.json.
 type index struct {
 	APIVersion string            `json:"apiVersion"`
@@ -80,7 +81,8 @@ type index struct {
 
 func indexFile(o Options) string { return filepath.Join(o.CacheDir, "bundles", "index.json") }
 
-// request names what a bundle was made of: "<kubernetes version>/<arch>/<source>/<digest of all recipes>".
+// request names what a bundle was made of: "<kubernetes version>/<arch>/<source>/<digest of all
+// recipes>".
 func request(o Options, rows []recipe, kind Source) (string, error) {
 	var digests []byte
 	for _, r := range rows {
@@ -116,7 +118,8 @@ func readIndex(o Options) (index, error) {
 	return read, nil
 }
 
-// cached returns a whole bundle that answers the request, or nil: none that has changed since it was made.
+// cached returns a whole bundle that answers the request, or nil: none that has changed since it
+// was made.
 func cached(ctx context.Context, o Options, rows []recipe) *Bundle {
 	known, err := readIndex(o)
 	if err != nil {
@@ -146,7 +149,7 @@ func cached(ctx context.Context, o Options, rows []recipe) *Bundle {
 	return nil
 }
 
-// record notes which bundle answers a request. The caller holds the lock.
+// record stores the bundle of a request. The caller must hold the lock.
 func record(o Options, rows []recipe, kind Source, digest string) error {
 	known, err := readIndex(o)
 	if err != nil {

@@ -13,12 +13,12 @@ const (
 	Waiting     Phase = "waiting"     // another slipway holds the cache
 	Building    Phase = "building"    // from source
 	Downloading Phase = "downloading" // from upstream or a mirror
-	Trusting    Phase = "trusting"    // Detail says which digest of whom, for a file without a pin
-	Retrying    Phase = "retrying"    // Detail says why
+	Trusting    Phase = "trusting"    // Detail has the digest and its source, for a file without a pin
+	Retrying    Phase = "retrying"    // Detail has the reason
 	Cached      Phase = "cached"      // was there already
-	Damaged     Phase = "damaged"     // Detail says what is not as it was made: it is made anew
-	Done        Phase = "done"        // Elapsed says how long it took
-	Choosing    Phase = "choosing"    // Detail says which source Ensure took and why
+	Damaged     Phase = "damaged"     // Detail has the damage; it is made again
+	Done        Phase = "done"        // Elapsed is the duration
+	Choosing    Phase = "choosing"    // Detail has the source that Ensure chose, and why
 	Assembled   Phase = "assembled"   // the whole bundle; Detail is its directory
 )
 

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// command is a child process in a process group of its own, so that everything it starts ends with it.
+// command is a child process in its own process group, so that everything it starts ends with it.
 type command struct {
 	dir  string
 	env  []string // in addition to this process's, without what would change the result
@@ -44,8 +44,8 @@ func (c command) run(ctx context.Context) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// neutral drops the variables that would make a build differ from one computer to the next; where modules come from
-// (GOPROXY, GOSUMDB, GOPRIVATE, ...) and where caches are is left to the user.
+// neutral removes variables that would make builds differ between computers. The user's settings
+// for modules (GOPROXY, GOSUMDB, GOPRIVATE, ...) and caches are kept.
 func neutral(environ []string) []string {
 	changes := map[string]bool{
 		"GOFLAGS": true, "GOOS": true, "GOARCH": true, "GOAMD64": true, "GOARM64": true, "GOEXPERIMENT": true,

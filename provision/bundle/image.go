@@ -20,9 +20,10 @@ import (
 // imageFormat changes whenever writeImage would write something else of the same program.
 const imageFormat = "oci-layout, manifest.json, 1"
 
-// writeImage writes an OCI image layout (image-spec v1.1, image-layout.md) as a tar file: one uncompressed layer with
-// the program at /<name>, which is the entrypoint. Nothing in it depends on the time or on who writes it.
-// `ctr -n k8s.io images import` takes it, and names it as the annotation says; manifest.json is for `docker load`.
+// writeImage writes an OCI image layout (image-spec v1.1, image-layout.md) as a tar file: one
+// uncompressed layer with the program at /<name>, which is the entrypoint. Its bytes do not depend
+// on the time or the user. `ctr -n k8s.io images import` uses the name in the annotation;
+// manifest.json is for `docker load`.
 func writeImage(file string, img image, programFile, arch string) error {
 	name := filepath.Base(programFile)
 	layer, err := programLayer(programFile, name)
@@ -41,7 +42,7 @@ func writeImage(file string, img image, programFile, arch string) error {
 
 // programLayer is a layer with one executable, owned by root.
 func programLayer(file, name string) (v1.Layer, error) {
-	program, err := os.ReadFile(file) //nolint:gosec // what was just built
+	program, err := os.ReadFile(file) //nolint:gosec // a file that was just built
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,8 @@ func assembleImage(img image, layer v1.Layer, name, arch string) (v1.Image, erro
 	return mutate.AppendLayers(built, layer)
 }
 
-// writeLayout puts index, manifest, config and layer into a tar file, in the order in which an importer asks for them.
+// writeLayout puts index, manifest, config and layer into a tar file, in the order in which an
+// importer asks for them.
 func writeLayout(file, ref string, img v1.Image, layer v1.Layer) error {
 	config, err := img.RawConfigFile()
 	if err != nil {
@@ -118,7 +120,8 @@ func writeLayout(file, ref string, img v1.Image, layer v1.Layer) error {
 	return out.Close()
 }
 
-// dockerManifest is an element of manifest.json, by which Docker before version 25 finds its way in an archive.
+// dockerManifest is an element of manifest.json, by which Docker before version 25 finds its way in
+// an archive.
 type dockerManifest struct {
 	Config   string
 	RepoTags []string
@@ -134,7 +137,7 @@ func layerBytes(layer v1.Layer) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// blobPath is where an image layout keeps content.
+// blobPath returns the path of content in an image layout.
 func blobPath(content []byte) string { return path.Join("blobs", "sha256", bytesDigest(content)) }
 
 type tarFile struct {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the cache for one writer, with flock(2): it is gone when its holder is, however it ended. If another
-// holds it, waiting is called once and lock waits until it is free or the context ends. Readers need no lock, since
-// everything appears in the cache by rename.
+// lock locks the cache for one writer, with flock(2), which ends with the process. If another
+// process holds it, waiting is called once, and lock waits until it is free or the context ends.
+// Readers need no lock, because everything in the cache is created by rename.
 func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), _ error) {
 	path := filepath.Join(cacheDir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of the cache
@@ -37,7 +37,7 @@ func lock(ctx context.Context, cacheDir string, waiting func()) (unlock func(), 
 		}
 		select {
 		case got <- err:
-		case <-ctx.Done(): // a blocked flock cannot be called off: what comes too late is given back
+		case <-ctx.Done(): // a blocked flock cannot be cancelled: a lock acquired too late is released
 			release()
 		}
 	}()

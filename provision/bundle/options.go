@@ -9,17 +9,18 @@ import (
 	"sync"
 )
 
-// Source is where a bundle comes from.
+// Source is the source of a bundle.
 type Source string
 
-// The sources. Auto downloads where upstream is reached and every file of it is pinned, and builds otherwise.
+// The sources. Auto downloads if upstream can be reached and every file is pinned, and builds
+// otherwise.
 const (
 	FromAuto     Source = "auto"
 	FromBuild    Source = "build"
 	FromDownload Source = "download"
 )
 
-// Options say which bundle, from where and to where.
+// Options says which bundle to get, from where and to where.
 type Options struct {
 	// KubernetesVersion is one of [Versions]; empty means the newest.
 	KubernetesVersion string
@@ -27,15 +28,16 @@ type Options struct {
 	CacheDir string
 	// Source is for [Ensure]; empty means FromAuto.
 	Source Source
-	// Mirror replaces upstream's download sites: the base of http(s) URLs or a directory (a path, or file://), with
-	// upstream's own paths beneath it. Empty means upstream.
+	// Mirror replaces upstream's download sites: the base of http(s) URLs or a directory (a path,
+	// or file://), with upstream's own paths beneath it. Empty means upstream.
 	Mirror string
 	// InsecureHTTP allows a Mirror on another computer that is reached by plain http.
 	InsecureHTTP bool
-	// Pins are digests of upstream's files beside those that slipway has.
+	// Pins are digests of upstream's files, in addition to slipway's.
 	Pins Pins
-	// TrustPublished has Download take files without a pin by the digests that upstream or the mirror publish with them;
-	// Learned is told these once the bundle is whole, for Pins of later runs. Learned may be nil.
+	// TrustPublished makes Download use the digests that upstream or the mirror publish, for files
+	// without a pin. When the bundle is complete, Learned is called with them, to use as Pins in
+	// later runs. Learned may be nil.
 	TrustPublished bool
 	Learned        func(Pins) error
 	// Arch of the hosts, a GOARCH; empty means this computer's. Only Download makes others.
@@ -43,7 +45,7 @@ type Options struct {
 	// Progress is told what happens, one event at a time. May be nil.
 	Progress func(Event)
 
-	pins *pinSet  // slipway's, Pins, and what was learned
+	pins *pinSet  // slipway's, Pins, and learned ones
 	memo *digests // of the cache's files
 }
 
@@ -66,7 +68,8 @@ func (o Options) complete() (Options, error) {
 	if o.Source == "" {
 		o.Source = FromAuto
 	}
-	// Machines of any user see the bundles through a mount, so they are not private; nothing secret is ever in them.
+	// Machines of any user see the bundles through a mount, so they are not private; nothing secret
+	// is ever in them.
 	if err := os.MkdirAll(filepath.Join(dir, "bundles"), 0o755); err != nil { //nolint:gosec // see above
 		return o, fmt.Errorf("bundle: make the cache: %w", err)
 	}

@@ -15,11 +15,11 @@ import (
 	"sync"
 )
 
-// Pins are the SHA-256, in lower-case hex, that files of upstream must have, by their paths below upstream's base or a
-// mirror's: "opencontainers/runc/releases/download/v1.5.2/runc.amd64".
+// Pins are the SHA-256, in lower-case hex, that files of upstream must have, by their paths below
+// upstream's base or a mirror's: "opencontainers/runc/releases/download/v1.5.2/runc.amd64".
 type Pins map[string]string
 
-// UnpinnedError says that files would be downloaded of which nobody but the site itself says what is in them.
+// UnpinnedError means that no digest is known for some files, except from the download site itself.
 type UnpinnedError struct {
 	Files []string // their paths, as in Pins
 }
@@ -29,8 +29,8 @@ func (e *UnpinnedError) Error() string {
 		"damage, not malice:\n  %s", len(e.Files), strings.Join(e.Files, "\n  "))
 }
 
-// ReadPins reads a file of lines as sha256sum writes them, "<SHA-256>  <path>", and comments after #. A file that is not
-// there has no pins.
+// ReadPins reads a file of lines as sha256sum writes them, "<SHA-256> <path>", and comments after
+// #. A file that is not there has no pins.
 func ReadPins(file string) (Pins, error) {
 	content, err := os.ReadFile(file) //nolint:gosec // the caller's choice of file
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,14 +85,15 @@ var builtInPins = sync.OnceValues(func() (Pins, error) {
 	return parsePins(string(content), "upstream.sha256")
 })
 
-// pinSet are the pins of a run. What is trusted on its first use becomes one.
+// pinSet has the pins of a run. Published digests that are trusted are added.
 type pinSet struct {
 	mu      sync.Mutex
 	pins    Pins
 	learned Pins
 }
 
-// newPinSet unites slipway's pins and the user's. Two that differ are an error: one of them is not upstream's file.
+// newPinSet unites slipway's pins and the user's. Two that differ are an error: one of them is not
+// upstream's file.
 func newPinSet(own, users Pins) (*pinSet, error) {
 	all := maps.Clone(own)
 	for _, at := range slices.Sorted(maps.Keys(users)) {
@@ -134,7 +135,7 @@ func (s *pinSet) unpinned(rows []recipe, arch string) []string {
 	return files
 }
 
-// text is what the pins say of a recipe's files: part of what a download is made of.
+// text returns the pins of a recipe's files, which are part of a download's digest.
 func (s *pinSet) text(r recipe, arch string) string {
 	if r.C != nil {
 		return ""
@@ -147,7 +148,8 @@ func (s *pinSet) text(r recipe, arch string) string {
 	return b.String()
 }
 
-// checkMirror refuses one that is reached in plain, unless that is said: what is not pinned could be anybody's.
+// checkMirror refuses an http:// mirror, unless it is explicitly allowed: files without a pin could
+// be tampered with.
 func checkMirror(o Options) error {
 	u, err := url.Parse(o.Mirror)
 	if err != nil || !strings.EqualFold(u.Scheme, "http") || o.InsecureHTTP {

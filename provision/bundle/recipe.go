@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-// recipes holds a wrapper module for every component that is built with Go: its go.mod names the packages in `tool`
-// directives and pins, with its go.sum, every module beneath them. They carry the component's name because a directory
-// with a go.mod cannot be embedded. See docs/decisions/2026-11-20-bundle-recipes.md.
+// recipes has a wrapper module for every component that is built with Go. Its go.mod names the
+// packages in `tool` directives and, with its go.sum, pins every module that they use. The files
+// have the component's name because a directory with a go.mod cannot be embedded. See
+// docs/decisions/2026-11-20-bundle-recipes.md.
 //
 //go:embed recipes
 var recipes embed.FS
 
-// recipe is one component: what is built, how, what comes of it, and where upstream publishes the same.
-// All of it goes into the component's digest, so its fields are exported for JSON.
+// recipe is a component: its source, how to build it, its files, and upstream's releases.
+// Everything is part of the component's digest, so the fields are exported for JSON.
 type recipe struct {
 	Component string
 	Version   string
@@ -27,8 +28,8 @@ type recipe struct {
 	Cgo       bool      // needs gcc, and links statically
 	C         *cSource  // instead of Packages: one C file, linked statically
 	Image     *image    // put the only program into an image, and the image into the bundle, instead of it
-	Whole     bool      // wants all processors: nothing else builds beside it
-	Upstream  upstream  // where Download finds it
+	Whole     bool      // uses all processors: nothing else is built at the same time
+	Upstream  upstream  // upstream's releases, for Download
 }
 
 // program is a Go command and the name that its executable has in the bundle, and upstream.
@@ -44,10 +45,10 @@ type cSource struct {
 	Flags        []string
 }
 
-// image says what the OCI image around a program is called and how it starts. The program is the image's only file.
+// image has the name and entrypoint of a program's OCI image. The program is the image's only file.
 type image struct {
-	// Ref is a name that no registry can have (RFC 6761, "invalid."): a runtime that lacks the image can ask nobody for it.
-	// See docs/decisions/2026-11-26-image-names.md.
+	// Ref is a name that no registry can have (RFC 6761, "invalid."): a runtime that lacks the
+	// image cannot pull it. See docs/decisions/2026-11-26-image-names.md.
 	Ref  string
 	User string // uid:gid
 }
@@ -85,7 +86,8 @@ func (r recipe) wrapper() (mod, sum []byte, err error) {
 	return mod, sum, nil
 }
 
-// ldflags link without symbols, build ids and paths, so that the same source gives the same bytes everywhere.
+// ldflags link without symbols, build IDs and paths, so that the same source produces the same
+// bytes everywhere.
 func (r recipe) ldflags() string {
 	flags := []string{"-s", "-w", "-buildid="}
 	if r.Cgo {
@@ -97,7 +99,8 @@ func (r recipe) ldflags() string {
 	return strings.Join(flags, " ")
 }
 
-// kubernetesRecipe is the row of one Kubernetes release. Unstamped, kubelet and kubeadm would report v0.0.0.
+// kubernetesRecipe is the row of one Kubernetes release. Unstamped, kubelet and kubeadm would
+// report v0.0.0.
 func kubernetesRecipe(version string) recipe {
 	var stamps []string
 	major, minor, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
@@ -117,8 +120,9 @@ func kubernetesRecipe(version string) recipe {
 	}
 }
 
-// pauseRecipe is the infrastructure container's program, in C, out of the Kubernetes release's own source.
-// Upstream publishes it as an image only, so Download builds it too, from a few lines of Go.
+// pauseRecipe is the infrastructure container's program, in C, out of the Kubernetes release's own
+// source. Upstream publishes it as an image only, so Download builds it too, from a few lines of
+// Go.
 func pauseRecipe(kubernetes, version string) recipe {
 	return recipe{
 		Component: "pause", Version: version, Module: "kubernetes-" + kubernetes,
@@ -130,8 +134,8 @@ func pauseRecipe(kubernetes, version string) recipe {
 	}
 }
 
-// releases are the Kubernetes versions that there are bundles for, with what differs between them.
-// The pause version is the one that the release's kubeadm would pull (cmd/kubeadm/app/constants/constants.go).
+// releases lists the supported Kubernetes versions and their differences. The pause version is the
+// one that the release's kubeadm would pull (cmd/kubeadm/app/constants/constants.go).
 var releases = []struct {
 	Kubernetes string
 	Pause      string
@@ -156,7 +160,8 @@ var stack = []recipe{
 		Stamps:   []string{"github.com/flannel-io/flannel/pkg/version.Version=v0.28.4"},
 		Upstream: upstream{
 			File: "flannel-io/flannel/releases/download/{version}/flanneld-{arch}",
-			// Flannel publishes no digests of its own: the hosting service's are used, or a file that the mirror adds.
+			// Flannel publishes no digests: those of the hosting service are used, or a file that
+			// the mirror adds.
 			Digest:  "{file}.sha256",
 			Release: githubReleases + "flannel-io/flannel/releases/tags/{version}",
 		},
@@ -192,7 +197,8 @@ var stack = []recipe{
 		},
 	},
 	{
-		// Without the seccomp tag every sandbox fails: "seccomp: config provided but seccomp not supported".
+		// Without the seccomp tag every sandbox fails: "seccomp: config provided but seccomp not
+		// supported".
 		Component: "runc", Version: "v1.5.2", Cgo: true, Tags: "seccomp,netgo,osusergo,static_build",
 		Packages: []program{{"github.com/opencontainers/runc", "runc"}},
 		Stamps:   []string{"main.version=1.5.2"},
@@ -216,8 +222,9 @@ var stack = []recipe{
 		},
 	},
 	{
-		// The plugin that hands flanneld's subnet to bridge. Its own repository's module cannot be had from the Go
-		// module proxy, so this is the last release of the same program in the CNI plugins, on today's CNI library.
+		// The plugin that hands flanneld's subnet to bridge. Its own repository's module cannot be
+		// had from the Go module proxy, so this is the last release of the same program in the CNI
+		// plugins, on today's CNI library.
 		Component: "cni-plugin-flannel", Version: "v0.9.1",
 		Packages: []program{{"github.com/containernetworking/plugins/plugins/meta/flannel", "flannel"}},
 		Stamps:   []string{"github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v0.9.1"},
@@ -238,7 +245,7 @@ func commands(prefix string, names ...string) []program {
 	return programs
 }
 
-// Versions are the Kubernetes releases that there are bundles for, newest first.
+// Versions returns the supported Kubernetes releases, newest first.
 func Versions() []string {
 	var versions []string
 	for _, r := range releases {
@@ -247,7 +254,7 @@ func Versions() []string {
 	return versions
 }
 
-// recipesFor lists what a bundle for a Kubernetes release consists of; what takes longest comes first.
+// recipesFor lists the components of a bundle for a Kubernetes release, the slowest first.
 func recipesFor(kubernetes string) ([]recipe, error) {
 	for _, r := range releases {
 		if r.Kubernetes == kubernetes {
@@ -258,8 +265,8 @@ func recipesFor(kubernetes string) ([]recipe, error) {
 	return nil, fmt.Errorf("no bundle for Kubernetes %q: this slipway has %s", kubernetes, strings.Join(Versions(), ", "))
 }
 
-// output is the name that `go build -o dir/` gives to a package's executable: the last element of its path that is not
-// a major version (see `go help build`).
+// output returns the name of a package's executable with `go build -o dir/`: the last element of
+// its path that is not a major version (see `go help build`).
 func output(pkg string) string {
 	base := path.Base(pkg)
 	if majorVersion.MatchString(base) {

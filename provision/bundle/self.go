@@ -8,9 +8,10 @@ import (
 	"runtime"
 )
 
-// Self puts the running slipway executable beside the bundles, at <cache>/bundles/slipway-<16 hex digits of its
-// SHA-256>/bin/slipway, so that hosts get it like any other artifact; dir is that directory. Its version is those
-// digits: two builds of one version differ. What is there is read again only when it has changed.
+// Self copies the running slipway executable to the cache, at <cache>/bundles/slipway-<16 hex
+// digits of its SHA-256>/bin/slipway, so that hosts get it like any other artifact; dir is that
+// directory. Its version is those digits, because two builds of one version may differ. An existing
+// copy is read again only if it has changed.
 func Self(cacheDir string) (Artifact, string, error) {
 	fail := func(err error) (Artifact, string, error) {
 		return Artifact{}, "", fmt.Errorf("put slipway beside the bundles: %w", err)
@@ -27,7 +28,7 @@ func Self(cacheDir string) (Artifact, string, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if err := os.MkdirAll(cacheDir, 0o755); err != nil { //nolint:gosec // holds the bundles
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil { //nolint:gosec // contains the bundles
 		return fail(err)
 	}
 	memo := openDigests(cacheDir)
@@ -55,14 +56,14 @@ func Self(cacheDir string) (Artifact, string, error) {
 	return a, dir, nil
 }
 
-// placeSelf is place for several at once: no lock is held, so everyone has a temporary name of their own. It copies,
-// because who builds slipway again may write into the old file, and a host's must not change.
+// placeSelf is place for concurrent calls: no lock is held, so each uses its own temporary name. It
+// copies, because a new build of slipway may overwrite the old file, and a host's must not change.
 func placeSelf(executable, file string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Dir(file)), "."+temporary)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // holds nothing after the rename
+	defer os.RemoveAll(tmp) //nolint:errcheck // empty after the rename
 	copied := filepath.Join(tmp, "slipway")
 	if err := copyFile(executable, copied); err != nil {
 		return err

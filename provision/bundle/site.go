@@ -14,12 +14,12 @@ import (
 
 // site serves files by path: a base URL or a directory.
 type site interface {
-	// open returns a file from offset on, or from an earlier start where the site cannot do that. What passes with
-	// time is a *transientError. The reader must be closed.
+	// open returns a file from offset on, or from an earlier start if the site does not support
+	// that. Temporary errors are *transientError. The reader must be closed.
 	open(ctx context.Context, at string, offset int64) (body io.ReadCloser, start int64, err error)
-	// has tells quickly whether the file is there.
+	// has quickly reports whether the file exists.
 	has(ctx context.Context, at string) error
-	// where is the file's full name, for messages.
+	// where returns the file's full name, for messages.
 	where(at string) string
 }
 
@@ -76,13 +76,13 @@ type webSite struct {
 	client *http.Client
 }
 
-// stalled is how long a transfer may bring nothing.
+// stalled is how long a transfer may receive nothing.
 const stalled = 60 * time.Second
 
 func newClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = 30 * time.Second
-	transport.DisableCompression = true // digests are of what is published, byte for byte
+	transport.DisableCompression = true // digests are of the published bytes
 	return &http.Client{
 		Transport: transport,
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
@@ -136,7 +136,7 @@ func (w *webSite) open(ctx context.Context, at string, offset int64) (io.ReadClo
 		offset = 0
 	case res.StatusCode == http.StatusPartialContent && strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)):
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && offset > 0:
-		// There is nothing beyond what we have. The digest tells whether that is all of it.
+		// There is nothing after offset. The digest shows whether the file is complete.
 		_ = body.Close()
 		return io.NopCloser(strings.NewReader("")), offset, nil
 	default:
@@ -150,7 +150,7 @@ func (w *webSite) open(ctx context.Context, at string, offset int64) (io.ReadClo
 	return body, offset, nil
 }
 
-// statusError says what a server's refusal means and whether it may pass.
+// statusError explains a server's refusal and whether it is temporary.
 func statusError(url string, res *http.Response) error {
 	err := fmt.Errorf("GET %s: %s", url, res.Status)
 	switch {

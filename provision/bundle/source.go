@@ -16,16 +16,17 @@ const (
 	githubReleases      = "https://api.github.com/repos/" // describes releases, with the digests of their files
 )
 
-// upstream says where a component is published. Templates know {version}, {number} (the version without its v),
-// {arch}, {name} (the program) and, in Digest, {file}. Paths are relative to Base or to the mirror.
+// upstream says where a component is published. Templates may use {version}, {number} (the version
+// without its v), {arch}, {name} (the program) and, in Digest, {file}. Paths are relative to Base
+// or to the mirror.
 type upstream struct {
 	Base    string // of URLs; githubDownloads if empty
-	Version string // upstream's version, where it is not the recipe's
+	Version string // upstream's version, if it differs from the recipe's
 	File    string // one file a program, or an archive of all programs if Member is set
 	Digest  string // the file with File's SHA-256, as sha256sum writes it or bare
 	Member  string // the program's path in the archive, a gzipped tar
-	// Release is the URL of a JSON description of the release with the digest of every file, for upstreams that
-	// publish no Digest. Mirrors have to have Digest.
+	// Release is the URL of a JSON description of the release with the digest of every file, for
+	// upstreams that publish no Digest. Mirrors have to have Digest.
 	Release string
 }
 
@@ -78,8 +79,8 @@ func (r recipe) remotes(arch string) []remote {
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
-// parseDigest finds a file's SHA-256 in what upstream publishes: lines of "<hex>  <name>" as sha256sum writes them
-// (a * before the name says binary), or the bare digest.
+// parseDigest finds a file's SHA-256 in a published file: lines of "<hex> <name>" as sha256sum
+// writes them (a * before the name means binary mode), or the bare digest.
 func parseDigest(content, file string) (string, error) {
 	var bare string
 	lines := bufio.NewScanner(strings.NewReader(content))

@@ -1,5 +1,5 @@
-// Command balancer stands in for `slipway balancer`: it answers every connection with its version and its backends,
-// read anew each time, or with the reason why it has none.
+// Command balancer stands in for `slipway balancer`: it answers every connection with its version
+// and its backends, which it reads each time, or with the reason why it has none.
 package main
 
 import (
