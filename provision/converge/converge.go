@@ -26,7 +26,7 @@ const (
 // On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
 func converge(ctx context.Context, h host.Host, want, have stack.HostState, changes []plan.Change, first bool) error {
 	if script := makeAccounts(changes); script != "" {
-		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Exclusive: true}); err != nil {
 			return fmt.Errorf("make system users on %s: %w", h.Name(), err)
 		}
 	}
@@ -51,7 +51,7 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 		}
 	}
 	if script := convergeScript(changes, want, first); script != "" {
-		if _, err := h.Run(ctx, host.Cmd{Script: script, Alone: true}); err != nil {
+		if _, err := h.Run(ctx, host.Cmd{Script: script, Exclusive: true}); err != nil {
 			return fmt.Errorf("bring up units on %s: %w", h.Name(), err)
 		}
 	}

@@ -139,7 +139,7 @@ func (r *Runner) connected(ctx context.Context, name string) (context.Context, f
 		go func() {
 			var err error
 			for _, h := range needed {
-				p, ok := h.(host.Perishable)
+				p, ok := h.(host.Monitored)
 				if !ok {
 					return
 				}
@@ -253,7 +253,7 @@ func (r *Runner) proveSpare(ctx context.Context, s plan.Step) error {
 		if err != nil {
 			return err
 		}
-		return etcd.Spares(members, s.Host)
+		return etcd.QuorumWithout(members, s.Host)
 	})
 }
 

@@ -175,12 +175,12 @@ func TestStatusOfAMemberWithAnAlarm(t *testing.T) {
 			t.Errorf("another is %+v", m)
 		}
 	}
-	if Spares(members, members[0].Name) == nil {
+	if QuorumWithout(members, members[0].Name) == nil {
 		t.Error("with one that is corrupt, another is spared")
 	}
 	set(etcdserverpb.AlarmRequest_DEACTIVATE, etcdserverpb.AlarmType_CORRUPT)
 	status(t, c, func(members []Member) string {
-		if err := Spares(members, members[0].Name); err != nil {
+		if err := QuorumWithout(members, members[0].Name); err != nil {
 			return err.Error()
 		}
 		return ""

@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// Spares is the quorum check. It returns nil if one member may stop: the others are a majority and
-// answer. It also returns nil if that member is already out, if those that may still take part are
-// not a majority, or if it is the only member, because then no majority can be lost. A member that
-// did not answer in time may still take part. Learners have no vote and do not count, and neither
-// does a member with corrupt data; a member without space has a vote.
-func Spares(members []Member, name string) error {
+// QuorumWithout is the quorum check. It returns nil if one member may stop: the others are a
+// majority and answer. It also returns nil if that member is already out, if those that may still
+// take part are not a majority, or if it is the only member, because then no majority can be lost.
+// A member that did not answer in time may still take part. Learners have no vote and do not count,
+// and neither does a member with corrupt data; a member without space has a vote.
+func QuorumWithout(members []Member, name string) error {
 	voters, answer, possible := 0, 0, 0
 	own, works := Member{}, false
 	var last error

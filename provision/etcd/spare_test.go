@@ -35,7 +35,7 @@ func TestSpares(t *testing.T) {
 		{"without space there is a majority, too", []Member{alarmed("a", NoSpace), alarmed("b", NoSpace), alarmed("c", NoSpace)}, true},
 		{"a corrupt one does not count", []Member{well("a"), alarmed("b", Corrupt), well("c")}, false},
 	} {
-		err := Spares(tt.members, "a")
+		err := QuorumWithout(tt.members, "a")
 		if (err == nil) != tt.spared {
 			t.Errorf("%s: %v", tt.name, err)
 		}

@@ -55,7 +55,7 @@ type Config struct {
 	// KeepAlive is the interval of keepalive requests (default 5s). If a host owes an answer and
 	// has sent nothing for six intervals, the connection is closed.
 	KeepAlive time.Duration
-	// Lock is the path of a file on the host that keeps changes apart (Cmd.Alone, Write); "" for
+	// Lock is the path of a file on the host that keeps changes apart (Cmd.Exclusive, Write); "" for
 	// none.
 	Lock string
 	// Patience is how long a script that another run has left running may take to finish before it

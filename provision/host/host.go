@@ -31,7 +31,7 @@ type Host interface {
 	// those that exist stay untouched. Files whose content is already right are rewritten all the
 	// same: the caller diffs. Nothing is renamed before everything has arrived, then directory by
 	// directory in the order of files; and the temporary files of a write that failed are removed.
-	// From when all has arrived it keeps apart from other changes (Cmd.Alone). A failure is a
+	// From when all has arrived it keeps apart from other changes (Cmd.Exclusive). A failure is a
 	// *WriteError.
 	Write(ctx context.Context, files []File) error
 	// Read returns a file's content, or fs.ErrNotExist if it does not exist.
@@ -46,8 +46,8 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Perishable is a second power of some hosts: their connection may end by itself, and stays ended.
-type Perishable interface {
+// Monitored is a second power of some hosts: their connection may end by itself, and stays ended.
+type Monitored interface {
 	// Done is closed when the connection has ended.
 	Done() <-chan struct{}
 	// Err is nil until then, and afterwards the reason.
@@ -65,13 +65,13 @@ type Cmd struct {
 	// stream. An error of the writer ends the script and is Run's error. Neither is written to
 	// after Run returned.
 	Stdout, Stderr io.Writer
-	// Alone makes the script exclusive: it does not run at the same time as another such script or
-	// a Write on the same host, from any slipway process, because scripts of a killed or
-	// disconnected process continue. While it waits for the lock, it prints a line that begins with
-	// Waits to Stderr, and afterwards the line Turn. After Config.Patience it terminates the other
-	// script; if that fails, the error is a *BusyError. Hosts without a lock (Config.Lock) ignore
-	// it.
-	Alone bool
+	// Exclusive means that the script does not run at the same time as another such script or a
+	// Write on the same host, from any slipway process, because scripts of a killed or disconnected
+	// process continue. While it waits for the lock, it prints a line that begins with LockWaiting
+	// to Stderr, and afterwards the line LockAcquired. After Config.Patience it terminates the
+	// other script; if that fails, the error is a *BusyError. Hosts without a lock (Config.Lock)
+	// ignore it.
+	Exclusive bool
 }
 
 // Result is what a finished script printed, each stream at most 16 MiB: a script that prints more

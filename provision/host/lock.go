@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Waits is the prefix of the line that a script prints to stderr if it has to wait for the lock;
-// the PID of the holder follows. Turn is the line after it has acquired the lock.
+// LockWaiting is the prefix of the line that a script prints to stderr if it has to wait for the
+// lock; the PID of the holder follows. LockAcquired is the line after it has acquired the lock.
 const (
-	Waits = "waits for what an earlier run has left at work: process "
-	Turn  = "goes on: what an earlier run had left at work has ended"
+	LockWaiting  = "waits for what an earlier run has left at work: process "
+	LockAcquired = "goes on: what an earlier run had left at work has ended"
 )
 
 const (
@@ -47,7 +47,7 @@ flock -n 9 || {
 	echo "%[4]s" >&2
 }
 echo $$ $SLIPWAY_RUN >%[1]s
-`, Quote(l.path), cmp.Or(l.patience, defaultPatience).Seconds(), Waits, Turn, fmt.Sprintf(terminator, `"$tag"`), busyCode, held)
+`, Quote(l.path), cmp.Or(l.patience, defaultPatience).Seconds(), LockWaiting, LockAcquired, fmt.Sprintf(terminator, `"$tag"`), busyCode, held)
 }
 
 // holder returns the PID that a script waited for in vain, from its output, or "".

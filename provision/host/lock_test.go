@@ -32,7 +32,7 @@ func leave(t *testing.T, patience time.Duration) *left {
 	go func() {
 		// What waits is a child, as systemctl would be: it has the lock, too.
 		script := fmt.Sprintf("echo began; sh -c 'until [ -e %[1]s/finish ]; do sleep 0.02; done'; touch %[1]s/ended", l.dir)
-		_, err := h.Run(context.WithoutCancel(t.Context()), host.Cmd{Script: script, Stdout: began, Alone: true})
+		_, err := h.Run(context.WithoutCancel(t.Context()), host.Cmd{Script: script, Stdout: began, Exclusive: true})
 		ended <- err
 	}()
 	<-began
@@ -63,11 +63,11 @@ func (l *left) waiting(t *testing.T, h host.Host, script string) (said hosttest.
 	t.Helper()
 	said, result, out = make(hosttest.Lines, 10), make(chan error, 1), &strings.Builder{}
 	go func() {
-		_, err := h.Run(t.Context(), host.Cmd{Script: script, Stderr: said, Stdout: out, Alone: true})
+		_, err := h.Run(t.Context(), host.Cmd{Script: script, Stderr: said, Stdout: out, Exclusive: true})
 		result <- err
 	}()
 	line := strings.TrimSpace(<-said)
-	process, ok := strings.CutPrefix(line, host.Waits)
+	process, ok := strings.CutPrefix(line, host.LockWaiting)
 	if _, err := os.Stat("/proc/" + process + "/stat"); !ok || err != nil {
 		t.Errorf("it does not say whom it waits for: %q, %v", line, err)
 	}
@@ -82,7 +82,7 @@ func TestAloneAfterALostConnection(t *testing.T) {
 	}
 	said, result, out := l.waiting(t, h, "ls "+l.dir)
 	l.finish(t)
-	if line := <-said; strings.TrimSpace(line) != host.Turn {
+	if line := <-said; strings.TrimSpace(line) != host.LockAcquired {
 		t.Errorf("it says %q", line)
 	}
 	if err := <-result; err != nil {
@@ -126,7 +126,7 @@ func TestAloneBusy(t *testing.T) {
 			t.Fatal(err)
 		}
 		ran, file := config.Lock+".ran", config.Lock+".file"
-		_, err := h.Run(t.Context(), host.Cmd{Script: "touch " + ran, Alone: true})
+		_, err := h.Run(t.Context(), host.Cmd{Script: "touch " + ran, Exclusive: true})
 		var busy *host.BusyError
 		if !errors.As(err, &busy) || !strings.HasPrefix(err.Error(), "there: "+want+" holds "+config.Lock) {
 			t.Errorf("got %v", err)
@@ -148,7 +148,7 @@ func TestAloneCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	said, result := make(hosttest.Lines, 10), make(chan error, 1)
 	go func() {
-		_, err := h.Run(ctx, host.Cmd{Script: "touch " + l.dir + "/ran", Stderr: said, Alone: true})
+		_, err := h.Run(ctx, host.Cmd{Script: "touch " + l.dir + "/ran", Stderr: said, Exclusive: true})
 		result <- err
 	}()
 	<-said
@@ -157,7 +157,7 @@ func TestAloneCancelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	l.finish(t)
-	if _, err := h.Run(t.Context(), host.Cmd{Script: "true", Alone: true}); err != nil || l.has("ran") || !l.has("ended") {
+	if _, err := h.Run(t.Context(), host.Cmd{Script: "true", Exclusive: true}); err != nil || l.has("ran") || !l.has("ended") {
 		t.Errorf("ran: %t, the other ended: %t, %v", l.has("ran"), l.has("ended"), err)
 	}
 }

@@ -44,7 +44,7 @@ type machine interface {
 	Name() string
 	// sudo reports whether sudo is needed to become root.
 	sudo() bool
-	// lock is held by scripts with Alone.
+	// lock is held by scripts with Exclusive.
 	lock() lock
 	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
 	do(ctx context.Context, j job) (exit, error)
@@ -78,7 +78,7 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 	defer fail(nil)
 	tag := rand.Text()
 	script := c.Script
-	if c.Alone {
+	if c.Exclusive {
 		script = m.lock().holding() + script
 	}
 	line, first := command(script, tag, m.sudo())

@@ -47,9 +47,9 @@ type SSH struct {
 }
 
 var (
-	_ Host       = (*SSH)(nil)
-	_ Dialer     = (*SSH)(nil)
-	_ Perishable = (*SSH)(nil)
+	_ Host      = (*SSH)(nil)
+	_ Dialer    = (*SSH)(nil)
+	_ Monitored = (*SSH)(nil)
 )
 
 func newSSH(c Config, l *link) *SSH {
@@ -121,10 +121,10 @@ func (s *SSH) Close() error {
 	return nil
 }
 
-// Done implements Perishable; Close ends the connection too.
+// Done implements Monitored; Close ends the connection too.
 func (s *SSH) Done() <-chan struct{} { return s.life.Done() }
 
-// Err implements Perishable with a *LostError.
+// Err implements Monitored with a *LostError.
 func (s *SSH) Err() error {
 	if s.life.Err() == nil {
 		return nil

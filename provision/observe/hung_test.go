@@ -20,7 +20,7 @@ func TestObserveEnds(t *testing.T) {
 		hosts := map[string]host.Host{
 			"demo-cp-1":     fixture.Hung{Memory: hosttest.NewMemory("demo-cp-1"), Said: "[facts]\nos=Debian\n[files]\n", Complained: ""},
 			"demo-cp-2":     fine,
-			"demo-worker-1": fixture.Hung{Memory: hosttest.NewMemory("demo-worker-1"), Said: "", Complained: host.Waits + " process 7\n" + host.Turn + "\n"},
+			"demo-worker-1": fixture.Hung{Memory: hosttest.NewMemory("demo-worker-1"), Said: "", Complained: host.LockWaiting + " process 7\n" + host.LockAcquired + "\n"},
 		}
 		began := time.Now()
 		state, err := Observe(t.Context(), hosts, stack.State{}, func(string, string) {}, time.Minute)

@@ -96,10 +96,10 @@ func observeHost(ctx context.Context, h host.Host, desired stack.HostState, wait
 	defer over.Stop()
 	cmd := host.Cmd{Script: observeScript(desired), Stdout: &said}
 	if waits != nil {
-		cmd.Alone = true
+		cmd.Exclusive = true
 		cmd.Stderr = waiter(func(what string) {
 			over.Reset(turnTimeout + limit) // the host has not been asked yet
-			if what == host.Turn {
+			if what == host.LockAcquired {
 				over.Reset(limit)
 			}
 			waits(h.Name(), what)
@@ -123,7 +123,7 @@ type waiter func(what string)
 
 func (w waiter) Write(p []byte) (int, error) {
 	for line := range strings.Lines(string(p)) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, host.Waits) || line == host.Turn {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, host.LockWaiting) || line == host.LockAcquired {
 			w(line)
 		}
 	}

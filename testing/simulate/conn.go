@@ -23,9 +23,9 @@ type Conn struct {
 }
 
 var (
-	_ host.Host       = (*Conn)(nil)
-	_ host.Dialer     = (*Conn)(nil)
-	_ host.Perishable = (*Conn)(nil)
+	_ host.Host      = (*Conn)(nil)
+	_ host.Dialer    = (*Conn)(nil)
+	_ host.Monitored = (*Conn)(nil)
 )
 
 // dial connects. It fails where the machine is off or takes no connections.
@@ -55,10 +55,10 @@ func (k *Conn) cut(why string) {
 // Name implements host.Host.
 func (k *Conn) Name() string { return k.h.name }
 
-// Done implements host.Perishable.
+// Done implements host.Monitored.
 func (k *Conn) Done() <-chan struct{} { return k.lost }
 
-// Err implements host.Perishable.
+// Err implements host.Monitored.
 func (k *Conn) Err() error {
 	k.h.c.mu.Lock()
 	defer k.h.c.mu.Unlock()
@@ -132,7 +132,7 @@ func (k *Conn) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	k.h.c.mu.Lock()
 	steps := k.h.steps(cmd.Script)
 	k.h.c.mu.Unlock()
-	j := &job{alone: cmd.Alone, steps: steps, waits: cmd.Stderr}
+	j := &job{alone: cmd.Exclusive, steps: steps, waits: cmd.Stderr}
 	err := k.do(ctx, j)
 	out := []byte(j.out)
 	if err == nil && cmd.Stdout != nil {
@@ -248,7 +248,7 @@ func (j *job) awaitTurn(began time.Time, told *bool) bool {
 		return false
 	}
 	if !*told && j.waits != nil {
-		_, _ = io.WriteString(j.waits, host.Waits+"1\n")
+		_, _ = io.WriteString(j.waits, host.LockWaiting+"1\n")
 		*told = true
 	}
 	if time.Since(began) > patience {
