@@ -72,9 +72,12 @@ func (c *Cluster) End() {
 	c.busy.Wait()
 }
 
+// clock is how times are printed.
+const clock = "15:04:05.000000000"
+
 // note adds to the trace. mu is held.
 func (c *Cluster) note(format string, args ...any) {
-	line := fmt.Sprintf("%s %s", time.Now().UTC().Format("15:04:05.000000000"), fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%s %s", time.Now().UTC().Format(clock), fmt.Sprintf(format, args...))
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%x %s", c.trace.sum, line)
 	c.trace.sum = h.Sum64()

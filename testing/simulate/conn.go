@@ -134,7 +134,12 @@ func (k *Conn) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	k.h.c.mu.Unlock()
 	j := &job{alone: cmd.Exclusive, steps: steps, waits: cmd.Stderr}
 	err := k.do(ctx, j)
+	k.h.c.mu.Lock() // a job that nobody waits for any more may still print
 	out := []byte(j.out)
+	k.h.c.mu.Unlock()
+	if k.run.Hears != nil {
+		out = []byte(k.run.Hears(string(out)))
+	}
 	if err == nil && cmd.Stdout != nil {
 		_, err = cmd.Stdout.Write(out)
 		out = nil

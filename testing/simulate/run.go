@@ -39,14 +39,16 @@ type Run struct {
 	// Prove is what it proves in the end. NewKeys says that keys may take the place of others.
 	Prove   plan.Proving
 	NewKeys bool
-	// Filter alters its schedule, and Sabotage its scripts: for tests that break an invariant.
+	// Filter alters its schedule, Sabotage its scripts, and Hears what they print: for tests that break an invariant.
 	Filter   func([]plan.Step) []plan.Step
 	Sabotage func(script string) string
+	Hears    func(out string) string
 	// Began is called once it can be killed.
 	Began func()
 	// AtStep is called before each step begins.
 	AtStep func(ctx context.Context, s plan.Step)
 
+	lies   bool
 	runner *converge.Runner
 	plan   *plan.Plan // the first that it made
 	end    context.CancelCauseFunc
@@ -59,6 +61,7 @@ type Run struct {
 	down     bool // it has proven that it is down
 	asked    time.Time
 	changes  int
+	failed   []string // events of steps that did not succeed
 	disturbs map[string]time.Time
 }
 
@@ -144,8 +147,15 @@ func (r *Run) Apply(ctx context.Context) error {
 	}
 	defer r.store.release(r)
 	err := r.apply(ctx)
+	if err != nil && r.lies {
+		err = fmt.Errorf("nothing was changed: %w", err)
+	}
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
+	slices.Sort(r.failed)
+	for _, line := range r.failed {
+		r.c.note("%s", line)
+	}
 	r.c.note("run %d ends, well: %t", r.id, err == nil)
 	if err != nil {
 		r.say(err.Error())
@@ -267,11 +277,17 @@ func (r *Run) carryOut(ctx context.Context, todo *plan.Plan) error {
 	return dag.Run(ctx, bound, steps, r.event)
 }
 
+var eventNames = map[dag.EventType]string{dag.Started: "begins", dag.Succeeded: "has done", dag.Failed: "failed to", dag.Skipped: "skips"}
+
 // event hears of a step. A control plane whose node was waited for is taken for well.
 func (r *Run) event(e dag.Event) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	r.c.note("run %d: %d %s", r.id, e.Type, e.Step.Name)
+	if line := fmt.Sprintf("run %d: %s %s", r.id, eventNames[e.Type], e.Step.Name); e.Type == dag.Started || e.Type == dag.Succeeded {
+		r.c.note("%s", line)
+	} else { // what a cancellation ends ends at one moment, in any order
+		r.failed = append(r.failed, fmt.Sprintf("%s at %s", line, e.Time.UTC().Format(clock)))
+	}
 	if e.Err != nil {
 		r.say(e.Step.Name, ": ", e.Err.Error())
 	}

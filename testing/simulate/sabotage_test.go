@@ -52,6 +52,10 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 			}
 			return steps
 		}}},
+		{"gates that do not wait", "gate:", Options{Filter: without(plan.AwaitUnits, plan.AwaitEtcd), Sabotage: func(script string) string {
+			return strings.ReplaceAll(script, "systemctl restart containerd", "systemctl --no-block restart containerd")
+		}}},
+		{"a failure that says that nothing was changed", "words:", Options{Lies: true}},
 		{"no proof that a cluster is down", "down:", Options{Filter: without(plan.ProveDown)}},
 		{"etcd's data is deleted", "data:", Options{Sabotage: func(script string) string {
 			if strings.HasPrefix(script, "set -e\n") && strings.Contains(script, "restart") {
@@ -64,6 +68,9 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 				script += "rm -f -- '/etc/kubernetes/pki/ca.key'\n"
 			}
 			return script
+		}}},
+		{"a host that lost its disk is believed to have etcd's data", "member:", Options{Hears: func(out string) string {
+			return strings.Replace(out, "[facts]\n", "[facts]\netcddata=whole\n", 1)
 		}}},
 		{"two operators", "lock:", Options{Unlocked: true}},
 		{"a key is printed", "secret:", Options{Talks: func(s *Shape) string {
@@ -90,7 +97,7 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 func TestSeedsAreReproducible(t *testing.T) {
 	fixture.Alone(t)
 	all := shapes(t)
-	for seed := range uint64(25) {
+	for seed := range number(t, "SEEDS", 25) {
 		one, two := simulated(t, all, seed, Options{Trace: true}), simulated(t, all, seed, Options{Trace: true})
 		if one.Sum == two.Sum && len(one.Trace) == len(two.Trace) && len(one.Trace) > 10 {
 			continue

@@ -13,6 +13,10 @@ import (
 type Options struct {
 	Filter   func([]plan.Step) []plan.Step
 	Sabotage func(script string) string
+	// Hears alters what scripts print.
+	Hears func(out string) string
+	// Lies has a run say that nothing was changed, whenever it fails.
+	Lies bool
 	// Unlocked lets two operators be at work at once. Talks says what a run prints beside.
 	Unlocked bool
 	Talks    func(*Shape) string
@@ -67,11 +71,11 @@ type simulation struct {
 func (s *simulation) newRun() *Run {
 	s.runs++
 	r := NewRun(s.c, s.runs, s.store, s.shape.Variants[s.variant])
-	s.store.open = s.options.Unlocked
+	s.store.open, r.lies = s.options.Unlocked, s.options.Lies
 	if s.options.Talks != nil {
 		r.say(s.options.Talks(s.shape))
 	}
-	r.Filter, r.Sabotage = s.options.Filter, s.options.Sabotage
+	r.Filter, r.Sabotage, r.Hears = s.options.Filter, s.options.Sabotage, s.options.Hears
 	return r
 }
 
