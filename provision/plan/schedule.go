@@ -344,12 +344,24 @@ func (p *planner) broken(name string) bool {
 	})
 }
 
+// brokenFirst compares two nodes by how much the others need them to be mended: those whose member of etcd is out come first,
+// since no other can be spared before it works, then those that are broken otherwise.
 func (p *planner) brokenFirst(a, b spec.Machine) int {
-	switch x, y := p.broken(a.Name), p.broken(b.Name); {
-	case x && !y:
-		return -1
-	case y && !x:
-		return 1
+	rank := func(name string) int {
+		switch {
+		case p.memberOut(name):
+			return 0
+		case p.broken(name):
+			return 1
+		}
+		return 2
 	}
-	return 0
+	return rank(a.Name) - rank(b.Name)
+}
+
+// memberOut reports whether the member of etcd on a host is not healthy, or does not run.
+func (p *planner) memberOut(name string) bool {
+	return slices.ContainsFunc(p.of[name], func(c Change) bool {
+		return c.Kind == MemberChange || c.Kind == UnitChange && c.Name == stack.EtcdService && c.Action != Restart && c.Action != Delete
+	})
 }

@@ -361,3 +361,23 @@ func TestScheduleEndsWhenTheClusterCanBeUsed(t *testing.T) {
 		}
 	}
 }
+
+// A control plane whose member of etcd does not run comes before one on which only something else is broken: no other member
+// could be spared before.
+func TestScheduleMendsMembersFirst(t *testing.T) {
+	s := Situation{Machines: fixture.Machines(3, 0), Alive: true, Initialized: true, Changes: []Change{
+		{Host: "cp-1", Kind: UnitChange, Name: stack.EtcdService, Action: Restart},
+		{Host: "cp-2", Kind: UnitChange, Name: stack.EtcdService, Action: Restart},
+		{Host: "cp-2", Kind: UnitChange, Name: "kube-scheduler.service", Action: Update},
+		{Host: "cp-3", Kind: UnitChange, Name: stack.EtcdService, Action: Update},
+	}}
+	var order []string
+	for _, step := range Schedule(s) {
+		if step.Verb == Apply {
+			order = append(order, step.Host)
+		}
+	}
+	if !slices.Equal(order, []string{"cp-3", "cp-2", "cp-1"}) {
+		t.Errorf("control planes are changed in the order %v", order)
+	}
+}
