@@ -38,14 +38,6 @@ type Provider interface {
 	Destroy(ctx context.Context, report func(name, what string)) error
 }
 
-// Publisher is a second power of providers that run an API balancer of their own for the operator.
-type Publisher interface {
-	// Publish points the balancer at the control planes of infra, whose API servers are verified
-	// with ca (PEM). It may be called before or after the balancer started, and any number of
-	// times.
-	Publish(infra *spec.Infrastructure, ca []byte) error
-}
-
 // Options has what a provider needs besides the spec.
 type Options struct {
 	// StateDir is the cluster's own state directory; keys live there.

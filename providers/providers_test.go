@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -25,7 +26,7 @@ func TestOpen(t *testing.T) {
 			case tc.want == "" && err != nil:
 				t.Fatal(err)
 			case tc.want == "":
-				if _, ok := p.(Publisher); !ok {
+				if _, ok := p.(provision.Publisher); !ok {
 					t.Error("the local provider cannot publish the API")
 				}
 			case err == nil || !strings.Contains(err.Error(), tc.want):

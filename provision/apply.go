@@ -30,12 +30,11 @@ func (s *Session) Apply(ctx context.Context) error {
 	if err := s.Record.save(ctx, s.Store, s.SpecPath); err != nil {
 		return err
 	}
-	artifacts, err := s.ensureMachines(ctx)
-	if err != nil {
+	if err := s.ensureMachines(ctx); err != nil {
 		return err
 	}
 	s.changing = true
-	todo, closeAll, err := s.look(ctx, artifacts)
+	todo, closeAll, err := s.look(ctx)
 	if err != nil {
 		return err
 	}

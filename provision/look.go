@@ -8,17 +8,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/converge"
-	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/secret"
-	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
 
@@ -27,7 +23,7 @@ const appliedName = "applied.json"
 
 // look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
 // The returned function ends the connections.
-func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact) (*plan.Plan, func(), error) {
+func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 	nothing := func() {}
 	s.surplus()
 	var err error
@@ -48,7 +44,7 @@ func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact)
 	s.runner = &converge.Runner{
 		Changing: s.changing, Holds: s.holds(), Report: s.UI.Host, Prove: s.Prove, Exist: s.exist, Reach: s.Reach,
 		Input: stack.Input{
-			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: artifacts,
+			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: s.artifacts,
 			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
 			UID: s.Record.UID, Gone: s.preflights.GoneNames(),
 		},
@@ -57,13 +53,7 @@ func (s *Session) look(ctx context.Context, artifacts map[string]stack.Artifact)
 	if s.Store != nil && s.changing {
 		s.runner.Record = s.recorder()
 	}
-	dial := s.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
-			return live.DialAll(ctx, machines, s.ConnectTimeout)
-		}
-	}
-	hosts, closeAll, failed := dial(ctx, s.running())
+	hosts, closeAll, failed := s.Dial(ctx, s.running())
 	s.hosts = hosts
 	if err := s.without(ctx, failed); err != nil {
 		closeAll()
@@ -129,8 +119,8 @@ func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 	if err := s.allTakePart(situation); err != nil {
 		return nil, err
 	}
-	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
-	p.LeftOut, p.Slipway, p.Created = leftOut, s.Version, created()
+	p := s.newPlan(situation)
+	p.LeftOut = leftOut
 	return p, nil
 }
 
@@ -183,6 +173,3 @@ func (s *Session) settle(ctx context.Context, alive bool) error {
 	}
 	return nil
 }
-
-// created is the time that a plan carries, in whole seconds.
-func created() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -12,7 +12,6 @@ import (
 
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
-	"slipway.dev/slipway/provision/stack"
 )
 
 // Preflight finds the machines, and refuses what cannot come to a good end before any of them is made.
@@ -33,7 +32,7 @@ func (s *Session) Preflight(ctx context.Context) (err error) {
 
 // ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
 // run nothing is done to them yet: settle does that.
-func (s *Session) ensureMachines(ctx context.Context) (artifacts map[string]stack.Artifact, err error) {
+func (s *Session) ensureMachines(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		infra := s.found
@@ -51,11 +50,11 @@ func (s *Session) ensureMachines(ctx context.Context) (artifacts map[string]stac
 		s.infra = infra
 		return nil
 	})
-	group.Go(func() (err error) {
-		artifacts, s.bundleNotes, err = s.Bundle(groupCtx)
+	group.Go(func() error {
+		_, err := s.Artifacts(groupCtx)
 		return err
 	})
-	return artifacts, group.Wait()
+	return group.Wait()
 }
 
 // withGone adds the machines that are gone: they are still members of etcd, and in the certificates of the others.

@@ -45,7 +45,8 @@ type Machines interface {
 
 // Publisher is a second power of Machines that run an API balancer for the operator.
 type Publisher interface {
-	// Publish points the balancer at the control planes of infra, whose API servers are verified with ca (PEM).
+	// Publish points the balancer at the control planes of infra, whose API servers are verified with ca (PEM). It may be
+	// called before or after the balancer started, and any number of times.
 	Publish(infra *spec.Infrastructure, ca []byte) error
 }
 
@@ -84,19 +85,18 @@ type Session struct {
 	// Bundle gets the artifacts, and says in notes what was wrong with the cached ones.
 	Bundle func(context.Context) (artifacts map[string]stack.Artifact, notes []string, err error)
 	UI     UI
-	// Dial connects to machines; nil is SSH (live.DialAll). Reach is how API, etcd and endpoints are reached; nil is the
-	// network, through the hosts.
+	// Dial connects to machines. Reach is how API, etcd and endpoints are reached; nil is the network, through the hosts.
 	Dial  func(context.Context, []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error)
 	Reach live.Reach
-	// Parallelism is how many steps may run at a time; ConnectTimeout how long a machine may take to answer SSH.
-	Parallelism    int
-	ConnectTimeout time.Duration
+	// Parallelism is how many steps may run at a time.
+	Parallelism int
 	Wish
 
 	// found are the machines before anything was done; infra those that there are then, with those that are gone.
 	found, infra *spec.Infrastructure
 	preflights   plan.Preflight
-	beginning    string   // the generation that a cluster without data gets
+	beginning    string // the generation that a cluster without data gets
+	artifacts    map[string]stack.Artifact
 	bundleNotes  []string // what the cached bundle was not
 	causes       []error  // why machines are left alone that could not be reached
 	ensured      bool     // the provider has done its part
@@ -142,13 +142,36 @@ func (s *Session) TextDiffs(ctx context.Context, changes []plan.Change) (converg
 	return s.runner.TextDiffs(ctx, changes)
 }
 
-// Plan gets the bundle, observes the machines that there are, and works out what differs. It changes nothing: secrets that
-// are missing are made in memory. The function that it returns ends the connections.
+// Artifacts gets the bundle, which Plan then uses.
+func (s *Session) Artifacts(ctx context.Context) (map[string]stack.Artifact, error) {
+	var err error
+	s.artifacts, s.bundleNotes, err = s.Bundle(ctx)
+	return s.artifacts, err
+}
+
+// Plan observes the machines that there are, and works out what differs. It gets the bundle if that was not done. It changes
+// nothing: secrets that are missing are made in memory. The function that it returns ends the connections.
 func (s *Session) Plan(ctx context.Context) (*plan.Plan, func(), error) {
-	artifacts, notes, err := s.Bundle(ctx)
-	if err != nil {
-		return nil, nil, err
+	if s.artifacts == nil {
+		if _, err := s.Artifacts(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
-	s.infra, s.bundleNotes = s.found, notes
-	return s.look(ctx, artifacts)
+	s.infra = s.found
+	return s.look(ctx)
+}
+
+// MachinePlan is the plan of a cluster whose machines have to be made or started first: what is to be done on them cannot be
+// known before they run.
+func (s *Session) MachinePlan() *plan.Plan {
+	p := s.newPlan(plan.Situation{})
+	p.Machines = s.preflights.Changes
+	return p
+}
+
+// newPlan is a plan of this slipway, made now.
+func (s *Session) newPlan(situation plan.Situation) *plan.Plan {
+	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
+	p.Slipway, p.Created = s.Version, time.Now().UTC().Truncate(time.Second)
+	return p
 }

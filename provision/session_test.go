@@ -3,8 +3,6 @@ package provision
 import (
 	"context"
 	"encoding/json"
-	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 // keeper has a cluster of one machine, and a state in a directory.
@@ -29,29 +28,7 @@ type keeper struct {
 
 func newKeeper(t *testing.T) *keeper {
 	t.Helper()
-	c, err := spec.Parse("cluster.yaml", []byte(`apiVersion: slipway.dev/v1alpha1
-kind: Cluster
-metadata: {name: demo}
-spec:
-  kubernetes: {version: v1.36.3}
-  provider: {local: {}}
-  nodePools:
-  - {name: cp, role: control-plane, replicas: 1}
-  pki: {keyAlgorithm: ECDSA-P256}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(t.TempDir(), "state")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}}
+	c, infra, store := fixture.OneMachine(t)
 	return &keeper{T: t, spec: c, infra: infra, store: store}
 }
 
@@ -182,5 +159,18 @@ func TestApplyWaitsForSignaturesOfARotation(t *testing.T) {
 	s.Prove = plan.ProveStage
 	if err := s.ofRotation(err); strings.Count(err.Error(), "until") != 1 {
 		t.Errorf("the rotation itself says %v", err)
+	}
+}
+
+// TestPlansOfMachines carry who made them and when, as every plan does.
+func TestPlansOfMachines(t *testing.T) {
+	k := newKeeper(t)
+	k.infra = &spec.Infrastructure{}
+	s := k.session(k.spec)
+	s.Version = "v1"
+	k.must(s.Preflight(k.Context()))
+	p := s.MachinePlan()
+	if len(p.Machines) != 1 || p.Slipway != "v1" || time.Since(p.Created) > time.Minute || p.Created.Nanosecond() != 0 {
+		t.Errorf("the plan is %+v", p)
 	}
 }

@@ -176,7 +176,8 @@ func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.wish.Command, err)
 }
 
-// pass goes on to the next stage, or to the end. nodes are those that the API has. The time is the cluster's, with which pods are compared.
+// pass continues with the next stage, or ends the rotation. nodes are those that the API has. The time is the cluster's, with
+// which pods are compared.
 func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []string) (*certs.Rotation, error) {
 	next := passed.Next(r.Proven())
 	if err := rotate.RefuseNext(next, nodes, r.Found(), r.file, r.wish.Command); err != nil {
@@ -231,7 +232,7 @@ func (r *rotateRun) overview(ctx context.Context, s *keys.Stored, rotation *cert
 	defer func() { r.progress.Done(err) }()
 	r.progress.Phase("bundle")
 	c := r.rotating()
-	if c.Artifacts, _, err = r.ensureBundle(ctx); err != nil {
+	if c.Artifacts, err = r.Artifacts(ctx); err != nil {
 		return nil, err
 	}
 	o, s, err = c.Overview(s, rotation, items)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -16,7 +15,7 @@ import (
 func (r *rotateRun) reach(ctx context.Context, o *rotate.Overview) (map[string]host.Host, func(), error) {
 	if !o.Begins {
 		controlPlanes := slices.DeleteFunc(slices.Clone(r.Found().Machines), func(m spec.Machine) bool { return m.Role != spec.ControlPlane })
-		hosts, closeAll, _ := live.DialAll(ctx, controlPlanes, r.connectTimeout) // one is enough; without any, the API does not answer
+		hosts, closeAll, _ := r.Dial(ctx, controlPlanes) // one is enough; without any, the API does not answer
 		r.progress.Phase("workloads")
 		return hosts, closeAll, nil
 	}

@@ -2,16 +2,13 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 var certsNow = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -71,19 +68,7 @@ func TestCertsView(t *testing.T) {
 			if err := tt.view.print("demo", uses); err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), out.String()); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
+			fixture.Golden(t, name+".golden", out.String())
 		})
 	}
 }

@@ -106,9 +106,7 @@ func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, err
 			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
 				"run `slipway apply`", machines[0].Name, machines[0].Reason)
 		}
-		p := plan.NewPlan(r.spec.Metadata.Name, plan.Situation{})
-		p.Machines, p.Slipway = machines, version
-		return p, nil, nil
+		return r.MachinePlan(), nil, nil
 	}
 	p, closeAll, err := r.Plan(ctx)
 	if err != nil {

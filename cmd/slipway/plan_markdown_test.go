@@ -10,6 +10,7 @@ import (
 
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 func markdownOf(t *testing.T, v planView) string {
@@ -37,7 +38,7 @@ func TestPlanMarkdown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := markdownOf(t, v)
-			goldenText(t, name, got)
+			fixture.Golden(t, name+".golden", got)
 			if strings.Contains(got, strings.Repeat("ab", 8)) {
 				t.Error("more of a secret's digest is shown than is needed")
 			}

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 // samplePlan has what people meet: the same change on several hosts, drift, a secret, many files, an object.
@@ -75,19 +72,7 @@ func TestPlanView(t *testing.T) {
 			if v.print(); v.err != nil {
 				t.Fatal(v.err)
 			}
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file) // #nosec G304 -- a golden file of this package
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), out.String()); diff != "" {
-				t.Errorf("%s differs (-want +got); run with -update if that is right:\n%s", file, diff)
-			}
+			fixture.Golden(t, name+".golden", out.String())
 			if strings.Contains(out.String(), strings.Repeat("ab", 8)) {
 				t.Error("more of a secret's digest is shown than is needed")
 			}

@@ -13,6 +13,7 @@ import (
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/rotate"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 // rotating is k's cluster as a rotation sees it.
@@ -173,5 +174,5 @@ func TestOverviewOfWhatHasExpired(t *testing.T) {
 	if err := printOverview(&out, o); err != nil {
 		t.Fatal(err)
 	}
-	goldenText(t, "rotate-expired", out.String())
+	fixture.Golden(t, "rotate-expired.golden", out.String())
 }

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
@@ -19,25 +15,8 @@ import (
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/users"
+	"slipway.dev/slipway/testing/fixture"
 )
-
-// goldenText compares what was printed with a file.
-func goldenText(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file) // #nosec G304 -- a golden file of this package
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got); run with -update if that is right:\n%s", file, diff)
-	}
-}
 
 // sampleOverview is of a rotation of all that workloads read, in a cluster where other changes wait.
 func sampleOverview(how plan.Rolling) *rotate.Overview {
@@ -93,7 +72,7 @@ func TestRotationOverview(t *testing.T) {
 		if err := printOverview(&out, o); err != nil {
 			t.Fatal(err)
 		}
-		goldenText(t, name, out.String())
+		fixture.Golden(t, name+".golden", out.String())
 	}
 }
 

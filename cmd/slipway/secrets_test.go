@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 var everything = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts, certs.EncryptionKey}
@@ -31,29 +30,7 @@ type keeper struct {
 
 func newKeeper(t *testing.T) *keeper {
 	t.Helper()
-	c, err := spec.Parse("cluster.yaml", []byte(`apiVersion: slipway.dev/v1alpha1
-kind: Cluster
-metadata: {name: demo}
-spec:
-  kubernetes: {version: v1.36.3}
-  provider: {local: {}}
-  nodePools:
-  - {name: cp, role: control-plane, replicas: 1}
-  pki: {keyAlgorithm: ECDSA-P256}
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := state.Open(t.Context(), state.Options{Dir: filepath.Join(t.TempDir(), "state")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}}
+	c, infra, store := fixture.OneMachine(t)
 	return &keeper{T: t, spec: c, infra: infra, store: store}
 }
 
