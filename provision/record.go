@@ -90,15 +90,15 @@ func (r *Record) recallPlugin(ctx context.Context, store *state.Store) error {
 func (r *Record) check(c *spec.Cluster, where fmt.Stringer) error {
 	name := c.Metadata.Name
 	if r.Name != name {
-		return fmt.Errorf("the state %s is of cluster %s, and the spec is of %s: set spewhere to another place, or metadata.name back; nothing was changed",
+		return fmt.Errorf("the state %s is of cluster %s, and the spec is of %s: set spec.state to another place, or metadata.name back; nothing was changed",
 			where, r.Name, name)
 	}
 	if uid := c.Metadata.UID; uid != "" && uid != r.UID {
 		if !r.Known {
-			return fmt.Errorf("metadata.uid is %s, and the state %s knows of no cluster: set SLIPWAY_STATE_DIR or spewhere to where its state is, "+
+			return fmt.Errorf("metadata.uid is %s, and the state %s knows of no cluster: set SLIPWAY_STATE_DIR or spec.state to where its state is, "+
 				"or leave the field out of the spec of a new cluster; nothing was changed", uid, where)
 		}
-		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spewhere to where the other's "+
+		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spec.state to where the other's "+
 			"is; nothing was changed", uid, where, r.UID)
 	}
 	return nil
