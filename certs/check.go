@@ -25,7 +25,7 @@ const (
 	AuthorityChanged Reason = "authority changed"
 	Renewed          Reason = "the spec has a new certificate or key"
 	Expiring         Reason = "expires soon"
-	Asked            Reason = "renewal was requested"
+	Requested        Reason = "renewal was requested"
 )
 
 // Change is an item with the reason why it was issued. It contains no secrets.
@@ -66,7 +66,7 @@ func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
 	}
 	change := e.leafDiffers(q, cert, e.issuers[q.CA])
 	if change == nil && (slices.Contains(e.policy.Renew, q.Name) || e.waits(q, cert)) {
-		change = &Change{q.Name, Asked, string(Asked)}
+		change = &Change{q.Name, Requested, string(Requested)}
 	}
 	return change, nil
 }

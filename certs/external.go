@@ -55,7 +55,7 @@ func (e *PendingError) Error() string {
 func (p *PKI) Unrenewed(names []string) *PendingError {
 	err := &PendingError{Renewal: true}
 	for _, w := range p.Pending {
-		if w.Reason == Asked && slices.Contains(names, w.Name) {
+		if w.Reason == Requested && slices.Contains(names, w.Name) {
 			err.Names = append(err.Names, w.Name)
 		}
 	}
@@ -84,7 +84,7 @@ func (e *ensurer) await(q Request, c Change, pki *PKI) {
 	if item, ok := e.have[q.Name]; ok {
 		pki.Material[q.Name] = item
 		if cert, _, err := load(item); err == nil {
-			p.Usable = (c.Reason == Expiring || c.Reason == Asked) && e.now.Before(cert.NotAfter)
+			p.Usable = (c.Reason == Expiring || c.Reason == Requested) && e.now.Before(cert.NotAfter)
 		}
 	}
 	if item, ok := e.have[q.Name+pendingExt]; ok {

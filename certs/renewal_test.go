@@ -38,7 +38,7 @@ func TestRenewalElsewhere(t *testing.T) {
 	asked := p
 	asked.Renew = []string{here, leaf}
 	pki, changes := ensure(t, have, demo(), asked, now)
-	want := []Pending{{Change: Change{leaf, Asked, string(Asked)}, Usable: true}}
+	want := []Pending{{Change: Change{leaf, Requested, string(Requested)}, Usable: true}}
 	if len(changes) != 1 || changes[0].Name != here || !slices.Equal(pki.Pending, want) || !bytes.Equal(pki.Material[leaf].Cert, have[leaf].Cert) {
 		t.Errorf("changes %v, pending %v", changes, pki.Pending)
 	}

@@ -60,11 +60,11 @@ type Rotation struct {
 	// Rolled means that the new one has been used. Workloads may know only that one, so a rollback
 	// has to replace them too.
 	Rolled bool `json:"rolled,omitempty"`
-	// NoRollout means that people replace workloads. LeaveUnmanaged skips pods that no controller
+	// NoRollout means that people replace workloads. SkipUnmanaged skips pods that no controller
 	// would replace. Both are chosen once and kept until the end of the rotation.
-	NoRollout      bool      `json:"noRollout,omitempty"`
-	LeaveUnmanaged bool      `json:"leaveUnmanaged,omitempty"`
-	Began          time.Time `json:"began"`
+	NoRollout     bool      `json:"noRollout,omitempty"`
+	SkipUnmanaged bool      `json:"leaveUnmanaged,omitempty"`
+	Began         time.Time `json:"began"`
 	// Passed lists the completed stages, and when each was verified.
 	Passed []Passed `json:"passed,omitempty"`
 }

@@ -339,19 +339,19 @@ func TestAnAuthorityWithoutItsKeyIsReplaced(t *testing.T) {
 // says nothing of it.
 func TestRotationRemembersChoices(t *testing.T) {
 	r := Begin([]string{KubernetesCA}, day0)
-	r.NoRollout, r.LeaveUnmanaged = true, true
+	r.NoRollout, r.SkipUnmanaged = true, true
 	for ; r != nil; r = r.Next(day0) {
 		text, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		read, err := ReadRotation(text)
-		if err != nil || !read.NoRollout || !read.LeaveUnmanaged {
+		if err != nil || !read.NoRollout || !read.SkipUnmanaged {
 			t.Errorf("%s is read as %+v, %v", text, read, err)
 		}
 	}
 	older, err := ReadRotation([]byte(`{"names":["ca"],"stage":"trust","began":"2026-11-21T12:00:00Z"}`))
-	if err != nil || older.NoRollout || older.LeaveUnmanaged {
+	if err != nil || older.NoRollout || older.SkipUnmanaged {
 		t.Errorf("one of before is read as %+v, %v", older, err)
 	}
 }

@@ -121,8 +121,8 @@ func (s *Session) verify(ctx context.Context) error {
 	for _, c := range left.Changes {
 		lines = append(lines, c.String())
 	}
-	if left.Unasked != "" {
-		lines = append(lines, "cluster: the API could not be asked: "+left.Unasked)
+	if left.APIError != "" {
+		lines = append(lines, "cluster: the API could not be asked: "+left.APIError)
 	}
 	if len(lines) > 0 {
 		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(lines, "\n  "))

@@ -92,7 +92,7 @@ func (s *Session) Notes() []string {
 	}
 	notes := slices.Concat(s.Remarks, s.bundleNotes, s.secrets.Notes())
 	if r := s.secrets.PKI.Rotation; r != nil && s.Prove != plan.ProveStage {
-		notes = append(notes, rotate.UnderWay(r))
+		notes = append(notes, rotate.Progress(r))
 	}
 	return notes
 }

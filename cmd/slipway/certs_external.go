@@ -113,7 +113,7 @@ func (c *cluster) withSecrets(
 func (a *app) writeRequests(ctx context.Context, dir string, names []string) error {
 	var index []keys.IndexEntry
 	err := a.withPending(ctx, names, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
-		index, err = s.Ask(ctx, policy, names)
+		index, err = s.Request(ctx, policy, names)
 		return err
 	})
 	switch {
@@ -159,7 +159,7 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	var left int
 	next := "`slipway apply` installs them."
 	err = a.withPending(ctx, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
-		names, err = s.Take(signed, policy)
+		names, err = s.Import(signed, policy)
 		left = len(s.PKI.Pending)
 		if r := s.PKI.Rotation; r != nil {
 			next = "`slipway " + rotate.CommandOf(r) + "` goes on with them."

@@ -69,7 +69,7 @@ func TestSignedElsewhere(t *testing.T) {
 		t.Helper()
 		err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, found *keys.Secrets, policy certs.Policy) error {
 			s = found
-			index, err := s.Ask(ctx, policy, nil)
+			index, err := s.Request(ctx, policy, nil)
 			return errors.Join(err, writeIndex(out, index))
 		})
 		if err != nil {
@@ -96,7 +96,7 @@ func TestSignedElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
-			names, err = s.Take(signed, policy)
+			names, err = s.Import(signed, policy)
 			return err
 		})
 		return names, err

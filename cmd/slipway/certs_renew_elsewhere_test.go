@@ -54,7 +54,7 @@ func TestRenewElsewhere(t *testing.T) {
 	out := filepath.Join(dir, "renewal")
 	ask := func(pattern string) (index []keys.IndexEntry, err error) {
 		err = c.withSecrets(t.Context(), infra, own, []string{pattern}, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
-			index, err = s.Ask(ctx, policy, []string{pattern})
+			index, err = s.Request(ctx, policy, []string{pattern})
 			return err
 		})
 		return index, err
@@ -70,7 +70,7 @@ func TestRenewElsewhere(t *testing.T) {
 		t.Errorf("something was stored: %v, %v", err, s.Issued)
 	}
 	index, err := ask("etcd/server")
-	if err != nil || len(index) != 1 || index[0].Name != leaf || index[0].Reason != string(certs.Asked) {
+	if err != nil || len(index) != 1 || index[0].Name != leaf || index[0].Reason != string(certs.Requested) {
 		t.Fatalf("asked for %v: %v", index, err)
 	}
 	if err := writeIndex(out, index); err != nil {
@@ -90,7 +90,7 @@ func TestRenewElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) error {
-		names, err := s.Take(signed, policy)
+		names, err := s.Import(signed, policy)
 		if !slices.Equal(names, []string{leaf}) {
 			t.Errorf("took in %v", names)
 		}

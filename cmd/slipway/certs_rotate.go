@@ -60,7 +60,7 @@ expired are replaced at once, in the stages issue, rollout and drop, and there i
 			if err != nil {
 				return err
 			}
-			run.wish.NoRollout, run.wish.LeaveUnmanaged = given(cmd, "no-rollout"), given(cmd, "leave-unmanaged")
+			run.wish.NoRollout, run.wish.SkipUnmanaged = given(cmd, "no-rollout"), given(cmd, "leave-unmanaged")
 			run.wish.Names = names
 			return run.rotate(cmd.Context())
 		},
@@ -220,7 +220,7 @@ func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
 		if err := r.confirm(ctx, question); err != nil {
 			return nil, err
 		}
-		r.agreed, r.unseen = true, o.Unasked != ""
+		r.agreed, r.unseen = true, o.APIError != ""
 	}
 	return rotation, underLock(ctx, r.Store, func(ctx context.Context) error { return keys.SaveRotation(ctx, r.Store, rotation, items) })
 }

@@ -23,9 +23,9 @@ func (r *rotateRun) reach(ctx context.Context, o *rotate.Overview) (map[string]h
 	if err != nil {
 		return nil, nil, err
 	}
-	if todo.Unasked != "" {
+	if todo.APIError != "" {
 		closeAll()
-		return nil, nil, fmt.Errorf("the API does not answer (%s), and a rotation begins only with a cluster that does: run `slipway apply` first; nothing was changed", todo.Unasked)
+		return nil, nil, fmt.Errorf("the API does not answer (%s), and a rotation begins only with a cluster that does: run `slipway apply` first; nothing was changed", todo.APIError)
 	}
 	o.OtherChanges = rotate.OtherChanges(todo)
 	r.progress.Phase("workloads")

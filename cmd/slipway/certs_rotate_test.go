@@ -98,7 +98,7 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 	out := filepath.Join(dir, "requests")
 	var index []keys.IndexEntry
 	err := c.withSecrets(t.Context(), infra, own, nil, func(ctx context.Context, s *keys.Secrets, policy certs.Policy) (err error) {
-		index, err = s.Ask(ctx, policy, nil)
+		index, err = s.Request(ctx, policy, nil)
 		return errors.Join(err, writeIndex(out, index))
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 		t.Fatal(err)
 	}
 	err = c.withSecrets(t.Context(), infra, own, nil, func(_ context.Context, s *keys.Secrets, policy certs.Policy) error {
-		_, err := s.Take(signed, policy)
+		_, err := s.Import(signed, policy)
 		return err
 	})
 	if err != nil {

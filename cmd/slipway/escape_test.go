@@ -60,7 +60,7 @@ func TestEscapingWriter(t *testing.T) {
 func TestViewsAreHarmless(t *testing.T) {
 	for name, show := range map[string]func(io.Writer) error{
 		"plan": func(w io.Writer) error {
-			v := planView{out: w, plan: &plan.Plan{Cluster: "demo", Unasked: hostile, Steps: []plan.Step{{Name: hostile}}, Changes: []plan.Change{{
+			v := planView{out: w, plan: &plan.Plan{Cluster: "demo", APIError: hostile, Steps: []plan.Step{{Name: hostile}}, Changes: []plan.Change{{
 				Host: "demo-cp-1", Kind: plan.FileChange, Name: "/etc/" + hostile, Action: plan.Update, Cause: plan.Drift, Reason: hostile,
 			}}}, all: true, steps: true}
 			v.print()

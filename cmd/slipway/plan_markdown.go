@@ -63,8 +63,8 @@ func (v *planMarkdown) summary() {
 		}
 		v.line("**%s, in %s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), drift)
 	}
-	if p.Unasked != "" {
-		v.line("\nThe API could not be asked what differs there (%s); objects and nodes are seen to once it answers.", mdText(p.Unasked))
+	if p.APIError != "" {
+		v.line("\nThe API could not be asked what differs there (%s); objects and nodes are seen to once it answers.", mdText(p.APIError))
 	}
 }
 

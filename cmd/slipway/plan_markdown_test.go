@@ -34,7 +34,7 @@ func TestPlanMarkdown(t *testing.T) {
 		"plan-markdown-machines": {plan: &plan.Plan{Cluster: "demo", Machines: []plan.MachineChange{
 			{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
 		}}},
-		"plan-markdown-unasked": {plan: &plan.Plan{Cluster: "demo", Unasked: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}},
+		"plan-markdown-unasked": {plan: &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := markdownOf(t, v)
@@ -83,7 +83,7 @@ func TestMarkdownKeepsText(t *testing.T) {
 func TestMarkdownOfHostileNames(t *testing.T) {
 	for _, text := range hostileMarkdown {
 		got := markdownOf(t, planView{all: true, steps: true, plan: &plan.Plan{
-			Cluster: text, Alive: true, Unasked: text, Held: map[string][]string{text: {text}}, Steps: []plan.Step{{Name: text, Deps: []string{text}}},
+			Cluster: text, Alive: true, APIError: text, Held: map[string][]string{text: {text}}, Steps: []plan.Step{{Name: text, Deps: []string{text}}},
 			Changes:     []plan.Change{{Host: text, Kind: plan.FileChange, Name: text, Action: plan.Update, Cause: plan.Drift, Reason: text}},
 			Disruptions: []plan.Disruption{{What: text, Hosts: []string{text}, How: text, Effect: text}},
 			LeftOut:     []plan.Change{{Host: text}},

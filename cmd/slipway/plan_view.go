@@ -52,8 +52,8 @@ func (v *planView) print() {
 		v.changes(g.changes)
 		v.printf("\n")
 	}
-	if p.Unasked != "" {
-		v.printf("cluster\n  ? the API could not be asked what differs there (%s); objects and nodes are seen to once it answers\n\n", p.Unasked)
+	if p.APIError != "" {
+		v.printf("cluster\n  ? the API could not be asked what differs there (%s); objects and nodes are seen to once it answers\n\n", p.APIError)
 	}
 	if v.steps {
 		v.printf("Steps\n")

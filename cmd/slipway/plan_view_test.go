@@ -57,7 +57,7 @@ func TestPlanView(t *testing.T) {
 		{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
 		{Name: "demo-cp-2", Action: plan.Update, Reason: "is exited, and has to be started"},
 	}}
-	unasked := &plan.Plan{Cluster: "demo", Unasked: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
+	unasked := &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
 	for name, v := range map[string]planView{
 		"plan-short":    {plan: samplePlan()},
 		"plan-all":      {plan: samplePlan(), all: true, steps: true},

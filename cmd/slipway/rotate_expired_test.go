@@ -165,7 +165,7 @@ func TestOverviewOfWhatHasExpired(t *testing.T) {
 	rotation := certs.BeginExpired([]string{certs.KubernetesCA, certs.EtcdCA}, time.Now())
 	o := rotate.NewOverview("demo", rotation)
 	o.Expire([]string{certs.EtcdCA}, rotation, under)
-	o.Unasked = "certificate has expired"
+	o.APIError = "certificate has expired"
 	o.Users = false
 	for r := rotation; r != nil; r = r.Next(time.Now()) {
 		o.Stages = append(o.Stages, rotate.Stage{Stage: r.Stage, What: rotate.StageWords[r.Stage]})

@@ -23,24 +23,24 @@ import (
 // TestChoicesOfARotation: who goes on gets what was chosen when it began, unless told otherwise.
 func TestChoicesOfARotation(t *testing.T) {
 	for _, tt := range []struct {
-		args           []string
-		stored         certs.Rotation
-		leave, forsake bool
+		args         []string
+		stored       certs.Rotation
+		manual, skip bool
 	}{
 		{nil, certs.Rotation{}, false, false},
 		{[]string{"--no-rollout"}, certs.Rotation{}, true, false},
-		{nil, certs.Rotation{NoRollout: true, LeaveUnmanaged: true}, true, true},
-		{[]string{"--no-rollout=false"}, certs.Rotation{NoRollout: true, LeaveUnmanaged: true}, false, true},
+		{nil, certs.Rotation{NoRollout: true, SkipUnmanaged: true}, true, true},
+		{[]string{"--no-rollout=false"}, certs.Rotation{NoRollout: true, SkipUnmanaged: true}, false, true},
 		{[]string{"--leave-unmanaged"}, certs.Rotation{NoRollout: true}, true, true},
 	} {
 		cmd := newCertsRotateCACmd(&app{})
 		if err := cmd.ParseFlags(tt.args); err != nil {
 			t.Fatal(err)
 		}
-		w := rotate.Wish{NoRollout: given(cmd, "no-rollout"), LeaveUnmanaged: given(cmd, "leave-unmanaged")}
+		w := rotate.Wish{NoRollout: given(cmd, "no-rollout"), SkipUnmanaged: given(cmd, "leave-unmanaged")}
 		got := w.Choices(&tt.stored)
 		how := plan.RollingOf(got)
-		if got.NoRollout != tt.leave || got.LeaveUnmanaged != tt.forsake || how != (plan.Rolling{Leave: tt.leave, Forsake: tt.forsake}) {
+		if got.NoRollout != tt.manual || got.SkipUnmanaged != tt.skip || how != (plan.Rolling{Manual: tt.manual, SkipUnmanaged: tt.skip}) {
 			t.Errorf("%q after %+v: %+v, %+v", tt.args, tt.stored, got, how)
 		}
 	}

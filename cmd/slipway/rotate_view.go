@@ -35,9 +35,9 @@ func printOverview(out io.Writer, o *rotate.Overview) error {
 		v.workloads(o)
 		v.tokenSecrets(o)
 	}
-	if !o.Begins && len(o.Strays) > 0 {
+	if !o.Begins && len(o.Unmanaged) > 0 {
 		v.printf("Not in %s, and cut off from stage issue on; the rotation does not go there with them:\n", o.File)
-		for _, n := range o.Strays {
+		for _, n := range o.Unmanaged {
 			v.printf("  %s\n", n)
 		}
 		v.printf("\n")
@@ -101,9 +101,9 @@ func (v *rotationView) stages(o *rotate.Overview) {
 
 func (v *rotationView) workloads(o *rotate.Overview) {
 	switch {
-	case o.Unasked != "":
+	case o.APIError != "":
 		v.printf("Which workloads stage rollout replaces is not known yet, since the API cannot be asked (%s).\n"+
-			"Without --yes you are asked again when it is; --pause-after leaves time to look.\n\n", o.Unasked)
+			"Without --yes you are asked again when it is; --pause-after leaves time to look.\n\n", o.APIError)
 		return
 	case len(o.Workloads) == 0:
 		v.printf("Stage rollout finds no workload that it would replace.\n\n")

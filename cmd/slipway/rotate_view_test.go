@@ -23,7 +23,7 @@ func sampleOverview(how plan.Rolling) *rotate.Overview {
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
 	rotation := certs.Begin([]string{certs.KubernetesCA, certs.ServiceAccounts}, began)
 	o := rotate.NewOverview("demo", rotation)
-	o.Begins, o.SkipUnmanaged, o.File = true, how.Forsake, "cluster.yaml"
+	o.Begins, o.SkipUnmanaged, o.File = true, how.SkipUnmanaged, "cluster.yaml"
 	o.TokenSecrets = []string{"shop/robot", "shop/scraper"}
 	for at := rotation; at != nil; at = at.Next(began) {
 		s := rotate.Stage{Stage: at.Stage, What: rotate.StageWords[at.Stage], Restarts: []string{}}
@@ -43,9 +43,9 @@ func sampleOverview(how plan.Rolling) *rotate.Overview {
 		},
 	}))
 	o.Roll([]kube.Workload{
-		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Way: kube.Restart},
-		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
-		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Way: kube.Unmanaged, Why: "nothing would replace it"},
+		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Strategy: kube.Restart},
+		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Strategy: kube.Evict, Why: "strategy OnDelete", Budgets: []kube.Budget{{Name: "db"}}},
+		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Strategy: kube.Unmanaged, Why: "nothing would replace it"},
 	}, how)
 	ana := users.User{Name: "ana", Groups: []string{"dev", "ops"}, Issued: began.Add(-time.Hour), NotAfter: began.AddDate(0, 3, 0)}
 	ben := users.User{Name: "ben", Issued: began.Add(time.Hour), NotAfter: began.AddDate(1, 0, 0)}
@@ -61,12 +61,12 @@ func TestRotationOverview(t *testing.T) {
 	rollback := rotate.NewOverview("demo", back)
 	rollback.Stages = []rotate.Stage{{Stage: certs.Return, What: rotate.StageWords[certs.Return]}, {Stage: certs.Drop, What: rotate.StageWords[certs.Drop]}}
 	again := sampleOverview(plan.Rolling{})
-	again.Begins, again.OtherChanges, again.Strays = false, 0, rotate.UnmanagedNodes([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
+	again.Begins, again.OtherChanges, again.Unmanaged = false, 0, rotate.UnmanagedNodes([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
 	unasked := rotate.NewOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
-	unasked.Unasked = "authorities have expired"
+	unasked.APIError = "authorities have expired"
 	for name, o := range map[string]*rotate.Overview{
 		"rotate-again": again, "rotate-unasked": unasked,
-		"rotate": sampleOverview(plan.Rolling{}), "rotate-leave": sampleOverview(plan.Rolling{Leave: true, Forsake: true}), "rotate-back": rollback,
+		"rotate": sampleOverview(plan.Rolling{}), "rotate-leave": sampleOverview(plan.Rolling{Manual: true, SkipUnmanaged: true}), "rotate-back": rollback,
 	} {
 		var out strings.Builder
 		if err := printOverview(&out, o); err != nil {
@@ -79,7 +79,7 @@ func TestRotationOverview(t *testing.T) {
 // TestRotationBlocked: a budget that never allows it is found before anything is changed, unless workloads are the user's.
 func TestRotationBlocked(t *testing.T) {
 	o := sampleOverview(plan.Rolling{})
-	o.Strays = []rotate.UnmanagedNode{{Name: "byhand", Why: "why"}}
+	o.Unmanaged = []rotate.UnmanagedNode{{Name: "byhand", Why: "why"}}
 	err := o.Refuse()
 	for _, want := range []string{"nothing was changed: ", "run `slipway apply` first", "\n  byhand: why", "budget shop/db never allows"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -90,13 +90,13 @@ func TestRotationBlocked(t *testing.T) {
 	if err := o.Refuse(); err != nil {
 		t.Errorf("refused to go on: %v", err)
 	}
-	o.Begins, o.Strays = true, nil
+	o.Begins, o.Unmanaged = true, nil
 	o.OtherChanges = 0
 	err = o.Refuse()
 	if err == nil || !strings.Contains(err.Error(), "could never end, since:\n  StatefulSet shop/db: budget shop/db never allows") {
 		t.Errorf("got %v", err)
 	}
-	o = sampleOverview(plan.Rolling{Leave: true})
+	o = sampleOverview(plan.Rolling{Manual: true})
 	o.OtherChanges = 0
 	if err := o.Refuse(); err != nil {
 		t.Errorf("refused: %v", err)

@@ -177,7 +177,7 @@ func (k *keeper) untouched(s *keys.Stored, first, next certs.Material) {
 		}
 	}
 	_, all := k.load()
-	all.Asked = true // which stores all that is in use
+	all.Requested = true // which stores all that is in use
 	k.must(all.Save(k.Context(), k.store))
 	s, _ = k.load()
 	if !same(s.Material[certs.KubernetesCA], first[certs.KubernetesCA]) {

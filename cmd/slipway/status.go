@@ -186,7 +186,7 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 		}
 	}
 	if s.Rotation != nil {
-		_, _ = fmt.Fprintln(out, rotate.UnderWay(s.Rotation))
+		_, _ = fmt.Fprintln(out, rotate.Progress(s.Rotation))
 	}
 	return nil
 }

@@ -25,16 +25,16 @@ func TestAwaitPodCIDR(t *testing.T) {
 		{http.StatusOK, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"demo-cp-1"}}`},
 		{http.StatusOK, `{"kind":"Node","apiVersion":"v1","metadata":{"name":"demo-cp-1"},"spec":{"podCIDR":"10.244.0.0/24"}}`},
 	}
-	asked := 0
+	query := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/api/v1/nodes/demo-cp-1" || asked == len(answers) {
-			t.Errorf("asked for %s after the %d. answer", r.URL.Path, asked)
+		if r.URL.Path != "/api/v1/nodes/demo-cp-1" || query == len(answers) {
+			t.Errorf("asked for %s after the %d. answer", r.URL.Path, query)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(answers[asked].code)
-		_, _ = fmt.Fprint(w, answers[asked].body)
-		asked++
+		w.WriteHeader(answers[query].code)
+		_, _ = fmt.Fprint(w, answers[query].body)
+		query++
 	}))
 	defer server.Close()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
@@ -43,8 +43,8 @@ func TestAwaitPodCIDR(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := AwaitPodCIDR(t.Context(), file, "demo-cp-1"); err != nil || asked != len(answers) {
-		t.Errorf("after %d answers of %d: %v", asked, len(answers), err)
+	if err := AwaitPodCIDR(t.Context(), file, "demo-cp-1"); err != nil || query != len(answers) {
+		t.Errorf("after %d answers of %d: %v", query, len(answers), err)
 	}
 	unit := string(fixture.Desired(t, fixture.Input(t)).Hosts["demo-cp-1"].Files[stack.UnitDir+"flanneld.service"].Content)
 	if !strings.Contains(unit, "ExecStartPre="+stack.StableSlipway+" wait-for-pod-cidr --kubeconfig=/etc/kubernetes/flannel.conf --node=demo-cp-1\n") {

@@ -29,7 +29,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ plan.Step) error {
 		return err
 	}
 	stale := kube.Stale(workloads, since)
-	if !how.Leave {
+	if !how.Manual {
 		if err := blocked(stale); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ plan.Step) error {
 			return err
 		}
 		left := slices.DeleteFunc(kube.Stale(workloads, since), func(w kube.Workload) bool {
-			return how.Forsake && w.Way == kube.Unmanaged
+			return how.SkipUnmanaged && w.Strategy == kube.Unmanaged
 		})
 		if len(left) == 0 {
 			return nil
@@ -86,11 +86,11 @@ func (r *Runner) roll(ctx context.Context, s plan.Situation) *plan.Roll {
 	if !slices.Contains(s.Proofs, plan.Proof{Verb: plan.RollWorkloads}) {
 		return nil
 	}
-	roll := &plan.Roll{Rolling: plan.RollingOf(r.Input.PKI.Rotation), Unasked: s.Unasked}
-	if roll.Unasked == "" {
+	roll := &plan.Roll{Rolling: plan.RollingOf(r.Input.PKI.Rotation), APIError: s.APIError}
+	if roll.APIError == "" {
 		var err error
 		if roll.Workloads, err = workloadsLeft(ctx, r.API, r.Input.PKI.Rotation); err != nil {
-			roll.Unasked = err.Error()
+			roll.APIError = err.Error()
 		}
 	}
 	return roll

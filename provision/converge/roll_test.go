@@ -10,10 +10,10 @@ import (
 func TestBlocked(t *testing.T) {
 	budget := []kube.Budget{{Name: "db"}} // it allows nothing
 	workloads := []kube.Workload{
-		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Way: kube.Evict, Budgets: budget},
-		{Kind: "Deployment", Namespace: "shop", Name: "web", Way: kube.Restart, Budgets: budget},
-		{Kind: "Pod", Namespace: "shop", Name: "alone", Way: kube.Unmanaged, Budgets: budget},
-		{Kind: "Deployment", Namespace: "shop", Name: "cache", Way: kube.Evict},
+		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Strategy: kube.Evict, Budgets: budget},
+		{Kind: "Deployment", Namespace: "shop", Name: "web", Strategy: kube.Restart, Budgets: budget},
+		{Kind: "Pod", Namespace: "shop", Name: "alone", Strategy: kube.Unmanaged, Budgets: budget},
+		{Kind: "Deployment", Namespace: "shop", Name: "cache", Strategy: kube.Evict},
 	}
 	const want = "no workload was replaced, and the rotation stays in its stage, since:\n" +
 		"  StatefulSet shop/db: budget shop/db never allows any of 0 pods to be evicted: relax it meanwhile, or add replicas"

@@ -54,21 +54,21 @@ type Runner struct {
 	mu sync.Mutex
 	// beats are when kubelets were last heard of before this run restarted them, by host; leases are those from when their
 	// way to the API, which it has changed (rerouted), was proven to work.
-	beats, leases map[string]kube.Beat
-	rerouted      map[string]bool
+	heartbeats, leases map[string]kube.Heartbeat
+	rerouted           map[string]bool
 	// connections that showed client certificates which this run renews, by host.
 	connections map[string]connections
 }
 
-// Wishes are stack.Asked and stack.Desired, or remember what these have computed.
+// Wishes are stack.Query and stack.Desired, or remember what these have computed.
 type Wishes interface {
-	Asked(in stack.Input) (stack.State, error)
+	Query(in stack.Input) (stack.State, error)
 	Desired(in stack.Input) (stack.State, error)
 }
 
 type computed struct{}
 
-func (computed) Asked(in stack.Input) (stack.State, error)   { return stack.Asked(in) }
+func (computed) Query(in stack.Input) (stack.State, error)   { return stack.Query(in) }
 func (computed) Desired(in stack.Input) (stack.State, error) { return stack.Desired(in) }
 
 // doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
@@ -77,7 +77,7 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 	plan.Apply:               (*Runner).apply,
 	plan.StartLate:           (*Runner).install,
 	plan.AwaitUnits:          (*Runner).awaitUnits,
-	plan.ProveSpare:          (*Runner).proveSpare,
+	plan.CheckQuorum:         (*Runner).checkQuorum,
 	plan.ProveDown:           (*Runner).proveDown,
 	plan.AwaitEtcd:           (*Runner).awaitEtcd,
 	plan.AwaitAPI:            (*Runner).awaitAPI,
@@ -85,7 +85,7 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 	plan.EnsureNode:          (*Runner).ensureNode,
 	plan.RecordUp:            (*Runner).recordUp,
 	plan.AwaitUsable:         (*Runner).awaitUsable,
-	plan.Seal:                (*Runner).seal,
+	plan.MarkInitialized:     (*Runner).markInitialized,
 	plan.AwaitServed:         (*Runner).awaitServed,
 	plan.AwaitPresented:      (*Runner).awaitPresented,
 	plan.AwaitTokens:         (*Runner).awaitTokens,
@@ -223,7 +223,7 @@ func (r *Runner) applyManifests(ctx context.Context, _ plan.Step) error {
 // ensureNode believes what the API says of a node only once a kubelet that was restarted has been heard of again: until
 // its controller has lost patience, the API calls a node Ready whose kubelet is dead.
 func (r *Runner) ensureNode(ctx context.Context, s plan.Step) error {
-	err := r.awaitBeat(ctx, s.Host)
+	err := r.awaitHeartbeat(ctx, s.Host)
 	if err == nil {
 		err = r.API.EnsureNode(ctx, s.Host, r.Desired.Nodes[s.Host], func(condition string) { r.report(s.Host, condition) })
 	}
@@ -238,9 +238,9 @@ func (r *Runner) explain(ctx context.Context, err error, name string, units ...s
 	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, units...))
 }
 
-// proveSpare asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
+// checkQuorum asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
 // nothing to keep, and one whose own member is down loses nothing by its restart.
-func (r *Runner) proveSpare(ctx context.Context, s plan.Step) error {
+func (r *Runner) checkQuorum(ctx context.Context, s plan.Step) error {
 	if len(r.Input.ControlPlanes()) == 1 {
 		return nil // nor is it asked: it may be what has to be repaired
 	}
@@ -283,9 +283,9 @@ func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
 	return r.explain(ctx, err, s.Host, "etcd")
 }
 
-// seal records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
+// markInitialized records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
 // has been healthy.
-func (r *Runner) seal(ctx context.Context, s plan.Step) error {
+func (r *Runner) markInitialized(ctx context.Context, s plan.Step) error {
 	if err := r.record(ctx, "", map[string]bool{s.Host: true}); err != nil {
 		return err
 	}

@@ -74,20 +74,20 @@ func TestStepsThatChangeSomethingAskForTheLock(t *testing.T) {
 	}{
 		{plan.Step{Verb: plan.Apply, Host: "h", Changes: []plan.Change{{Host: "h", Kind: plan.FileChange, Name: "/x", Action: plan.Update}}}, true},
 		{plan.Step{Verb: plan.Install, Host: "h", Changes: []plan.Change{{Host: "h", Kind: plan.FileChange, Name: "/x", Action: plan.Update}}}, true},
-		{plan.Step{Verb: plan.Seal, Host: "h"}, true},
+		{plan.Step{Verb: plan.MarkInitialized, Host: "h"}, true},
 		{plan.Step{Verb: plan.ApplyManifests}, true},
 		{plan.Step{Verb: plan.RollWorkloads}, true},
-		{plan.Step{Verb: plan.ProveSpare, Host: "h"}, false}, // of one control plane: nothing to prove
+		{plan.Step{Verb: plan.CheckQuorum, Host: "h"}, false}, // of one control plane: nothing to prove
 	} {
-		asked := 0
+		query := 0
 		r := &Runner{
 			Hosts: map[string]host.Host{"h": hosttest.NewMemory("h")},
-			Holds: func(context.Context) error { asked++; return lost },
+			Holds: func(context.Context) error { query++; return lost },
 			Input: stack.Input{Machines: []spec.Machine{{Name: "h", Role: spec.ControlPlane}}},
 		}
 		err := r.Bind([]plan.Step{tt.step}).Steps[0].Do(t.Context())
-		if errors.Is(err, lost) != tt.asked || asked > 0 != tt.asked {
-			t.Errorf("%s: asked %d times, error %v", tt.step.Verb, asked, err)
+		if errors.Is(err, lost) != tt.asked || query > 0 != tt.asked {
+			t.Errorf("%s: asked %d times, error %v", tt.step.Verb, query, err)
 		}
 	}
 }
@@ -142,14 +142,14 @@ func TestWaitForSaysWhatWasSeenLast(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the sky is not blue") || !strings.Contains(err.Error(), "it is grey") {
 			t.Errorf("error is %v", err)
 		}
-		asked := 0
+		query := 0
 		if err := live.WaitFor(t.Context(), "", func(context.Context) error {
-			if asked++; asked < 3 {
+			if query++; query < 3 {
 				return errors.New("not yet")
 			}
 			return nil
-		}); err != nil || asked != 3 {
-			t.Errorf("asked %d times, error %v", asked, err)
+		}); err != nil || query != 3 {
+			t.Errorf("asked %d times, error %v", query, err)
 		}
 	})
 }

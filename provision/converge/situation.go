@@ -33,13 +33,13 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 	s := plan.Situation{
 		Machines: r.Input.Machines, Initialized: plan.BeenUp(r.Input, r.Observed), Unobserved: plan.Unobserved(r.Input.Machines, r.Observed),
 		Unrecorded:     r.Before.Up == nil || r.Input.RebuildEmpty,
-		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), Unasked: "no API server runs", PluginWas: r.Before.Up.PluginBefore(r.Input.Cluster),
+		MaxUnavailable: r.Input.Cluster.MaxUnavailable(), APIError: "no API server runs", PluginWas: r.Before.Up.PluginBefore(r.Input.Cluster),
 	}
 	if r.API, err = r.reach().API(r.Input, hosts); err != nil {
 		return plan.Situation{}, err
 	}
 	if plan.Serves(r.Observed) {
-		if s.Unasked, err = r.observeCluster(ctx); err != nil {
+		if s.APIError, err = r.observeCluster(ctx); err != nil {
 			return plan.Situation{}, err
 		}
 	} else if s.Initialized {
@@ -49,7 +49,7 @@ func (r *Runner) Situation(ctx context.Context, hosts map[string]host.Host) (pla
 	if err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster); err != nil {
 		return plan.Situation{}, err
 	}
-	signs := plan.Signs{API: s.Unasked == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone, BeenUp: r.Input.BeenUp}
+	signs := plan.Signs{API: s.APIError == "", Ended: r.endedMembers(ctx, r.Observed), Gone: r.Input.Gone, BeenUp: r.Input.BeenUp}
 	s.Alive = plan.Alive(r.Input.Machines, r.Observed, signs)
 	s.Down = plan.NotReady(r.Desired, r.Observed)
 	s.Changes = plan.Diff(r.Desired, r.Observed)
@@ -82,7 +82,7 @@ func (r *Runner) wishes() Wishes {
 // observeHosts observes the hosts, and takes from what they are the facts that desired state is computed from. It gives
 // those that could not be read, with the reasons.
 func (r *Runner) observeHosts(ctx context.Context) (unread map[string][]string, err error) {
-	asked, err := r.wishes().Asked(r.Input)
+	query, err := r.wishes().Query(r.Input)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (r *Runner) observeHosts(ctx context.Context) (unread map[string][]string, 
 	if r.Changing {
 		waits = r.report
 	}
-	r.Observed, err = observe.Observe(ctx, r.Hosts, asked, waits, r.ObserveLimit)
+	r.Observed, err = observe.Observe(ctx, r.Hosts, query, waits, r.ObserveLimit)
 	if unread, err = r.withoutUnread(ctx, err); err != nil {
 		return nil, err
 	}

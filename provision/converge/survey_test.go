@@ -140,7 +140,7 @@ func TestWaitForPeople(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "shop/robot, shop/scraper; go on when") || !strings.Contains(err.Error(), RenewToken) {
 		t.Errorf("got %v", err)
 	}
-	in.PKI.Rotation.LeaveUnmanaged = true
+	in.PKI.Rotation.SkipUnmanaged = true
 	if err := r.awaitTokens(t.Context(), plan.Step{}); err != nil {
 		t.Errorf("they are waited for all the same: %v", err)
 	}

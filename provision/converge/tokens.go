@@ -31,7 +31,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ plan.Step) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if !plan.RollingOf(r.Input.PKI.Rotation).Forsake {
+	if !plan.RollingOf(r.Input.PKI.Rotation).SkipUnmanaged {
 		group.Go(func() error { return r.awaitTokenSecrets(ctx, want) })
 	}
 	for name, h := range r.Hosts {

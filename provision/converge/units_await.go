@@ -17,7 +17,7 @@ import (
 
 // awaitUnits waits until the units of a host are active and do their work. Its balancer has the configuration in force that is
 // on its disk, which it reads again by itself, and leads to an API server; where this run has changed that way, the kubelet
-// has to be heard of over it (awaitBeat).
+// has to be heard of over it (awaitHeartbeat).
 func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 	name := s.Host
 	want := r.Desired.Hosts[name]
@@ -76,7 +76,7 @@ func (r *Runner) noteDisturbed(ctx context.Context, s plan.Step) {
 	}
 	switch {
 	case touched(plan.UnitChange, stack.KubeletService):
-		r.note(ctx, s.Host, &r.beats)
+		r.note(ctx, s.Host, &r.heartbeats)
 	case touched(plan.UnitChange, stack.BalancerService) || touched(plan.FileChange, stack.BalancerFile, stack.CAFile):
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -88,31 +88,31 @@ func (r *Runner) noteDisturbed(ctx context.Context, s plan.Step) {
 }
 
 // note asks when a kubelet was last heard of. Where the API does not answer, or does not know the node, it was not.
-func (r *Runner) note(ctx context.Context, name string, in *map[string]kube.Beat) {
-	beat, err := r.API.Beat(ctx, name)
+func (r *Runner) note(ctx context.Context, name string, in *map[string]kube.Heartbeat) {
+	heartbeat, err := r.API.Heartbeat(ctx, name)
 	if err != nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if *in == nil {
-		*in = map[string]kube.Beat{}
+		*in = map[string]kube.Heartbeat{}
 	}
-	(*in)[name] = beat
+	(*in)[name] = heartbeat
 }
 
-// awaitBeat waits until a kubelet that this run has restarted, or whose way to the API it has changed, has been heard of
+// awaitHeartbeat waits until a kubelet that this run has restarted, or whose way to the API it has changed, has been heard of
 // again. One that goes on running renews its lease every 10 s, and reports its node's state less often.
-func (r *Runner) awaitBeat(ctx context.Context, name string) error {
+func (r *Runner) awaitHeartbeat(ctx context.Context, name string) error {
 	r.mu.Lock()
-	before, restarted := r.beats[name]
+	before, restarted := r.heartbeats[name]
 	noted, rerouted := r.leases[name]
 	r.mu.Unlock()
 	if !restarted && !rerouted {
 		return nil
 	}
 	return live.WaitFor(ctx, "the kubelet of "+name+" has not been heard of since it, or its balancer, was changed", func(ctx context.Context) error {
-		now, err := r.API.Beat(ctx, name)
+		now, err := r.API.Heartbeat(ctx, name)
 		if err == nil && (restarted && !now.After(before) || rerouted && !now.Lease.After(noted.Lease)) {
 			err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
 		}

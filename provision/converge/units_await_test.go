@@ -116,7 +116,7 @@ func TestABalancerThatLeadsNowhereStopsTheRun(t *testing.T) {
 			var steps []plan.Step
 			for _, step := range plan.Schedule(s) {
 				if step.Verb == plan.EnsureNode || step.Verb == plan.AwaitUsable { // gates of the API that would be passed: it calls the node Ready for 40 s
-					step.Verb = plan.ProveSpare // of a single control plane, which is none
+					step.Verb = plan.CheckQuorum // of a single control plane, which is none
 				}
 				steps = append(steps, step)
 			}

@@ -137,7 +137,7 @@ type Secrets struct {
 	BeforeKeys []stack.EncryptionKey
 	Issued     []certs.Change // what is not in the store yet
 	Made       certs.Material // the same, and the encryption key where there was none
-	Asked      bool           // nor are signing requests, or what came back for them
+	Requested  bool           // signing requests, or certificates for them, are not stored yet
 }
 
 // Ensure makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
@@ -231,7 +231,7 @@ func (s *Secrets) Notes() []string {
 		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
 	}
 	for _, p := range s.PKI.Pending {
-		if p.Reason == certs.Asked {
+		if p.Reason == certs.Requested {
 			notes = append(notes, "warning: certificate "+p.Name+" is not renewed before it is signed elsewhere: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
 			continue
 		}
@@ -245,7 +245,7 @@ func (s *Secrets) Unsaved() bool { return len(s.Made) > 0 }
 
 // Save stores what was made, before anybody uses it, and forgets what nobody needs any more.
 func (s *Secrets) Save(ctx context.Context, store *state.Store) error {
-	if s.Asked {
+	if s.Requested {
 		for name, item := range s.PKI.Material {
 			if !s.PKI.Rotation.Has(name) { // what is being replaced stays under its name until the end
 				s.Made[name] = item
@@ -257,7 +257,7 @@ func (s *Secrets) Save(ctx context.Context, store *state.Store) error {
 			return err
 		}
 	}
-	s.Issued, s.Made, s.Asked = nil, certs.Material{}, false
+	s.Issued, s.Made, s.Requested = nil, certs.Material{}, false
 	if len(s.PKI.Obsolete) == 0 {
 		return nil
 	}

@@ -10,8 +10,8 @@ import (
 	"slipway.dev/slipway/certs"
 )
 
-// Ask makes the signing requests of what some patterns name, or all that wait.
-func (s *Secrets) Ask(ctx context.Context, policy certs.Policy, patterns []string) ([]IndexEntry, error) {
+// Request makes signing requests for the certificates that patterns name, or for all that are pending.
+func (s *Secrets) Request(ctx context.Context, policy certs.Policy, patterns []string) ([]IndexEntry, error) {
 	names, err := Renewals(patterns, s.PKI.Requests)
 	if err != nil {
 		return nil, err
@@ -20,7 +20,7 @@ func (s *Secrets) Ask(ctx context.Context, policy certs.Policy, patterns []strin
 	if err != nil {
 		return nil, err
 	}
-	s.Asked = slices.ContainsFunc(requests, func(r certs.SigningRequest) bool { return r.New })
+	s.Requested = slices.ContainsFunc(requests, func(r certs.SigningRequest) bool { return r.New })
 	return Chosen(newIndex(requests, policy), names)
 }
 
@@ -77,12 +77,12 @@ func Chosen(index []IndexEntry, names []string) ([]IndexEntry, error) {
 	return some, nil
 }
 
-// Take has certificates take the place of the requests that wait for them.
-func (s *Secrets) Take(signed []certs.Signed, policy certs.Policy) ([]string, error) {
+// Import replaces pending requests by their signed certificates.
+func (s *Secrets) Import(signed []certs.Signed, policy certs.Policy) ([]string, error) {
 	names, err := s.PKI.Import(signed, policy, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("not all certificates fit, and none was taken in:\n%w", err)
 	}
-	s.Asked = len(names) > 0
+	s.Requested = len(names) > 0
 	return names, nil
 }

@@ -21,7 +21,7 @@ func (c *Client) evictStale(ctx context.Context, w Workload, since time.Time, kn
 		old[p.UID] = true
 	}
 	for {
-		pod, err := c.awaitTurn(ctx, w.key(), since, report)
+		pod, err := c.awaitEvictable(ctx, w.key(), since, report)
 		if err != nil || pod == nil {
 			return err
 		}
@@ -38,8 +38,8 @@ func (c *Client) evictStale(ctx context.Context, w Workload, since time.Time, kn
 // recheck is how long pods are watched before the controller's replicas are read again.
 const recheck = 30 * time.Second
 
-// awaitTurn waits until a pod may be evicted; nil means that none is left.
-func (c *Client) awaitTurn(ctx context.Context, at key, since time.Time, report func(string)) (pod *Pod, err error) {
+// awaitEvictable waits until a pod may be evicted; nil means that none is left.
+func (c *Client) awaitEvictable(ctx context.Context, at key, since time.Time, report func(string)) (pod *Pod, err error) {
 	for {
 		k, err := c.controller(ctx, at)
 		if err != nil {

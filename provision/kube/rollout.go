@@ -41,7 +41,7 @@ func (c *Client) RolloutAll(ctx context.Context, workloads []Workload, since tim
 
 func (c *Client) rollChain(ctx context.Context, group []Workload, since time.Time, report func(Workload, string)) error {
 	for i, w := range group {
-		if w.Way == Unmanaged {
+		if w.Strategy == Unmanaged {
 			continue
 		}
 		err := c.Rollout(ctx, w, since, func(what string) { report(w, what) })
@@ -50,7 +50,7 @@ func (c *Client) rollChain(ctx context.Context, group []Workload, since time.Tim
 		}
 		var waiting []string
 		for _, later := range group[i+1:] {
-			if later.Way != Unmanaged {
+			if later.Strategy != Unmanaged {
 				waiting = append(waiting, later.String())
 			}
 		}
@@ -70,7 +70,7 @@ func (c *Client) rollChain(ctx context.Context, group []Workload, since time.Tim
 // It ends with ctx, or when the workload's controller gives up; the error says what was last seen.
 // See Stale for since.
 func (c *Client) Rollout(ctx context.Context, w Workload, since time.Time, report func(what string)) error {
-	if w.Way == Unmanaged {
+	if w.Strategy == Unmanaged {
 		return fmt.Errorf("%s is not rolled: %s", w, w.Why)
 	}
 	err := c.rollout(ctx, w, since, once(report))
@@ -107,11 +107,11 @@ func (c *Client) rollout(ctx context.Context, w Workload, since time.Time, repor
 	if err != nil {
 		return err
 	}
-	if w.refresh(k, pods, budgets); w.Way == Unmanaged {
+	if w.refresh(k, pods, budgets); w.Strategy == Unmanaged {
 		return errors.New("it is not rolled any more: " + w.Why)
 	}
 	stale := stalePods(k.own(pods), since)
-	if w.Way == Restart && (len(stale) > 0 || k.restartedAt.After(since)) {
+	if w.Strategy == Restart && (len(stale) > 0 || k.restartedAt.After(since)) {
 		if !k.restartedAt.After(since) {
 			report(w.Describe())
 			if err := c.orderRestart(ctx, k.key, since); err != nil {

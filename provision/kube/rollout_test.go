@@ -217,7 +217,7 @@ func testRestart(t *testing.T, c *Client) {
 	s.deployment()
 	since := s.pause()
 	w := s.workload()
-	if w.Way != Restart || len(Stale([]Workload{w}, since)[0].Pods) != 2 {
+	if w.Strategy != Restart || len(Stale([]Workload{w}, since)[0].Pods) != 2 {
 		t.Fatalf("%+v", w)
 	}
 	reports, ended := s.rollout(w, since)
@@ -306,8 +306,8 @@ func testRestartFails(t *testing.T, c *Client) {
 
 func testRolloutGone(t *testing.T, c *Client) {
 	s := newStage(t, c)
-	s.must(c.Rollout(s.ctx, Workload{Kind: "Deployment", Namespace: s.namespace, Name: "gone", Way: Restart}, time.Now(), func(string) {}))
-	err := c.Rollout(s.ctx, Workload{Kind: "Pod", Namespace: s.namespace, Name: "bare", Way: Unmanaged, Why: "nothing would replace it"}, time.Now(), func(string) {})
+	s.must(c.Rollout(s.ctx, Workload{Kind: "Deployment", Namespace: s.namespace, Name: "gone", Strategy: Restart}, time.Now(), func(string) {}))
+	err := c.Rollout(s.ctx, Workload{Kind: "Pod", Namespace: s.namespace, Name: "bare", Strategy: Unmanaged, Why: "nothing would replace it"}, time.Now(), func(string) {})
 	if err == nil || err.Error() != "Pod gone/bare is not rolled: nothing would replace it" {
 		t.Errorf("error %v", err)
 	}
@@ -319,9 +319,9 @@ func testRolloutAll(t *testing.T, c *Client) {
 	since := s.pause()
 	s.play(r, 0)
 	shared := []Budget{{Name: "shared"}}
-	broken := Workload{Kind: "Puppet", Namespace: s.namespace, Name: "broken", Way: Evict, Budgets: shared}
-	behind := Workload{Kind: "Puppet", Namespace: s.namespace, Name: "behind", Way: Evict, Budgets: shared}
-	bare := Workload{Kind: "Pod", Namespace: s.namespace, Name: "bare", Way: Unmanaged}
+	broken := Workload{Kind: "Puppet", Namespace: s.namespace, Name: "broken", Strategy: Evict, Budgets: shared}
+	behind := Workload{Kind: "Puppet", Namespace: s.namespace, Name: "behind", Strategy: Evict, Budgets: shared}
+	bare := Workload{Kind: "Pod", Namespace: s.namespace, Name: "bare", Strategy: Unmanaged}
 	var mu sync.Mutex
 	var reported []string
 	err := c.RolloutAll(s.ctx, []Workload{broken, behind, bare, s.workload()}, since, 2, func(w Workload, what string) {

@@ -9,19 +9,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Way is the strategy to replace the pods of a workload.
-type Way string
+// Strategy is the strategy to replace the pods of a workload.
+type Strategy string
 
 // The strategies, in order of preference.
 const (
 	// Restart is a rollout restart, like `kubectl rollout restart`: the workload's controller
 	// replaces its pods.
-	Restart Way = "restart"
+	Restart Strategy = "restart"
 	// Evict evicts pod by pod through the Eviction API, which respects disruption budgets.
-	Evict Way = "evict"
+	Evict Strategy = "evict"
 	// Unmanaged pods would not be replaced, or should run to completion: they are left to their
 	// owner.
-	Unmanaged Way = "unmanaged"
+	Unmanaged Strategy = "unmanaged"
 )
 
 // Workload is a top controller with its pods that read the cluster's CA or a service account's
@@ -34,8 +34,8 @@ type Workload struct {
 	// Pods by name: only those that read it and have not ended.
 	Pods []Pod `json:"pods"`
 	// Budgets cover any of its pods, by name.
-	Budgets []Budget `json:"budgets,omitempty"`
-	Way     Way      `json:"way"`
+	Budgets  []Budget `json:"budgets,omitempty"`
+	Strategy Strategy `json:"way"`
 	// Why it is not Restart; empty for Restart.
 	Why string `json:"why,omitempty"`
 
@@ -95,10 +95,10 @@ func scaled(v *intstr.IntOrString, total int32, up bool) int32 {
 
 // decide chooses the strategy from the controller's behaviour and the budgets.
 func (w *Workload) decide(k *controller) {
-	w.Way, w.Why = Evict, ""
+	w.Strategy, w.Why = Evict, ""
 	switch {
 	case k == nil:
-		w.Way, w.Why = Unmanaged, bareWhy(w.Kind)
+		w.Strategy, w.Why = Unmanaged, bareWhy(w.Kind)
 		return
 	case k.uneven != "":
 		w.Why = k.uneven
@@ -108,9 +108,9 @@ func (w *Workload) decide(k *controller) {
 	w.replicas = k.replicas
 	switch {
 	case w.Why == "":
-		w.Way = Restart
+		w.Strategy = Restart
 	case len(w.crowded) > 0:
-		w.Way = Unmanaged
+		w.Strategy = Unmanaged
 		w.Why += "; budgets " + strings.Join(w.crowded, " and ") + " cover the same pod, which the Eviction API refuses"
 	}
 }
@@ -146,7 +146,7 @@ func (w *Workload) tooLoose(k *controller) string {
 // Describe says how it would be replaced: "evict one by one (strategy Recreate), budget default/web
 // allows 1".
 func (w Workload) Describe() string {
-	switch w.Way {
+	switch w.Strategy {
 	case Restart:
 		return "rollout restart"
 	case Evict:
@@ -161,7 +161,7 @@ func (w Workload) Describe() string {
 
 // Blocked returns why an eviction can currently never succeed, or "".
 func (w Workload) Blocked() string {
-	if w.Way != Evict {
+	if w.Strategy != Evict {
 		return ""
 	}
 	for _, b := range w.Budgets {

@@ -226,19 +226,19 @@ func TestDecide(t *testing.T) {
 		if got := w.Describe(); got != tt.want {
 			t.Errorf("%+v:\n got %s\nwant %s", tt.object, got, tt.want)
 		}
-		if (w.Way == Restart) != (w.Why == "") {
-			t.Errorf("%s, because %q", w.Way, w.Why)
+		if (w.Strategy == Restart) != (w.Why == "") {
+			t.Errorf("%s, because %q", w.Strategy, w.Why)
 		}
 	}
 }
 
 func TestBlocked(t *testing.T) {
-	w := Workload{Namespace: "default", Way: Evict, Budgets: []Budget{budget("3", "")}, replicas: 3}
+	w := Workload{Namespace: "default", Strategy: Evict, Budgets: []Budget{budget("3", "")}, replicas: 3}
 	if got := w.Blocked(); !strings.HasPrefix(got, "budget default/web never allows any of 3 pods") {
 		t.Errorf("%q", got)
 	}
 	for name, free := range map[string]func(*Workload){
-		"a restart":       func(w *Workload) { w.Way = Restart },
+		"a restart":       func(w *Workload) { w.Strategy = Restart },
 		"more replicas":   func(w *Workload) { w.replicas = 4 },
 		"a shared budget": func(w *Workload) { w.Budgets[0].Shared = true },
 	} {

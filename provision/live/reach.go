@@ -21,7 +21,7 @@ type APIClient interface {
 	Diff(ctx context.Context, manifests []byte) ([]kube.Change, error)
 	Nodes(ctx context.Context) (map[string]kube.Node, error)
 	EnsureNode(ctx context.Context, name string, want kube.Node, report func(condition string)) error
-	Beat(ctx context.Context, node string) (kube.Beat, error)
+	Heartbeat(ctx context.Context, node string) (kube.Heartbeat, error)
 	Deployment(ctx context.Context, namespace, name string) (kube.Deployment, error)
 	RootCAs(ctx context.Context) (map[string]string, error)
 	LacksClientCAs(ctx context.Context, client, frontProxy []byte) (fields []string, err error)

@@ -75,7 +75,7 @@ func TestRebuildEmptyOfABeginningThatHasBeenUp(t *testing.T) {
 
 // docs/decisions/2026-11-27: before the first object is applied, the state records that the cluster is up.
 func TestManifestsWaitForTheRecord(t *testing.T) {
-	steps := Schedule(Situation{Machines: fixture.Machines(3, 1), Unrecorded: true, Unasked: "no API server runs", Changes: changed("cp-1", "cp-2", "cp-3", "worker-1")})
+	steps := Schedule(Situation{Machines: fixture.Machines(3, 1), Unrecorded: true, APIError: "no API server runs", Changes: changed("cp-1", "cp-2", "cp-3", "worker-1")})
 	before := closure(steps)
 	record := steps[slices.IndexFunc(steps, func(s Step) bool { return s.Verb == RecordUp })].Name
 	for _, s := range steps {

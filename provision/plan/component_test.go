@@ -81,7 +81,7 @@ func TestAComponentIsOneValue(t *testing.T) {
 		"apply: - file /etc/kubernetes/pki/vpn.crt", "apply: - file /etc/kubernetes/pki/vpn.key", "apply: - file /etc/systemd/system/vpn.service",
 		"apply: - file /etc/vpn/vpn.yaml", "apply: - file /usr/local/bin/vpnd", "apply: - program /opt/slipway/vpn/v2/bin/vpnd", "apply: - unit vpn.service")
 	wanted = true
-	asked, err := stack.Asked(in)
+	asked, err := stack.Query(in)
 	if _, ok := asked.Hosts["demo-worker-1"].Files[config]; !ok || err != nil {
 		t.Errorf("hosts are not asked about its file, %v", err)
 	}

@@ -92,8 +92,8 @@ func (s Situation) unit(row stack.Service, action Action, hosts []string) Disrup
 	if action == Delete {
 		d.What, d.Effect = strings.TrimSuffix(row.Name, ".service")+" stops for good", cmp.Or(row.Ends, row.Disturbs)
 	}
-	if row.Alone != "" && s.controlPlanes() == 1 {
-		d.Effect = row.Alone
+	if row.IfSingle != "" && s.controlPlanes() == 1 {
+		d.Effect = row.IfSingle
 	}
 	return d
 }

@@ -197,7 +197,7 @@ func (x *exhaustion) decide(sights []sight, in stack.Input, seen stack.State, re
 		Alive: Alive(in.Machines, seen, Signs{API: api, Gone: in.Gone, BeenUp: in.BeenUp}),
 	}
 	if !api {
-		s.Unasked = "it did not answer"
+		s.APIError = "it did not answer"
 	}
 	for i, m := range in.Machines {
 		if sights[i].host == observed && sights[i].changes {
@@ -280,7 +280,7 @@ func (x *exhaustion) schedule(sights []sight, s Situation, api bool) {
 				wrong(step, "does not wait for "+earlier.Name)
 			}
 		}
-		spared := before[step.Name][newStep(ProveSpare, step.Host, nil, nil).Name]
+		spared := before[step.Name][newStep(CheckQuorum, step.Host, nil, nil).Name]
 		proven := before[step.Name][newStep(ProveDown, "", nil, nil).Name]
 		if lives && !spared || returns && !spared && !proven || !spared && !proven {
 			wrong(step, "is not proven to be harmless")

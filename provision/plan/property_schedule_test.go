@@ -83,7 +83,7 @@ func TestPropertyOnlyMembersThatAreProvenAreSealed(t *testing.T) {
 		steps := Schedule(situation)
 		before := closure(steps)
 		for _, s := range steps {
-			if s.Verb != Seal {
+			if s.Verb != MarkInitialized {
 				continue
 			}
 			sealed++
@@ -225,7 +225,7 @@ func TestPropertyLivingClustersStayUp(t *testing.T) {
 				return
 			}
 			step := can[r.IntN(len(can))]
-			if s.state[step.Name]++; s.state[step.Name] == 1 && step.Verb == ProveSpare {
+			if s.state[step.Name]++; s.state[step.Name] == 1 && step.Verb == CheckQuorum {
 				if etcd.QuorumWithout(s.members(s.disturbed()), step.Host) != nil {
 					return // the gate stays shut, and the run ends
 				}

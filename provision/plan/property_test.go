@@ -215,13 +215,13 @@ func each(t *testing.T, property func(t *testing.T, s shape, observed stack.Stat
 				Machines: s.machines, Alive: r.IntN(3) > 0, Initialized: r.IntN(2) > 0, Changes: Diff(s.desired, observed), MaxUnavailable: s.maxUnavailable,
 			}
 			if r.IntN(5) == 0 {
-				situation.Unasked = "no answer"
+				situation.APIError = "no answer"
 			} else {
 				situation.Down = NotReady(s.desired, observed)
 			}
 			property(t, s, observed, situation, r)
 			if t.Failed() {
-				t.Fatalf("shape %d, alive %t, unasked %q, steps:\n%s", i, situation.Alive, situation.Unasked, listed(Schedule(situation)))
+				t.Fatalf("shape %d, alive %t, unasked %q, steps:\n%s", i, situation.Alive, situation.APIError, listed(Schedule(situation)))
 			}
 		}
 	}

@@ -11,15 +11,15 @@ import (
 
 // Rolling is how workloads are rolled.
 type Rolling struct {
-	// Leave all of them to the user, and wait until that has happened.
-	Leave bool
-	// Forsake those that have no controller which would replace them, and those that run to their end: do not wait.
-	Forsake bool
+	// Manual leaves all of them to the user, and waits until they are replaced.
+	Manual bool
+	// SkipUnmanaged does not wait for pods without a controller that would replace them, nor for pods that run to their end.
+	SkipUnmanaged bool
 }
 
 // RollingOf is how a rotation goes about workloads, as was chosen for it.
 func RollingOf(r *certs.Rotation) Rolling {
-	return Rolling{Leave: r.NoRollout, Forsake: r.LeaveUnmanaged}
+	return Rolling{Manual: r.NoRollout, SkipUnmanaged: r.SkipUnmanaged}
 }
 
 // Blocked gives, sorted, a reason for every workload whose budgets never allow it to be rolled.
@@ -39,14 +39,14 @@ type Roll struct {
 	Rolling
 	// Workloads that it replaces or waits for, each with the pods that have to go.
 	Workloads []kube.Workload
-	// Unasked says why they are not known.
-	Unasked string
+	// APIError says why they are not known.
+	APIError string
 }
 
 // disruptions of what runs in the cluster: what is replaced, and what people are waited for to replace.
 func (r *Roll) disruptions() []Disruption {
-	if r.Unasked != "" {
-		return []Disruption{{What: "workloads to replace", Effect: "which is not known, since the API could not be asked (" + r.Unasked + ")"}}
+	if r.APIError != "" {
+		return []Disruption{{What: "workloads to replace", Effect: "which is not known, since the API could not be asked (" + r.APIError + ")"}}
 	}
 	const waits = "the stage waits until you have replaced "
 	var all []Disruption
@@ -55,14 +55,14 @@ func (r *Roll) disruptions() []Disruption {
 			What: countPods(managed) + " to replace", How: "through their controllers and within disruption budgets",
 			Effect: "pods start again of " + some(managed),
 		}
-		if r.Leave {
+		if r.Manual {
 			d = Disruption{What: countPods(managed) + " left to you (--no-rollout)", Effect: waits + some(managed)}
 		}
 		all = append(all, d)
 	}
 	if unmanaged := r.workloads(true); len(unmanaged) > 0 {
 		d := Disruption{What: countPods(unmanaged) + " that nothing would replace", Effect: waits + some(unmanaged)}
-		if r.Forsake {
+		if r.SkipUnmanaged {
 			d.Effect = "not waited for (--leave-unmanaged), and may lose the API: " + some(unmanaged)
 		}
 		all = append(all, d)
@@ -72,7 +72,7 @@ func (r *Roll) disruptions() []Disruption {
 
 // workloads are those that nothing would replace, or all others.
 func (r *Roll) workloads(unmanaged bool) []kube.Workload {
-	return slices.DeleteFunc(slices.Clone(r.Workloads), func(w kube.Workload) bool { return (w.Way == kube.Unmanaged) != unmanaged })
+	return slices.DeleteFunc(slices.Clone(r.Workloads), func(w kube.Workload) bool { return (w.Strategy == kube.Unmanaged) != unmanaged })
 }
 
 // countPods says how many there are: "2 workloads (5 pods)".

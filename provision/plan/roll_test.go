@@ -10,9 +10,9 @@ import (
 
 func TestDisruptionsOfARoll(t *testing.T) {
 	workloads := []kube.Workload{
-		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Way: kube.Restart},
-		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Way: kube.Evict},
-		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Way: kube.Unmanaged},
+		{Kind: "Deployment", Namespace: "shop", Name: "web", Pods: make([]kube.Pod, 3), Strategy: kube.Restart},
+		{Kind: "StatefulSet", Namespace: "shop", Name: "db", Pods: make([]kube.Pod, 2), Strategy: kube.Evict},
+		{Kind: "Pod", Namespace: "shop", Name: "alone", Pods: make([]kube.Pod, 1), Strategy: kube.Unmanaged},
 	}
 	many := slices.Repeat(workloads[:1], 9)
 	for _, tt := range []struct {
@@ -24,11 +24,11 @@ func TestDisruptionsOfARoll(t *testing.T) {
 			"2 workloads (5 pods) to replace, through their controllers and within disruption budgets: pods start again of Deployment shop/web, StatefulSet shop/db",
 			"1 workload (1 pod) that nothing would replace: the stage waits until you have replaced Pod shop/alone",
 		}},
-		{Roll{Rolling: Rolling{Leave: true, Forsake: true}, Workloads: workloads}, []string{
+		{Roll{Rolling: Rolling{Manual: true, SkipUnmanaged: true}, Workloads: workloads}, []string{
 			"2 workloads (5 pods) left to you (--no-rollout): the stage waits until you have replaced Deployment shop/web, StatefulSet shop/db",
 			"1 workload (1 pod) that nothing would replace: not waited for (--leave-unmanaged), and may lose the API: Pod shop/alone",
 		}},
-		{Roll{Unasked: "it is down", Workloads: workloads}, []string{"workloads to replace: which is not known, since the API could not be asked (it is down)"}},
+		{Roll{APIError: "it is down", Workloads: workloads}, []string{"workloads to replace: which is not known, since the API could not be asked (it is down)"}},
 		{Roll{Workloads: many}, []string{
 			"9 workloads (27 pods) to replace, through their controllers and within disruption budgets: pods start again of " +
 				strings.Repeat("Deployment shop/web, ", 6) + "and 3 more",

@@ -20,7 +20,7 @@ func Schedule(s Situation) []Step {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
 	switch {
-	case len(s.Changes) == 0 && s.Unasked == "":
+	case len(s.Changes) == 0 && s.APIError == "":
 	case s.Alive:
 		p.living()
 	default:
@@ -83,8 +83,8 @@ func (p *planner) first() {
 		}
 		if m.Role == spec.ControlPlane {
 			// Where certificates are renewed, etcd may have answered nobody, and nobody could ask it.
-			if p.renews(m.Name) || p.carries(Seal, m.Name) || p.carries(AwaitEtcd, m.Name) {
-				p.ifNeeded(Seal, m.Name, p.add(AwaitEtcd, m.Name, up))
+			if p.renews(m.Name) || p.carries(MarkInitialized, m.Name) || p.carries(AwaitEtcd, m.Name) {
+				p.ifNeeded(MarkInitialized, m.Name, p.add(AwaitEtcd, m.Name, up))
 			}
 			install = "" // the API was waited for, which waited for it
 		}
@@ -117,7 +117,7 @@ func (p *planner) proveDown() string {
 
 // ifUnknown is ifNeeded, but for what the API was not asked about: there the step finds out.
 func (p *planner) ifUnknown(verb Verb, host string, deps ...string) string {
-	if p.Unasked != "" && p.selected(host) {
+	if p.APIError != "" && p.selected(host) {
 		return p.add(verb, host, deps...)
 	}
 	return p.ifNeeded(verb, host, deps...)
@@ -142,7 +142,7 @@ func (p *planner) living() {
 	for _, m := range controlPlanes {
 		gate = p.controlPlane(m.Name, gate)
 	}
-	if p.Unasked != "" {
+	if p.APIError != "" {
 		gate = p.add(AwaitAPI, "", gate)
 	}
 	if !p.stands(ApplyManifests, "") {
@@ -223,11 +223,11 @@ func (p *planner) controlPlane(name, gate string) string {
 	}
 	if p.carries(Apply, name) {
 		if p.restartsEtcd(name) {
-			gate = p.add(ProveSpare, name, gate)
+			gate = p.add(CheckQuorum, name, gate)
 		}
 		gate = p.add(Apply, name, gate)
 	}
-	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) || p.carries(Seal, name) {
+	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) || p.carries(MarkInitialized, name) {
 		gate = p.add(AwaitUnits, name, gate)
 		gate = p.add(AwaitEtcd, name, gate)
 	}
@@ -237,7 +237,7 @@ func (p *planner) controlPlane(name, gate string) string {
 	if p.renews(name) {
 		gate = p.add(AwaitServed, name, gate)
 	}
-	gate = cmp.Or(p.ifNeeded(Seal, name, gate), gate)
+	gate = cmp.Or(p.ifNeeded(MarkInitialized, name, gate), gate)
 	return p.add(EnsureNode, name, gate)
 }
 
@@ -257,7 +257,7 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 	var order []string
 	for _, m := range workers {
 		switch {
-		case !p.hasChanges(m.Name) && (p.Unasked == "" || !p.selected(m.Name)):
+		case !p.hasChanges(m.Name) && (p.APIError == "" || !p.selected(m.Name)):
 		case p.joining(m.Name):
 			p.worker(m.Name, []string{gate})
 		default:

@@ -119,7 +119,7 @@ func TestScheduleOfWorkersThatAreDown(t *testing.T) {
 
 // What has expired is renewed everywhere at once, and every endpoint has to show it; etcd, which nobody could ask, too.
 func TestScheduleOfAnExpiredCluster(t *testing.T) {
-	s := Situation{Machines: fixture.Machines(1, 2), Initialized: true, Unasked: "certificate has expired"}
+	s := Situation{Machines: fixture.Machines(1, 2), Initialized: true, APIError: "certificate has expired"}
 	for host, path := range map[string]string{"cp-1": stack.PKIDir + "/etcd/server.crt", "w-1": "/var/lib/kubelet/pki/kubelet.crt", "w-2": "/var/lib/kubelet/pki/kubelet.crt"} {
 		s.Changes = append(s.Changes, Change{Host: host, Kind: FileChange, Name: path, Action: Update})
 	}
@@ -144,7 +144,7 @@ cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for e
 	if got := listed(Schedule(s)); got != want {
 		t.Errorf("got:\n%s", got)
 	}
-	s.Unasked, s.Down = "", map[string]bool{"w-2": true} // the API answers over connections of before, and w-1 is Ready
+	s.APIError, s.Down = "", map[string]bool{"w-2": true} // the API answers over connections of before, and w-1 is Ready
 	for _, step := range Schedule(s) {
 		if step.Host == "w-1" && step.Verb == Apply && !slices.Equal(step.Deps, []string{"w-2: wait for the node"}) {
 			t.Errorf("w-1, which is Ready, waits for %q", step.Deps)
@@ -154,7 +154,7 @@ cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for e
 
 // Where the cluster has been up and lost its quorum, pods go on running on workers: these wait, and come in batches.
 func TestScheduleSparesWorkersOfAClusterThatIsDown(t *testing.T) {
-	s := Situation{Machines: fixture.Machines(1, 2), Initialized: true, Unasked: "no API server runs", Changes: changed("cp-1", "w-1", "w-2")}
+	s := Situation{Machines: fixture.Machines(1, 2), Initialized: true, APIError: "no API server runs", Changes: changed("cp-1", "w-1", "w-2")}
 	const want = `cluster: prove that it is down
 cp-1: install <- cluster: prove that it is down
 cluster: wait for the API <- cp-1: install
@@ -176,7 +176,7 @@ cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for t
 
 // --only touches nothing else, also where the API cannot be asked what differs there.
 func TestScheduleOfSomeHosts(t *testing.T) {
-	s := Situation{Machines: fixture.Machines(3, 2), Alive: true, Unasked: "no answer", Changes: changed("cp-1", "w-1", "w-2")}
+	s := Situation{Machines: fixture.Machines(3, 2), Alive: true, APIError: "no answer", Changes: changed("cp-1", "w-1", "w-2")}
 	some, _, err := s.Only([]string{"w-1"})
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestScheduleOfNothing(t *testing.T) {
 
 func TestScheduleOfAFirstStartIsParallel(t *testing.T) {
 	in := fixture.Input(t)
-	s := Situation{Machines: in.Machines, Changes: Diff(fixture.Desired(t, in), stack.State{}), Unasked: "no API server runs"}
+	s := Situation{Machines: in.Machines, Changes: Diff(fixture.Desired(t, in), stack.State{}), APIError: "no API server runs"}
 	const want = `demo-cp-1: install
 demo-cp-2: install
 demo-cp-3: install
@@ -227,7 +227,7 @@ demo-cp-1: wait for the node <- cluster: wait for the API
 // short right then leaves a living cluster whose pods' network may do nothing yet, and every gate waits for it.
 func TestScheduleRecordsFirstAndGivesRightsFirst(t *testing.T) {
 	changes := append(changed("cp-1", "cp-2", "cp-3"), Change{Kind: ObjectChange, Name: "ClusterRole flannel", Action: Create})
-	first := Schedule(Situation{Machines: fixture.Machines(3, 0), Unrecorded: true, Unasked: "no API server runs", Changes: changes})
+	first := Schedule(Situation{Machines: fixture.Machines(3, 0), Unrecorded: true, APIError: "no API server runs", Changes: changes})
 	for _, s := range first {
 		if s.Verb == RecordUp && !slices.Equal(s.Deps, []string{"cluster: wait for the API"}) {
 			t.Errorf("it is recorded after %q", s.Deps)
@@ -243,7 +243,7 @@ func TestScheduleRecordsFirstAndGivesRightsFirst(t *testing.T) {
 }
 
 func TestScheduleGoesOnWithAFirstStart(t *testing.T) {
-	s := Situation{Machines: fixture.Machines(1, 1), Unasked: "no API server answers", Changes: []Change{
+	s := Situation{Machines: fixture.Machines(1, 1), APIError: "no API server answers", Changes: []Change{
 		{Host: "cp-1", Kind: FileChange, Name: stack.InitializedFile, Action: Create},
 		{Host: "cp-1", Kind: UnitChange, Name: "kube-apiserver.service", Action: Await},
 		{Host: "cp-1", Kind: UnitChange, Name: "kube-proxy.service", Action: Update},
@@ -329,7 +329,7 @@ func TestOnlyARestartOfEtcdNeedsAMemberToSpare(t *testing.T) {
 		{Host: "cp-1", Kind: UnitChange, Name: stack.EtcdService, Action: Create}:                 true,
 	} {
 		p := planner{Situation: Situation{Machines: fixture.Machines(3, 0), Alive: true, Changes: []Change{action}}}
-		if got := slices.ContainsFunc(Schedule(p.Situation), func(s Step) bool { return s.Verb == ProveSpare }); got != want {
+		if got := slices.ContainsFunc(Schedule(p.Situation), func(s Step) bool { return s.Verb == CheckQuorum }); got != want {
 			t.Errorf("%v: a proof that etcd can spare the member: %t, want %t", action, got, want)
 		}
 	}

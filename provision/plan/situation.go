@@ -30,8 +30,8 @@ type Situation struct {
 	Unrecorded bool
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
-	// Unasked says why the API was not asked, or did not answer: objects, nodes and members are not known then.
-	Unasked string
+	// APIError says why the API was not queried or did not answer: then objects, nodes and members are unknown.
+	APIError string
 	// Proofs that are wanted beside.
 	Proofs []Proof
 	// Roll is what the proof RollWorkloads would do; nil where it is not wanted.
@@ -132,7 +132,7 @@ func (s Situation) idle() map[string]bool {
 	idle := map[string]bool{}
 	maps.Copy(idle, s.Down)
 	for _, c := range s.Changes {
-		if s.Unasked != "" && !s.Alive && isServed(c) {
+		if s.APIError != "" && !s.Alive && isServed(c) {
 			idle[c.Host] = true
 		}
 	}

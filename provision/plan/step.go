@@ -35,8 +35,8 @@ const (
 	Apply Verb = "apply"
 	// AwaitUnits waits until all units of a host are active and do their work (an API server: /readyz).
 	AwaitUnits Verb = "await-units"
-	// ProveSpare proves that etcd keeps its quorum without the member of a host.
-	ProveSpare Verb = "prove-spare"
+	// CheckQuorum proves that etcd keeps its quorum without the member of a host.
+	CheckQuorum Verb = "prove-spare"
 	// AwaitEtcd waits until the member of a host is healthy.
 	AwaitEtcd Verb = "await-etcd"
 	// AwaitAPI waits until the API answers, whichever server it is.
@@ -49,8 +49,8 @@ const (
 	RecordUp Verb = "record-up"
 	// AwaitUsable waits until the cluster can be used: DNS answers, and nothing keeps pods from nodes.
 	AwaitUsable Verb = "await-usable"
-	// Seal records on a control plane that the cluster has been up.
-	Seal Verb = "seal"
+	// MarkInitialized records on a control plane that the cluster has been up.
+	MarkInitialized Verb = "seal"
 	// AwaitServed waits until the endpoints of a host show the certificates that are in its files.
 	AwaitServed Verb = "await-served"
 	// AwaitPresented waits until the clients on a host show theirs, and AwaitTokens until no pod has a token of another
@@ -103,7 +103,7 @@ const (
 
 // verbTable is every verb, in the order of a host's steps.
 var verbTable = []verbRow{
-	{verb: ProveSpare, title: "prove that etcd can spare it", gate: always},
+	{verb: CheckQuorum, title: "prove that etcd can spare it", gate: always},
 	{verb: ProveDown, title: "prove that it is down", gate: always},
 	{verb: Install, title: "install", carries: func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
 	{verb: Apply, title: "apply changes", carries: carriedByApply},
@@ -114,7 +114,7 @@ var verbTable = []verbRow{
 	{verb: AwaitEtcd, title: "wait for etcd", carries: func(c Change) bool { return c.Kind == MemberChange }, gate: always},
 	{verb: AwaitAuthentication, title: "wait until its API server knows whom to take", gate: always},
 	{verb: RecordUp, title: "record in the state that it is up"},
-	{verb: Seal, title: "record that the cluster is up", carries: func(c Change) bool { return c.Name == stack.InitializedFile }},
+	{verb: MarkInitialized, title: "record that the cluster is up", carries: func(c Change) bool { return c.Name == stack.InitializedFile }},
 	{verb: EnsureNode, title: "wait for the node", carries: ofNode, gate: onlyAwaitsNode, interruptible: true},
 	{verb: AwaitUsable, title: "wait until it can be used", gate: always},
 	{verb: AwaitServed, title: "wait until its certificates are served", gate: always},

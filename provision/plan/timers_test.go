@@ -17,7 +17,7 @@ func TestExpiryMetricsTimer(t *testing.T) {
 	without := fixture.Desired(t, in)
 	in.Cluster.Spec.PKI.ExpiryMetrics.Directory = metricsDir
 	with := fixture.Desired(t, in)
-	asked, err := stack.Asked(in)
+	asked, err := stack.Query(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,8 @@ type Wish struct {
 	PauseAfter string
 	// Rollback turns the rotation under way round.
 	Rollback bool
-	// NoRollout and LeaveUnmanaged are nil if they were not given: then the earlier choice holds.
-	NoRollout, LeaveUnmanaged *bool
+	// NoRollout and SkipUnmanaged are nil if they were not given: then the earlier choice holds.
+	NoRollout, SkipUnmanaged *bool
 }
 
 // CheckPause refuses to pause after a stage that does not lie ahead: it would never be reached, and all others would.
@@ -62,8 +62,8 @@ func (w Wish) Choices(rotation *certs.Rotation) *certs.Rotation {
 	if w.NoRollout != nil {
 		chosen.NoRollout = *w.NoRollout
 	}
-	if w.LeaveUnmanaged != nil {
-		chosen.LeaveUnmanaged = *w.LeaveUnmanaged
+	if w.SkipUnmanaged != nil {
+		chosen.SkipUnmanaged = *w.SkipUnmanaged
 	}
 	return &chosen
 }
@@ -115,8 +115,8 @@ func CommandOf(r *certs.Rotation) string {
 	return "certs rotate-ca"
 }
 
-// UnderWay says of a rotation where it is, since when, and how it goes on.
-func UnderWay(r *certs.Rotation) string {
+// Progress describes a rotation: its stage, since when it runs, and which command continues it.
+func Progress(r *certs.Rotation) string {
 	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), CommandOf(r))
 }
 

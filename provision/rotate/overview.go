@@ -35,10 +35,12 @@ type Overview struct {
 	Blocked []string `json:"blocked"`
 	// TokenSecrets ("namespace/name") have tokens that the stage rollout waits for people to have made anew.
 	TokenSecrets []string `json:"tokenSecrets"`
-	// Strays are nodes that would be cut off: it does not begin, nor go on to stage issue.
-	Strays []UnmanagedNode `json:"strays"`
-	// Unasked says why the API could not be asked for these; of a rotation that begins only where authorities have expired.
-	Unasked string `json:"unasked,omitempty"`
+	// Unmanaged are nodes that would lose access to the API server. With any, a rotation neither begins nor
+	// continues to stage issue.
+	Unmanaged []UnmanagedNode `json:"strays"`
+	// APIError says why the API could not be queried for these. When a rotation begins, that is allowed only if CAs have
+	// expired.
+	APIError string `json:"unasked,omitempty"`
 	// Kubeconfigs that stop working.
 	Kubeconfigs []LostKubeconfig `json:"kubeconfigs"`
 	// OtherChanges are not the rotation's, which its first stage would carry out, too: it does not begin.
@@ -85,8 +87,8 @@ type LostKubeconfig struct {
 func NewOverview(cluster string, r *certs.Rotation) *Overview {
 	return &Overview{
 		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, TokenSecrets: []string{},
-		Strays: []UnmanagedNode{}, Kubeconfigs: []LostKubeconfig{}, Expired: []string{},
-		Rolls: slices.Contains(r.Remaining(), certs.Rollout), Users: r.Has(certs.KubernetesCA), SkipUnmanaged: r.LeaveUnmanaged,
+		Unmanaged: []UnmanagedNode{}, Kubeconfigs: []LostKubeconfig{}, Expired: []string{},
+		Rolls: slices.Contains(r.Remaining(), certs.Rollout), Users: r.Has(certs.KubernetesCA), SkipUnmanaged: r.SkipUnmanaged,
 	}
 }
 

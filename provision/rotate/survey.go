@@ -25,7 +25,7 @@ func (c Cluster) Survey(
 ) error {
 	switch {
 	case o.Begins && rotation.Expired:
-		o.Unasked = "authorities have expired"
+		o.APIError = "authorities have expired"
 		return nil
 	case !o.Begins && !o.Rolls && !CutsOff(rotation):
 		return nil
@@ -47,13 +47,13 @@ func (c Cluster) Survey(
 	case err != nil && o.Begins:
 		return fmt.Errorf("%w; nothing was changed", err)
 	case err != nil:
-		o.Unasked = err.Error()
+		o.APIError = err.Error()
 		return nil
 	}
 	o.Roll(found.Workloads, plan.RollingOf(rotation))
 	o.TokenSecrets = append(o.TokenSecrets, found.TokenSecrets...)
 	if CutsOff(rotation) {
-		o.Strays = append(o.Strays, UnmanagedNodes(found.Nodes, c.Found, c.File)...)
+		o.Unmanaged = append(o.Unmanaged, UnmanagedNodes(found.Nodes, c.Found, c.File)...)
 	}
 	return nil
 }
@@ -74,14 +74,14 @@ func (o *Overview) Roll(workloads []kube.Workload, how plan.Rolling) {
 	for _, w := range workloads {
 		text := w.Describe()
 		switch {
-		case w.Way == kube.Unmanaged && how.Forsake:
+		case w.Strategy == kube.Unmanaged && how.SkipUnmanaged:
 			text = "not waited for: " + w.Why
-		case how.Leave && w.Way != kube.Unmanaged:
+		case how.Manual && w.Strategy != kube.Unmanaged:
 			text = "left to you (--no-rollout)"
 		}
 		o.Workloads = append(o.Workloads, rolledWorkload{w, text})
 	}
-	if !how.Leave {
+	if !how.Manual {
 		o.Blocked = append(o.Blocked, plan.Blocked(workloads)...)
 	}
 }
@@ -141,7 +141,7 @@ func (o *Overview) Refuse() error {
 		errs = append(errs, fmt.Errorf("the cluster is not as its spec asks (%s), and a rotation would carry that out, too: run `slipway apply` first",
 			plan.Count(o.OtherChanges, "change")))
 	}
-	errs = append(errs, RefuseUnmanaged(o.Strays))
+	errs = append(errs, RefuseUnmanaged(o.Unmanaged))
 	if len(o.Blocked) > 0 {
 		errs = append(errs, fmt.Errorf("the stage rollout could never end, since:\n  %s\nor leave workloads to yourself with --no-rollout",
 			strings.Join(o.Blocked, "\n  ")))

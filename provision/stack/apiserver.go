@@ -49,7 +49,7 @@ var apiServer = Component{
 		Needs:    EtcdService, // or it waits for what it has asked until systemd kills it
 		Health:   "https://127.0.0.1:6443/readyz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "clients go on with the other API servers; pods go on running", Alone: noAPI,
+		Disturbs: "clients go on with the other API servers; pods go on running", IfSingle: noAPI,
 	},
 	Files: []ConfigFile{
 		{Path: auditPolicyFile, Render: Node.auditPolicy},

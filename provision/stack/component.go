@@ -89,9 +89,9 @@ type Service struct {
 	// Late services have nothing to do before the API answers. On a first start they begin then, so that they take no
 	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
 	Late bool
-	// Disturbs says what a restart means for what runs in the cluster; Alone what it means where this is the only control
+	// Disturbs says what a restart means for what runs in the cluster; IfSingle what it means if this is the only control
 	// plane, and Ends what it means that it stops for good, if that is something else.
-	Disturbs, Alone, Ends string
+	Disturbs, IfSingle, Ends string
 }
 
 // Timer is a program that runs now and then. Its timer is a unit like others; its service is only a file: it is not

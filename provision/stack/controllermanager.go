@@ -19,7 +19,7 @@ var controllerManager = Component{
 		Issuers:  []string{certs.KubernetesCA},
 		Health:   "https://127.0.0.1:10257/healthz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "another control plane takes the lead; pods go on running", Alone: "controllers pause for a moment; pods go on running",
+		Disturbs: "another control plane takes the lead; pods go on running", IfSingle: "controllers pause for a moment; pods go on running",
 	},
 	Programs: []string{"kube-controller-manager"},
 	Kubeconfigs: []Kubeconfig{

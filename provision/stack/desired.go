@@ -12,12 +12,12 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Asked are the keys of what Desired gives: what has to be observed. What is in the files depends on facts, which are
-// not known before; which files there are does not.
-func Asked(in Input) (State, error) {
+// Query returns a state with the keys of Desired's, and without contents: it names what has to be observed. Contents of
+// files depend on facts, which are not known before; the list of files does not.
+func Query(in Input) (State, error) {
 	state := State{Hosts: map[string]HostState{}}
 	for _, n := range in.Nodes() {
-		host, err := n.asked()
+		host, err := n.query()
 		if err != nil {
 			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
 		}
@@ -26,7 +26,7 @@ func Asked(in Input) (State, error) {
 	return state, nil
 }
 
-func (n Node) asked() (HostState, error) {
+func (n Node) query() (HostState, error) {
 	files, err := n.programs()
 	if err != nil {
 		return HostState{}, err

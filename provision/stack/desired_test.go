@@ -59,7 +59,7 @@ func stable(text string) string {
 // be missing.
 func TestAskedHasTheKeysOfDesired(t *testing.T) {
 	in := fixture.Input(t)
-	asked, err := stack.Asked(in)
+	asked, err := stack.Query(in)
 	if err != nil {
 		t.Fatal(err)
 	}

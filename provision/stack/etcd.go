@@ -29,7 +29,7 @@ var etcd = Component{
 	Name: "etcd", On: Node.ControlPlane,
 	Unit: &Service{
 		Name: EtcdService, Text: etcdUnit, Programs: []string{"etcd"}, Files: []string{etcdCAFile},
-		Disturbs: "the other members keep the quorum; pods go on running", Alone: noAPI,
+		Disturbs: "the other members keep the quorum; pods go on running", IfSingle: noAPI,
 	},
 	Files:    []ConfigFile{{Path: AccountsFile, Render: fixed(templates.Accounts), Public: true}},
 	Programs: []string{"etcd", "etcdctl", "etcdutl"},

@@ -20,7 +20,7 @@ var scheduler = Component{
 		Issuers:  []string{certs.KubernetesCA},
 		Health:   "https://127.0.0.1:10259/healthz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "another control plane takes the lead; pods go on running", Alone: "new pods wait for a moment; pods go on running",
+		Disturbs: "another control plane takes the lead; pods go on running", IfSingle: "new pods wait for a moment; pods go on running",
 	},
 	Files:    []ConfigFile{{Path: schedulerFile, Render: Node.schedulerConfig}},
 	Programs: []string{"kube-scheduler"},

@@ -36,8 +36,8 @@ func BenchmarkPlan(b *testing.B) {
 			var runs []figures
 			for b.Loop() {
 				plan, f := c.run(b)
-				if !plan.Empty() || plan.Unasked != "" {
-					b.Fatalf("the plan is not empty: %d changes, API %q", len(plan.Changes), plan.Unasked)
+				if !plan.Empty() || plan.APIError != "" {
+					b.Fatalf("the plan is not empty: %d changes, API %q", len(plan.Changes), plan.APIError)
 				}
 				runs = append(runs, f)
 			}

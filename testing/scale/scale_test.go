@@ -20,8 +20,8 @@ func TestPlan(t *testing.T) {
 	for _, change := range p.Changes {
 		t.Errorf("nothing differs, and it plans %v", change)
 	}
-	if !p.Empty() || p.Unasked != "" {
-		t.Errorf("the plan is not empty: %d steps, API %q", len(p.Steps), p.Unasked)
+	if !p.Empty() || p.APIError != "" {
+		t.Errorf("the plan is not empty: %d steps, API %q", len(p.Steps), p.APIError)
 	}
 	if f.workers != mostTrips || f.control <= mostTrips {
 		t.Errorf("workers needed %d round trips, want %d; control planes %d, want more", f.workers, mostTrips, f.control)

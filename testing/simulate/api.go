@@ -223,17 +223,17 @@ func (a *api) give(name string, n *node, want kube.Node) {
 	}
 }
 
-// Beat implements live.APIClient.
-func (a *api) Beat(ctx context.Context, name string) (beat kube.Beat, err error) {
+// Heartbeat implements live.APIClient.
+func (a *api) Heartbeat(ctx context.Context, name string) (heartbeat kube.Heartbeat, err error) {
 	err = a.ask(ctx, "beat "+name, func() error {
 		n := a.run.c.nodes[name]
 		if n == nil {
 			return fmt.Errorf("nodes %q not found", name)
 		}
-		beat = kube.Beat{Lease: n.lease, Report: n.lease}
+		heartbeat = kube.Heartbeat{Lease: n.lease, Report: n.lease}
 		return nil
 	})
-	return beat, err
+	return heartbeat, err
 }
 
 // Deployment implements live.APIClient: DNS serves where any node is Ready.

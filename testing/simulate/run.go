@@ -309,11 +309,11 @@ func (r *Run) verify(ctx context.Context, hosts map[string]host.Host) error {
 			return err
 		}
 		other := slices.ContainsFunc(left.Changes, func(c plan.Change) bool { return c.Kind != plan.NodeChange })
-		if len(left.Changes) == 0 && left.Unasked == "" {
+		if len(left.Changes) == 0 && left.APIError == "" {
 			return heldBy(left)
 		}
-		if other || left.Unasked != "" || time.Now().After(limit) {
-			lines := []string{"after all steps had run, this still differed: " + left.Unasked}
+		if other || left.APIError != "" || time.Now().After(limit) {
+			lines := []string{"after all steps had run, this still differed: " + left.APIError}
 			for _, c := range left.Changes {
 				lines = append(lines, c.String())
 			}

@@ -43,10 +43,10 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 		name, invariant string
 		options         Options
 	}{
-		{"no proof that etcd can spare a member", "quorum:", Options{Filter: without(plan.ProveSpare)}},
+		{"no proof that etcd can spare a member", "quorum:", Options{Filter: without(plan.CheckQuorum)}},
 		{"no gates between control planes", "turn:", Options{Filter: func(steps []plan.Step) []plan.Step {
 			for i := range steps {
-				if steps[i].Verb == plan.Apply || steps[i].Verb == plan.ProveSpare {
+				if steps[i].Verb == plan.Apply || steps[i].Verb == plan.CheckQuorum {
 					steps[i].Deps = nil
 				}
 			}

@@ -31,11 +31,11 @@ type Shape struct {
 type Variant struct {
 	Name           string
 	Input          stack.Input
-	asked, desired stack.State
+	query, desired stack.State
 }
 
-// Asked implements converge.Wishes.
-func (v Variant) Asked(stack.Input) (stack.State, error) { return v.asked, nil }
+// Query implements converge.Wishes.
+func (v Variant) Query(stack.Input) (stack.State, error) { return v.query, nil }
 
 // Desired implements converge.Wishes.
 func (v Variant) Desired(stack.Input) (stack.State, error) { return v.desired, nil }
@@ -68,7 +68,7 @@ func NewShape(controlPlanes, workers int) (*Shape, error) {
 		} else if in.PKI, _, err = certs.Ensure(context.Background(), nil, certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil)), policy, begin); err != nil {
 			return nil, err
 		}
-		asked, err := stack.Asked(in)
+		query, err := stack.Query(in)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func NewShape(controlPlanes, workers int) (*Shape, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.Variants = append(s.Variants, Variant{v.name, in, asked, desired})
+		s.Variants = append(s.Variants, Variant{v.name, in, query, desired})
 	}
 	s.noteSecrets(s.Variants[0].Input)
 	return s, nil

@@ -10,14 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Beat has a kubelet's latest heartbeats, by its own clock: when it renewed its lease (in
+// Heartbeat has a kubelet's latest heartbeats, by its own clock: when it renewed its lease (in
 // microseconds) and when it reported its node's status (in whole seconds). The API's data about the
 // node may be that old.
-type Beat struct{ Lease, Report time.Time }
+type Heartbeat struct{ Lease, Report time.Time }
 
-// Beat gets both in parallel.
-func (c *Client) Beat(ctx context.Context, node string) (Beat, error) {
-	var b Beat
+// Heartbeat gets both in parallel.
+func (c *Client) Heartbeat(ctx context.Context, node string) (Heartbeat, error) {
+	var b Heartbeat
 	var leaseErr, nodeErr error
 	var questions sync.WaitGroup
 	questions.Go(func() {
@@ -40,7 +40,7 @@ func (c *Client) Beat(ctx context.Context, node string) (Beat, error) {
 	questions.Wait()
 	for _, err := range []error{nodeErr, leaseErr} {
 		if err != nil {
-			return Beat{}, fmt.Errorf("ask when the kubelet of %s was heard of: %w", node, err)
+			return Heartbeat{}, fmt.Errorf("ask when the kubelet of %s was heard of: %w", node, err)
 		}
 	}
 	return b, nil
@@ -49,6 +49,6 @@ func (c *Client) Beat(ctx context.Context, node string) (Beat, error) {
 // After reports whether the kubelet has sent heartbeats since before: both its lease and its report
 // are newer. A report from the same second as the lease's renewal cannot be distinguished, and is
 // accepted.
-func (b Beat) After(before Beat) bool {
+func (b Heartbeat) After(before Heartbeat) bool {
 	return b.Lease.After(before.Lease) && (!b.Report.Equal(before.Report) || b.Lease.Sub(b.Report) < 2*time.Second)
 }

@@ -30,8 +30,8 @@ type Plan struct {
 	Machines []MachineChange `json:"machines,omitempty"`
 	// Alive says that the cluster lives, and is changed in a rolling manner.
 	Alive bool `json:"alive"`
-	// Unasked says why the API was not asked, or did not answer; what differs there is not known then.
-	Unasked string `json:"unasked,omitempty"`
+	// APIError says why the API was not queried or did not answer: then differences there are unknown.
+	APIError string `json:"unasked,omitempty"`
 	// Held are hosts that are left alone, with the reasons; nothing below is theirs.
 	Held map[string][]string `json:"held,omitempty"`
 	// Changes by host, kind and name.
@@ -76,7 +76,7 @@ func (p *Plan) Empty() bool { return len(p.Machines) == 0 && len(p.Steps) == 0 }
 func NewPlan(cluster string, s Situation) *Plan {
 	steps := Schedule(s)
 	return &Plan{
-		Version: PlanVersion, Cluster: cluster, Alive: s.Alive, Unasked: s.Unasked, Held: s.Held,
+		Version: PlanVersion, Cluster: cluster, Alive: s.Alive, APIError: s.APIError, Held: s.Held,
 		Changes: s.Changes, Steps: steps, Disruptions: Disruptions(s, steps),
 	}
 }
@@ -143,7 +143,7 @@ func (p *Plan) Moved(observed stack.State, now *Plan) []string {
 // circumstances are what else decides about what would be done.
 func (p *Plan) circumstances() map[string]string {
 	all := map[string]string{
-		"the cluster: alive": fmt.Sprint(p.Alive), "the API: asked in vain": fmt.Sprint(p.Unasked != ""), "slipway: version": p.Slipway,
+		"the cluster: alive": fmt.Sprint(p.Alive), "the API: asked in vain": fmt.Sprint(p.APIError != ""), "slipway: version": p.Slipway,
 	}
 	for _, s := range p.Steps {
 		all["step "+s.Name] = "after " + strings.Join(s.Deps, ", ")
