@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/provision/keys"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
@@ -235,7 +234,7 @@ func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure
 			machines = append(machines, m)
 		}
 	}
-	hosts, closeAll, failed := live.DialAll(ctx, machines, connectTimeout)
+	hosts, closeAll, failed := wayIn(connectTimeout).DialAll(ctx, machines)
 	defer closeAll()
 	for _, m := range machines {
 		if err := failed[m.Name]; err != nil {

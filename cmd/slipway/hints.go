@@ -21,13 +21,29 @@ var hintTable = []struct {
 	hint string
 }{
 	{
-		isA[*host.HostKeyError],
+		func(err error) bool { return hostKey(err) == pinnedKey },
 		"if the machine was rebuilt or its keys were changed on purpose, destroy and create it again; if not, somebody may " +
 			"stand between you and it. Nothing was sent there.",
 	},
 	{
+		func(err error) bool { return hostKey(err) == changedKey },
+		"somebody may stand between you and the machine. If it was rebuilt or its keys were changed on purpose, compare that key with its own, on its " +
+			"console (`ssh-keygen -lf` and its file in /etc/ssh), and replace the line of known_hosts that is named. Nothing was sent there.",
+	},
+	{
+		func(err error) bool { return hostKey(err) == unknownKey },
+		"compare that key with the machine's own, on its console (`ssh-keygen -lf` and its file in /etc/ssh); if they are the same, have it added to your " +
+			"known_hosts: `ssh` to the machine asks. Nothing was sent there.",
+	},
+	{
+		isA[*host.AgentError],
+		"`ssh-add -l` lists the keys of your SSH agent, and `ssh-add FILE` adds one; without an agent, `eval $(ssh-agent)` starts one. " +
+			"Slipway finds it by SSH_AUTH_SOCK.",
+	},
+	{
 		isA[*host.AuthError],
-		"the machine refuses our key: if its authorized_keys were changed, put the key back; a machine that slipway made can be destroyed and created again.",
+		"the machine refuses the key: if its authorized_keys were changed, put the key back; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
+			"a machine that slipway made can be destroyed and created again.",
 	},
 	{
 		isA[*host.UnreachableError],
@@ -84,6 +100,28 @@ var hintTable = []struct {
 func pendingRenewal(err error, renewal bool) bool {
 	var pending *certs.PendingError
 	return errors.As(err, &pending) && pending.Renewal == renewal
+}
+
+// What a refused host key can be: another than the pinned one, another than that in known_hosts, or in none of them.
+const (
+	noKey = iota
+	pinnedKey
+	changedKey
+	unknownKey
+)
+
+// hostKey says which host key was refused, if any.
+func hostKey(err error) int {
+	var refused *host.HostKeyError
+	switch {
+	case !errors.As(err, &refused):
+		return noKey
+	case refused.Source == host.SourcePinned:
+		return pinnedKey
+	case len(refused.Want) > 0 || refused.Revoked:
+		return changedKey
+	}
+	return unknownKey
 }
 
 func isA[T error](err error) bool {

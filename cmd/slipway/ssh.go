@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -48,7 +47,7 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if i < 0 {
 		return fmt.Errorf("there is no machine %q; cluster %s has %s", node, c.spec.Metadata.Name, strings.Join(machineNames(infra), ", "))
 	}
-	h, err := live.Dial(ctx, infra.Machines[i], 10*time.Second)
+	h, err := wayIn(10*time.Second).Dial(ctx, infra.Machines[i])
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
@@ -129,6 +128,7 @@ func (a *app) fileArg() string {
 // dialRunning connects to what should answer; a short wait is enough, for nothing is booting here.
 func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]host.Host, map[string]error) {
 	hosts, errs := map[string]host.Host{}, map[string]error{}
+	in := wayIn(5 * time.Second)
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for _, m := range infra.Machines {
@@ -136,7 +136,7 @@ func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]ho
 			continue
 		}
 		wait.Go(func() {
-			h, err := live.Dial(ctx, m, 5*time.Second)
+			h, err := in.Dial(ctx, m)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

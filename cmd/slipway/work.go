@@ -14,10 +14,7 @@ import (
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/dag"
-	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
-	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
@@ -38,9 +35,7 @@ func (w *work) session(store *state.Store) {
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
 	s.Bundle, s.UI = w.ensureBundle, ui{w}
-	s.Dial = func(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
-		return live.DialAll(ctx, machines, w.connectTimeout)
-	}
+	s.Dial = wayIn(w.connectTimeout).DialAll
 }
 
 // ui shows the run of a session.

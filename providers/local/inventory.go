@@ -247,6 +247,14 @@ func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spe
 	return m
 }
 
+// lostKeys is why a machine cannot be entered, if one of its keys is missing here: no other is tried.
+func (p *Local) lostKeys(m spec.Machine) error {
+	if len(m.SSHKey) > 0 && len(m.HostKeys) > 0 {
+		return nil
+	}
+	return fmt.Errorf("the SSH keys of machine %s are missing in %s: put them back there", m.Name, p.keyDir())
+}
+
 // damage returns the required label that a container lacks, or "". Without it, the machine cannot
 // be used.
 func (f found) damage() error {

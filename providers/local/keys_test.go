@@ -61,3 +61,21 @@ func TestDamagedKey(t *testing.T) {
 		t.Errorf("a damaged key: %v", err)
 	}
 }
+
+// TestLostKeys: a machine of which a key is missing here is not tried with keys that are no machine's.
+func TestLostKeys(t *testing.T) {
+	p, user := opened(t, 1, Options{})
+	if _, err := ensureKey(p.keyDir(), "demo-cp-1"); err != nil {
+		t.Fatal(err)
+	}
+	f := found{name: "demo-cp-1", labels: map[string]string{}}
+	if err := p.lostKeys(p.describe(f, user, nil)); err != nil {
+		t.Errorf("with both keys: %v", err)
+	}
+	if err := p.lostKeys(p.describe(f, keyPair{}, nil)); err == nil || !strings.Contains(err.Error(), p.keyDir()) {
+		t.Errorf("without the key to log in with: %v", err)
+	}
+	if err := p.lostKeys(p.describe(found{name: "demo-cp-2"}, user, nil)); err == nil {
+		t.Error("without a host key: no error")
+	}
+}

@@ -179,7 +179,7 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	for _, f := range inv.machines {
 		m := p.describe(f, user, known)
 		infra.States[m.Name] = f.describeState()
-		if err := f.damage(); err != nil {
+		if err := cmp.Or(f.damage(), p.lostKeys(m)); err != nil {
 			infra.Failed[m.Name] = err
 		}
 		switch {

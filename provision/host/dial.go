@@ -37,13 +37,17 @@ type Config struct {
 	Address string
 	// User, when it is not root, needs sudo without a password.
 	User string
-	// Key is the user's private key: PEM, without a passphrase.
+	// Key is the user's private key: PEM, without a passphrase. If empty, the keys of the agent are
+	// offered.
 	Key secret.Bytes
+	// Agent is the path of the socket of an SSH agent; "" for none. It is asked only if there is no
+	// Key.
+	Agent string
 	// HostKeys are the only public keys the host may show, in authorized_keys format.
 	HostKeys []string
-	// KnownHosts is the path of a known_hosts file, used if there are no HostKeys. Lines with
-	// @cert-authority are ignored.
-	KnownHosts string
+	// KnownHosts are the paths of known_hosts files, used if there are no HostKeys. Files that do
+	// not exist are left out, and lines with @cert-authority are ignored.
+	KnownHosts []string
 	// TrustOnFirstUse, if set, is called for a host that is not in KnownHosts, with its key in
 	// authorized_keys format; returning nil trusts it. The caller must store the key and pin it as
 	// HostKeys from then on. If KnownHosts has another key for the host, it is refused without a
@@ -66,23 +70,24 @@ type Config struct {
 // Dial connects to a host. As long as nothing there speaks SSH yet (connection refused, no route,
 // silence, or the end of the connection before the server's banner), it tries again until
 // ConnectTimeout: the machine may be booting. Everything else fails at once. Errors are
-// *UnreachableError, *HostKeyError, *AuthError, or wrap ctx's cause.
+// *UnreachableError, *HostKeyError, *AuthError, *AgentError, or wrap ctx's cause.
 func Dial(ctx context.Context, c Config) (*SSH, error) {
 	c.User = cmp.Or(c.User, "root")
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
 	c.KeepAlive = cmp.Or(c.KeepAlive, defaultKeepAlive)
-	signer, err := ssh.ParsePrivateKey(c.Key.Reveal())
-	if err != nil {
-		return nil, fmt.Errorf("%s: the SSH key of user %q: %w", c.Name, c.User, err)
-	}
+	start := time.Now()
+	limit := start.Add(c.ConnectTimeout)
 	trust, err := newVerifier(c)
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	limit := start.Add(c.ConnectTimeout)
+	keys, done, err := signers(ctx, c, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
-		conn, err := connect(ctx, limit, c, signer, trust)
+		conn, err := connect(ctx, limit, c, keys, trust)
 		if err == nil {
 			return newSSH(c, conn), nil
 		}
@@ -110,7 +115,7 @@ type transientError struct{ error }
 func (e *transientError) Unwrap() error { return e.error }
 
 // connect makes one attempt, which ends at limit.
-func connect(ctx context.Context, limit time.Time, c Config, signer ssh.Signer, trust *verifier) (*link, error) {
+func connect(ctx context.Context, limit time.Time, c Config, keys []ssh.Signer, trust *verifier) (*link, error) {
 	start := time.Now()
 	silence := earlier(start.Add(attempt), limit)
 	dialer := net.Dialer{Deadline: silence}
@@ -133,7 +138,7 @@ func connect(ctx context.Context, limit time.Time, c Config, signer ssh.Signer, 
 	config := &ssh.ClientConfig{
 		Config: ssh.Config{KeyExchanges: algorithms.KeyExchanges, Ciphers: algorithms.Ciphers, MACs: algorithms.MACs},
 		User:   c.User,
-		Auth:   []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		Auth:   []ssh.AuthMethod{ssh.PublicKeys(keys...)},
 		HostKeyCallback: func(address string, remote net.Addr, key ssh.PublicKey) error {
 			err := trust.callback(address, remote, key)
 			verified = err == nil
@@ -146,7 +151,7 @@ func connect(ctx context.Context, limit time.Time, c Config, signer ssh.Signer, 
 	}
 	s, channels, requests, err := ssh.NewClientConn(conn, c.Address, config)
 	if err != nil {
-		return nil, handshakeError(c, signer, trust, err, conn.banner.Load(), verified)
+		return nil, handshakeError(c, keys, trust, err, conn.banner.Load(), verified)
 	}
 	if !stop() { // too late: the connection is closed, or about to be
 		_ = s.Close()
@@ -164,7 +169,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // handshakeError returns the typed error of a failed handshake, depending on its progress.
-func handshakeError(c Config, signer ssh.Signer, trust *verifier, err error, banner, verified bool) error {
+func handshakeError(c Config, keys []ssh.Signer, trust *verifier, err error, banner, verified bool) error {
 	var wrongKey *HostKeyError
 	var none *ssh.AlgorithmNegotiationError
 	switch {
@@ -177,7 +182,7 @@ func handshakeError(c Config, signer ssh.Signer, trust *verifier, err error, ban
 	// x/crypto/ssh has no type for either: a refusal, and the server's message that it has had
 	// enough.
 	case verified && (strings.Contains(err.Error(), "unable to authenticate") || strings.Contains(err.Error(), "ssh: disconnect")):
-		return &AuthError{c.Name, c.Address, c.User, fingerprint(signer.PublicKey()), err}
+		return &AuthError{c.Name, c.Address, c.User, fingerprints(keys), err}
 	}
 	return fmt.Errorf("%s: SSH handshake with %s: %w", c.Name, c.Address, err)
 }

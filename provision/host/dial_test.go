@@ -9,14 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/testing/hosttest"
@@ -80,74 +77,13 @@ func TestOtherKeyType(t *testing.T) {
 	}
 }
 
-func TestKnownHosts(t *testing.T) {
-	server := hosttest.NewSSHD(t, hosttest.Options{})
-	key, _, _, _, _ := ssh.ParseAuthorizedKey([]byte(server.HostKey)) //nolint:dogsled // its signature
-	other, _ := hosttest.NewKey(t)
-	file := func(lines ...string) string {
-		path := filepath.Join(t.TempDir(), "known_hosts")
-		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	good := knownhosts.Line([]string{server.Address}, key)
-	for _, test := range []struct {
-		name   string
-		file   string
-		trust  func(string) error
-		wants  int // expected keys in the error
-		accept bool
-	}{
-		{name: "known", file: file(good), accept: true},
-		{name: "known among other types", file: file(knownhosts.Line([]string{server.Address}, ecdsaKey(t)), good), accept: true},
-		{name: "other key", file: file(knownhosts.Line([]string{server.Address}, other.PublicKey())), wants: 1},
-		{name: "unknown", file: file(knownhosts.Line([]string{"elsewhere"}, key))},
-		{name: "unknown, trusted", file: file(), trust: func(got string) error {
-			if got != server.HostKey {
-				t.Errorf("asked for %s", got)
-			}
-			return nil
-		}, accept: true},
-		{name: "no file, trusted", file: "/no/such/file", trust: func(string) error { return nil }, accept: true},
-		{
-			name: "other key, trusted", file: file(knownhosts.Line([]string{server.Address}, other.PublicKey())),
-			trust: func(string) error { return nil }, wants: 1,
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := server.Config("cp-1")
-			c.HostKeys, c.KnownHosts, c.TrustOnFirstUse = nil, test.file, test.trust
-			h, err := host.Dial(t.Context(), c)
-			if err == nil {
-				_ = h.Close()
-			}
-			if test.accept {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			var wrong *host.HostKeyError
-			if !errors.As(err, &wrong) || len(wrong.Want) != test.wants || wrong.Source != test.file {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-	c := server.Config("cp-1")
-	c.HostKeys = nil
-	if _, err := host.Dial(t.Context(), c); err == nil {
-		t.Error("connected with nothing to verify the host by")
-	}
-}
-
 func TestAuthRefused(t *testing.T) {
 	server := hosttest.NewSSHD(t, hosttest.Options{RefuseKeys: true})
 	c := server.Config("cp-1")
 	c.User = "admin"
 	_, err := host.Dial(t.Context(), c)
 	var refused *host.AuthError
-	if !errors.As(err, &refused) || refused.User != "admin" || !strings.HasPrefix(refused.Key, "ssh-ed25519 SHA256:") {
+	if !errors.As(err, &refused) || refused.User != "admin" || len(refused.Keys) != 1 || !strings.HasPrefix(refused.Keys[0], "ssh-ed25519 SHA256:") {
 		t.Fatalf("got %v", err)
 	}
 	names(t, err, server.Address)

@@ -82,7 +82,8 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("%s: %s holds %s, which keeps changes to the host apart, and does not end: end it there, then run this again", e.Host, who, e.Lock)
 }
 
-// HostKeyError means that a host's key is not the expected one, or is unknown. It is never retried.
+// HostKeyError means that a host's key is not the expected one, is unknown, or is revoked. It is
+// never retried.
 type HostKeyError struct {
 	Host, Address string
 	// Want are the expected keys, as in "ssh-ed25519 SHA256:..."; empty if the host is unknown.
@@ -90,28 +91,41 @@ type HostKeyError struct {
 	// Got is the presented key, in the same form; if the host has no key of an expected type, the
 	// types it offers.
 	Got string
-	// Source of the expectation: "pinned" or the path of a known_hosts file.
+	// Source of the expectation: SourcePinned; or, of each key, file and line of known_hosts; or, if
+	// the host is unknown, the known_hosts files.
 	Source string
+	// Revoked means that Source revokes the presented key.
+	Revoked bool
 }
 
+// SourcePinned is the Source of keys that were given by the caller (Config.HostKeys).
+const SourcePinned = "pinned"
+
 func (e *HostKeyError) Error() string {
-	if len(e.Want) == 0 {
+	switch {
+	case e.Revoked:
+		return fmt.Sprintf("%s: the host at %s shows the key %s, which is revoked (%s)", e.Host, e.Address, e.Got, e.Source)
+	case len(e.Want) == 0:
 		return fmt.Sprintf("%s: the host at %s is unknown to %s: it shows the key %s", e.Host, e.Address, e.Source, e.Got)
 	}
 	return fmt.Sprintf("%s: the host at %s shows the key %s, not the one expected (%s, %s)",
 		e.Host, e.Address, e.Got, strings.Join(e.Want, " or "), e.Source)
 }
 
-// AuthError is a host that refuses the user or the key.
+// AuthError is a host that refuses the user or all keys.
 type AuthError struct {
 	Host, Address, User string
-	// Key is the fingerprint of the public key that was offered.
-	Key string
-	Err error
+	// Keys are the fingerprints of the public keys that were offered.
+	Keys []string
+	Err  error
 }
 
 func (e *AuthError) Error() string {
-	return fmt.Sprintf("%s: %s does not let user %q in with the key %s: %v", e.Host, e.Address, e.User, e.Key, e.Err)
+	keys := "the key " + strings.Join(e.Keys, "")
+	if n := len(e.Keys); n > 1 {
+		keys = fmt.Sprintf("any of %d keys (%s)", n, strings.Join(e.Keys, ", "))
+	}
+	return fmt.Sprintf("%s: %s does not let user %q in with %s: %v", e.Host, e.Address, e.User, keys, e.Err)
 }
 
 func (e *AuthError) Unwrap() error { return e.Err }

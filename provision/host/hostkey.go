@@ -1,12 +1,14 @@
 package host
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -20,21 +22,22 @@ type verifier struct {
 	algorithms []string
 	callback   ssh.HostKeyCallback
 	want       []string
-	source     string
+	// source of want: "pinned", the lines of known_hosts files, or these files if none has the host.
+	source string
 }
 
 func newVerifier(c Config) (*verifier, error) {
 	if len(c.HostKeys) > 0 {
 		return pinned(c)
 	}
-	if c.KnownHosts == "" && c.TrustOnFirstUse == nil {
+	if len(c.KnownHosts) == 0 && c.TrustOnFirstUse == nil {
 		return nil, fmt.Errorf("%s: no way to verify the host at %s: neither host keys nor a known_hosts file are given", c.Name, c.Address)
 	}
 	return known(c)
 }
 
 func pinned(c Config) (*verifier, error) {
-	v := &verifier{source: "pinned"}
+	v := &verifier{source: SourcePinned}
 	var keys []ssh.PublicKey
 	for i, line := range c.HostKeys {
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
@@ -56,40 +59,56 @@ func pinned(c Config) (*verifier, error) {
 }
 
 func known(c Config) (*verifier, error) {
-	v := &verifier{source: c.KnownHosts}
-	check := func(string, net.Addr, ssh.PublicKey) error { return new(knownhosts.KeyError) }
-	if c.KnownHosts != "" {
-		db, err := knownhosts.New(c.KnownHosts)
-		switch {
-		case err == nil:
-			check = db
-		case c.TrustOnFirstUse != nil && errors.Is(err, fs.ErrNotExist):
-		default:
-			return nil, fmt.Errorf("%s: read the known hosts: %w", c.Name, err)
-		}
-	}
-	keys, err := knownKeys(check, c.Address)
+	files := existing(c.KnownHosts)
+	v := &verifier{source: cmp.Or(strings.Join(c.KnownHosts, " and "), "known_hosts")}
+	check, err := knownhosts.New(files...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: look %s up in %s: %w", c.Name, c.Address, c.KnownHosts, err)
+		return nil, fmt.Errorf("%s: read the known hosts: %w", c.Name, err)
+	}
+	lines, err := knownKeys(check, c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: look %s up in %s: %w", c.Name, c.Address, v.source, err)
+	}
+	var keys []ssh.PublicKey
+	var places []string
+	for _, k := range lines {
+		keys, places = append(keys, k.Key), append(places, place(k))
 	}
 	v.expect(keys)
+	if len(places) > 0 {
+		v.source = strings.Join(places, ", ")
+	}
 	v.callback = func(address string, remote net.Addr, got ssh.PublicKey) error {
 		err := check(address, remote, got)
 		var unknown *knownhosts.KeyError
-		if errors.As(err, &unknown) {
-			if len(unknown.Want) == 0 && c.TrustOnFirstUse != nil {
-				return c.TrustOnFirstUse(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(got))))
-			}
-			return v.mismatch(c, fingerprint(got))
+		var revoked *knownhosts.RevokedError
+		switch {
+		case errors.As(err, &revoked):
+			return &HostKeyError{Host: c.Name, Address: c.Address, Got: fingerprint(got), Source: place(revoked.Revoked), Revoked: true}
+		case !errors.As(err, &unknown):
+			return err
+		case len(unknown.Want) == 0 && c.TrustOnFirstUse != nil:
+			return c.TrustOnFirstUse(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(got))))
 		}
-		return err
+		return v.mismatch(c, fingerprint(got))
 	}
 	return v, nil
 }
 
-// knownKeys asks for the keys of an address by showing one that cannot be there. Without them the
-// host might show a key of a type that the file does not list, and look like another host.
-func knownKeys(check ssh.HostKeyCallback, address string) ([]ssh.PublicKey, error) {
+// existing leaves out files that do not exist: few people have all of those that OpenSSH reads.
+func existing(files []string) []string {
+	return slices.DeleteFunc(slices.Clone(files), func(file string) bool {
+		_, err := os.Stat(file)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// place is where a known_hosts file has a key.
+func place(k knownhosts.KnownKey) string { return fmt.Sprintf("%s:%d", k.Filename, k.Line) }
+
+// knownKeys returns the lines about an address, by showing a key that cannot be there. Without them
+// the host might show a key of a type that no line has, and look like another host.
+func knownKeys(check ssh.HostKeyCallback, address string) ([]knownhosts.KnownKey, error) {
 	public, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -102,11 +121,7 @@ func knownKeys(check ssh.HostKeyCallback, address string) ([]ssh.PublicKey, erro
 	if err := check(address, &net.TCPAddr{}, probe); !errors.As(err, &unknown) {
 		return nil, err
 	}
-	var keys []ssh.PublicKey
-	for _, k := range unknown.Want {
-		keys = append(keys, k.Key)
-	}
-	return keys, nil
+	return unknown.Want, nil
 }
 
 // expect restricts the algorithms to those of keys, cheapest to verify first.
@@ -132,11 +147,7 @@ func (v *verifier) expect(keys []ssh.PublicKey) {
 }
 
 func (v *verifier) mismatch(c Config, got string) *HostKeyError {
-	source := v.source
-	if source == "" {
-		source = "known_hosts"
-	}
-	return &HostKeyError{Host: c.Name, Address: c.Address, Want: v.want, Got: got, Source: source}
+	return &HostKeyError{Host: c.Name, Address: c.Address, Want: v.want, Got: got, Source: v.source}
 }
 
 func fingerprint(key ssh.PublicKey) string { return key.Type() + " " + ssh.FingerprintSHA256(key) }

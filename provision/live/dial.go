@@ -14,22 +14,32 @@ import (
 // that is still at work.
 const LockFile = "/run/slipway.lock"
 
-// Dial connects to a machine, whose host key is pinned.
-func Dial(ctx context.Context, m spec.Machine, timeout time.Duration) (*host.SSH, error) {
+// SSH is how machines are entered, besides what is known of each of them.
+type SSH struct {
+	// Agent is the path of the SSH agent's socket, for machines without a key of their own; "" for none.
+	Agent string
+	// KnownHosts are the known_hosts files that decide about machines without pinned host keys.
+	KnownHosts []string
+	// Timeout is how long to wait for a machine that boots; 0 is a minute.
+	Timeout time.Duration
+}
+
+// Dial connects to a machine.
+func (s SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
 	return host.Dial(ctx, host.Config{
-		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys, ConnectTimeout: timeout,
-		Lock: LockFile,
+		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys,
+		Agent: s.Agent, KnownHosts: s.KnownHosts, ConnectTimeout: s.Timeout, Lock: LockFile,
 	})
 }
 
 // DialAll connects to every machine, side by side. All failures are reported, by machine, not just the first; what was
 // opened is closed by the returned function in any case.
-func DialAll(ctx context.Context, machines []spec.Machine, timeout time.Duration) (map[string]host.Host, func(), map[string]error) {
+func (s SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
 	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
 	var group errgroup.Group
 	for i, m := range machines {
 		group.Go(func() error {
-			conns[i], errs[i] = Dial(ctx, m, timeout)
+			conns[i], errs[i] = s.Dial(ctx, m)
 			return nil
 		})
 	}

@@ -17,11 +17,11 @@ type Machine struct {
 	SSHAddress string
 	// SSHUser is the user to log in as; a user other than root needs `sudo -n`.
 	SSHUser string
-	// SSHKey is the private key (PEM) to log in with; if empty, the user's agent and default keys
-	// are used.
+	// SSHKey is the private key (PEM) to log in with; if empty, the keys of the user's SSH agent are
+	// offered.
 	SSHKey secret.Bytes
-	// HostKeys are the pinned keys of sshd, in authorized_keys format; if empty, known_hosts
-	// decides.
+	// HostKeys are the pinned keys of sshd, in authorized_keys format; if empty, the user's
+	// known_hosts files decide.
 	HostKeys []string
 	// Address is where the other nodes reach this one: the kubelet's node IP, etcd's peer address.
 	Address netip.Addr

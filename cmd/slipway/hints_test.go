@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"slipway.dev/slipway/provision/host"
+)
+
+// TestHintsOfSSH: each way in which a machine is not entered has its own remedy.
+func TestHintsOfSSH(t *testing.T) {
+	refused := func(source string, want ...string) error {
+		return &host.HostKeyError{Host: "cp-1", Address: "192.0.2.1:22", Got: "ssh-ed25519 SHA256:a", Want: want, Source: source}
+	}
+	for name, test := range map[string]struct {
+		err  error
+		says string
+	}{
+		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "destroy and create it again"},
+		"changed": {refused("known_hosts:3", "ssh-ed25519 SHA256:b"), "replace the line of known_hosts"},
+		"revoked": {&host.HostKeyError{Host: "cp-1", Source: "known_hosts:3", Revoked: true}, "replace the line of known_hosts"},
+		"unknown": {refused("known_hosts"), "have it added to your known_hosts"},
+		"agent":   {&host.AgentError{Host: "cp-1"}, "SSH_AUTH_SOCK"},
+		"key":     {&host.AuthError{Host: "cp-1", Err: errors.New("no")}, "authorized_keys"},
+	} {
+		if all := hints(fmt.Errorf("connect: %w", test.err), "slipway apply"); len(all) != 1 || !strings.Contains(all[0], test.says) {
+			t.Errorf("%s: %q", name, all)
+		}
+	}
+}
+
+// TestWayIn: what is in the environment gets to where machines are entered.
+func TestWayIn(t *testing.T) {
+	t.Setenv("SSH_AUTH_SOCK", "/run/agent")
+	t.Setenv("HOME", "/home/alice")
+	in := wayIn(0)
+	if in.Agent != "/run/agent" || len(in.KnownHosts) != 2 || in.KnownHosts[0] != "/home/alice/.ssh/known_hosts" {
+		t.Errorf("got %+v", in)
+	}
+}
