@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/plan"
 )
@@ -40,7 +41,7 @@ func (s *Session) Apply(ctx context.Context) error {
 	}
 	defer closeAll()
 	if s.Saved != nil {
-		if moved := s.Saved.Moved(s.runner.Observed, todo); len(moved) > 0 {
+		if moved := s.Saved.Moved(s.view.Observed, todo); len(moved) > 0 {
 			return &MovedError{moved}
 		}
 	}
@@ -64,10 +65,15 @@ func (s *Session) Apply(ctx context.Context) error {
 		s.UI.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
 	})
 	defer stop()
-	if err := dag.Run(ctx, s.runner.Bind(todo.Steps), s.Parallelism, s.UI.Step); err != nil {
+	if err := dag.Run(ctx, s.runner().Bind(todo.Steps), s.Parallelism, s.UI.Step); err != nil {
 		return err
 	}
 	return s.verify(ctx)
+}
+
+// runner carries out the steps of a plan that was made of the last view.
+func (s *Session) runner() *converge.Runner {
+	return &converge.Runner{View: *s.view, Holds: s.Store.Holds, Record: s.recordUp, Exist: s.exist}
 }
 
 // nothing has to be done on the hosts.
@@ -140,7 +146,7 @@ func (s *Session) verify(ctx context.Context) error {
 // stamp asks for the time, where a stage of a rotation has been reached.
 func (s *Session) stamp(ctx context.Context) (err error) {
 	if s.Prove == plan.ProveStage {
-		s.proven, err = s.runner.API.Now(ctx)
+		s.proven, err = s.view.API.Now(ctx)
 	}
 	return err
 }

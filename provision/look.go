@@ -41,17 +41,14 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 	if err != nil {
 		return nil, nothing, err
 	}
-	s.runner = &converge.Runner{
-		Changing: s.changing, Holds: s.holds(), Report: s.UI.Host, Prove: s.Prove, Exist: s.exist, Reach: s.Reach,
+	s.observer = converge.Observer{
+		Changing: s.changing, Report: s.UI.Host, Prove: s.Prove, Reach: s.Reach, Wishes: s.Wishes,
 		Input: stack.Input{
 			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: s.artifacts,
 			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
 			UID: s.Record.UID, Gone: s.preflights.GoneNames(),
 		},
 		Before: plan.Before{Slipway: s.Version, Applied: applied, PKI: s.secrets.Before, Issued: s.secrets.Issued, EncryptionKeys: s.secrets.BeforeKeys},
-	}
-	if s.Store != nil && s.changing {
-		s.runner.Record = s.recorder()
 	}
 	hosts, closeAll, failed := s.Dial(ctx, s.running())
 	s.hosts = hosts
@@ -65,14 +62,6 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 		return nil, nothing, err
 	}
 	return p, closeAll, nil
-}
-
-// holds asks for the lock; nil where none is held, as in a plan.
-func (s *Session) holds() func(context.Context) error {
-	if !s.changing {
-		return nil
-	}
-	return s.Store.Holds
 }
 
 // ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
@@ -100,13 +89,16 @@ func (s *Session) Notes() []string {
 // observe reads hosts and API and works out what differs.
 func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 	s.UI.Phase("observe")
-	s.runner.Input.Generation, s.runner.Input.Rebuilding = cmp.Or(s.beginning, s.Record.Generation), s.Record.Rebuilding
-	s.runner.Input.RebuildEmpty, s.runner.Input.BeenUp, s.runner.Before.Up = s.RebuildEmpty != "", s.Record.Up != nil, s.Record.Up
-	s.runner.Input.AllowPluginChange = s.AllowPluginChange
-	situation, err := s.runner.Situation(ctx, s.hosts)
+	in := &s.observer.Input
+	in.Generation, in.Rebuilding = cmp.Or(s.beginning, s.Record.Generation), s.Record.Rebuilding
+	in.RebuildEmpty, in.BeenUp, s.observer.Before.Up = s.RebuildEmpty != "", s.Record.Up != nil, s.Record.Up
+	in.AllowPluginChange = s.AllowPluginChange
+	view, err := s.observer.Look(ctx, s.hosts)
 	if err != nil {
 		return nil, err
 	}
+	s.view = view
+	situation := view.Situation
 	var leftOut []plan.Change
 	if len(s.Only) > 0 {
 		if situation, leftOut, err = situation.Only(s.Only); err != nil {
@@ -134,10 +126,10 @@ func (s *Session) applied(ctx context.Context) (*plan.Applied, error) {
 
 // saveApplied records what is on all hosts now: the network plugin, and the rest for the reasons of later changes.
 func (s *Session) saveApplied(ctx context.Context) error {
-	if err := s.runner.RecordPlugin(ctx); err != nil {
+	if err := s.view.RecordPlugin(ctx, s.recordUp); err != nil {
 		return err
 	}
-	applied, err := plan.NewApplied(s.runner.Input, s.Version)
+	applied, err := plan.NewApplied(s.view.Input, s.Version)
 	if err != nil {
 		return err
 	}
@@ -158,11 +150,11 @@ func (s *Session) settle(ctx context.Context, alive bool) error {
 		return err
 	}
 	if alive && s.RebuildEmpty == "" { // what only begins is recorded once it has been up
-		if err := s.runner.RecordLiving(ctx); err != nil {
+		if err := s.view.RecordLiving(ctx, s.recordUp); err != nil {
 			return err
 		}
 	}
-	s.runner.Before.PKI, s.runner.Before.Issued = nil, nil // from here on they are what the cluster has
+	s.observer.Before.PKI, s.observer.Before.Issued = nil, nil // from here on they are what the cluster has
 	if !s.ensured {
 		if _, err := s.Machines.Ensure(ctx, slices.Sorted(maps.Keys(s.hosts)), s.UI.Host); err != nil {
 			return err

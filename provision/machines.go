@@ -96,9 +96,9 @@ func (s *Session) exist(ctx context.Context) ([]string, error) {
 // without goes on without the machines that are gone or cannot be reached: they are left alone. A rotation needs every
 // machine that there is, and nothing can be done where none can be reached.
 func (s *Session) without(ctx context.Context, failed map[string]error) error {
-	s.runner.Held, s.causes = map[string][]string{}, nil
+	s.observer.Held, s.causes = map[string][]string{}, nil
 	for _, m := range s.preflights.Gone {
-		s.runner.Held[m.Name] = []string{plan.GoneReason}
+		s.observer.Held[m.Name] = []string{plan.GoneReason}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -118,7 +118,7 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 		}
 	}
 	for _, m := range s.infra.Machines {
-		if state := s.infra.States[m.Name]; state != spec.MachineRunning && s.runner.Held[m.Name] == nil && failed[m.Name] == nil {
+		if state := s.infra.States[m.Name]; state != spec.MachineRunning && s.observer.Held[m.Name] == nil && failed[m.Name] == nil {
 			failed[m.Name] = fmt.Errorf("its machine is %s", cmp.Or(state, "not there"))
 		}
 	}
@@ -129,7 +129,7 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 		case s.Prove == plan.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
-			s.runner.Held[name] = []string{failed[name].Error()}
+			s.observer.Held[name] = []string{failed[name].Error()}
 			s.causes = append(s.causes, failed[name])
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
@@ -152,18 +151,13 @@ func (s *Session) begin(ctx context.Context) error {
 	return s.Record.put(ctx, s.Store, id)
 }
 
-// recorder changes, one call at a time, what the state knows of a cluster that is up.
-func (s *Session) recorder() func(context.Context, func(*plan.Up) *plan.Up) error {
-	var mu sync.Mutex
-	return func(ctx context.Context, change func(*plan.Up) *plan.Up) error {
-		mu.Lock()
-		defer mu.Unlock()
-		id := s.Record.Recorded(s.runner.Input.Generation, change)
-		if id.Equal(s.Record.Identity) && s.Record.Known {
-			return nil
-		}
-		return s.Record.put(ctx, s.Store, id)
+// recordUp is a converge.Record: it changes what the state knows of a cluster that is up.
+func (s *Session) recordUp(ctx context.Context, change func(*plan.Up) *plan.Up) error {
+	id := s.Record.Recorded(s.view.Input.Generation, change)
+	if id.Equal(s.Record.Identity) && s.Record.Known {
+		return nil
 	}
+	return s.Record.put(ctx, s.Store, id)
 }
 
 // save records which cluster it is, and from which file, before anything is made.

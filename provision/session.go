@@ -88,6 +88,8 @@ type Session struct {
 	// Dial connects to machines. Reach is how API, etcd and endpoints are reached; nil is the network, through the hosts.
 	Dial  func(context.Context, []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error)
 	Reach live.Reach
+	// Wishes computes what is desired; nil is package stack.
+	Wishes converge.Wishes
 	// Parallelism is how many steps may run at a time.
 	Parallelism int
 	Wish
@@ -104,8 +106,9 @@ type Session struct {
 	stored       *keys.Stored
 	secrets      *keys.Secrets
 	hosts        map[string]host.Host
-	runner       *converge.Runner
-	proven       time.Time // when a stage of a rotation was, by the cluster's clock
+	observer     converge.Observer
+	view         *converge.View // as it was seen last
+	proven       time.Time      // when a stage of a rotation was, by the cluster's clock
 }
 
 // Found are the machines that Preflight found, with those that are gone: they are still members of etcd.
@@ -119,10 +122,10 @@ func (s *Session) ForgetMachineChanges() { s.preflights.Changes = nil }
 
 // Observed is the state of the hosts and the API as they were seen last.
 func (s *Session) Observed() stack.State {
-	if s.runner == nil {
+	if s.view == nil {
 		return stack.State{}
 	}
-	return s.runner.Observed
+	return s.view.Observed
 }
 
 // Hosts are the hosts that are connected.
@@ -139,7 +142,7 @@ func (s *Session) Proven() time.Time { return s.proven }
 
 // TextDiffs are the texts that changes of a plan change, as Plan found them.
 func (s *Session) TextDiffs(ctx context.Context, changes []plan.Change) (converge.TextDiffs, error) {
-	return s.runner.TextDiffs(ctx, changes)
+	return s.view.TextDiffs(ctx, changes)
 }
 
 // Artifacts gets the bundle, which Plan then uses.

@@ -102,7 +102,7 @@ func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("older %t, allowed %t: %v", older, allowed, err)
 			}
-			s.runner = &converge.Runner{Input: stack.Input{Cluster: &changed, UID: s.Record.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
+			s.observer = converge.Observer{Input: stack.Input{Cluster: &changed, UID: s.Record.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
 			_, err = s.observe(k.Context()) // which there are none of: it ends either way
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("observed, older %t, allowed %t: %v", older, allowed, err)
@@ -118,7 +118,7 @@ func TestPluginIsRecordedAtTheEnd(t *testing.T) {
 	changed := *k.spec
 	changed.Spec.Network.Plugin = "none"
 	s := k.session(&changed)
-	s.runner = &converge.Runner{Input: stack.Input{Cluster: &changed, Machines: k.infra.Machines}, Record: s.recorder()}
+	s.view = &converge.View{Input: stack.Input{Cluster: &changed, Machines: k.infra.Machines}}
 	recorded := func() string {
 		text, err := k.store.Get(k.Context(), identityName)
 		k.must(err)
@@ -126,7 +126,7 @@ func TestPluginIsRecordedAtTheEnd(t *testing.T) {
 		k.must(err)
 		return id.Up.Plugin
 	}
-	k.must(s.runner.RecordLiving(k.Context()))
+	k.must(s.view.RecordLiving(k.Context(), s.recordUp))
 	if got := recorded(); got != "flannel" {
 		t.Errorf("before a run ends the plugin is %q", got)
 	}

@@ -13,17 +13,17 @@ import (
 
 // observeAuthentication notes by what the API servers of the hosts work, where the spec names identity providers: an API
 // server keeps what it had where it cannot reach a new one, and its file does not tell. Those that do not answer are not known.
-func (r *Runner) observeAuthentication(ctx context.Context) map[string]string {
+func (v *View) observeAuthentication(ctx context.Context) map[string]string {
 	var mu sync.Mutex
 	var questions sync.WaitGroup
 	loaded := map[string]string{}
-	for _, m := range r.Input.ControlPlanes() {
-		dialer, ok := r.Hosts[m.Name].(host.Dialer)
-		if !ok || r.Desired.Hosts[m.Name].Authentication == "" {
+	for _, m := range v.Input.ControlPlanes() {
+		dialer, ok := v.Hosts[m.Name].(host.Dialer)
+		if !ok || v.Desired.Hosts[m.Name].Authentication == "" {
 			continue
 		}
 		questions.Go(func() {
-			if hash, err := r.reach().AuthenticationOf(ctx, r.Input.PKI, dialer); err == nil {
+			if hash, err := v.reach().AuthenticationOf(ctx, v.Input.PKI, dialer); err == nil {
 				mu.Lock()
 				loaded[m.Name] = hash
 				mu.Unlock()

@@ -35,7 +35,7 @@ func publishing(t *testing.T, in stack.Input, client, frontProxy []byte) *Runner
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Runner{Input: in, API: api}
+	return &Runner{View: View{Input: in, API: api}}
 }
 
 // Trust is proven where extension API servers are told of old and new, of what is rotated and of nothing else.

@@ -44,8 +44,8 @@ func TestSituationRefusesClocks(t *testing.T) {
 			hosts[m.Name] = told{hosttest.NewMemory(m.Name), report}
 		}
 		var said []string
-		r := &Runner{Input: in, Before: before, Report: func(host, what string) { said = append(said, host+": "+what) }}
-		_, err := r.Situation(t.Context(), hosts)
+		o := Observer{Input: in, Before: before, Report: func(host, what string) { said = append(said, host+": "+what) }}
+		_, err := o.Look(t.Context(), hosts)
 		if warned := strings.Contains(strings.Join(said, "\n"), "demo-worker-1: warning: its clock is"); warned != (err == nil && behind > plan.FarBehind) {
 			t.Errorf("behind by %v: it said %q, error %v", behind, said, err)
 		}

@@ -57,14 +57,14 @@ func threshold(value string, size int64) int64 {
 }
 
 // fullDisks are the hosts whose kubelet is going to report DiskPressure, as far as was observed.
-func (r *Runner) fullDisks() []string {
+func (v *View) fullDisks() []string {
 	var hosts []string
-	for _, name := range slices.Sorted(maps.Keys(r.Observed.Hosts)) {
-		facts := r.Observed.Hosts[name].Facts
+	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
+		facts := v.Observed.Hosts[name].Facts
 		if facts.DiskBytes == 0 { // not known
 			continue
 		}
-		if facts.FreeBytes < evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes) {
+		if facts.FreeBytes < evictsBelow(v.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes) {
 			hosts = append(hosts, name)
 		}
 	}
@@ -72,18 +72,18 @@ func (r *Runner) fullDisks() []string {
 }
 
 // warnOfDisks speaks of disks that are too full for pods, or nearly full.
-func (r *Runner) warnOfDisks() {
-	full := r.fullDisks()
-	for _, name := range slices.Sorted(maps.Keys(r.Observed.Hosts)) {
-		facts := r.Observed.Hosts[name].Facts
+func (v *View) warnOfDisks() {
+	full := v.fullDisks()
+	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
+		facts := v.Observed.Hosts[name].Facts
 		switch {
 		case facts.DiskBytes == 0: // not known
 		case slices.Contains(full, name):
-			r.report(name, fmt.Sprintf("warning: only %s of /var are free: its kubelet reports DiskPressure below %s, takes no pods and evicts those that "+
+			v.report(name, fmt.Sprintf("warning: only %s of /var are free: its kubelet reports DiskPressure below %s, takes no pods and evicts those that "+
 				"are there; make room, or set evictionHard in spec.kubernetes.kubelet.configPatch", gib(facts.FreeBytes),
-				gib(evictsBelow(r.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes))))
+				gib(evictsBelow(v.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes))))
 		case facts.FreeBytes < scarce:
-			r.report(name, fmt.Sprintf("warning: only %s of /var are free", gib(facts.FreeBytes)))
+			v.report(name, fmt.Sprintf("warning: only %s of /var are free", gib(facts.FreeBytes)))
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestEvictsBelow(t *testing.T) {
 // A kubelet that shares its disk does not mind how full that is; another one is going to report pressure, and that is said.
 func TestWarnOfDisks(t *testing.T) {
 	in := fixture.Input(t) // whose first machine shares its disk
-	r := &Runner{Input: in, Desired: fixture.Desired(t, in), Observed: stack.State{Hosts: map[string]stack.HostState{}}}
+	r := &View{Input: in, Desired: fixture.Desired(t, in), Observed: stack.State{Hosts: map[string]stack.HostState{}}}
 	warned := map[string]string{}
 	r.Report = func(host, what string) { warned[host] = what }
 	for name, facts := range map[string]stack.Facts{

@@ -76,7 +76,7 @@ func TestCertainlyDown(t *testing.T) {
 		{"and nobody knows whether it does now", map[string]string{"cp-1": failed, "cp-2": active}, []string{"cp-3"}, false, broken},
 		{"one does not run, of one systemd says nothing", map[string]string{"cp-1": failed, "cp-2": silent, "cp-3": active}, nil, false, nil},
 	} {
-		r := &Runner{Input: stack.Input{Machines: fixture.Machines(3, 1), Gone: tt.gone}, Exist: tt.exist, Hosts: map[string]host.Host{}}
+		r := &Runner{View: View{Input: stack.Input{Machines: fixture.Machines(3, 1), Gone: tt.gone}, Hosts: map[string]host.Host{}}, Exist: tt.exist}
 		for name, says := range tt.hosts {
 			h := hosttest.NewMemory(name)
 			h.On("systemctl", hosttest.Answer{Stdout: says})

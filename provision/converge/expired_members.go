@@ -15,8 +15,8 @@ import (
 // endedMembers are the hosts whose member of etcd shows a certificate that has ended, by the host's own clock. They are
 // asked only where the cluster has been up, no member answers, and the rest does not tell: etcd notes each such handshake in
 // its log.
-func (r *Runner) endedMembers(ctx context.Context, observed stack.State) map[string]bool {
-	if !plan.Alive(r.Input.Machines, observed, plan.Signs{API: true, BeenUp: r.Input.BeenUp, Gone: r.Input.Gone}) || plan.Answered(observed) {
+func (v *View) endedMembers(ctx context.Context, observed stack.State) map[string]bool {
+	if !plan.Alive(v.Input.Machines, observed, plan.Signs{API: true, BeenUp: v.Input.BeenUp, Gone: v.Input.Gone}) || plan.Answered(observed) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, live.CompareTimeout)
@@ -24,21 +24,21 @@ func (r *Runner) endedMembers(ctx context.Context, observed stack.State) map[str
 	var mu sync.Mutex
 	var questions sync.WaitGroup
 	ended := map[string]bool{}
-	for _, m := range r.Input.ControlPlanes() {
+	for _, m := range v.Input.ControlPlanes() {
 		questions.Go(func() {
-			offset := r.Observed.Hosts[m.Name].Facts.Clock.Offset()
-			_ = r.eachEndpoint(ctx, m.Name, func(ctx context.Context, h host.Dialer, e stack.Endpoint, address string) error {
+			offset := v.Observed.Hosts[m.Name].Facts.Clock.Offset()
+			_ = v.eachEndpoint(ctx, m.Name, func(ctx context.Context, h host.Dialer, e stack.Endpoint, address string) error {
 				if e.Unit != stack.EtcdService {
 					return nil
 				}
-				shown, err := r.reach().PeerCertificate(ctx, h, address, "")
+				shown, err := v.reach().PeerCertificate(ctx, h, address, "")
 				if err != nil || !time.Now().Add(offset).After(shown.NotAfter) {
 					return nil //nolint:nilerr // who cannot be asked shows nothing, and keeps the others from nothing
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				ended[m.Name] = true
-				r.report(m.Name, fmt.Sprintf("its member of etcd shows a certificate that has ended at %s", shown.NotAfter.UTC().Format(time.RFC3339)))
+				v.report(m.Name, fmt.Sprintf("its member of etcd shows a certificate that has ended at %s", shown.NotAfter.UTC().Format(time.RFC3339)))
 				return nil
 			}) // a host that cannot be reached shows nothing, either
 		})

@@ -20,8 +20,8 @@ func TestEndedMembers(t *testing.T) {
 	const day = 24 * time.Hour
 	in := fixture.Input(t)
 	expired := fixture.PKIFor(t, in, day, time.Now().Add(-2*day))
-	runner := func() *Runner {
-		r := &Runner{Input: in, Hosts: map[string]host.Host{}, Observed: stack.State{Hosts: map[string]stack.HostState{}}}
+	runner := func() *View {
+		r := &View{Input: in, Hosts: map[string]host.Host{}, Observed: stack.State{Hosts: map[string]stack.HostState{}}}
 		for _, m := range in.ControlPlanes() {
 			h := served{hosttest.NewMemory(m.Name), map[string]string{}}
 			for _, row := range stack.Endpoints() {
@@ -39,7 +39,7 @@ func TestEndedMembers(t *testing.T) {
 		}
 		return r
 	}
-	ended := func(r *Runner) string {
+	ended := func(r *View) string {
 		return strings.Join(slices.Sorted(maps.Keys(r.endedMembers(t.Context(), r.Observed))), " ")
 	}
 	r := runner()

@@ -18,13 +18,13 @@ import (
 )
 
 // eachEndpoint does something with all endpoints of a host, side by side; the first failure ends the others.
-func (r *Runner) eachEndpoint(ctx context.Context, name string, do func(context.Context, host.Dialer, stack.Endpoint, string) error) error {
-	dialer, ok := r.Hosts[name].(host.Dialer)
+func (v *View) eachEndpoint(ctx context.Context, name string, do func(context.Context, host.Dialer, stack.Endpoint, string) error) error {
+	dialer, ok := v.Hosts[name].(host.Dialer)
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", name)
 	}
-	i := slices.IndexFunc(r.Input.Machines, func(m spec.Machine) bool { return m.Name == name })
-	n := stack.CertsNode(r.Input.Machines[i])
+	i := slices.IndexFunc(v.Input.Machines, func(m spec.Machine) bool { return m.Name == name })
+	n := stack.CertsNode(v.Input.Machines[i])
 	group, ctx := errgroup.WithContext(ctx)
 	for _, e := range stack.Endpoints() {
 		if e.On(n) {

@@ -160,7 +160,7 @@ func node1(t *testing.T, in stack.Input, version uint16, taken, named map[string
 		}
 		h.at[row.Address(n)] = c.start(t, leafOf(in.PKI, row.Cert, name))
 	}
-	return &Runner{Input: in, Hosts: map[string]host.Host{name: h}}
+	return &Runner{View: View{Input: in, Hosts: map[string]host.Host{name: h}}}
 }
 
 // soon is a step of demo-cp-1 that ends before long.

@@ -10,6 +10,9 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
+// Record changes what the state knows of a cluster that is up (nil: that it is). It is called by one step at a time.
+type Record func(ctx context.Context, change func(was *plan.Up) *plan.Up) error
+
 // recordUp has the state record that the cluster is up, with the ID that etcd gave it: before its hosts record it, and
 // before anybody is told that the cluster can be used.
 func (r *Runner) recordUp(ctx context.Context, _ plan.Step) error {
@@ -28,21 +31,36 @@ func (r *Runner) recordUp(ctx context.Context, _ plan.Step) error {
 	if err != nil {
 		return err
 	}
-	return r.record(ctx, id, nil)
+	return r.recordJoined(ctx, id, nil)
+}
+
+func (r *Runner) recordJoined(ctx context.Context, etcdCluster string, members map[string]bool) error {
+	r.recording.Lock()
+	defer r.recording.Unlock()
+	return r.record(ctx, r.Record, etcdCluster, members)
 }
 
 // RecordLiving has the state record what has been observed of a cluster that lives, where the state knows less.
-func (r *Runner) RecordLiving(ctx context.Context) error {
+func (v *View) RecordLiving(ctx context.Context, record Record) error {
 	members, id := map[string]bool{}, ""
-	for name, m := range r.Observed.Members {
+	for name, m := range v.Observed.Members {
 		members[name], id = m.Healthy, cmp.Or(id, m.Cluster)
 	}
-	return r.record(ctx, id, members)
+	return v.record(ctx, record, id, members)
 }
 
-func (r *Runner) record(ctx context.Context, etcdCluster string, members map[string]bool) error {
-	if r.Record == nil {
-		return nil
-	}
-	return r.Record(ctx, func(was *plan.Up) *plan.Up { return was.Joined(r.Input, time.Now(), etcdCluster, members) })
+// RecordPlugin has the state record that the whole cluster has the network plugin that its spec names.
+func (v *View) RecordPlugin(ctx context.Context, record Record) error {
+	return record(ctx, func(was *plan.Up) *plan.Up {
+		if was == nil {
+			return nil
+		}
+		up := *was
+		up.Plugin = v.Input.Cluster.Spec.Network.Plugin
+		return &up
+	})
+}
+
+func (v *View) record(ctx context.Context, record Record, etcdCluster string, members map[string]bool) error {
+	return record(ctx, func(was *plan.Up) *plan.Up { return was.Joined(v.Input, time.Now(), etcdCluster, members) })
 }

@@ -33,9 +33,12 @@ func TestSituationKnowsThePluginBefore(t *testing.T) {
 			report := fmt.Sprintf("[facts]\nmachine=x86_64\ncgroup=cgroup2fs\nsystemd=1\nnow=%d\n[end]\n", time.Now().Unix())
 			hosts[m.Name] = told{hosttest.NewMemory(m.Name), report}
 		}
-		s, err := (&Runner{Input: in, Before: plan.Before{Up: allJoined(fixture.WithPlugin(t, in, was))}}).Situation(t.Context(), hosts)
-		if want := map[string]string{"none": "none"}[was]; err != nil || s.PluginWas != want {
-			t.Errorf("%s: %v, and the plugin before is %q, want %q", was, err, s.PluginWas, want)
+		v, err := Observer{Input: in, Before: plan.Before{Up: allJoined(fixture.WithPlugin(t, in, was))}}.Look(t.Context(), hosts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]string{"none": "none"}[was]; v.Situation.PluginWas != want {
+			t.Errorf("%s: the plugin before is %q, want %q", was, v.Situation.PluginWas, want)
 		}
 	}
 }
@@ -60,29 +63,29 @@ func TestPluginIsRecorded(t *testing.T) {
 		"another":      {allJoined(in), none, "flannel", "none"},
 	} {
 		up := tt.up
-		r := Runner{Input: tt.in, Record: func(_ context.Context, change func(*plan.Up) *plan.Up) error {
+		v, record := View{Input: tt.in}, func(_ context.Context, change func(*plan.Up) *plan.Up) error {
 			now := change(up)
 			if up != nil && up.Plugin != now.Plugin && up.Equal(now) {
 				t.Errorf("%s: a record with another plugin counts as the same", name)
 			}
 			up = now
 			return nil
-		}}
-		if err := r.RecordLiving(t.Context()); err != nil || up.Plugin != tt.want {
+		}
+		if err := v.RecordLiving(t.Context(), record); err != nil || up.Plugin != tt.want {
 			t.Errorf("%s: recorded is %q, %v, want %q", name, up.Plugin, err, tt.want)
 		}
 		since := up.Since
-		if err := r.RecordPlugin(t.Context()); err != nil || up.Plugin != tt.ends || up.Since != since || since.IsZero() {
+		if err := v.RecordPlugin(t.Context(), record); err != nil || up.Plugin != tt.ends || up.Since != since || since.IsZero() {
 			t.Errorf("%s: at the end recorded is %+v, %v, want %q", name, up, err, tt.ends)
 		}
 	}
-	r := Runner{Input: in, Record: func(_ context.Context, change func(*plan.Up) *plan.Up) error {
+	v, record := View{Input: in}, func(_ context.Context, change func(*plan.Up) *plan.Up) error {
 		if up := change(nil); up != nil {
 			t.Errorf("a cluster that is not known to be up is: %+v", up)
 		}
 		return nil
-	}}
-	if err := r.RecordPlugin(t.Context()); err != nil {
+	}
+	if err := v.RecordPlugin(t.Context(), record); err != nil {
 		t.Error(err)
 	}
 	applied, err := plan.NewApplied(none, "v1")
@@ -96,11 +99,11 @@ func TestRecordPluginKeepsThatItWasUp(t *testing.T) {
 	in := fixture.Input(t)
 	id := plan.Identity{UID: in.UID, Name: "demo", Up: allJoined(in)}
 	in.Generation = fixture.FirstBegun // as adopt has it
-	r := Runner{Input: in, Record: func(_ context.Context, change func(*plan.Up) *plan.Up) error {
+	v, record := View{Input: in}, func(_ context.Context, change func(*plan.Up) *plan.Up) error {
 		id = id.Recorded(in.Generation, change)
 		return nil
-	}}
-	if err := r.RecordPlugin(t.Context()); err != nil || id.Up == nil {
+	}
+	if err := v.RecordPlugin(t.Context(), record); err != nil || id.Up == nil {
 		t.Errorf("the state has forgotten that the cluster has been up: %+v, %v", id, err)
 	}
 }

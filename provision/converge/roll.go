@@ -82,14 +82,14 @@ func blocked(workloads []kube.Workload) error {
 }
 
 // roll looks what stage rollout would do; nil where no proof wants it.
-func (r *Runner) roll(ctx context.Context, s plan.Situation) *plan.Roll {
+func (v *View) roll(ctx context.Context, s plan.Situation) *plan.Roll {
 	if !slices.Contains(s.Proofs, plan.Proof{Verb: plan.RollWorkloads}) {
 		return nil
 	}
-	roll := &plan.Roll{Rolling: plan.RollingOf(r.Input.PKI.Rotation), APIError: s.APIError}
+	roll := &plan.Roll{Rolling: plan.RollingOf(v.Input.PKI.Rotation), APIError: s.APIError}
 	if roll.APIError == "" {
 		var err error
-		if roll.Workloads, err = workloadsLeft(ctx, r.API, r.Input.PKI.Rotation); err != nil {
+		if roll.Workloads, err = workloadsLeft(ctx, v.API, v.Input.PKI.Rotation); err != nil {
 			roll.APIError = err.Error()
 		}
 	}

@@ -17,41 +17,19 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Runner observes a cluster, and binds the steps of a schedule to its hosts and its API.
+// Runner carries out the steps of a plan that was made of a view.
 type Runner struct {
-	Input stack.Input
-	// Before explains changes; it may be empty.
-	Before            plan.Before
-	Desired, Observed stack.State
-	// Prove is what is proven in the end.
-	Prove plan.Proving
-	// Objects in the API that differ.
-	Objects []kube.Change
-	Hosts   map[string]host.Host
-	// API of the cluster, through any API server that is ready.
-	API live.APIClient
-	// Reach is how it reaches API, etcd and endpoints; nil is the network.
-	Reach live.Reach
-	// Wishes computes what is desired; nil is package stack.
-	Wishes Wishes
-	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
-	Changing bool
+	View
 	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
 	// keeps the step from beginning. It may be nil.
 	Holds func(context.Context) error
-	// Record changes what the state knows of a cluster that is up (nil: that it is), one call at a time; nil where nothing
-	// keeps a state.
-	Record func(ctx context.Context, change func(was *plan.Up) *plan.Up) error
+	// Record is asked before hosts are told that they were part of a cluster that was up.
+	Record Record
 	// Exist names the machines that exist now; nil where Input.Gone cannot have changed since.
 	Exist func(context.Context) ([]string, error)
-	// Held are hosts that are left alone, and why; Situation adds to them.
-	Held map[string][]string
-	// ObserveLimit is how long a host may take to be observed; 0 is two minutes.
-	ObserveLimit time.Duration
-	// Report says what a host is waiting for, in a few words; it may be nil.
-	Report func(host, what string)
 
-	mu sync.Mutex
+	recording sync.Mutex
+	mu        sync.Mutex
 	// beats are when kubelets were last heard of before this run restarted them, by host; leases are those from when their
 	// way to the API, which it has changed (rerouted), was proven to work.
 	heartbeats, leases map[string]kube.Heartbeat
@@ -59,17 +37,6 @@ type Runner struct {
 	// connections that showed client certificates which this run renews, by host.
 	connections map[string]connections
 }
-
-// Wishes are stack.Query and stack.Desired, or remember what these have computed.
-type Wishes interface {
-	Query(in stack.Input) (stack.State, error)
-	Desired(in stack.Input) (stack.State, error)
-}
-
-type computed struct{}
-
-func (computed) Query(in stack.Input) (stack.State, error)   { return stack.Query(in) }
-func (computed) Desired(in stack.Input) (stack.State, error) { return stack.Desired(in) }
 
 // doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
 var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
@@ -171,27 +138,6 @@ func finishing(ctx context.Context) (context.Context, func()) {
 	return late, func() { stop(); cancel(nil) }
 }
 
-// reach is how the cluster is reached.
-func (r *Runner) reach() live.Reach {
-	if r.Reach == nil {
-		return live.Network{}
-	}
-	return r.Reach
-}
-
-// etcd speaks to the members on hosts that can be reached.
-func (r *Runner) etcd() (live.EtcdClient, error) { return r.reach().Etcd(r.Input, r.Hosts) }
-
-func (r *Runner) members(ctx context.Context) map[string]stack.Member {
-	return live.Members(ctx, r.reach(), r.Input, r.Hosts)
-}
-
-func (r *Runner) report(host, what string) {
-	if r.Report != nil {
-		r.Report(host, what)
-	}
-}
-
 // install gives systemd its orders, and leaves it to a gate to wait.
 func (r *Runner) install(ctx context.Context, s plan.Step) error { return r.converge(ctx, s, true) }
 
@@ -286,7 +232,7 @@ func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
 // markInitialized records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
 // has been healthy.
 func (r *Runner) markInitialized(ctx context.Context, s plan.Step) error {
-	if err := r.record(ctx, "", map[string]bool{s.Host: true}); err != nil {
+	if err := r.recordJoined(ctx, "", map[string]bool{s.Host: true}); err != nil {
 		return err
 	}
 	return r.Hosts[s.Host].Write(ctx, []host.File{hostFile(stack.InitializedFile, r.Desired.Hosts[s.Host].Files[stack.InitializedFile])})

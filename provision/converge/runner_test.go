@@ -81,9 +81,11 @@ func TestStepsThatChangeSomethingAskForTheLock(t *testing.T) {
 	} {
 		query := 0
 		r := &Runner{
-			Hosts: map[string]host.Host{"h": hosttest.NewMemory("h")},
+			View: View{
+				Hosts: map[string]host.Host{"h": hosttest.NewMemory("h")},
+				Input: stack.Input{Machines: []spec.Machine{{Name: "h", Role: spec.ControlPlane}}},
+			},
 			Holds: func(context.Context) error { query++; return lost },
-			Input: stack.Input{Machines: []spec.Machine{{Name: "h", Role: spec.ControlPlane}}},
 		}
 		err := r.Bind([]plan.Step{tt.step}).Steps[0].Do(t.Context())
 		if errors.Is(err, lost) != tt.asked || query > 0 != tt.asked {
@@ -115,7 +117,7 @@ func TestConnected(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			in := fixture.Input(t)
 			synctest.Test(t, func(t *testing.T) {
-				r := &Runner{Input: in, Hosts: map[string]host.Host{}}
+				r := &Runner{View: View{Input: in, Hosts: map[string]host.Host{}}}
 				for _, m := range in.Machines {
 					r.Hosts[m.Name] = mortal{gone: make(chan struct{})}
 				}
@@ -168,7 +170,7 @@ func TestTextDiffs(t *testing.T) {
 	}
 	h := host.Local("h")
 	content := []byte("one\nnew\n")
-	r := &Runner{
+	v := &View{
 		Hosts: map[string]host.Host{"h": h},
 		Desired: stack.State{Hosts: map[string]stack.HostState{"h": {Files: map[string]stack.File{
 			plain: {Mode: 0o644, Content: content}, secret: {Mode: 0o600, Content: content, Secret: true}, linked: {Mode: 0o644, Content: content},
@@ -179,7 +181,7 @@ func TestTextDiffs(t *testing.T) {
 		return plan.Change{Host: "h", Kind: plan.FileChange, Name: p, Action: plan.Update, Secret: secret}
 	}
 	object := plan.Change{Kind: plan.ObjectChange, Name: "ConfigMap a/b", Action: plan.Update}
-	diffs, err := r.TextDiffs(t.Context(), []plan.Change{change(plain, false), change(secret, true), change(linked, false), object})
+	diffs, err := v.TextDiffs(t.Context(), []plan.Change{change(plain, false), change(secret, true), change(linked, false), object})
 	if err != nil {
 		t.Fatal(err)
 	}

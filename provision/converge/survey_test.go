@@ -111,7 +111,7 @@ func TestRollOfASituation(t *testing.T) {
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	in := fixture.Input(t)
 	in.PKI.Rotation = &certs.Rotation{Names: []string{certs.KubernetesCA}, Stage: certs.Rollout, Passed: []certs.Passed{{Stage: certs.Trust, At: began}}}
-	r := &Runner{Input: in, API: listing(t, map[string]any{"/api/v1/pods": corev1.PodList{Items: []corev1.Pod{barePod("alone", began.Add(-time.Hour))}}})}
+	r := &Runner{View: View{Input: in, API: listing(t, map[string]any{"/api/v1/pods": corev1.PodList{Items: []corev1.Pod{barePod("alone", began.Add(-time.Hour))}}})}}
 	s := plan.Situation{Alive: true, Proofs: []plan.Proof{{Verb: plan.RollWorkloads}}}
 	s.Roll = r.roll(t.Context(), s)
 	got := plan.Disruptions(s, plan.Schedule(s))
@@ -131,9 +131,9 @@ func TestWaitForPeople(t *testing.T) {
 	}
 	in, other := fixture.Input(t), fixture.Input(t).PKI.Material[certs.ServiceAccounts]
 	in.PKI.Rotation = &certs.Rotation{}
-	r := &Runner{Input: in, API: listing(t, map[string]any{
+	r := &Runner{View: View{Input: in, API: listing(t, map[string]any{
 		"/api/v1/secrets": corev1.SecretList{Items: []corev1.Secret{tokenSecret(t, "scraper", other.Cert), tokenSecret(t, "robot", other.Cert)}},
-	})}
+	})}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := r.awaitTokens(ctx, plan.Step{})

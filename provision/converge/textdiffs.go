@@ -20,7 +20,7 @@ import (
 
 // TextDiffs gives, by Change.key, unified diffs of what the changes do to text: files that are not secret, and objects.
 // It reads the files from the hosts in one more round trip each. What it cannot show it leaves out.
-func (r *Runner) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs, error) {
+func (v *View) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs, error) {
 	wanted := map[string][]string{} // paths by host
 	for _, c := range changes {
 		if c.Kind == plan.FileChange && c.Action == plan.Update && !c.Secret {
@@ -33,7 +33,7 @@ func (r *Runner) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiff
 	var all sync.WaitGroup
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		all.Go(func() {
-			content, err := readAll(ctx, r.Hosts[name], wanted[name])
+			content, err := readAll(ctx, v.Hosts[name], wanted[name])
 			mu.Lock()
 			defer mu.Unlock()
 			if have[name] = content; err != nil && firstErr == nil {
@@ -47,10 +47,10 @@ func (r *Runner) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiff
 	}
 	diffs := TextDiffs{}
 	for _, c := range changes {
-		want := r.Desired.Hosts[c.Host].Files[c.Name]
+		want := v.Desired.Hosts[c.Host].Files[c.Name]
 		switch {
 		case c.Kind == plan.ObjectChange:
-			for _, o := range r.Objects {
+			for _, o := range v.Objects {
 				if o.Object == c.Name {
 					diffs[c.Key()] = unified(o.Live, o.Wanted)
 				}

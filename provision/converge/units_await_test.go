@@ -88,7 +88,7 @@ func TestABalancerThatLeadsNowhereStopsTheRun(t *testing.T) {
 		{"it has not read its configuration", good, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := &Runner{Input: in, Desired: stack.State{Hosts: map[string]stack.HostState{}}, Hosts: map[string]host.Host{}}
+			r := &Runner{View: View{Input: in, Desired: stack.State{Hosts: map[string]stack.HostState{}}, Hosts: map[string]host.Host{}}}
 			var err error
 			if r.API, err = kube.New(&rest.Config{Host: "127.0.0.1:1"}); err != nil { // no kubelet was heard of
 				t.Fatal(err)

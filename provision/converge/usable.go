@@ -76,7 +76,7 @@ func (r *Runner) troubles(nodes map[string]kube.Node) []error {
 	var all []error
 	for _, name := range slices.Sorted(maps.Keys(r.Desired.Nodes)) {
 		trouble := nodes[name].Trouble(r.Desired.Nodes[name])
-		if len(trouble) > 0 && len(r.Held[name]) == 0 {
+		if len(trouble) > 0 && len(r.Situation.Held[name]) == 0 {
 			all = append(all, fmt.Errorf("node %s: %s", name, strings.Join(trouble, ", ")))
 		}
 	}

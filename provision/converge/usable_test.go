@@ -90,7 +90,7 @@ func usableWithin(t *testing.T, f *fakeAPI, change func(*Runner)) error {
 		t.Fatal(err)
 	}
 	in := fixture.Input(t)
-	r := &Runner{Input: in, Desired: fixture.Desired(t, in), API: api}
+	r := &Runner{View: View{Input: in, Desired: fixture.Desired(t, in), API: api}}
 	if change != nil {
 		change(r)
 	}
@@ -124,7 +124,7 @@ func TestAwaitUsable(t *testing.T) {
 			api: func(f *fakeAPI) { f.then = shortOfDisk }, runner: full, want: []string{"node demo-cp-2: DiskPressure"},
 		},
 		"pressure of a host that is left alone": {
-			api: shortOfDisk, runner: func(r *Runner) { r.Held = map[string][]string{"demo-cp-2": {"it cannot be reached"}} },
+			api: shortOfDisk, runner: func(r *Runner) { r.Situation.Held = map[string][]string{"demo-cp-2": {"it cannot be reached"}} },
 		},
 		"a cloud's taint": {
 			api: func(f *fakeAPI) {

@@ -48,12 +48,13 @@ type Run struct {
 	// AtStep is called before each step begins.
 	AtStep func(ctx context.Context, s plan.Step)
 
-	lies   bool
-	runner *converge.Runner
-	plan   *plan.Plan // the first that it made
-	end    context.CancelCauseFunc
-	out    strings.Builder // all that it has said
-	outMu  sync.Mutex
+	lies  bool
+	look  converge.Observer
+	view  *converge.View
+	plan  *plan.Plan // the first that it made
+	end   context.CancelCauseFunc
+	out   strings.Builder // all that it has said
+	outMu sync.Mutex
 
 	// Guarded by the cluster's mu.
 	dead     bool
@@ -183,12 +184,11 @@ func (r *Run) apply(ctx context.Context) error {
 		return errors.New("no machine can be reached; nothing was changed")
 	}
 	in := r.variant.Input
-	r.runner = &converge.Runner{
+	r.look = converge.Observer{
 		Input: in, Changing: true, Held: held, Prove: r.Prove, Reach: reach{r}, Report: func(host, what string) { r.say(host, ": ", what) },
-		Record: r.record, Holds: r.holds,
 	}
 	if r.variant.desired.Hosts != nil {
-		r.runner.Wishes = r.variant
+		r.look.Wishes = r.variant
 	}
 	todo, err := r.observe(ctx, hosts)
 	if err != nil {
@@ -230,11 +230,13 @@ func (r *Run) observe(ctx context.Context, hosts map[string]host.Host) (*plan.Pl
 	r.store.mu.Lock()
 	id := r.store.identity
 	r.store.mu.Unlock()
-	r.runner.Input.BeenUp, r.runner.Before.Up = id.Up != nil, id.Up
-	s, err := r.runner.Situation(context.WithValue(ctx, tagKey{}, "observe"), hosts)
+	r.look.Input.BeenUp, r.look.Before.Up = id.Up != nil, id.Up
+	view, err := r.look.Look(context.WithValue(ctx, tagKey{}, "observe"), hosts)
 	if err != nil {
 		return nil, err
 	}
+	r.view = view
+	s := view.Situation
 	if err := s.Enough(); err != nil {
 		return nil, err
 	}
@@ -254,7 +256,7 @@ func (r *Run) recordLiving(ctx context.Context, todo *plan.Plan) error {
 	if !todo.Alive {
 		return nil
 	}
-	return r.runner.RecordLiving(ctx)
+	return r.view.RecordLiving(ctx, r.record)
 }
 
 // steps is how many run at a time.
@@ -264,7 +266,8 @@ func (r *Run) carryOut(ctx context.Context, todo *plan.Plan) error {
 	r.c.mu.Lock()
 	r.alive = todo.Alive
 	r.c.mu.Unlock()
-	bound := r.runner.Bind(todo.Steps)
+	runner := converge.Runner{View: *r.view, Record: r.record, Holds: r.holds}
+	bound := runner.Bind(todo.Steps)
 	for i := range bound.Steps {
 		s, do := todo.Steps[i], bound.Steps[i].Do
 		bound.Steps[i].Do = func(ctx context.Context) error {
