@@ -64,13 +64,21 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 			if options.CacheDir, err = cacheDir(); err != nil {
 				return err
 			}
-			options.Progress = func(e bundle.Event) { _, _ = fmt.Fprintln(a.stderr, e) }
+			p := newProgress(a.stderr, isTerminal(a.stderr) && !a.verbose, io.Discard, nil)
+			show, shown := p.bundle(), false
+			options.Progress = func(e bundle.Event) {
+				shown = true
+				show(e)
+			}
 			if use == "download" {
 				if err := a.pins(&options, pins); err != nil {
 					return err
 				}
 			}
 			b, err := produce(cmd.Context(), options)
+			if shown {
+				p.Done(err)
+			}
 			if err != nil {
 				return err
 			}

@@ -57,6 +57,8 @@ type row struct {
 	skipped      int
 	failure      string // the first failed step and the first line of its error
 	interrupted  bool   // a step ended because the run was cancelled
+	component    bool   // of the bundle
+	finished     bool   // a component that is there
 }
 
 type task struct {
@@ -235,6 +237,7 @@ func (p *progress) endPhase() {
 	for _, r := range p.rows {
 		if r.busy {
 			r.busy, r.ended = false, now
+			r.interrupted = r.interrupted || r.component
 		}
 	}
 	if n := len(p.phases); n > 0 && p.phases[n-1].took == 0 {

@@ -142,6 +142,8 @@ func (l *liveView) hostRow(r *row) (mark, color, text string) {
 		if r.busy {
 			what += ": " + r.note
 		}
+	case r.finished:
+		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), r.note
 	case r.busy:
 		mark, color, took, what = spin(now), cyan, seconds(now.Sub(r.noted)), r.note
 	default:

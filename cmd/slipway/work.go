@@ -116,10 +116,11 @@ func (w *work) ensureBundle(ctx context.Context) (artifacts map[string]stack.Art
 	if err != nil {
 		return nil, nil, err
 	}
+	show := w.progress.bundle()
 	b, err := bundle.Ensure(ctx, bundle.Options{
 		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache, Pins: pins,
 		Progress: func(e bundle.Event) {
-			w.progress.Host("bundle", e.String())
+			show(e)
 			if e.Phase == bundle.Damaged {
 				notes = append(notes, e.String())
 			}

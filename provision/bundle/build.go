@@ -107,7 +107,7 @@ func (b *builder) make(ctx context.Context, r recipe, dir string) error {
 	if r.C != nil {
 		return compileC(ctx, r, work, bin)
 	}
-	return compileGo(ctx, r, work, bin, b.o.Arch, b.weight(r))
+	return b.compileGo(ctx, r, work, bin)
 }
 
 // writeWrapper writes the recipe's module into an empty directory.
@@ -132,15 +132,19 @@ func goEnv(arch string, cgo bool) []string {
 	return []string{"GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=linux", "GOARCH=" + arch, "CGO_ENABLED=" + enabled}
 }
 
-func compileGo(ctx context.Context, r recipe, work, bin, arch string, processors int64) error {
-	args := []string{
-		"go", "build", "-p", strconv.FormatInt(processors, 10), "-trimpath", "-buildvcs=false",
-		"-ldflags", r.ldflags(), "-tags", r.Tags, "-o", bin + "/",
+func (b *builder) compileGo(ctx context.Context, r recipe, work, bin string) error {
+	g := goBuild{
+		dir: work, env: goEnv(b.o.Arch, r.Cgo),
+		flags: []string{"-p", strconv.FormatInt(b.weight(r), 10), "-trimpath", "-buildvcs=false", "-tags", r.Tags},
+		report: func(phase Phase, done, total int64) {
+			b.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: phase, Done: done, Total: total})
+		},
 	}
 	for _, p := range r.Packages {
-		args = append(args, p.Package)
+		g.packages = append(g.packages, p.Package)
 	}
-	if _, err := (command{dir: work, env: goEnv(arch, r.Cgo), args: args}).run(ctx); err != nil {
+	g.list(ctx)
+	if err := g.run(ctx, bin, "-ldflags", r.ldflags()); err != nil {
 		return err
 	}
 	for _, p := range r.Packages {

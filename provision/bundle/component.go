@@ -92,6 +92,10 @@ func getComponents(ctx context.Context, o Options, rows []recipe, src source) ([
 		group.Go(func() (err error) {
 			defer slots.Release(src.weight(r))
 			components[i], err = makeComponent(ctx, o, r, src, dir)
+			if err != nil && ctx.Err() == nil {
+				first, _, _ := strings.Cut(err.Error(), "\n")
+				o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Failed, Detail: first})
+			}
 			return named(r, err)
 		})
 	}

@@ -189,7 +189,7 @@ func (d *downloader) published(ctx context.Context, r recipe, from site, file re
 // readAll reads a small file of a site.
 func readAll(ctx context.Context, from site, at string) ([]byte, error) {
 	const limit = 4 << 20
-	body, _, err := from.open(ctx, at, 0)
+	body, err := from.open(ctx, at, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,10 @@ func (d *downloader) transfer(ctx context.Context, r recipe, from site, at, part
 	if err != nil {
 		return false, err
 	}
-	err = d.attempts(ctx, r, func() error { return receive(ctx, from, at, out) })
+	report := func(done, total int64) {
+		d.o.Progress(Event{Component: r.Component, Version: r.Version, Phase: Downloading, Detail: path.Base(at), Done: done, Total: total})
+	}
+	err = d.attempts(ctx, r, func() error { return receive(ctx, from, at, out, report) })
 	if err != nil {
 		return false, err
 	}
@@ -221,25 +224,25 @@ func (d *downloader) transfer(ctx context.Context, r recipe, from site, at, part
 }
 
 // receive appends the rest of the file to out, or rewrites out from the beginning if the site
-// cannot resume.
-func receive(ctx context.Context, from site, at string, out *os.File) error {
+// cannot resume. It reports the bytes that out has, and those of the whole file.
+func receive(ctx context.Context, from site, at string, out *os.File, report func(done, total int64)) error {
 	have, err := out.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	body, start, err := from.open(ctx, at, have)
+	body, err := from.open(ctx, at, have)
 	if err != nil {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read
-	if err := out.Truncate(start); err != nil {
+	if err := out.Truncate(body.start); err != nil {
 		return err
 	}
-	if _, err := out.Seek(start, io.SeekStart); err != nil {
+	if _, err := out.Seek(body.start, io.SeekStart); err != nil {
 		return err
 	}
 	var broken *os.PathError
-	if _, err := io.Copy(out, body); errors.As(err, &broken) { // the disk, which is not going to recover
+	if _, err := io.Copy(out, &meter{Reader: body, done: body.start, total: body.size, report: report}); errors.As(err, &broken) { // the disk, which is not going to recover
 		return err
 	} else if err != nil {
 		return &transientError{fmt.Errorf("%s broke off: %w", from.where(at), err)}

@@ -359,7 +359,7 @@ func TestHTTPSIsNotLeft(t *testing.T) {
 	defer secure.Close()
 	client := newClient()
 	client.Transport = secure.Client().Transport
-	_, _, err := (&webSite{secure.URL, client}).open(t.Context(), "x", 0)
+	_, err := (&webSite{secure.URL, client}).open(t.Context(), "x", 0)
 	wantError(t, err, "refusing to be sent from https to http")
 }
 

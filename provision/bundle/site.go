@@ -15,12 +15,20 @@ import (
 // site serves files by path: a base URL or a directory.
 type site interface {
 	// open returns a file from offset on, or from an earlier start if the site does not support
-	// that. Temporary errors are *transientError. The reader must be closed.
-	open(ctx context.Context, at string, offset int64) (body io.ReadCloser, start int64, err error)
+	// that. Temporary errors are *transientError. The content must be closed.
+	open(ctx context.Context, at string, offset int64) (*content, error)
 	// has quickly reports whether the file exists.
 	has(ctx context.Context, at string) error
 	// where returns the file's full name, for messages.
 	where(at string) string
+}
+
+// content is the content of a file from start on.
+type content struct {
+	io.Reader
+	io.Closer
+	start int64
+	size  int64 // of the whole file; 0 if the site does not tell
 }
 
 // transientError is a failure that another attempt may not meet.
@@ -53,21 +61,20 @@ func (d directory) has(_ context.Context, at string) error {
 	return err
 }
 
-func (d directory) open(ctx context.Context, at string, offset int64) (io.ReadCloser, int64, error) {
+func (d directory) open(ctx context.Context, at string, offset int64) (*content, error) {
 	f, err := os.Open(d.where(at))
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
 		_ = f.Close()
-		return nil, 0, err
+		return nil, err
 	}
-	return readCloser{&contextReader{ctx, f}, f}, offset, nil
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
+	return &content{&contextReader{ctx, f}, f, offset, size}, nil
 }
 
 // webSite is a site that is reached over HTTP.
@@ -115,12 +122,12 @@ func (w *webSite) has(ctx context.Context, at string) error {
 	return nil
 }
 
-func (w *webSite) open(ctx context.Context, at string, offset int64) (io.ReadCloser, int64, error) {
+func (w *webSite) open(ctx context.Context, at string, offset int64) (*content, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.where(at), nil)
 	if err != nil {
 		cancel(nil)
-		return nil, 0, err
+		return nil, err
 	}
 	if offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
@@ -128,7 +135,7 @@ func (w *webSite) open(ctx context.Context, at string, offset int64) (io.ReadClo
 	res, err := w.client.Do(req)
 	if err != nil {
 		cancel(nil)
-		return nil, 0, &transientError{err} // names method and URL itself
+		return nil, &transientError{err} // names method and URL itself
 	}
 	body := &watchedBody{ReadCloser: res.Body, cancel: cancel}
 	switch {
@@ -138,16 +145,20 @@ func (w *webSite) open(ctx context.Context, at string, offset int64) (io.ReadClo
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && offset > 0:
 		// There is nothing after offset. The digest shows whether the file is complete.
 		_ = body.Close()
-		return io.NopCloser(strings.NewReader("")), offset, nil
+		return &content{strings.NewReader(""), io.NopCloser(nil), offset, offset}, nil
 	default:
 		_ = body.Close()
-		return nil, 0, statusError(w.where(at), res)
+		return nil, statusError(w.where(at), res)
 	}
 	body.timer = time.AfterFunc(stalled, func() {
 		cancel(fmt.Errorf("nothing came for %s", stalled))
 	})
 	body.ctx = ctx
-	return body, offset, nil
+	size := int64(0)
+	if res.ContentLength >= 0 {
+		size = offset + res.ContentLength
+	}
+	return &content{body, body, offset, size}, nil
 }
 
 // statusError explains a server's refusal and whether it is temporary.

@@ -40,6 +40,12 @@ type fact struct{ Name, Value string }
 type phaseView struct {
 	Name, Took string
 	Grow       string // its width relative to the others
+	Parts      []partView
+}
+
+type partView struct {
+	Sign, Name, Took, Text string
+	State                  State
 }
 
 type tick struct{ Left, Label string }
@@ -180,7 +186,14 @@ func (b *pageBuilder) phases() []phaseView {
 	for _, p := range b.run.Phases {
 		d := span(p.Began, p.Ended, b.end)
 		// The shortest still is a strip that can be pointed at.
-		views = append(views, phaseView{p.Name, took(d), fmt.Sprintf("%.4f", max(min(float64(d)/float64(total), 1), 0.004))})
+		view := phaseView{Name: p.Name, Took: took(d), Grow: fmt.Sprintf("%.4f", max(min(float64(d)/float64(total), 1), 0.004))}
+		for i := range p.Parts {
+			part := &p.Parts[i]
+			view.Parts = append(view.Parts, partView{
+				marks[part.State].sign, part.Name, took(span(part.Began, part.Ended, b.end)), part.describe(b.end), part.State,
+			})
+		}
+		views = append(views, view)
 	}
 	return views
 }

@@ -8,6 +8,8 @@ package journal
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -73,6 +75,21 @@ type Phase struct {
 	Name  string    `json:"name"`
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended,omitzero"`
+	// Parts are what takes long in it and is not a step of the plan, such as the build of a
+	// component. They may overlap.
+	Parts []Part `json:"parts,omitempty"`
+}
+
+// Part is a part of a phase.
+type Part struct {
+	Name  string    `json:"name"`
+	State State     `json:"state"`
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended,omitzero"`
+	// Detail is what was said of it last, such as how far it is.
+	Detail string `json:"detail,omitempty"`
+	// Phases are its own; they follow one another.
+	Phases []Phase `json:"phases,omitempty"`
 }
 
 // Step is one step of the plan.
@@ -160,10 +177,52 @@ func (r *Run) end(result State, reason string, at time.Time) {
 	}
 }
 
+// endPhase ends the last phase, and what still runs in it.
 func (r *Run) endPhase(at time.Time) {
-	if n := len(r.Phases); n > 0 && r.Phases[n-1].Ended.IsZero() {
-		r.Phases[n-1].Ended = at
+	last := endLast(r.Phases, at)
+	if last == nil {
+		return
 	}
+	last.Parts = slices.Clone(last.Parts) // a copy, since a writer may be reading
+	for i := range last.Parts {
+		if p := &last.Parts[i]; p.State == Running {
+			p.Phases = slices.Clone(p.Phases)
+			p.end(Interrupted, at)
+		}
+	}
+}
+
+// endLast ends the last of phases if it has not ended, and returns it; nil if there is none.
+func endLast(phases []Phase, at time.Time) *Phase {
+	if len(phases) == 0 {
+		return nil
+	}
+	last := &phases[len(phases)-1]
+	if last.Ended.IsZero() {
+		last.Ended = at
+	}
+	return last
+}
+
+func (p *Part) end(state State, at time.Time) {
+	p.State, p.Ended = state, at
+	endLast(p.Phases, at)
+}
+
+// describe says how long its phases took, and its detail.
+func (p *Part) describe(now time.Time) string {
+	var texts []string
+	for _, phase := range p.Phases {
+		texts = append(texts, phase.Name+" "+took(span(phase.Began, phase.Ended, now)))
+	}
+	text := strings.Join(texts, ", ")
+	switch {
+	case text == "":
+		return p.Detail
+	case p.Detail == "":
+		return text
+	}
+	return text + ": " + p.Detail
 }
 
 // last is the latest time in the run.
@@ -179,6 +238,12 @@ func (r *Run) last() time.Time {
 	see(r.Ended)
 	for _, p := range r.Phases {
 		see(p.Began, p.Ended)
+		for _, part := range p.Parts {
+			see(part.Began, part.Ended)
+			for _, p := range part.Phases {
+				see(p.Began, p.Ended)
+			}
+		}
 	}
 	for i := range r.Steps {
 		s := &r.Steps[i]

@@ -129,6 +129,35 @@ func (r *Recorder) Phase(name string) {
 	})
 }
 
+// Part records what becomes of a part of the phase, which begins when it is named first: its state,
+// what it is doing if that is another phase of its own (empty if not), and a detail.
+func (r *Recorder) Part(name string, state State, doing, detail string) {
+	r.change(func(run *Run) {
+		n := len(run.Phases)
+		if n == 0 {
+			return
+		}
+		at := now()
+		parts := slices.Clone(run.Phases[n-1].Parts) // a copy, since a writer may be reading
+		run.Phases[n-1].Parts = parts
+		i := slices.IndexFunc(parts, func(p Part) bool { return p.Name == name })
+		if i < 0 {
+			i = len(parts)
+			parts = append(parts, Part{Name: name, Began: at})
+			run.Phases[n-1].Parts = parts
+		}
+		p := &parts[i]
+		p.Phases = slices.Clone(p.Phases)
+		if last := len(p.Phases) - 1; doing != "" && (last < 0 || p.Phases[last].Name != doing) {
+			endLast(p.Phases, at)
+			p.Phases = append(p.Phases, Phase{Name: doing, Began: at})
+		}
+		if p.State, p.Detail = state, detail; state != Running {
+			p.end(state, at)
+		}
+	})
+}
+
 // Event records what happened to a step; it is a report function for dag.Run. A step that Plan was
 // not told of is added, as a change.
 func (r *Recorder) Event(e dag.Event) {

@@ -80,7 +80,7 @@ func TestRecorder(t *testing.T) {
 		want := &Run{
 			Version: 1, Number: 1, Cluster: "demo", Command: "apply", Operator: "ana@here", Slipway: "v1", Began: at(0), Ended: at(3),
 			Result: Failed, Error: "1 step failed: " + failure.Error(), Plan: json.RawMessage(`{"x":1}`),
-			Phases: []Phase{{"observe", at(0), at(1)}, {"converge", at(1), at(3)}},
+			Phases: []Phase{{Name: "observe", Began: at(0), Ended: at(1)}, {Name: "converge", Began: at(1), Ended: at(3)}},
 			Steps: []Step{
 				{Name: "a: install", Host: "a", Kind: Change, Changes: []string{"+ file /x"}, State: Succeeded, Began: at(1), Ended: at(2)},
 				{
@@ -151,6 +151,48 @@ func TestRecorderCoalesces(t *testing.T) {
 		}
 		if n := len(get(t, store, 1, true).Phases); n != 500 {
 			t.Errorf("the last write has %d phases", n)
+		}
+	})
+}
+
+// The parts of a phase have their times and those of their own phases, end with it, and may change while a write reads them.
+func TestParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory()
+		r := start(t, store)
+		began := time.Now().UTC()
+		at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
+		r.Part("too early", Running, "", "")
+		r.Phase("bundle")
+		for _, step := range []struct {
+			name          string
+			state         State
+			doing, detail string
+		}{
+			{"etcd", Running, "compiling", "compiling: 0 of 9"},
+			{"etcd", Running, "compiling", "compiling: 5 of 9"},
+			{"pause", Running, "", "building"},
+			{"etcd", Running, "linking", ""},
+			{"etcd", Succeeded, "", ""},
+		} {
+			r.Part(step.name, step.state, step.doing, step.detail)
+			synctest.Wait() // written
+			time.Sleep(time.Second)
+		}
+		r.Phase("observe")
+		if err := r.End(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		want := []Part{
+			{
+				Name: "etcd", State: Succeeded, Began: at(0), Ended: at(4),
+				Phases: []Phase{{Name: "compiling", Began: at(0), Ended: at(3)}, {Name: "linking", Began: at(3), Ended: at(4)}},
+			},
+			{Name: "pause", State: Interrupted, Began: at(2), Ended: at(5), Detail: "building"},
+		}
+		run := get(t, store, 1, true)
+		if len(run.Phases) != 2 || !reflect.DeepEqual(run.Phases[0].Parts, want) || run.Result != Unchanged {
+			t.Errorf("recorded %s %+v\nwant\n%+v", run.Result, run.Phases, want)
 		}
 	})
 }

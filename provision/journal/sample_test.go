@@ -24,8 +24,8 @@ func sample(number int) *Run {
 		Version: Version, Number: number, Cluster: "demo", Command: "apply", Operator: "ana@workstation", Slipway: "v0.4.0",
 		Began: began, Result: Succeeded,
 		Phases: []Phase{
-			{"machines and bundle", began, began.Add(5400 * time.Millisecond)},
-			{"observe", began.Add(5400 * time.Millisecond), began.Add(6300 * time.Millisecond)},
+			{Name: "machines and bundle", Began: began, Ended: began.Add(5400 * time.Millisecond)},
+			{Name: "observe", Began: began.Add(5400 * time.Millisecond), Ended: began.Add(6300 * time.Millisecond)},
 			{Name: "converge", Began: began.Add(6300 * time.Millisecond)},
 		},
 	}
@@ -86,7 +86,7 @@ func play(r *Run, workers int, acts []act) *Run {
 	r.Ended = last
 	if r.Result == Succeeded {
 		r.Ended = last.Add(1200 * time.Millisecond)
-		r.Phases = append(r.Phases, Phase{"observe", last, r.Ended})
+		r.Phases = append(r.Phases, Phase{Name: "observe", Began: last, Ended: r.Ended})
 	}
 	return r
 }
@@ -236,11 +236,33 @@ func samples(t testing.TB) (map[string]*Run, time.Time) {
 		manyFailed[i].Error = "connection lost: " + strings.Repeat("read tcp 10.88.3.9:22: connection reset by peer\n", 3)
 	}
 	return map[string]*Run{
+		"cold":    cold(),
 		"install": install, "failed": failed, "many": many, "unchanged": unchanged, "killed": killed, "single": single,
 		"rolling":    play(sample(3), 64, rollingSteps()),
 		"running":    cut(play(sample(4), 3, installSteps(names("cp", 3), names("worker", 2))), 17*time.Second),
 		"manyfailed": play(sample(9), 64, manyFailed),
 	}, began.Add(18 * time.Second)
+}
+
+// cold is a run that was killed while it built its bundle.
+func cold() *Run {
+	r := sample(10)
+	at := func(minutes float64) time.Time { return began.Add(time.Duration(minutes * float64(time.Minute))) }
+	r.Result, r.Phases = Running, r.Phases[:1]
+	r.Phases[0].Ended = time.Time{}
+	r.Phases[0].Parts = []Part{
+		{
+			Name: "etcd v3.6.16", State: Succeeded, Began: at(0), Ended: at(2.5),
+			Phases: []Phase{{Name: "fetching", Began: at(0.1), Ended: at(1)}, {Name: "compiling", Began: at(1), Ended: at(2.5)}},
+		},
+		{
+			Name: "kubernetes v1.36.3", State: Running, Began: at(2.5), Detail: "444 of 1,480 packages",
+			Phases: []Phase{{Name: "fetching", Began: at(2.5), Ended: at(4)}, {Name: "compiling", Began: at(4)}},
+		},
+		{Name: "pause 3.10.2", State: Failed, Began: at(2.5), Ended: at(9), Detail: "gcc: exit status 1"},
+	}
+	r.abandon()
+	return r
 }
 
 // seeds are stored runs to begin fuzzing with.
@@ -252,7 +274,7 @@ func seeds(t testing.TB) [][]byte {
 		[]byte(`{"version":2}`),
 		[]byte(`{"version":1,"number":1,"began":"2026-01-02T12:03:04Z","result":"failed","planned":2,"plannedChanges":1,"steps":[{"state":"failed"},{"state":"pending"},{"name":"c","state":"running"}]}`),
 	}
-	for _, name := range []string{"failed", "killed", "running", "unchanged"} {
+	for _, name := range []string{"cold", "failed", "killed", "running", "unchanged"} {
 		content, err := json.Marshal(runs[name])
 		if err != nil {
 			t.Fatal(err)

@@ -89,10 +89,27 @@ func (t *timeline) header(now time.Time) {
 	if len(phases) > 0 {
 		t.line("  ", strings.Join(phases, ", "))
 	}
+	for i := range r.Phases {
+		t.parts(r.Phases[i].Parts)
+	}
 	if len(r.Steps) > 0 {
 		t.line("  ", summary(r))
 	}
 	t.line("")
+}
+
+// parts is a line for each part of a phase.
+func (t *timeline) parts(parts []Part) {
+	longest := 0
+	for i := range parts {
+		longest = max(longest, runewidth.StringWidth(clean(parts[i].Name)))
+	}
+	for i := range parts {
+		p := &parts[i]
+		m := marks[p.State]
+		t.line("    ", t.paint(m.color, cmp.Or(m.sign, " ")), " ", runewidth.FillRight(clean(p.Name), longest),
+			fmt.Sprintf(" %*s  ", tookWidth, took(span(p.Began, p.Ended, t.end))), clean(p.describe(t.end)))
+	}
 }
 
 // summary counts steps by what became of them, and changes.
