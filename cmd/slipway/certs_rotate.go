@@ -85,7 +85,7 @@ func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
 	run := &rotateRun{applyRun: applyRun{work: work{app: a}}, wish: rotate.Wish{Command: "rotate-encryption-key"}}
 	cmd := &cobra.Command{
 		Use:   "rotate-encryption-key",
-		Short: "Replace the key of Secrets at rest, and encrypt every Secret anew",
+		Short: "Replace the encryption key of Secrets, and re-encrypt every Secret",
 		Long: `Replace the key with which API servers encrypt Secrets before they reach etcd, in stages:
 
   trust    every API server has loaded the new key beside the old, and can decrypt with either

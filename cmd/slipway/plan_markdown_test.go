@@ -114,7 +114,7 @@ func TestMarkdownFitsAComment(t *testing.T) {
 		host := fmt.Sprintf("demo-worker-%d", i)
 		all = append(all, host)
 		p.Changes = append(p.Changes, plan.Change{
-			Host: host, Kind: plan.FileChange, Name: fmt.Sprintf("/etc/%d", i), Action: plan.Create, Reason: "not there yet",
+			Host: host, Kind: plan.FileChange, Name: fmt.Sprintf("/etc/%d", i), Action: plan.Create, Reason: "missing",
 		})
 	}
 	p.Disruptions = []plan.Disruption{{What: "kubelet restarts", Hosts: all, Effect: "none"}}

@@ -25,7 +25,7 @@ func samplePlan() *plan.Plan {
 	for i := range 7 {
 		changes = append(changes, plan.Change{
 			Host: "demo-worker-1", Kind: plan.FileChange, Name: "/etc/new/" + strings.Repeat("x", i+1), Action: plan.Create,
-			Cause: plan.Wanted, Reason: "not there yet",
+			Cause: plan.Wanted, Reason: "missing",
 		})
 	}
 	changes = append(changes,
@@ -46,7 +46,7 @@ func samplePlan() *plan.Plan {
 		},
 		Disruptions: []plan.Disruption{{
 			What: "kube-apiserver restarts", Hosts: []string{"demo-cp-1", "demo-cp-2", "demo-cp-3"}, How: "one at a time",
-			Effect: "clients go on with the other API servers; pods go on running",
+			Effect: "clients continue with the other API servers; pods continue to run",
 		}},
 		LeftOut: []plan.Change{{Host: "demo-worker-2"}, {}},
 	}

@@ -67,7 +67,7 @@ func TestRunsWhileOneGoesOn(t *testing.T) {
 func TestRecordPlan(t *testing.T) {
 	p := &plan.Plan{Version: plan.PlanVersion, Cluster: "demo", Steps: []plan.Step{
 		{Name: "demo-cp-1: apply changes", Host: "demo-cp-1", Verb: plan.Apply, Changes: []plan.Change{
-			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/a", Action: plan.Create, Reason: "not there yet"},
+			{Host: "demo-cp-1", Kind: plan.FileChange, Name: "/a", Action: plan.Create, Reason: "missing"},
 			{Host: "demo-cp-1", Kind: plan.UnitChange, Name: "b", Action: plan.Restart, Reason: "runs with other inputs"},
 		}},
 		{Name: "demo-cp-1: wait for the units", Host: "demo-cp-1", Verb: plan.AwaitUnits, Deps: []string{"demo-cp-1: apply changes"}},
@@ -94,7 +94,7 @@ func TestRecordPlan(t *testing.T) {
 	for _, step := range recorded.Steps {
 		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", step.Kind, step.Name, strings.Join(step.Changes, "; "))))
 	}
-	want := `change demo-cp-1: apply changes + file /a (not there yet); ^ unit b (runs with other inputs)
+	want := `change demo-cp-1: apply changes + file /a (missing); ^ unit b (runs with other inputs)
 gate demo-cp-1: wait for the units
 cluster cluster: apply manifests ~ object Deployment kube-system/coredns (differs)`
 	if got := strings.Join(got, "\n"); got != want {

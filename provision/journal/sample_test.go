@@ -163,7 +163,7 @@ func installSteps(controlPlanes, workers []string) []act {
 	for i, h := range hosts {
 		node := hostStep(h, "wait for the node", Gate, 6*time.Second, api.Name, h+": install")
 		node.Notes = notes("the node is not registered", "not Ready: container runtime network not ready")
-		late := hostStep(h, "start what needs the API", Change, 700*time.Millisecond, manifests.Name, h+": install")
+		late := hostStep(h, "start units that need the API", Change, 700*time.Millisecond, manifests.Name, h+": install")
 		units := hostStep(h, "wait for the units", Gate, 2500*time.Millisecond, late.Name)
 		steps = append(steps, node, late, units)
 		if i < len(controlPlanes) {

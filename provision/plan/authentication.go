@@ -7,7 +7,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// authentication finds an API server that works by another AuthenticationConfiguration than the one in its file.
+// authentication finds an API server that uses another AuthenticationConfiguration than the one in
+// its file.
 func (d *hostDiff) authentication(want, have stack.HostState) {
 	if want.Authentication == "" || have.Authentication == "" || want.Authentication == have.Authentication {
 		return
@@ -19,11 +20,12 @@ func (d *hostDiff) authentication(want, have stack.HostState) {
 	}
 	d.add(Change{
 		Kind: UnitChange, Name: stack.APIServerService, Action: Await, From: have.Authentication, To: want.Authentication, Cause: Wanted,
-		Reason: "has not taken its authentication file: it takes one when it reaches every issuer that is new",
+		Reason: "has not loaded its authentication file: it loads one once it reaches every new issuer",
 	})
 }
 
-// authenticates says whether a change is of whom an API server takes, without a restart of it.
+// authenticates reports whether a change is of an API server's authentication file, which it
+// reloads without a restart.
 func authenticates(c Change) bool {
 	return c.Kind == FileChange && c.Name == stack.AuthenticationFile && c.Action != Create ||
 		c.Kind == UnitChange && c.Name == stack.APIServerService && c.Action == Await && strings.HasPrefix(c.To, "sha256:")

@@ -24,7 +24,7 @@ func TestAStateOlderThanAnOwnAuthorityIsRefused(t *testing.T) {
 			later := fixture.InStage(t, first, stored, r)
 			later.PKI.Own = []string{name}
 			owned := recorded(t, later, "demo-cp-2")
-			if err := refused(old, now, owned, now); err == nil || !strings.Contains(err.Error(), "demo-cp-2: "+stack.AuthoritiesFile+" was put there") {
+			if err := refused(old, now, owned, now); err == nil || !strings.Contains(err.Error(), "demo-cp-2: slipway wrote "+stack.AuthoritiesFile) {
 				t.Errorf("%s, a host at %s: %v", name, r.Stage, err)
 			}
 			if err := refused(later, now, owned); r.Stage != certs.Drop && err != nil {

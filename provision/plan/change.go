@@ -7,10 +7,11 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Action says what a change does, in the way terraform prints it.
+// Action is what a change does, printed as terraform prints it.
 type Action rune
 
-// The actions. Restart is a unit that runs, but not with what it should; Await one that is only just starting.
+// The actions. Restart is for a unit that runs with outdated inputs; Await for one that is still
+// starting.
 const (
 	Create  Action = '+'
 	Update  Action = '~'
@@ -21,7 +22,7 @@ const (
 
 var actionNames = map[Action]string{Create: "create", Update: "update", Delete: "delete", Restart: "restart", Await: "await"}
 
-// MarshalText gives the action's name, for JSON.
+// MarshalText returns the action's name, for JSON.
 func (a Action) MarshalText() ([]byte, error) {
 	name, ok := actionNames[a]
 	if !ok {
@@ -41,11 +42,12 @@ func (a *Action) UnmarshalText(text []byte) error {
 	return fmt.Errorf("no such action: %q", text)
 }
 
-// Kind is what a change is of.
+// Kind is the kind of thing that a change is about.
 type Kind string
 
-// The kinds of changes. Programs are files that come from the bundle. The last five are the cluster's: a node's
-// labels and taints, the node itself (registered, ready, with its version), a member of etcd, an object in the API.
+// The kinds of changes. Programs are files from the bundle. The last five are the cluster's: a
+// node's labels and taints, the node itself (registered, ready, with its version), an etcd member,
+// an object in the API.
 const (
 	FileChange    Kind = "file"
 	ProgramChange Kind = "program"
@@ -61,7 +63,8 @@ const (
 	ObjectChange  Kind = "object"
 )
 
-// onHost says whether a change of the kind is carried out on a host; the others are in the API or in etcd.
+// onHost reports whether a change of the kind is carried out on a host; the others are in the API
+// or in etcd.
 func (k Kind) onHost() bool {
 	switch k {
 	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, AccountChange, ImageChange:
@@ -71,24 +74,26 @@ func (k Kind) onHost() bool {
 	}
 }
 
-// Cause is why there is a difference, as far as a program would want to know.
+// Cause is the reason for a difference in a form for programs.
 type Cause string
 
-// The causes. Drift is a host or an object that somebody else has changed; Wanted is all else: the spec, the bundle, a
-// certificate or slipway itself asks for something that it did not ask for before.
+// The causes. Drift is a change on a host or in the API that slipway did not make. Wanted is
+// everything else: the spec, the bundle, a certificate or slipway itself requires something that it
+// did not require before.
 const (
 	Drift  Cause = "drift"
 	Wanted Cause = "wanted"
 )
 
-// Change is one difference between desired and observed state: pure data, without any content.
+// Change is one difference between desired and observed state: pure data, without contents.
 type Change struct {
 	// Host is the node's name; empty for the cluster as a whole.
 	Host   string `json:"host,omitempty"`
 	Kind   Kind   `json:"kind"`
 	Name   string `json:"name"` // the path, unit, sysctl, label, ...
 	Action Action `json:"action"`
-	// From and To are digests of files, targets of links, values of sysctls and labels; empty for what is not there.
+	// From and To are digests of files, targets of links, values of sysctls and labels; empty if
+	// there is none.
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
 	Mode   string `json:"mode,omitempty"` // of a file that will be there, in octal
@@ -105,19 +110,21 @@ func (c Change) String() string {
 	return c.Host + ": " + text
 }
 
-// Bookkeeping says that the change is of slipway's own list of what it owns, which follows all others.
+// Bookkeeping reports whether the change is of slipway's own list of the files that it owns, which
+// follows all other changes.
 func (c Change) Bookkeeping() bool { return c.Name == stack.OwnedFile }
 
-// isServed says whether the change is of a certificate that an endpoint shows already.
+// isServed reports whether the change is of a certificate that an endpoint already serves.
 func isServed(c Change) bool {
 	return c.Kind == FileChange && c.Action == Update && slices.ContainsFunc(stack.Endpoints(), func(e stack.Endpoint) bool { return e.Cert == c.Name })
 }
 
-// asWanted says that the change restarts a unit which runs with what is wanted: for its age, say.
+// asWanted reports whether the change restarts a unit that already runs with the wanted inputs, for
+// example because of its age.
 func (c Change) asWanted() bool { return c.Kind == UnitChange && c.Action == Restart && c.From == c.To }
 
-// OnDisk says whether the change is of a path.
+// OnDisk reports whether the change is of a path.
 func (c Change) OnDisk() bool { return c.Kind == FileChange || c.Kind == ProgramChange }
 
-// Key tells what a change is of from every other.
+// Key identifies the thing that a change is about.
 func (c Change) Key() string { return c.Host + "\x00" + string(c.Kind) + "\x00" + c.Name }

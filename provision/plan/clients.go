@@ -8,7 +8,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Clients are the client certificates of stack.Clients that changes renew, as connections.sh wants to have them.
+// Clients returns the client certificates of stack.Clients that changes renew, in the format that
+// connections.sh reads.
 func Clients(changes []Change) string {
 	var lines []string
 	for _, row := range stack.Clients() {

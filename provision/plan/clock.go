@@ -10,16 +10,17 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// clockMargin is which part of the time that certificates are dated back clocks must leave: a fifth. It is for what is not
-// known of them, and for how they drift.
+// clockMargin is the fraction of the certificates' backdating that clocks must leave as a margin: a
+// fifth. It covers the uncertainty of the measurement, and drift.
 const clockMargin = 5
 
-// FarBehind is from when a clock is spoken of although no certificate depends on it.
+// FarBehind is the difference from which a clock is reported although no certificate depends on it.
 const FarBehind = certs.Backdate - certs.Backdate/clockMargin
 
-// RefuseClocks refuses to put certificates (brought, in PEM) to use that begin, for some host, in the future, or nearly so:
-// its clock is behind that of the computer on which they were issued. Every host counts, for it may have to do with any of
-// them. Where no certificate is brought nothing is refused, nor where clocks agree and the certificates are just young.
+// RefuseClocks refuses to start using certificates (brought, in PEM) that begin, by the clock of
+// some host, in the future or nearly so: that clock is behind the clock of the computer that issued
+// them. Every host counts, because each may have to verify any of them. If no certificate is
+// brought, nothing is refused; nor is it if clocks agree and the certificates are just new.
 func RefuseClocks(observed stack.State, brought [][]byte) error {
 	var behind []string
 	for _, name := range slices.Sorted(maps.Keys(observed.Hosts)) {
@@ -28,7 +29,7 @@ func RefuseClocks(observed stack.State, brought [][]byte) error {
 		}
 	}
 	if len(behind) == 0 {
-		return nil // as nearly always; thousands of certificates need not be read
+		return nil // the usual case: no need to parse thousands of certificates
 	}
 	youngest := youngestOf(brought)
 	var reasons []string
@@ -36,23 +37,24 @@ func RefuseClocks(observed stack.State, brought [][]byte) error {
 		c := observed.Hosts[name].Facts.Clock
 		late := -c.Offset()
 		if late > youngest.margin && youngest.begin.After(c.Sent.Add(-late-youngest.margin)) {
-			reasons = append(reasons, fmt.Sprintf("%s: its clock is %s behind this computer's, and certificates that would be used now begin at %s: "+
-				"it would take them for not valid yet; set both clocks (NTP), and run this again", name, late.Round(time.Second), youngest.begin.UTC().Format(time.RFC3339)))
+			reasons = append(reasons, fmt.Sprintf("%s: its clock is %s behind this computer's, and the new certificates begin at %s: "+
+				"it would reject them as not yet valid; synchronize both clocks (NTP), and run this again", name, late.Round(time.Second), youngest.begin.UTC().Format(time.RFC3339)))
 		}
 	}
 	return Refusal(HostsUnchanged, reasons)
 }
 
-// validity is from when a certificate is valid, and by how much a clock has to be past that.
+// validity is the time from which a certificate is valid, and by how much a clock must be past it.
 type validity struct {
 	begin  time.Time
 	margin time.Duration
 }
 
-// youngestOf is the validity that begins last among those of certificates; what is none is passed over.
+// youngestOf returns the validity that begins last among the certificates; it skips what is not a
+// certificate.
 func youngestOf(contents [][]byte) validity {
 	var last validity
-	seen := map[string]bool{} // what hosts have in common is read once
+	seen := map[string]bool{} // certificates that hosts share are parsed once
 	for _, content := range contents {
 		if seen[string(content)] {
 			continue

@@ -77,7 +77,7 @@ func TestAComponentIsOneValue(t *testing.T) {
 	expect("its file changes", observed, "vpn restarts: connections go on",
 		"apply: ^ unit vpn.service", "apply: ~ file /etc/systemd/system/vpn.service", "apply: ~ file /etc/vpn/vpn.yaml")
 	wanted, key, in.PKI = false, "one", without
-	expect("it goes", observed, "vpn stops for good: pods lose their network",
+	expect("it goes", observed, "vpn stops permanently: pods lose their network",
 		"apply: - file /etc/kubernetes/pki/vpn.crt", "apply: - file /etc/kubernetes/pki/vpn.key", "apply: - file /etc/systemd/system/vpn.service",
 		"apply: - file /etc/vpn/vpn.yaml", "apply: - file /usr/local/bin/vpnd", "apply: - program /opt/slipway/vpn/v2/bin/vpnd", "apply: - unit vpn.service")
 	wanted = true

@@ -12,8 +12,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Diff gives what has to change for observed to become desired, sorted by host, kind and name.
-// Facts are not compared. What slipway once put down and no longer wants is deleted; what others did is left alone.
+// Diff returns the changes that turn observed into desired, sorted by host, kind and name. Facts
+// are not compared. Files that slipway once wrote and no longer wants are deleted; files of others
+// are kept.
 func Diff(desired, observed stack.State) []Change {
 	var changes []Change
 	for _, name := range slices.Sorted(maps.Keys(desired.Hosts)) {
@@ -45,7 +46,7 @@ func Diff(desired, observed stack.State) []Change {
 // hostDiff collects the changes of one host.
 type hostDiff struct {
 	host    string
-	fresh   bool // slipway has never written there: nothing can have drifted
+	fresh   bool // slipway has never written there, so that nothing can have drifted
 	changes []Change
 }
 
@@ -71,8 +72,8 @@ func (d *hostDiff) files(want, have stack.HostState) {
 		switch {
 		case !there:
 			c.Action, c.Reason = Create, "removed on the host"
-			if !owned || p == stack.InitializedFile { // recorded with the others, written when the cluster is up
-				c.Cause, c.Reason = Wanted, "not there yet"
+			if !owned || p == stack.InitializedFile { // listed with the others, but written only when the cluster is up
+				c.Cause, c.Reason = Wanted, "missing"
 			}
 		case h.Mode.Type() != w.Mode.Type():
 			c.Reason = "is a " + typeName(h.Mode) + ", should be a " + typeName(w.Mode)
@@ -108,18 +109,19 @@ func fileKind(f stack.File) Kind {
 	return FileChange
 }
 
-// whyContent tells an edit on the host from a new wish. A wish changes the record, an edit does not.
+// whyContent distinguishes an edit on the host from a new desired content. The latter changes the
+// record, an edit does not.
 func whyContent(have, want stack.File, recorded string) (Cause, string) {
 	switch recorded {
 	case "", have.Digest:
-		return Wanted, "should have other content"
+		return Wanted, "desired content changed"
 	case want.Digest:
 		return Drift, "edited on the host" + at(have.Changed)
 	}
-	return Drift, "edited on the host" + at(have.Changed) + ", and should have other content now"
+	return Drift, "edited on the host" + at(have.Changed) + ", and its desired content changed"
 }
 
-// at says when, or nothing where that is not known.
+// at returns " at TIME", or "" if the time is unknown.
 func at(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -149,7 +151,7 @@ func (d *hostDiff) units(want, have stack.HostState) {
 		case !ok:
 			c.Action, c.Reason = Create, "removed on the host"
 			if !owned {
-				c.Cause, c.Reason = Wanted, "not there yet"
+				c.Cause, c.Reason = Wanted, "missing"
 			}
 		case strings.HasPrefix(h.State, "activating/"):
 			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
@@ -159,9 +161,9 @@ func (d *hostDiff) units(want, have stack.HostState) {
 		case !h.Active:
 			c.Reason = "is " + h.State + since(h.Changed)
 		case h.Inputs != w.Inputs:
-			c.Action, c.Cause, c.Reason = Restart, Wanted, "runs with what it was started with before"
+			c.Action, c.Cause, c.Reason = Restart, Wanted, "was started with an earlier configuration"
 		case foreignProgram(w, want.Files, have.Files) != "":
-			c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", which has other content than the bundle's"
+			c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", whose content differs from the bundle's"
 		case h.Replaced:
 			c.Action, c.Reason = Restart, "runs a program whose file was replaced since it started"
 		case misread(w, h, want.Files, have) != "":
@@ -169,7 +171,7 @@ func (d *hostDiff) units(want, have stack.HostState) {
 		case w.MaxAge > 0 && h.Running > w.MaxAge:
 			c.Action, c.Cause = Restart, Wanted
 			c.Reason = "has run since " + h.Changed.Local().Format(time.DateOnly) +
-				": the certificate with which it speaks to itself may end a year after its start"
+				": the certificate that it uses for connections to itself may expire a year after its start"
 		case !h.Enabled:
 			c.Reason = "is not enabled"
 		default:
@@ -185,8 +187,8 @@ func (d *hostDiff) units(want, have stack.HostState) {
 	}
 }
 
-// startsWrong says whether a unit that is only starting does so with another unit file than it should have. A process that is
-// yet to come is not known by its inputs, and has those of its unit file.
+// startsWrong reports whether a unit that is only starting does so with an outdated unit file. A
+// process that does not exist yet has no inputs to compare; it will have those of its unit file.
 func startsWrong(want, have stack.HostState, name string) bool {
 	f, there := have.Files[stack.UnitDir+name]
 	return have.Units[name].Unread || there && f.Digest != want.Files[stack.UnitDir+name].Digest
@@ -195,7 +197,8 @@ func startsWrong(want, have stack.HostState, name string) bool {
 // settleTime is how long a kubelet may take to register its node.
 const settleTime = time.Minute
 
-// register restarts a kubelet whose node somebody has deleted: it registers once, when it starts.
+// register restarts a kubelet whose node was deleted in the API: a kubelet registers only once,
+// when it starts.
 func (d *hostDiff) register(want, have map[string]stack.Unit) {
 	other := slices.ContainsFunc(d.changes, func(c Change) bool { return c.Kind == UnitChange && c.Name == stack.KubeletService })
 	if h := have[stack.KubeletService]; h.Running > settleTime && !other {
@@ -213,8 +216,9 @@ func since(t time.Time) string {
 	return " since " + t.Local().Format(time.DateTime)
 }
 
-// misread gives a file that a running unit may have read with a content that nobody wanted: one that was edited before
-// the unit was started. Its inputs do not tell, since they are what slipway told it. What slipway put down itself is no edit.
+// misread returns a file that a running unit may have read with unwanted content: one that was
+// edited before the unit was started. The unit's inputs do not show that, since they are what
+// slipway told it. A file that slipway wrote itself does not count as edited.
 func misread(w, h stack.Unit, want map[string]stack.File, have stack.HostState) string {
 	for _, p := range w.Reads {
 		f, there := have.Files[p]
@@ -225,7 +229,8 @@ func misread(w, h stack.Unit, want map[string]stack.File, have stack.HostState) 
 	return ""
 }
 
-// sysctls compares only what the host knows: a key that it lacks belongs to a module that it has no need of.
+// sysctls compares only keys that the host has: a key that it lacks belongs to a module that it
+// does not need.
 func (d *hostDiff) sysctls(want, have map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		if h, ok := have[key]; ok && h != want[key] {
@@ -237,7 +242,8 @@ func (d *hostDiff) sysctls(want, have map[string]string) {
 	}
 }
 
-// modules compares only what the host could load: what is built in or missing is not in have.
+// modules compares only modules that the host could load: built-in and missing modules are not in
+// have.
 func (d *hostDiff) modules(want, have map[string]bool) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if loaded, ok := have[name]; ok && !loaded {
@@ -286,14 +292,14 @@ func (d *hostDiff) node(want kube.Node, nodes map[string]kube.Node) {
 	d.settings(TaintChange, want.Taints, have.Taints, have.RecordedTaints)
 }
 
-// settings compares labels or taints. Those that slipway never gave are others', and are left alone.
+// settings compares labels or taints. Those that slipway never set belong to others, and are kept.
 func (d *hostDiff) settings(kind Kind, want, have, recorded map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		h, ok := have[key]
 		if ok && h == want[key] {
 			continue
 		}
-		c := Change{Kind: kind, Name: key, Action: Create, From: h, To: want[key], Cause: Wanted, Reason: "not there yet"}
+		c := Change{Kind: kind, Name: key, Action: Create, From: h, To: want[key], Cause: Wanted, Reason: "missing"}
 		if last, given := recorded[key]; given && last == want[key] {
 			c.Cause, c.Reason = Drift, "removed in the API"
 		}

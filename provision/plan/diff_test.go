@@ -96,35 +96,35 @@ func TestDiff(t *testing.T) {
 	for _, c := range Diff(desired, observed) {
 		_, _ = fmt.Fprintf(&got, "%s %s\n", c.Cause, c)
 	}
-	const expected = `drift h: ~ file /both (edited on the host, and should have other content now)
+	const expected = `drift h: ~ file /both (edited on the host, and its desired content changed)
 drift h: ~ file /edited (edited on the host at 2026-11-21 12:03:00)
 drift h: ~ file /mode (mode is 0644, should be 0600)
-wanted h: + file /new (not there yet)
+wanted h: + file /new (missing)
 drift h: ~ file /owner (owner is user:root, should be root:root)
 drift h: + file /removed (removed on the host)
 drift h: ~ program /type (is a file, should be a link)
-wanted h: ~ file /wanted (should have other content)
+wanted h: ~ file /wanted (desired content changed)
 wanted h: - file /etc/systemd/system/old.service (no longer wanted)
 wanted h: - file /ours (no longer wanted)
 drift h: ~ unit disabled.service (is not enabled)
 drift h: ^ unit misread.service (was started after /edited had been edited)
-wanted h: + unit new.service (not there yet)
-wanted h: ^ unit old-and-stale (runs with what it was started with before)
-wanted h: ^ unit stale.service (runs with what it was started with before)
+wanted h: + unit new.service (missing)
+wanted h: ^ unit old-and-stale (was started with an earlier configuration)
+wanted h: ^ unit stale.service (was started with an earlier configuration)
 wanted h: . unit starting.service (is activating/start)
 drift h: ~ unit stopped.service (is failed/failed since 2026-11-21 12:03:00)
 wanted h: ^ unit unread.service (is activating/auto-restart)
-wanted h: ^ unit worn.service (has run since 2026-11-21: the certificate with which it speaks to itself may end a year after its start)
+wanted h: ^ unit worn.service (has run since 2026-11-21: the certificate that it uses for connections to itself may expire a year after its start)
 wanted h: - unit old.service (no longer wanted)
 drift h: ~ sysctl a (is 0, should be 1)
 drift h: + module gone (is not loaded)
 drift h: + image coredns:1 (the container runtime does not have it)
 wanted h: ~ node h (its kubelet is v1, should be v2)
 drift h: + label drift (removed in the API)
-wanted h: + label new (not there yet)
+wanted h: + label new (missing)
 wanted h: ~ label wrong (is "2", should be "1")
 wanted h: - label ours (no longer wanted)
-wanted h: + taint t:NoSchedule (not there yet)
+wanted h: + taint t:NoSchedule (missing)
 drift h: ~ member h (is not healthy: no answer)
 drift i: + member i (is not a member of etcd)
 wanted : - member j (is not in the spec)
@@ -205,7 +205,7 @@ func TestRefuseWhatALivingClusterCannotTake(t *testing.T) {
 		want   []string
 	}{
 		"nothing":        {in, before(t, in), nil},
-		"a new CA":       {in, anew, []string{"has no \"ca\" of it"}},
+		"a new CA":       {in, anew, []string{"has no \"ca\" for it"}},
 		"a renewed leaf": {in, leaf, nil},
 		"other networks": {moved, before(t, in), []string{"spec.network.podSubnet was 10.244.0.0/16 and is 10.50.0.0/16", "spec.network.dnsDomain was cluster.local"}},
 	} {
@@ -234,8 +234,8 @@ func TestRefuseMembers(t *testing.T) {
 	}{
 		"not asked": {nil, ""},
 		"as wanted": {map[string]stack.Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b", Problem: "sick"}}, ""},
-		"missing":   {map[string]stack.Member{"a": {PeerURL: "https://a"}}, "b: it is not a member"},
-		"elsewhere": {map[string]stack.Member{"a": {PeerURL: "https://z"}, "b": {PeerURL: "https://b"}}, "a: its member of etcd is at https://z"},
+		"missing":   {map[string]stack.Member{"a": {PeerURL: "https://a"}}, "b: it is not an etcd member"},
+		"elsewhere": {map[string]stack.Member{"a": {PeerURL: "https://z"}, "b": {PeerURL: "https://b"}}, "a: its etcd member is at https://z"},
 		"surplus":   {map[string]stack.Member{"a": {PeerURL: "https://a"}, "b": {PeerURL: "https://b"}, "c": {}}, "etcd has a member \"c\""},
 	} {
 		var r Refusals
@@ -270,12 +270,12 @@ func TestRefuse(t *testing.T) {
 		want   []string
 	}{
 		{name: "nothing to say", state: fine()},
-		{name: "no systemd", state: set(fine(), "demo-worker-1", func(f *stack.Facts) { f.Systemd = false }), want: []string{"demo-worker-1: systemd"}},
+		{name: "no systemd", state: set(fine(), "demo-worker-1", func(f *stack.Facts) { f.Systemd = false }), want: []string{"demo-worker-1: it does not run systemd"}},
 		{name: "another architecture", state: set(fine(), "demo-cp-2", func(f *stack.Facts) { f.Arch = "arm64" }), want: []string{"demo-cp-2: the machine is arm64"}},
 		{name: "cgroup v1 not allowed", strict: true, state: set(fine(), "demo-cp-3", func(f *stack.Facts) { f.CgroupV2 = false }), want: []string{"demo-cp-3", "allowCgroupV1"}},
 		{name: "cgroup v1 allowed", state: set(fine(), "demo-cp-3", func(f *stack.Facts) { f.CgroupV2 = false })},
 		{
-			name: "a member lost its data", want: []string{"demo-cp-2: it had a member of etcd", "demo-cp-3: it had a member of etcd"},
+			name: "a member lost its data", want: []string{"demo-cp-2: it had an etcd member", "demo-cp-3: it had an etcd member"},
 			state: set(fine(), "demo-cp-1", func(f *stack.Facts) { f.Initialized, f.EtcdData = true, true }),
 		},
 		{name: "a first start that was cut short", state: set(fine(), "demo-cp-1", func(f *stack.Facts) { f.EtcdData = true })},

@@ -10,7 +10,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Disruption is what somebody could notice of an apply while it runs.
+// Disruption is an effect of an apply that users can notice while it runs.
 type Disruption struct {
 	// What happens, for example "kube-apiserver restarts".
 	What string `json:"what"`
@@ -32,7 +32,8 @@ func (d Disruption) String() string {
 	return text + ": " + d.Effect
 }
 
-// Disruptions predicts what the steps of a situation will disturb. Where there was never a cluster there is nothing to.
+// Disruptions predicts what the steps of a situation will disturb. If there has never been a
+// cluster, that is nothing.
 func Disruptions(s Situation, steps []Step) []Disruption {
 	if !s.Alive && !s.Initialized {
 		return nil
@@ -62,7 +63,7 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 	return all
 }
 
-// Restarts are the units, without their suffix, that run with other inputs in one state than in another.
+// Restarts returns the units, without their suffix, whose inputs differ between two states.
 func Restarts(before, after stack.State) []string {
 	var units []string
 	for _, row := range stack.Units() {
@@ -76,7 +77,7 @@ func Restarts(before, after stack.State) []string {
 	return units
 }
 
-// hostsOf lists, in the order of the steps, where a change is carried out.
+// hostsOf lists the hosts on which a change is carried out, in the order of the steps.
 func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
 	var hosts []string
 	for _, step := range steps {
@@ -90,7 +91,7 @@ func hostsOf(steps []Step, kind Kind, name string, action Action) []string {
 func (s Situation) unit(row stack.Service, action Action, hosts []string) Disruption {
 	d := Disruption{What: strings.TrimSuffix(row.Name, ".service") + " restarts", Hosts: hosts, How: s.how(hosts), Effect: row.Disturbs}
 	if action == Delete {
-		d.What, d.Effect = strings.TrimSuffix(row.Name, ".service")+" stops for good", cmp.Or(row.Ends, row.Disturbs)
+		d.What, d.Effect = strings.TrimSuffix(row.Name, ".service")+" stops permanently", cmp.Or(row.Ends, row.Disturbs)
 	}
 	if row.IfSingle != "" && s.controlPlanes() == 1 {
 		d.Effect = row.IfSingle
@@ -108,7 +109,7 @@ func (s Situation) controlPlanes() int {
 	return n
 }
 
-// how says in which way hosts follow one another.
+// how describes the order in which hosts follow one another.
 func (s Situation) how(hosts []string) string {
 	if len(hosts) == 1 {
 		return ""

@@ -1,5 +1,6 @@
-// Package plan compares desired with observed state. The difference becomes changes with reasons, refusals and
-// disruptions, and the changes become steps in an order that keeps quorum and API.
+// Package plan compares desired with observed state. It turns the difference into changes with
+// reasons, refusals and disruptions, and the changes into steps, in an order that keeps etcd's
+// quorum and the API.
 //
-// All of it is pure: values go in, values come out. Carrying steps out is the business of package converge.
+// All of it is pure: values go in, values come out. Package converge carries the steps out.
 package plan

@@ -17,12 +17,12 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Applied is what the last apply that reached its end had been asked for. It serves to explain changes, and nothing
-// else: what is on the hosts is observed. It holds no secret.
+// Applied records the input of the last apply that completed. It serves only to explain changes:
+// the state of the hosts is observed. It holds no secret.
 type Applied struct {
 	// Spec is the resolved spec, in JSON.
 	Spec json.RawMessage `json:"spec"`
-	// Machines, as far as desired state depends on them.
+	// Machines, as far as the desired state depends on them.
 	Machines []AppliedMachine `json:"machines"`
 	// Artifacts of the bundle, by name.
 	Artifacts map[string]stack.Artifact `json:"artifacts"`
@@ -30,7 +30,7 @@ type Applied struct {
 	Slipway string `json:"slipway"`
 }
 
-// AppliedMachine is a spec.Machine without the way in.
+// AppliedMachine is a spec.Machine without its access data.
 type AppliedMachine struct {
 	Name      string     `json:"name"`
 	Pool      string     `json:"pool"`
@@ -39,7 +39,7 @@ type AppliedMachine struct {
 	Artifacts string     `json:"artifacts,omitempty"`
 }
 
-// NewApplied records what in asks for, by a version of slipway.
+// NewApplied records the input in, and the version of slipway that applied it.
 func NewApplied(in stack.Input, slipway string) (*Applied, error) {
 	text, err := json.Marshal(in.Cluster)
 	if err != nil {
@@ -52,53 +52,56 @@ func NewApplied(in stack.Input, slipway string) (*Applied, error) {
 	return a, nil
 }
 
-// Before is what is known of how things were wanted before: all of it may be empty.
+// Before is the known previous input: all of it may be empty.
 type Before struct {
 	Applied *Applied
-	// Up is what the state knows of the cluster since it has been up; nil if it has not.
+	// Up is what the state records of a cluster that has been up; nil if it has not.
 	Up *Up
-	// Slipway is the version that asks now.
+	// Slipway is the current version.
 	Slipway string
-	// PKI is how it was before certificates were issued anew, for the reasons in Issued.
+	// PKI is the PKI before certificates were issued, for the reasons in Issued.
 	PKI    *certs.PKI
 	Issued []certs.Change
-	// EncryptionKeys are those that API servers were given last; nil where that is not known.
+	// EncryptionKeys are the previous keys of the API servers; nil if unknown.
 	EncryptionKeys []stack.EncryptionKey
 }
 
-// Causes are reasons for what is wanted to be so, by Change.key.
+// Causes are the reasons for the desired state, by Change.Key.
 type Causes struct {
 	reasons map[string][]string
-	// before and now are digests of what was and is wanted; before is nil where that is not known.
+	// before and now are digests of the previous and the current desired state; before is nil if
+	// unknown.
 	before, now map[string]string
-	// otherwise is the reason for what none of the factors explains; slipway is that of what another version asks for.
+	// otherwise is the reason if no factor explains a change; slipway is the reason for a change
+	// that another version requires.
 	otherwise, slipway string
 }
 
-// factor is one thing that is wanted otherwise than before.
+// factor is one difference from the previous input.
 type factor struct {
 	reason string
 	put    func(*stack.Input) error
 }
 
-// maxFactors bounds the computing: where more has changed than this, the reasons are not told apart.
+// maxFactors bounds the computation: if more has changed, the reasons are not distinguished.
 const maxFactors = 24
 
-// CausesOf finds out what made the desired state what it is, by asking what it would have been if only one thing had
-// changed since before: a field of the spec, a certificate, the bundle. No table of dependencies has to be kept true.
+// CausesOf finds the reasons for the desired state: it computes what that would be if only one
+// thing had changed since before, such as a field of the spec, a certificate or the bundle. So no
+// table of dependencies has to be maintained.
 func CausesOf(now stack.Input, was Before) Causes {
 	base := now
 	factors := append(was.certificates(&base), was.encryption(&base)...)
 	if a := was.Applied; a != nil {
 		more, err := a.factors(now, &base)
 		if err != nil {
-			return Causes{} // an older slipway recorded what this one does not understand: nothing is known
+			return Causes{} // an older slipway's record cannot be read: nothing is known
 		}
 		factors = append(factors, more...)
 	} else if len(factors) == 0 {
 		return Causes{}
 	}
-	c := Causes{reasons: map[string][]string{}, otherwise: "another host or another slipway asks for another content"}
+	c := Causes{reasons: map[string][]string{}, otherwise: "another host or another version of slipway requires other content"}
 	var everything []string
 	for _, f := range factors {
 		everything = append(everything, f.reason)
@@ -117,7 +120,7 @@ func CausesOf(now stack.Input, was Before) Causes {
 	for _, f := range factors {
 		in := base
 		if f.put(&in) != nil {
-			continue // it cannot be so without another field, whose factor tells
+			continue // invalid without another field, whose factor explains it
 		}
 		for key, wish := range wishes(in) {
 			if old, ok := before[key]; !ok || old != wish {
@@ -129,12 +132,13 @@ func CausesOf(now stack.Input, was Before) Causes {
 		c.before, c.now = before, wanted
 	}
 	if a := was.Applied; a != nil && a.Slipway != was.Slipway {
-		c.slipway = fmt.Sprintf("slipway %s asks for it, %s did not", was.Slipway, a.Slipway)
+		c.slipway = fmt.Sprintf("slipway %s requires it, %s did not", was.Slipway, a.Slipway)
 	}
 	return c
 }
 
-// wishes gives a digest of everything that is wanted, by Change.key; nil where it cannot be computed.
+// wishes returns a digest of everything in the desired state, by Change.Key; nil if it cannot be
+// computed.
 func wishes(in stack.Input) map[string]string {
 	state, err := stack.Desired(in)
 	if err != nil {
@@ -178,7 +182,7 @@ func wishes(in stack.Input) map[string]string {
 	return all
 }
 
-// objectName calls a manifest as kube.Change does.
+// objectName returns a manifest's name in the form that kube.Change uses.
 func objectName(document []byte) string {
 	var o struct {
 		Kind     string `json:"kind"`
@@ -190,7 +194,8 @@ func objectName(document []byte) string {
 	return o.Kind + " " + o.Metadata.Namespace + "/" + o.Metadata.Name
 }
 
-// certificates puts the PKI as it was into base, and gives a factor for every kind of certificate issued anew.
+// certificates puts the previous PKI into base, and returns a factor for every kind of certificate
+// that was issued.
 func (b Before) certificates(base *stack.Input) []factor {
 	if b.PKI == nil {
 		return nil
@@ -223,7 +228,7 @@ func (b Before) certificates(base *stack.Input) []factor {
 	return factors
 }
 
-// rotation puts authorities as they were in the stage before into old.
+// rotation puts the CAs of the previous stage into old.
 func (b Before) rotation(now, old *certs.PKI) []factor {
 	r := now.Rotation
 	if r == nil {
@@ -247,7 +252,8 @@ func (b Before) rotation(now, old *certs.PKI) []factor {
 	}}}
 }
 
-// encryption puts the keys for Secrets at rest as they were into base, and gives a factor if they have changed.
+// encryption puts the previous keys for Secrets at rest into base, and returns a factor if they
+// have changed.
 func (b Before) encryption(base *stack.Input) []factor {
 	now := base.EncryptionKeys
 	same := func(x, y stack.EncryptionKey) bool { return x.Name == y.Name && bytes.Equal(x.Key, y.Key) }
@@ -261,7 +267,8 @@ func (b Before) encryption(base *stack.Input) []factor {
 	}}}
 }
 
-// factors puts the spec and the bundle as they were into base, and gives a factor for each that is otherwise in now.
+// factors puts the previous spec and bundle into base, and returns a factor for each difference
+// from now.
 func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) {
 	var was, is any
 	text, err := json.Marshal(now.Cluster)
@@ -281,7 +288,7 @@ func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) 
 		}})
 	}
 	if !maps.Equal(a.Artifacts, now.Artifacts) {
-		// What this slipway wants and the old bundle did not have is taken from the new one.
+		// Artifacts that this slipway needs and the old bundle lacked are taken from the new one.
 		base.Artifacts = maps.Clone(now.Artifacts)
 		maps.Copy(base.Artifacts, a.Artifacts)
 		factors = append(factors, factor{"the bundle changed", func(in *stack.Input) error {
@@ -292,7 +299,7 @@ func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) 
 	return factors, nil
 }
 
-// setSpec puts a spec, given as JSON's tree, into in, with the machines of its nodes.
+// setSpec puts a spec, given as a JSON tree, into in, with the machines of its nodes.
 func (a *Applied) setSpec(in *stack.Input, now stack.Input, tree any) error {
 	text, err := json.Marshal(tree)
 	if err != nil {
@@ -315,12 +322,14 @@ func (a *Applied) setSpec(in *stack.Input, now stack.Input, tree any) error {
 	return nil
 }
 
-// Explain replaces the reasons of changes that are not drift by their causes, as far as these are known.
+// Explain replaces the reasons of changes that are not drift by their causes, as far as these are
+// known.
 func Explain(changes []Change, causes Causes) {
 	for i := range changes {
 		c := &changes[i]
 		key := c.Key()
-		// What only another slipway wants otherwise is the same by this one's measure.
+		// If only another version of slipway wants a change, it is the same by this version's
+		// digests.
 		same := causes.before != nil && causes.before[key] == causes.now[key]
 		if c.Kind == ObjectChange && causes.before != nil && !same {
 			c.Cause = Wanted
@@ -334,7 +343,7 @@ func Explain(changes []Change, causes Causes) {
 		case same && causes.slipway != "":
 			c.Reason = causes.slipway
 		case same && c.Action != Delete:
-			c.Reason += "; an earlier apply did not get here"
+			c.Reason += "; an earlier apply ended before it"
 		case causes.before != nil:
 			c.Reason = causes.otherwise
 		}

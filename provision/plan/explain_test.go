@@ -157,7 +157,7 @@ func TestCausesOfAnInterruptedApply(t *testing.T) {
 	was := fixture.Input(t)
 	is := fixture.Reparsed(t, was, `{v: "2"}`, `{v: "3"}`)
 	got := explained(t, was, is, before(t, is))["demo-cp-3 unit kube-apiserver.service"]
-	if got != "runs with what it was started with before; an earlier apply did not get here" {
+	if got != "was started with an earlier configuration; an earlier apply ended before it" {
 		t.Errorf("the reason is %q", got)
 	}
 }
@@ -169,7 +169,7 @@ func TestCausesOfAnotherSlipway(t *testing.T) {
 	b.Slipway = "v2"
 	changes := []Change{{Host: "demo-cp-1", Kind: FileChange, Name: "/etc/crictl.yaml", Action: Update, Cause: Wanted}}
 	Explain(changes, CausesOf(was, b))
-	if changes[0].Reason != "slipway v2 asks for it, v1 did not" {
+	if changes[0].Reason != "slipway v2 requires it, v1 did not" {
 		t.Errorf("the reason is %q", changes[0].Reason)
 	}
 }
@@ -177,7 +177,7 @@ func TestCausesOfAnotherSlipway(t *testing.T) {
 func TestCausesWithoutARecord(t *testing.T) {
 	was := fixture.Input(t)
 	for what, reason := range explained(t, was, fixture.Reparsed(t, was, `{v: "2"}`, `{v: "3"}`), Before{}) {
-		if reason != "should have other content" && reason != "runs with what it was started with before" {
+		if reason != "desired content changed" && reason != "was started with an earlier configuration" {
 			t.Errorf("the reason for %s is %q", what, reason)
 		}
 	}

@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// field leads to a value in JSON's tree of a spec: keys of maps, and the names of a list's elements.
+// field is a path to a value in the JSON tree of a spec: keys of maps, and the names of a list's
+// elements.
 type field []string
 
-// String writes it as people do: "spec.nodePools[worker].labels[tier]".
+// String formats it for people: "spec.nodePools[worker].labels[tier]".
 func (f field) String() string {
 	var b strings.Builder
 	for i, key := range f {
@@ -68,7 +69,8 @@ func children(v any) (map[string]any, bool) {
 	return nil, false
 }
 
-// graft gives a copy of the tree was that has the field's value of is, or lacks it where is does.
+// graft returns a copy of the tree was with the field's value from is, or without the field if is
+// does not have it.
 func (f field) graft(was, is any) any {
 	if len(f) == 0 {
 		return is

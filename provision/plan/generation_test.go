@@ -29,24 +29,24 @@ func TestGenerations(t *testing.T) {
 		held                   []string
 	}{
 		"nothing is left": {rebuild: true, generation: fixture.FirstBegun},
-		"some is left":    {rebuild: true, generation: fixture.FirstBegun, facts: [3]stack.Facts{old}, refused: "demo-cp-1 still has etcd's data"},
+		"some is left":    {rebuild: true, generation: fixture.FirstBegun, facts: [3]stack.Facts{old}, refused: "demo-cp-1 still has etcd data"},
 		"one that was killed goes on": {
 			rebuild: true, generation: fixture.FirstBegun, rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{fresh, cut, {}},
 		},
 		"a disk came back before it goes on": {
-			rebuild: true, generation: fixture.FirstBegun, rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{fresh, {}, old}, refused: "demo-cp-3 still has etcd's data",
+			rebuild: true, generation: fixture.FirstBegun, rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{fresh, {}, old}, refused: "demo-cp-3 still has etcd data",
 		},
-		"the flag for a cluster that works": {rebuild: true, generation: thenBegun, facts: [3]stack.Facts{fresh, fresh, fresh}, refused: "still has etcd's data"},
+		"the flag for a cluster that works": {rebuild: true, generation: thenBegun, facts: [3]stack.Facts{fresh, fresh, fresh}, refused: "still has etcd data"},
 		"the data of before came back": {
 			rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{old, old, fresh}, held: []string{"demo-cp-3"},
 		},
 		"one that was killed, without the flag": {
-			rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{fresh, fresh, fresh}, refused: "has not come to its end",
+			rebuilding: fixture.FirstBegun, facts: [3]stack.Facts{fresh, fresh, fresh}, refused: "did not complete",
 		},
 		"a control plane was away meanwhile": {
 			generation: fixture.FirstBegun, facts: [3]stack.Facts{fresh, fresh, old}, held: []string{"demo-cp-3"},
 		},
-		"all that is left is of before": {generation: fixture.FirstBegun, facts: [3]stack.Facts{old, old, old}, refused: "another beginning of this cluster"},
+		"all that is left is of before": {generation: fixture.FirstBegun, facts: [3]stack.Facts{old, old, old}, refused: "another generation of this cluster"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := in

@@ -15,32 +15,37 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Identity tells a cluster from every other one, even of the same name, and records that it has been up. The state keeps
-// it in JSON.
+// Identity distinguishes a cluster from every other one, even of the same name, and records that it
+// has been up. The state stores it as JSON.
 type Identity struct {
-	// UID is made once, before anything else is (RFC 9562, version 4). Machines, disks, hosts and the API carry it.
+	// UID is made once, before anything else (RFC 9562, version 4). Machines, disks, hosts and the
+	// API carry it.
 	UID string `json:"uid"`
 	// Name of the cluster.
 	Name string `json:"name"`
-	// SpecFile is where the spec was when it was applied last, absolute; empty if it came from the standard input.
+	// SpecFile is the absolute path of the spec that was applied last; empty if it came from the
+	// standard input.
 	SpecFile string `json:"specFile,omitempty"`
-	// Generation is made anew where the cluster begins again without its data (--rebuild-empty); empty until then. Hosts and
-	// etcd's token carry it, which keeps members of before and of after from ever being one cluster.
+	// Generation is replaced if the cluster is rebuilt without its data (--rebuild-empty); until
+	// then it is empty. Hosts and etcd's token carry it, so that members of different generations
+	// can never form one cluster.
 	Generation string `json:"generation,omitempty"`
-	// Rebuilding is the generation that was begun and has not been up yet; empty for none. Until it is, Generation and Up are
-	// of before, and hold if disks come back.
+	// Rebuilding is the generation of a rebuild that has not been up yet; empty for none. Until it
+	// is up, Generation and Up are those of the previous generation, and apply if its disks return.
 	Rebuilding string `json:"rebuilding,omitempty"`
-	// Older says that the state is an older slipway's, and knows of no UID: the cluster may have got one since.
+	// Older means that an older slipway wrote the state, without a UID: the cluster may have got
+	// one since.
 	Older bool `json:"-"`
 	// Up is nil until the cluster's API has answered for the first time.
 	Up *Up `json:"up,omitempty"`
 }
 
-// NewGeneration makes the name of a new beginning.
+// NewGeneration returns the name of a new generation.
 func NewGeneration() string { return uuid.NewString() }
 
-// Recorded is the identity once a cluster of this generation is known to be up. What was known of another one is over. It
-// stays as it is where there is nothing to record (nil).
+// Recorded returns the identity once a cluster of this generation is known to be up; records of
+// another generation are dropped. If there is nothing to record (nil), the identity does not
+// change.
 func (id Identity) Recorded(generation string, change func(was *Up) *Up) Identity {
 	was := id.Up
 	if id.Generation != generation {
@@ -59,13 +64,13 @@ func (id Identity) Equal(other Identity) bool {
 	return up && id == other
 }
 
-// Up is what a cluster that has been up cannot lose or change without being told so: that there is data at all, on which
-// machines, and the networks that are in its certificates, Services and pods.
+// Up is what a cluster that has been up must not lose or change silently: the existence of data,
+// the machines that hold it, and the networks in its certificates, Services and pods.
 type Up struct {
 	Since time.Time `json:"since,omitzero"`
-	// EtcdCluster is etcd's own ID of the cluster, in hex; empty if etcd has not told it.
+	// EtcdCluster is etcd's own ID of the cluster, in hex; empty if unknown.
 	EtcdCluster string `json:"etcdCluster,omitempty"`
-	// ControlPlanes are the machines that etcd's members are on, by name.
+	// ControlPlanes are the machines of the etcd members, by name.
 	ControlPlanes map[string]UpMember `json:"controlPlanes"`
 	PodSubnet     string              `json:"podSubnet"`
 	ServiceSubnet string              `json:"serviceSubnet"`
@@ -77,14 +82,14 @@ type Up struct {
 // UpMember is a control plane of a cluster that has been up.
 type UpMember struct {
 	Address netip.Addr `json:"address"`
-	// Joined says that its member of etcd has been healthy: it must not begin again without its data.
+	// Joined means that its etcd member has been healthy: it must not start again without its data.
 	Joined bool `json:"joined,omitempty"`
 }
 
 // NewIdentity makes the identity of a cluster that has not been up.
 func NewIdentity(name string) Identity { return Identity{UID: uuid.NewString(), Name: name} }
 
-// Addresses are those of the control planes, by name.
+// Addresses returns the addresses of the control planes, by name.
 func (u *Up) Addresses() map[string]netip.Addr {
 	addresses := map[string]netip.Addr{}
 	for name, m := range u.ControlPlanes {
@@ -93,7 +98,7 @@ func (u *Up) Addresses() map[string]netip.Addr {
 	return addresses
 }
 
-// Equal compares two records; nil is one of nothing.
+// Equal compares two records; nil is the empty record.
 func (u *Up) Equal(other *Up) bool {
 	if u == nil || other == nil {
 		return u == other
@@ -102,7 +107,7 @@ func (u *Up) Equal(other *Up) bool {
 		u.PodSubnet == other.PodSubnet && u.ServiceSubnet == other.ServiceSubnet && u.DNSDomain == other.DNSDomain && u.Plugin == other.Plugin
 }
 
-// ReadIdentity reads what the state keeps.
+// ReadIdentity parses the identity that the state stores.
 func ReadIdentity(text []byte) (Identity, error) {
 	var id Identity
 	if err := json.Unmarshal(text, &id); err != nil {
@@ -114,14 +119,15 @@ func ReadIdentity(text []byte) (Identity, error) {
 	return id, nil
 }
 
-// newUp records what a spec asks for as that of a cluster that is up.
+// newUp records a spec as that of a cluster that is up.
 func newUp(c *spec.Cluster) *Up {
 	n := c.Spec.Network
 	return &Up{ControlPlanes: map[string]UpMember{}, PodSubnet: n.PodSubnet, ServiceSubnet: n.ServiceSubnet, DNSDomain: n.DNSDomain, Plugin: n.Plugin}
 }
 
-// Joined records members of etcd, by name, and whether they have been healthy. It changes a copy; of a cluster that the
-// state does not know to be up (nil) it makes one, with all control planes.
+// Joined records etcd members, by name, and whether they have been healthy. It changes a copy; if
+// the state does not record the cluster as up (nil), it creates the record, with all control
+// planes.
 func (u *Up) Joined(in stack.Input, now time.Time, etcdCluster string, members map[string]bool) *Up {
 	up := newUp(in.Cluster)
 	if u == nil {
@@ -144,14 +150,14 @@ func (u *Up) Joined(in stack.Input, now time.Time, etcdCluster string, members m
 	return up
 }
 
-// Up is what an older slipway has recorded of a cluster that was applied to the end; nil where that cannot be read.
+// Up is the record of a cluster that an older slipway applied completely; nil if it cannot be read.
 func (a *Applied) Up() *Up {
 	if a == nil {
 		return nil
 	}
 	c, err := spec.Parse("applied", a.Spec)
 	if err != nil {
-		return nil // another slipway's; the hosts say the rest
+		return nil // another version's; the hosts show the rest
 	}
 	up := newUp(c)
 	for _, m := range a.Machines {
@@ -162,7 +168,8 @@ func (a *Applied) Up() *Up {
 	return up
 }
 
-// moved names the fields of the spec that a cluster which has been up cannot change, or only where that is allowed.
+// moved names the fields of the spec that a cluster which has been up cannot change, or only if
+// that is allowed.
 func (u *Up) moved(c *spec.Cluster, allowPlugin bool) []string {
 	now := c.Spec.Network
 	var reasons []string

@@ -8,7 +8,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// initialized says whether any host has been part of a cluster that was up.
+// initialized reports whether any host has been part of a cluster that was up.
 func initialized(observed stack.State) bool {
 	for _, h := range observed.Hosts {
 		if h.Facts.Initialized {
@@ -18,7 +18,8 @@ func initialized(observed stack.State) bool {
 	return false
 }
 
-// NotReady are the nodes that are wanted and not Ready, or not there; nil where the API has not told.
+// NotReady returns the wanted nodes that are not Ready or do not exist; nil if the API did not
+// answer.
 func NotReady(desired, observed stack.State) map[string]bool {
 	if observed.Nodes == nil {
 		return nil
@@ -32,27 +33,30 @@ func NotReady(desired, observed stack.State) map[string]bool {
 	return down
 }
 
-// Signs are what is known of the life of a cluster beside what its hosts and members show.
+// Signs are signs of a cluster's life besides its observed hosts and members.
 type Signs struct {
-	// BeenUp says that the state knows that the cluster has been up, whatever its hosts show.
+	// BeenUp means that the state records that the cluster has been up, whatever its hosts show.
 	BeenUp bool
-	// API says that the API answers.
+	// API means that the API answers.
 	API bool
-	// Ended are the hosts whose member of etcd shows a certificate that has ended.
+	// Ended are the hosts whose etcd member serves an expired certificate.
 	Ended map[string]bool
 	// Gone are the nodes whose machine does not exist.
 	Gone []string
 }
 
-// Alive says whether a cluster lives or may live, so that nothing of it may be disturbed carelessly. That it is down has to
-// be certain: it has never been up, or so many members of etcd are known not to take part in a majority that there can be
-// none. It lives where any member answers a linearizable read, for only a majority can make it; what was not observed may be
-// running, and a member that is slow may be needed. One that is down has nothing to lose, and comes up everywhere at once:
-// gates would wait for a health that only the others can bring. ProveDown looks again before that is done.
+// Alive reports whether a cluster is up or may be up, so that it must be changed gate by gate. To
+// count as down, that must be certain: it has never been up, or so many etcd members are known not
+// to take part in a majority that there can be none. It is up if any member answers a linearizable
+// read, since only a majority can do that. A member that was not observed may be running, and a
+// slow member may be needed. A cluster that is down has nothing to lose, and starts everywhere at
+// once: gates would wait for a health that only the other hosts can bring. ProveDown checks again
+// before that.
 //
-// The API goes on answering where certificates of etcd have ended, for as long as it keeps its connections, and no member
-// can be proven healthy any more: where too few are left that do not show such a certificate, its answer does not count. It
-// does count where members seem to be out that may be about to join: those that start, and those that see no leader.
+// If etcd certificates have expired, the API continues to answer as long as its connections last,
+// and no member can be proven healthy any more: its answer does not count if too few members are
+// left that do not serve such a certificate. It does count if members seem to be out that may be
+// about to join: those that start, and those that see no leader.
 func Alive(machines []spec.Machine, observed stack.State, signs Signs) bool {
 	if !signs.BeenUp && !initialized(observed) {
 		return false
@@ -65,8 +69,8 @@ func Alive(machines []spec.Machine, observed stack.State, signs Signs) bool {
 	return likely >= quorum || signs.API && possible >= quorum
 }
 
-// Standing counts the control planes, those whose member of etcd may take part in a majority or begin to, and those of them
-// that do not seem to be out of it.
+// Standing counts the control planes (members), those whose etcd member takes part in a majority or
+// may begin to (possible), and those of the latter that do not seem to be out of it (likely).
 func Standing(machines []spec.Machine, observed stack.State, signs Signs) (members, possible, likely int) {
 	for _, m := range machines {
 		if m.Role != spec.ControlPlane {
@@ -89,7 +93,7 @@ func Standing(machines []spec.Machine, observed stack.State, signs Signs) (membe
 	return members, possible, likely
 }
 
-// Answered says whether any member of etcd answered a linearizable read.
+// Answered reports whether any etcd member answered a linearizable read.
 func Answered(observed stack.State) bool {
 	for _, m := range observed.Members {
 		if m.Answers {

@@ -124,7 +124,7 @@ func TestOnlyOfALivingClusterOfWhichOneIsCutOff(t *testing.T) {
 		case step.Verb == Install:
 			t.Errorf("%q of a cluster that lives", step.Name)
 		case step.Verb == Apply && step.Host == "cp-2" && !before[step.Name]["cp-1: wait for etcd"],
-			step.Verb == Apply && !before[step.Name][step.Host+": prove that etcd can spare it"]:
+			step.Verb == Apply && !before[step.Name][step.Host+": check that etcd keeps its quorum"]:
 			t.Errorf("%q waits for %q only", step.Name, step.Deps)
 		}
 	}

@@ -106,7 +106,7 @@ func TestAStrangersDataIsNotOurs(t *testing.T) {
 		t.Errorf("one of three has data, and held is %v; refused %q", r.Hosts, r.Cluster)
 	}
 	r = Refuse(in, Before{Up: up}, shows(map[string]stack.Facts{"demo-cp-1": {}, "demo-cp-2": stranger, "demo-cp-3": {}}))
-	if len(r.Cluster) != 1 || !strings.Contains(r.Cluster[0], "no control plane has etcd's data; demo-cp-2 is part of another cluster") {
+	if len(r.Cluster) != 1 || !strings.Contains(r.Cluster[0], "no control plane has etcd data; demo-cp-2 is part of another cluster") {
 		t.Errorf("none has data, and refused is %q", r.Cluster)
 	}
 }

@@ -15,61 +15,65 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// PlanVersion is that of a Plan's JSON. It changes when a reader of the version before would misread it.
+// PlanVersion is the version of a Plan's JSON. It changes if a reader of the previous version would
+// misread it.
 const PlanVersion = "slipway.dev/plan/v1"
 
-// Plan is what apply would do, as a value: it can be printed, compared, saved, and carried out to the letter or not at
-// all. It holds digests of secrets and no secret.
+// Plan is what apply would do, as a value: it can be printed, compared and saved, and is carried
+// out exactly or not at all. It holds digests of secrets and no secret.
 type Plan struct {
 	Version string    `json:"version"` // PlanVersion
 	Cluster string    `json:"cluster"`
 	Created time.Time `json:"created"`
-	// Slipway is the version that made it.
+	// Slipway is the version that made the plan.
 	Slipway string `json:"slipway"`
-	// Machines that have to be made or started first. Hosts that do not run cannot be observed: with any, the rest is empty.
+	// Machines to create or start first. Hosts that do not run cannot be observed: with any, the
+	// rest is empty.
 	Machines []MachineChange `json:"machines,omitempty"`
-	// Alive says that the cluster lives, and is changed in a rolling manner.
+	// Alive means that the cluster is up and is changed in a rolling manner.
 	Alive bool `json:"alive"`
 	// APIError says why the API was not queried or did not answer: then differences there are unknown.
 	APIError string `json:"unasked,omitempty"`
-	// Held are hosts that are left alone, with the reasons; nothing below is theirs.
+	// Held are the hosts that this run must not change, with the reasons; nothing below is theirs.
 	Held map[string][]string `json:"held,omitempty"`
 	// Changes by host, kind and name.
 	Changes []Change `json:"changes"`
 	// LeftOut are changes that --only excludes.
 	LeftOut []Change `json:"leftOut,omitempty"`
-	// Steps carry out the changes, in an order in which they could be done one by one.
+	// Steps carry out the changes, in an order that would also work one by one.
 	Steps []Step `json:"steps"`
 	// Disruptions that the steps will cause.
 	Disruptions []Disruption `json:"disruptions"`
-	// Basis is what apply needs to do exactly this; only in a plan that was saved.
+	// Basis is what apply needs to do exactly this; only a saved plan has it.
 	Basis *Basis `json:"basis,omitempty"`
 }
 
-// MachineChange is a machine that has to be made or started.
+// MachineChange is a machine to create or start.
 type MachineChange struct {
 	Name   string `json:"name"`
 	Action Action `json:"action"`
 	Reason string `json:"reason"`
 }
 
-// Basis is what a saved plan was made from.
+// Basis is the input of a saved plan.
 type Basis struct {
-	// SpecFile is where the spec was read, absolute since the state may lie relative to it, or "-" for the standard input;
-	// Spec is the resolved spec.
+	// SpecFile is the path of the spec, absolute since the state may lie relative to it, or "-" for
+	// the standard input; Spec is the resolved spec.
 	SpecFile string          `json:"specFile"`
 	Spec     json.RawMessage `json:"spec"`
 	// Only are the hosts that the plan is restricted to; empty is all.
 	Only []string `json:"only,omitempty"`
-	// AllowPluginChange says that it was allowed to change the network plugin of a cluster that has been up.
+	// AllowPluginChange means that changing the network plugin of a cluster that has been up was
+	// allowed.
 	AllowPluginChange bool `json:"allowPluginChange,omitempty"`
-	// Unissued says that certificates have yet to be issued, so that digests of files that follow from them are not known.
+	// Unissued means that certificates are not issued yet, so that digests of files that depend on
+	// them are unknown.
 	Unissued bool `json:"unissued,omitempty"`
-	// Observed is what was on the hosts.
+	// Observed is the observed state of the hosts.
 	Observed stack.State `json:"observed"`
 }
 
-// Empty says that there is nothing to do.
+// Empty reports whether there is nothing to do.
 func (p *Plan) Empty() bool { return len(p.Machines) == 0 && len(p.Steps) == 0 }
 
 // NewPlan schedules a situation.
@@ -81,7 +85,7 @@ func NewPlan(cluster string, s Situation) *Plan {
 	}
 }
 
-// ReadPlan reads a plan that was saved.
+// ReadPlan parses a saved plan.
 func ReadPlan(text []byte) (*Plan, error) {
 	version := versionOf(text)
 	if version == "" {
@@ -95,15 +99,15 @@ func ReadPlan(text []byte) (*Plan, error) {
 		return nil, fmt.Errorf("the plan is damaged: %w: plan again", err)
 	}
 	if p.Basis == nil {
-		return nil, errors.New("the plan lacks what it was made from: only what `slipway plan -o FILE` has written can be applied, not the output of --output json")
+		return nil, errors.New("the plan lacks its basis: only a file that `slipway plan -o FILE` wrote can be applied, not the output of --output json")
 	}
 	return &p, nil
 }
 
-// IsPlan says whether text is the JSON of a plan, in whatever version of its format.
+// IsPlan reports whether text is the JSON of a plan, in any version of its format.
 func IsPlan(text []byte) bool { return strings.HasPrefix(versionOf(text), path.Dir(PlanVersion)+"/") }
 
-// versionOf is the version that JSON says it has; empty where it has none, or is no JSON.
+// versionOf returns the version in a JSON text; "" if it has none or is not JSON.
 func versionOf(text []byte) string {
 	var v struct {
 		Version string `json:"version"`
@@ -114,13 +118,13 @@ func versionOf(text []byte) string {
 	return v.Version
 }
 
-// Cluster reads the spec that the plan was made for, and has it checked.
+// Cluster parses and checks the spec that the plan was made for.
 func (b *Basis) Cluster(checks ...spec.Check) (*spec.Cluster, error) {
 	return spec.Parse(b.SpecFile, b.Spec, checks...)
 }
 
-// Moved names what is not as it was when the plan was made: on the hosts, in the API, and in what slipway would do
-// about it. None means that carrying out now is exactly what the plan says.
+// Moved lists what has changed since the plan was made: on the hosts, in the API, and in what
+// slipway would do about it. If it is empty, an apply now does exactly what the plan says.
 func (p *Plan) Moved(observed stack.State, now *Plan) []string {
 	moved := differences(seen(p.Basis.Observed), seen(observed), func(key, was, is string) string {
 		return fmt.Sprintf("%s: was %s, is %s", key, was, is)
@@ -140,10 +144,10 @@ func (p *Plan) Moved(observed stack.State, now *Plan) []string {
 	})
 }
 
-// circumstances are what else decides about what would be done.
+// circumstances are the other values that determine what an apply does.
 func (p *Plan) circumstances() map[string]string {
 	all := map[string]string{
-		"the cluster: alive": fmt.Sprint(p.Alive), "the API: asked in vain": fmt.Sprint(p.APIError != ""), "slipway: version": p.Slipway,
+		"the cluster: alive": fmt.Sprint(p.Alive), "the API: unreachable": fmt.Sprint(p.APIError != ""), "slipway: version": p.Slipway,
 	}
 	for _, s := range p.Steps {
 		all["step "+s.Name] = "after " + strings.Join(s.Deps, ", ")
@@ -151,7 +155,7 @@ func (p *Plan) circumstances() map[string]string {
 	return all
 }
 
-// wishes are the changes by what they are of.
+// wishes returns the changes by what they are about.
 func (p *Plan) wishes(changes []Change) map[string]string {
 	all := map[string]string{}
 	for _, c := range changes {
@@ -167,7 +171,7 @@ func (p *Plan) wishes(changes []Change) map[string]string {
 	return all
 }
 
-// seen flattens what was observed on hosts and in etcd; what changes by itself, or by the clock, is left out.
+// seen flattens what was observed on hosts and in etcd, without values that change by themselves.
 func seen(s stack.State) map[string]string {
 	all := map[string]string{}
 	for host, h := range s.Hosts {
@@ -212,7 +216,7 @@ func differences(then, now map[string]string, say func(key, was, is string) stri
 	return lines
 }
 
-// short is a digest as people compare them.
+// short returns a digest in a form that people can compare.
 func short(digest string) string {
 	if len(digest) == 64 && !strings.Contains(digest, "/") {
 		return "sha256 " + digest[:12]

@@ -129,7 +129,7 @@ func TestReadPlanRefuses(t *testing.T) {
 		"":                                  "not a plan",
 		"apiVersion: v1":                    "not a plan",
 		`{"version":"slipway.dev/plan/v9"}`: `has format "slipway.dev/plan/v9"`,
-		`{"version":"slipway.dev/plan/v1"}`: "lacks what it was made from",
+		`{"version":"slipway.dev/plan/v1"}`: "lacks its basis",
 		`{"version":"slipway.dev/plan/v1","changes":3}`:                      "damaged",
 		`{"version":"slipway.dev/plan/v1","changes":[{"action":"explode"}]}`: "no such action",
 	} {
@@ -166,20 +166,20 @@ func TestDisruptions(t *testing.T) {
 	}{
 		{
 			"kubelets of which some are not Ready", 1, 6, 1, restart("kubelet.service", "w-1", "w-4", "w-5", "w-6"),
-			[]string{"kubelet restarts on w-4, w-5, w-6, w-1, up to 3 at a time in each pool: pods go on running"},
+			[]string{"kubelet restarts on w-4, w-5, w-6, w-1, up to 3 at a time in each pool: pods continue to run"},
 		},
 		{"nothing restarts", 3, 1, 1, changed("w-1"), nil},
 		{
 			"API servers", 3, 0, 1, restart("kube-apiserver.service", "cp-1", "cp-2", "cp-3"),
-			[]string{"kube-apiserver restarts on cp-1, cp-2, cp-3, one at a time: clients go on with the other API servers; pods go on running"},
+			[]string{"kube-apiserver restarts on cp-1, cp-2, cp-3, one at a time: clients continue with the other API servers; pods continue to run"},
 		},
 		{
 			"the only control plane", 1, 0, 1, restart("etcd.service", "cp-1"),
-			[]string{"etcd restarts on cp-1: the API does not answer meanwhile, since this is the only control plane; pods go on running"},
+			[]string{"etcd restarts on cp-1: the API is down meanwhile, since this is the only control plane; pods continue to run"},
 		},
 		{
 			"kubelets", 1, 4, 2, restart("kubelet.service", "cp-1", "w-1", "w-2", "w-3"),
-			[]string{"kubelet restarts on cp-1, w-1, w-2, w-3, control planes one at a time, workers up to 2 at a time in each pool: pods go on running"},
+			[]string{"kubelet restarts on cp-1, w-1, w-2, w-3, control planes one at a time, workers up to 2 at a time in each pool: pods continue to run"},
 		},
 		{
 			"what starts disturbs nobody", 1, 1, 1,

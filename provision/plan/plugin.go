@@ -7,7 +7,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// PluginBefore is the network plugin that a cluster has, where its spec names another one; else empty.
+// PluginBefore returns the network plugin that a cluster has, if its spec names another one; else
+// "".
 func (u *Up) PluginBefore(c *spec.Cluster) string {
 	if u == nil || u.Plugin == c.Spec.Network.Plugin {
 		return ""
@@ -15,7 +16,7 @@ func (u *Up) PluginBefore(c *spec.Cluster) string {
 	return u.Plugin
 }
 
-// refusePlugin refuses another network plugin, which nobody has allowed.
+// refusePlugin refuses another network plugin unless that is allowed.
 func (u *Up) refusePlugin(c *spec.Cluster) []string {
 	was := u.PluginBefore(c)
 	if was == "" {
@@ -30,10 +31,11 @@ func (u *Up) refusePlugin(c *spec.Cluster) []string {
 		was, c.Spec.Network.Plugin, means)}
 }
 
-// twoNetworks is what becomes of pods where flanneld starts on nodes that had another plugin.
-const twoNetworks = "pods that have their network from the one do not reach those that have it from the other, until that plugin is removed and they are made anew"
+// twoNetworks is the effect on pods if flanneld starts on nodes that had another plugin.
+const twoNetworks = "pods of the one plugin do not reach pods of the other until the old plugin is removed and its pods are recreated"
 
-// replaced says what becomes of pods of a plugin in whose place flannel comes. Where flannel goes, its unit says it.
+// replaced returns the effect on pods of a plugin that flannel replaces. If flannel is removed, its
+// unit describes the effect.
 func (s Situation) replaced(steps []Step) []Disruption {
 	hosts := hostsOf(steps, UnitChange, stack.FlannelService, Create)
 	if s.PluginWas != "none" || len(hosts) == 0 {

@@ -84,7 +84,7 @@ func TestDisruptionsOfAnotherPlugin(t *testing.T) {
 		was      string
 		want     string
 	}{
-		{"flannel goes", none, observedAs(t, in), "flannel", "flanneld stops for good" + hosts + "pods lose their network on every node until another plugin runs"},
+		{"flannel goes", none, observedAs(t, in), "flannel", "flanneld stops permanently" + hosts + "pods lose their network on every node until another plugin runs"},
 		{"flannel comes", in, observedAs(t, none), "none", "flanneld starts" + hosts + "it runs beside the plugin that you have installed, and " + twoNetworks},
 		{"a node joins", in, joins, "", ""},
 	} {

@@ -9,30 +9,33 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Preflight is what becomes of machines before anything is known of the hosts.
+// Preflight is the decision about machines before the hosts are observed.
 type Preflight struct {
-	// Changes are the machines that have to be made or started.
+	// Changes are the machines to create or start.
 	Changes []MachineChange
-	// Gone are control planes of a cluster that has been up that have no machine and get none, since the disk is gone, too
-	// (an empty member of etcd under a name that it knows could vote on what it has forgotten).
+	// Gone are control planes of a cluster that has been up that have no machine and get none,
+	// because the disk is gone, too (an empty etcd member under a known name could vote on entries
+	// that it has lost).
 	Gone []spec.Machine
-	// LeftOut are control planes of a cluster that has been up that have no machine and get none now, since --only leaves them
-	// out.
+	// LeftOut are control planes of a cluster that has been up that have no machine and get none
+	// now, because --only excludes them.
 	LeftOut []spec.Machine
 }
 
-// GoneNames are the names of those that are gone.
+// GoneNames returns the names of the nodes that are gone.
 func (p Preflight) GoneNames() []string { return names(p.Gone, machineName) }
 
-// Wish is what a run wants of machines: Only some of them, or all; RebuildEmpty says that a cluster whose data is gone may
-// begin again without it, AllowPluginChange that its network plugin may change.
+// Wish is what a run wants of machines. Only restricts it to some of them; empty is all.
+// RebuildEmpty allows a cluster whose data is gone to start again without it, and AllowPluginChange
+// allows its network plugin to change.
 type Wish struct {
 	Only                            []string
 	RebuildEmpty, AllowPluginChange bool
 }
 
-// Preflights decides, before anything is made or touched, which machines are made and started, and refuses what cannot
-// come to a good end. It is a pure function of the spec, of what the state knows and of what the provider has found.
+// Preflights decides, before anything is created or changed, which machines are created and
+// started, and refuses what cannot succeed. It is a pure function of the spec, the recorded state
+// and the machines that the provider found.
 func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish Wish) (Preflight, error) {
 	reasons := refuseForeign(id, found)
 	if wish.RebuildEmpty {
@@ -44,7 +47,7 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	for _, m := range found.Machines {
 		have[m.Name] = true
 	}
-	for name := range found.Failed { // it is there, and nothing can be done with it
+	for name := range found.Failed { // it exists, and cannot be used
 		have[name] = true
 	}
 	var p Preflight
@@ -64,14 +67,14 @@ func Preflights(c *spec.Cluster, id Identity, found *spec.Infrastructure, wish W
 	return p, Refusal(nothingChanged, reasons)
 }
 
-// wants reports whether Only does not leave a node out.
+// wants reports whether --only includes a node.
 func (w Wish) wants(name string) bool { return len(w.Only) == 0 || slices.Contains(w.Only, name) }
 
-// missing decides what becomes of a node without a machine, in a cluster of which the state has up (nil: it has never been
-// up); the reason is why that cannot be, or empty.
+// missing decides about a node without a machine, in a cluster with the record up (nil: it has
+// never been up). The reason says why the node cannot get one; "" if it can.
 func (p *Preflight) missing(n spec.Node, up *Up, found *spec.Infrastructure, wish Wish) (reason string) {
 	disk, controlPlane := found.Disks[n.Name], n.Role == spec.ControlPlane
-	lives := up != nil && !wish.RebuildEmpty // its control planes are members of etcd
+	lives := up != nil && !wish.RebuildEmpty // its control planes are etcd members
 	switch {
 	case lives && controlPlane && disk == "" && (up.few(found) || up.has(n.Name)):
 		p.Gone = append(p.Gone, up.machine(n))
@@ -88,15 +91,15 @@ func (p *Preflight) missing(n spec.Node, up *Up, found *spec.Infrastructure, wis
 	return ""
 }
 
-// machine is a control plane that has none, as the others know it.
+// machine is the machine of a control plane that has none, as the others know it.
 func (u *Up) machine(n spec.Node) spec.Machine {
 	return spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: u.ControlPlanes[n.Name].Address}
 }
 
-// refuseRebuild finds what keeps a cluster from beginning again without its data.
+// refuseRebuild returns the reasons why a cluster cannot start again without its data.
 func refuseRebuild(c *spec.Cluster, id Identity, found *spec.Infrastructure) []string {
 	if id.Up == nil {
-		if len(found.Machines)+len(found.Disks) == 0 { // else hosts may know
+		if len(found.Machines)+len(found.Disks) == 0 { // otherwise hosts may
 			return []string{"--rebuild-empty: the state does not know that the cluster has ever been up; apply without it"}
 		}
 		return nil
@@ -111,14 +114,14 @@ func refuseRebuild(c *spec.Cluster, id Identity, found *spec.Infrastructure) []s
 	return reasons
 }
 
-// has says whether a control plane had a member of etcd that was healthy.
+// has reports whether a control plane had a healthy etcd member.
 func (u *Up) has(name string) bool { return u != nil && u.ControlPlanes[name].Joined }
 
-// GoneReason says why a control plane that is gone is left alone.
-const GoneReason = "its machine is gone, and so is its disk, which had a member of etcd: with an empty one it could vote on what it has " +
-	"forgotten, and replacing a member is not available yet. The others go on without it. Bring its disk back if you can"
+// GoneReason says why a control plane that is gone is held.
+const GoneReason = "its machine is gone, and so is its disk with an etcd member: an empty member could vote on entries that it has " +
+	"lost, and replacing a member is not available yet. The others continue without it. Restore its disk if you can"
 
-// refuseForeign names what carries the cluster's name and belongs to another.
+// refuseForeign names the resources that carry the cluster's name and belong to another cluster.
 func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 	if len(found.Foreign) == 0 {
 		return nil
@@ -130,22 +133,23 @@ func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 		if f.UID != "" {
 			whose, uids[f.UID] = "of cluster UID "+f.UID, true
 		}
-		if f.UID == id.UID { // which only the spec says
-			whose += ", as metadata.uid says, and no machine has the SSH keys that are beside the state"
+		if f.UID == id.UID { // so far only the spec has it
+			whose += ", as metadata.uid says, and no machine has the SSH keys next to the state"
 		}
 		lines = append(lines, fmt.Sprintf("%s %s (%s)", f.Kind, f.Name, whose))
 		remove = append(remove, f.Remove)
 	}
-	remedy := "If they are this cluster's, its state is elsewhere: set SLIPWAY_STATE_DIR or spec.state to where it is"
+	remedy := "If they are this cluster's, its state is in another place: set SLIPWAY_STATE_DIR or spec.state to it"
 	if uid := slices.Collect(maps.Keys(uids)); id.Older && len(uid) == 1 && uid[0] != id.UID {
 		remedy += ". If it is lost, and this one is a copy from before clusters had UIDs, write `uid: " + uid[0] + "` into the metadata of the spec"
 	}
-	return []string{fmt.Sprintf("these carry the name of cluster %s and do not belong to it (its UID is %s): %s. %s. If they are another's, take another "+
-		"metadata.name. Only if nobody needs them and the data on them, remove them: %s",
+	return []string{fmt.Sprintf("these have the name of cluster %s and do not belong to it (its UID is %s): %s. %s. If they are another cluster's, choose another "+
+		"metadata.name. Only if neither they nor their data are needed any more, remove them: %s",
 		id.Name, id.UID, strings.Join(lines, ", "), remedy, strings.Join(remove, "; "))}
 }
 
-// refuse finds what a cluster that has been up cannot take of a spec and of machines.
+// refuse returns the reasons why a cluster that has been up cannot take this spec and these
+// machines.
 func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure, allowPlugin bool) []string {
 	reasons := u.moved(c, allowPlugin)
 	wanted := map[string]bool{}
@@ -156,12 +160,12 @@ func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure, allowPlugin boo
 		wanted[n.Name] = true
 		if _, member := u.ControlPlanes[n.Name]; !member {
 			reasons = append(reasons, n.Name+": the cluster has been up without this control plane, and adding control planes is not available yet: "+
-				"take it out of the spec again")
+				"remove it from the spec again")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.ControlPlanes)) {
 		if !wanted[name] {
-			reasons = append(reasons, name+": this control plane is a member of etcd and is not in the spec any more, and removing control planes is not "+
+			reasons = append(reasons, name+": this control plane is an etcd member and no longer in the spec, and removing control planes is not "+
 				"available yet: put it back")
 		}
 	}
@@ -171,7 +175,8 @@ func (u *Up) refuse(c *spec.Cluster, found *spec.Infrastructure, allowPlugin boo
 	return reasons
 }
 
-// left are the control planes of which there is a machine or a disk, whether the spec has them or not.
+// left returns the control planes that have a machine or a disk, whether or not they are in the
+// spec.
 func (u *Up) left(found *spec.Infrastructure) []string {
 	var left []string
 	for _, name := range slices.Sorted(maps.Keys(u.ControlPlanes)) {
@@ -183,13 +188,13 @@ func (u *Up) left(found *spec.Infrastructure) []string {
 	return left
 }
 
-// few says whether fewer control planes are left than etcd needs: most had data when the API answered, so one that has none
-// has lost it, even if it is not known to have joined.
+// few reports whether fewer control planes are left than etcd needs. Most had data when the API
+// answered, so one that has none has lost it, even if it is not known to have joined.
 func (u *Up) few(found *spec.Infrastructure) bool {
 	return len(u.left(found)) < len(u.ControlPlanes)/2+1
 }
 
-// empty refuses to take a cluster that has been up for a new one.
+// empty is the reason not to treat a cluster that has been up as a new one.
 func (u *Up) empty(cluster, why string) string {
 	was := "the cluster has been up"
 	if !u.Since.IsZero() {
@@ -198,6 +203,6 @@ func (u *Up) empty(cluster, why string) string {
 	if u.EtcdCluster != "" {
 		was += " (etcd cluster " + u.EtcdCluster + ")"
 	}
-	return was + ", and " + why + ": its data is gone from here. Bring the disks back. Only if the data may be lost for good, " +
-		"`slipway apply --rebuild-empty " + cluster + "` makes an empty cluster in its place"
+	return was + ", and " + why + ": its data is gone from here. Restore the disks. Only if the data may be lost permanently, " +
+		"`slipway apply --rebuild-empty " + cluster + "` creates an empty cluster in its place"
 }

@@ -6,7 +6,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// whyProgram says what is wrong with what a program's link leads to; empty for nothing, or where it is not known.
+// whyProgram returns the defect of a program's link target; "" if there is none, or if it is
+// unknown.
 func whyProgram(w, h stack.File) string {
 	switch {
 	case !w.Program || h.Sum == "" || h.Sum == w.Sum:
@@ -14,10 +15,10 @@ func whyProgram(w, h stack.File) string {
 	case h.Sum == stack.NoFile:
 		return "leads to nothing"
 	}
-	return fmt.Sprintf("has other content than the bundle's: its SHA-256 begins with %.12s, should with %.12s", h.Sum, w.Sum)
+	return fmt.Sprintf("its content differs from the bundle's: its SHA-256 begins with %.12s, should be %.12s", h.Sum, w.Sum)
 }
 
-// foreignProgram gives a program that a unit runs, and whose content is not the bundle's.
+// foreignProgram returns a program that a unit runs and whose content is not the bundle's.
 func foreignProgram(w stack.Unit, want, have map[string]stack.File) string {
 	for _, p := range w.Reads {
 		if whyProgram(want[p], have[p]) != "" {

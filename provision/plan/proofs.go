@@ -8,37 +8,39 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Proof is a step that a stage of a rotation ends with: that the cluster is as the stage wants it, where hosts and API
-// cannot be compared with a desired state.
+// Proof is a step at the end of a stage of a rotation. It proves that the cluster is in the stage,
+// if that cannot be seen by comparing hosts and API with a desired state.
 type Proof struct {
 	Verb Verb
 	Host string
 }
 
-// Proving is what is proven at the end of a run, beside that nothing differs any more.
+// Proving is what a run proves at its end, besides that there is no difference left.
 type Proving int
 
-// ProveClients: renewed certificates are shown by clients, too. ProveStage: a rotation is in its stage.
+// ProveClients proves that clients use renewed certificates, too; ProveStage that a rotation is in
+// its stage.
 const (
 	ProveNothing Proving = iota
 	ProveClients
 	ProveStage
 )
 
-// proofRow is a proof of some stages.
+// proofRow is a proof for some stages.
 type proofRow struct {
 	verb Verb
-	// stages that it proves, and whether also those of a rotation that goes back.
+	// stages that it proves; back means that it also proves them during a rollback.
 	stages []certs.Stage
 	back   bool
-	// names: any of these must be what is replaced.
+	// names: it is needed if any of these is replaced.
 	names []string
-	// on which hosts it is proven; nil is once, for the cluster.
+	// on selects the hosts on which it is proven; nil is once, for the cluster.
 	on func(stack.Node) bool
 }
 
-// proofTable: those of hosts are proven side by side, then those of the cluster, in this order. A rotation of what has
-// expired begins with the stage Issue: what an ordinary one proves earlier is proven there as well, before workloads are rolled.
+// proofTable lists all proofs: those of hosts run in parallel, then those of the cluster, in this
+// order. A rotation of expired CAs begins with the stage Issue: it also proves there what an
+// ordinary rotation proves earlier, before workloads are rolled.
 var proofTable = []proofRow{
 	{ProveTrust, []certs.Stage{certs.Trust}, false, Authorities, stack.Everywhere},
 	{AwaitServed, []certs.Stage{certs.Issue, certs.Return}, true, Authorities, stack.Everywhere},
@@ -55,10 +57,12 @@ var proofTable = []proofRow{
 // Authorities are the CAs that a rotation can replace.
 var Authorities = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA}
 
-// ClientCAs are those whose clients API servers take, and of which they tell extension API servers.
+// ClientCAs are the CAs whose clients API servers accept, and which they publish to extension API
+// servers.
 var ClientCAs = []string{certs.KubernetesCA, certs.FrontProxyCA}
 
-// Proofs are what is wanted. That servers show new certificates is a gate of every schedule; that clients do takes minutes.
+// Proofs returns the proofs that a run needs. Every schedule has a gate until servers use new
+// certificates; clients take minutes.
 func (p Proving) Proofs(in stack.Input, changes []Change) []Proof {
 	r := in.PKI.Rotation
 	switch {

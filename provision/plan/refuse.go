@@ -14,9 +14,9 @@ import (
 
 // Refusals are reasons why a difference must not be carried out.
 type Refusals struct {
-	// Cluster has those that concern all of it: nothing is done anywhere.
+	// Cluster has the reasons that concern the whole cluster: nothing is changed anywhere.
 	Cluster []string
-	// Hosts has those that concern one: it is left alone, and the others go on.
+	// Hosts has the reasons that concern one host: it is held, and the others continue.
 	Hosts map[string][]string
 }
 
@@ -27,8 +27,8 @@ func (r *Refusals) host(name, reason string) {
 	r.Hosts[name] = append(r.Hosts[name], reason)
 }
 
-// Refuse finds what must not be carried out. It is a pure function of what was asked, what was wanted before and what was
-// seen on the hosts. Those that could not be reached are left alone in any case.
+// Refuse returns what must not be carried out. It is a pure function of the spec, the previous
+// input and the observed state. Hosts that could not be reached are held in any case.
 func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 	r := Refusals{Cluster: before.refuse(in, observed)}
 	if BeenUp(in, observed) {
@@ -41,17 +41,17 @@ func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 		}
 		f := h.Facts
 		if stack.Strange(in, f) {
-			r.host(m.Name, fmt.Sprintf("it is part of another cluster, with the UID %s (this one's is %s): it is not touched", f.ClusterUID, in.UID))
+			r.host(m.Name, fmt.Sprintf("it is part of another cluster, with the UID %s (this one's is %s): it is not changed", f.ClusterUID, in.UID))
 		}
 		if !f.Systemd {
-			r.host(m.Name, "systemd does not run there, and slipway's components are its units")
+			r.host(m.Name, "it does not run systemd, which slipway's components need")
 		}
 		if why := refuseAccount(h); m.Role == spec.ControlPlane && why != "" {
 			r.host(m.Name, why)
 		}
 		if p := h.Blind(); p != "" {
-			r.host(m.Name, fmt.Sprintf("%s leads to nothing: the directory of bundles that the machine mounts was removed. It is here again; "+
-				"restart the machine, one control plane after another, to have it mount this one (`docker restart %s`)", p, m.Name))
+			r.host(m.Name, fmt.Sprintf("%s leads to nothing: the directory of bundles that the machine mounts was removed. It exists again; "+
+				"restart the machine, one control plane after another, to mount it (`docker restart %s`)", p, m.Name))
 		}
 		if f.Arch != "amd64" {
 			r.host(m.Name, fmt.Sprintf("the machine is %s, the bundle is amd64", f.Arch))
@@ -65,20 +65,21 @@ func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 	return r
 }
 
-// stores are the control planes by what they have of etcd: data, that of another generation, none, damaged data; those whose
-// etcd runs where the cluster is to begin again; those that could not be looked at; and those that are another cluster's.
+// stores are the control planes grouped by their etcd data: data, data of another generation, none,
+// damaged data; hosts whose etcd runs although the cluster is to start again; hosts that could not
+// be observed; and hosts of another cluster.
 type stores struct{ with, other, without, damaged, running, unseen, anothers []string }
 
 func storesOf(in stack.Input, observed stack.State) (s stores) {
 	for _, m := range in.ControlPlanes() {
 		h, ok := observed.Hosts[m.Name]
 		switch {
-		case stack.Strange(in, h.Facts): // so is what it has
+		case stack.Strange(in, h.Facts): // so its data is, too
 			s.anothers = append(s.anothers, m.Name)
-		case ok && in.RebuildEmpty && !stack.OtherGeneration(in, h.Facts) && !h.Facts.Initialized: // whatever it has is of this beginning
+		case ok && in.RebuildEmpty && !stack.OtherGeneration(in, h.Facts) && !h.Facts.Initialized: // its data is of this generation
 		case ok && h.Facts.EtcdData && (in.RebuildEmpty || stack.OtherGeneration(in, h.Facts)):
 			s.other = append(s.other, m.Name)
-		case ok && in.RebuildEmpty && h.Units[stack.EtcdService].Active: // it may have all in files that are only gone from their directory
+		case ok && in.RebuildEmpty && h.Units[stack.EtcdService].Active: // its data may be in open files that were only removed from their directory
 			s.running = append(s.running, m.Name)
 		case ok && h.Facts.EtcdData:
 			s.with = append(s.with, m.Name)
@@ -93,17 +94,17 @@ func storesOf(in stack.Input, observed stack.State) (s stores) {
 	return s
 }
 
-// rebuild refuses to begin again where there is data of before.
+// rebuild refuses to start again if there is data of the previous generation.
 func (s stores) rebuild() []string {
 	var reasons []string
 	for _, row := range []struct {
 		names []string
 		what  string
 	}{
-		{s.other, "still has etcd's data; apply without it"},
-		{s.running, "has an etcd that runs, and may have its data in files that are still open: save it (`etcdctl snapshot save`), and stop it"},
-		{s.damaged, "has damaged etcd data, of which something may be saved; move /var/lib/etcd away first"},
-		{s.unseen, "could not be looked at, and may have etcd's data"},
+		{s.other, "still has etcd data; apply without it"},
+		{s.running, "runs etcd, whose data may be in files that are still open: save it (`etcdctl snapshot save`), and stop etcd"},
+		{s.damaged, "has damaged etcd data, parts of which may be recoverable; move /var/lib/etcd away first"},
+		{s.unseen, "could not be observed, and may have etcd data"},
 	} {
 		if len(row.names) > 0 {
 			reasons = append(reasons, "--rebuild-empty: "+strings.Join(row.names, ", ")+" "+row.what)
@@ -112,7 +113,7 @@ func (s stores) rebuild() []string {
 	return reasons
 }
 
-// data refuses what would start an empty etcd where there has been one with data.
+// data refuses what would start an empty etcd in place of one with data.
 func (r *Refusals) data(in stack.Input, before Before, observed stack.State) {
 	s := storesOf(in, observed)
 	if in.RebuildEmpty {
@@ -126,7 +127,7 @@ func (r *Refusals) data(in stack.Input, before Before, observed stack.State) {
 		return
 	}
 	if len(s.with) == 0 && len(s.unseen) == 0 {
-		was, why := cmp.Or(before.Up, &Up{}), "no control plane has etcd's data"
+		was, why := cmp.Or(before.Up, &Up{}), "no control plane has etcd data"
 		if len(s.damaged) > 0 {
 			why += "; that of " + strings.Join(s.damaged, ", ") + " is damaged"
 		}
@@ -140,31 +141,32 @@ func (r *Refusals) data(in stack.Input, before Before, observed stack.State) {
 		return
 	}
 	for _, name := range s.damaged {
-		r.host(name, "the data of its member of etcd is damaged: it has no write-ahead log, or no database; replacing a member is not available yet. "+
-			"Put /var/lib/etcd back from a copy")
+		r.host(name, "its etcd data is damaged: the write-ahead log or the database is missing; replacing a member is not available yet. "+
+			"Restore /var/lib/etcd from a copy")
 	}
-	// When the API answered, most had data: where fewer have it now, nobody without it may begin.
+	// When the API answered, most had data: if fewer have it now, a member without data must not
+	// start.
 	few := len(s.with)+len(s.unseen) < len(in.ControlPlanes())/2+1
 	for _, name := range s.without {
 		if few || before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
-			r.host(name, "it had a member of etcd, and has no etcd data any more; with an empty store it could vote on what it has forgotten, and "+
-				"replacing a member is not available yet. Put /var/lib/etcd back")
+			r.host(name, "it had an etcd member, and its etcd data is gone; an empty member could vote on entries that it has lost, and "+
+				"replacing a member is not available yet. Restore /var/lib/etcd")
 		}
 	}
 }
 
-// otherData says why etcd's data of another generation is not touched.
+// otherData says why etcd data of another generation is not changed.
 func otherData(in stack.Input, f stack.Facts) string {
 	if f.Generation != "" && f.Generation == in.Rebuilding {
-		return "its etcd data is of an `apply --rebuild-empty` that has not come to its end; it is left alone. If the data of before is gone for good, " +
+		return "its etcd data is from an `apply --rebuild-empty` that did not complete; it is not changed. If the previous data is lost permanently, " +
 			"give the flag again"
 	}
-	return "its etcd data is of another beginning of this cluster (`apply --rebuild-empty` makes one) than the state's, and cannot go together with it; it is " +
-		"left alone. If the state is older than this host, restore the newest. If " + stack.ClusterFile + " was lost there, put it back as it is on the others. " +
-		"Only else move /var/lib/etcd away, to where you can still read it"
+	return "its etcd data is of another generation of this cluster than the state (`apply --rebuild-empty` starts one), and they do not fit; it is " +
+		"not changed. If the state is older than this host, restore the newest state. If " + stack.ClusterFile + " was lost there, restore it with the content that it has on the others. " +
+		"Only otherwise move /var/lib/etcd away, to a place where you can still read it"
 }
 
-// BeenUp says whether the state or any host knows that the cluster has been up.
+// BeenUp reports whether the state or any host records that the cluster has been up.
 func BeenUp(in stack.Input, observed stack.State) bool {
 	if in.RebuildEmpty || in.BeenUp {
 		return !in.RebuildEmpty
@@ -177,8 +179,8 @@ func BeenUp(in stack.Input, observed stack.State) bool {
 	return false
 }
 
-// refuse finds what a cluster that has been up cannot take: new authorities in place of those that everything in it
-// trusts, and other networks than those that are in its certificates, Services and pods.
+// refuse returns what a cluster that has been up cannot accept: CAs other than those that
+// everything in it trusts, and networks other than those in its certificates, Services and pods.
 func (b Before) refuse(in stack.Input, observed stack.State) []string {
 	if !BeenUp(in, observed) {
 		return nil
@@ -190,8 +192,8 @@ func (b Before) refuse(in stack.Input, observed stack.State) []string {
 	}
 	for _, c := range b.Issued {
 		if kinds[c.Name] != certs.Leaf && c.Reason == certs.Missing {
-			reasons = append(reasons, fmt.Sprintf("the cluster has been up, and the state that the spec names has no %q of it: is it the right one? "+
-				"Restore it, or set spec.state to where it is", c.Name))
+			reasons = append(reasons, fmt.Sprintf("the cluster has been up, and the state that the spec names has no %q for it: is it the right state? "+
+				"Restore it, or set spec.state to its place", c.Name))
 		}
 	}
 	if up := cmp.Or(b.Up, b.Applied.Up()); up != nil {
@@ -200,7 +202,8 @@ func (b Before) refuse(in stack.Input, observed stack.State) []string {
 	return append(reasons, installedMoved(in, observed)...)
 }
 
-// installedMoved is Up.moved where only hosts know that the cluster has been up: what they were installed with counts.
+// installedMoved is Up.moved if only hosts record that the cluster has been up: then the recorded
+// inputs of their installation count.
 func installedMoved(in stack.Input, observed stack.State) []string {
 	now := in.Cluster.Spec.Network
 	var reasons []string
@@ -219,18 +222,19 @@ func installedMoved(in stack.Input, observed stack.State) []string {
 	return reasons
 }
 
-// foreign refuses where control planes have something that this state has not got the keys for: it is that of another
-// cluster, or older than the cluster's last rotation. What slipway recorded when it put it there counts, not what became of
-// it since.
+// foreign refuses if control planes have files whose keys are not in this state: these belong to
+// another cluster, or the state is older than the cluster's last rotation. It compares what slipway
+// recorded when it wrote the files, not what became of them since.
 //
-// A rotation takes in every control plane that there is, and most there have to be. So where most have what this state
-// gives, it is not the state that is older: it is the control plane, which was away then, and it alone is left alone.
+// A rotation includes every control plane that exists, and most have to exist. So if most have what
+// this state returns, it is not the state that is older but the control plane, which was away then:
+// only it is held.
 func (r *Refusals) foreign(in stack.Input, observed stack.State) {
 	known := map[bool]map[string][]string{true: allowed(in, true), false: allowed(in, false)}
-	agree, others := map[string]int{}, map[string][]string{} // by path: how many have what this state gives, and who does not
+	agree, others := map[string]int{}, map[string][]string{} // by path: how many have this state's file, and which do not
 	for _, m := range in.ControlPlanes() {
 		if stack.Strange(in, observed.Hosts[m.Name].Facts) {
-			continue // it is left alone
+			continue // it is held
 		}
 		owned := observed.Hosts[m.Name].Owned
 		for path, digests := range known[owned[stack.AuthoritiesFile] != ""] {
@@ -246,18 +250,19 @@ func (r *Refusals) foreign(in stack.Input, observed stack.State) {
 	for _, path := range slices.Sorted(maps.Keys(others)) {
 		for _, name := range others[path] {
 			if agree[path] > len(in.ControlPlanes())/2 {
-				r.host(name, fmt.Sprintf("%s was put there by slipway with another state, and most control planes have the keys of this one: it was away when they were "+
-					"rotated. It is not touched. If that is so, remove %s there, and `slipway apply` gives it those of now", path, stack.OwnedFile))
+				r.host(name, fmt.Sprintf("slipway wrote %s with another state, and most control planes have the keys of this one: it was away when they were "+
+					"rotated. It is not changed. If that is so, remove %s there, and `slipway apply` writes the current ones", path, stack.OwnedFile))
 				continue
 			}
-			r.Cluster = append(r.Cluster, fmt.Sprintf("%s: %s was put there by slipway with another state than the one that the spec names, or with a newer one: "+
-				"its keys are not in this one, and going on would lock everybody out. Restore the newest state, or set spec.state to where it is", name, path))
+			r.Cluster = append(r.Cluster, fmt.Sprintf("%s: slipway wrote %s with another state than the one that the spec names, or with a newer one: "+
+				"its keys are not in this state, and to continue would lock out all clients. Restore the newest state, or set spec.state to its place", name, path))
 		}
 	}
 }
 
-// allowed are digests of what slipway may have put on a host with this state, by path. An older slipway recorded no
-// authorities there (keys): then their certificates tell, but for the user's own, which may have come with another one.
+// allowed are digests of the files that slipway may have written to a host with this state, by
+// path. An older slipway recorded no CA keys there: then the CA certificates are compared, except
+// for the user's own CA, whose certificate may have been replaced.
 func allowed(in stack.Input, keys bool) map[string][]string {
 	digests := map[string][]string{}
 	allow := func(path string, contents [][]byte) {
@@ -288,9 +293,9 @@ func (r *Refusals) Members(desired, observed stack.State) {
 	for _, name := range slices.Sorted(maps.Keys(desired.Members)) {
 		switch have, ok := observed.Members[name]; {
 		case !ok:
-			r.host(name, "it is not a member of etcd, and adding members to a living cluster is not available yet")
+			r.host(name, "it is not an etcd member, and adding members to a running cluster is not available yet")
 		case have.PeerURL != desired.Members[name].PeerURL:
-			r.host(name, fmt.Sprintf("its member of etcd is at %s, should be at %s, and moving members is not available yet",
+			r.host(name, fmt.Sprintf("its etcd member is at %s, should be at %s, and moving members is not available yet",
 				have.PeerURL, desired.Members[name].PeerURL))
 		}
 	}
@@ -301,7 +306,7 @@ func (r *Refusals) Members(desired, observed stack.State) {
 	}
 }
 
-// Refusal is the error of reasons for which nothing is done anywhere; what says what is as it was.
+// Refusal is the error for reasons why nothing is done anywhere; what says what is unchanged.
 func Refusal(what string, reasons []string) error {
 	if len(reasons) == 0 {
 		return nil
@@ -309,7 +314,7 @@ func Refusal(what string, reasons []string) error {
 	return fmt.Errorf("%s, since:\n  %s", what, strings.Join(slices.Sorted(slices.Values(reasons)), "\n  "))
 }
 
-// Reasons why nothing is done, and what is as it was then.
+// What is unchanged after a refusal.
 const (
 	nothingChanged = "nothing was changed"
 	HostsUnchanged = "nothing was changed on any host"

@@ -151,7 +151,7 @@ func TestAStateOlderThanTheClusterIsRefused(t *testing.T) {
 		}
 		for r := certs.Begin([]string{name}, time.Now()); r != nil; r = r.Next(time.Now()) {
 			for _, older := range []bool{false, true} {
-				want := fmt.Sprintf("demo-cp-2: %s was put there by slipway with another state", recordOf(name, older))
+				want := fmt.Sprintf("demo-cp-2: slipway wrote %s with another state", recordOf(name, older))
 				owned := recorded(t, fixture.InStage(t, first, stored, r), "demo-cp-2")
 				if older {
 					owned = byOlder(owned)
@@ -219,7 +219,7 @@ func TestAnOwnAuthorityWithANewCertificateIsNotRefused(t *testing.T) {
 	// An older state goes on with the authority that it has, whatever the spec names: the hosts must not lose theirs.
 	older := with(with(nil, others[0]).PKI.Material, theirs[0])
 	owned := map[string]string{everyName[certs.EtcdCA]: stack.Digest(theirs[0].Cert)}
-	if err := refused(older, owned); err == nil || !strings.Contains(err.Error(), "etcd/ca.crt was put there") {
+	if err := refused(older, owned); err == nil || !strings.Contains(err.Error(), "etcd/ca.crt with another state") {
 		t.Errorf("of an older state: %v", err)
 	}
 }

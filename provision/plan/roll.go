@@ -9,7 +9,7 @@ import (
 	"slipway.dev/slipway/provision/kube"
 )
 
-// Rolling is how workloads are rolled.
+// Rolling is how pods of workloads are replaced.
 type Rolling struct {
 	// Manual leaves all of them to the user, and waits until they are replaced.
 	Manual bool
@@ -17,12 +17,12 @@ type Rolling struct {
 	SkipUnmanaged bool
 }
 
-// RollingOf is how a rotation goes about workloads, as was chosen for it.
+// RollingOf returns the choices of a rotation about workloads.
 func RollingOf(r *certs.Rotation) Rolling {
 	return Rolling{Manual: r.NoRollout, SkipUnmanaged: r.SkipUnmanaged}
 }
 
-// Blocked gives, sorted, a reason for every workload whose budgets never allow it to be rolled.
+// Blocked returns, sorted, a reason for every workload whose budgets never allow it to be rolled.
 func Blocked(workloads []kube.Workload) []string {
 	var reasons []string
 	for _, w := range workloads {
@@ -34,26 +34,26 @@ func Blocked(workloads []kube.Workload) []string {
 	return reasons
 }
 
-// Roll is what stage rollout of a rotation is about to do.
+// Roll is what stage rollout of a rotation will do.
 type Roll struct {
 	Rolling
-	// Workloads that it replaces or waits for, each with the pods that have to go.
+	// Workloads that it replaces or waits for, each with the pods to replace.
 	Workloads []kube.Workload
 	// APIError says why they are not known.
 	APIError string
 }
 
-// disruptions of what runs in the cluster: what is replaced, and what people are waited for to replace.
+// disruptions of workloads: those that it replaces, and those that it waits for users to replace.
 func (r *Roll) disruptions() []Disruption {
 	if r.APIError != "" {
-		return []Disruption{{What: "workloads to replace", Effect: "which is not known, since the API could not be asked (" + r.APIError + ")"}}
+		return []Disruption{{What: "workloads to replace", Effect: "unknown, since the API could not be queried (" + r.APIError + ")"}}
 	}
 	const waits = "the stage waits until you have replaced "
 	var all []Disruption
 	if managed := r.workloads(false); len(managed) > 0 {
 		d := Disruption{
 			What: countPods(managed) + " to replace", How: "through their controllers and within disruption budgets",
-			Effect: "pods start again of " + some(managed),
+			Effect: "restarts pods of " + some(managed),
 		}
 		if r.Manual {
 			d = Disruption{What: countPods(managed) + " left to you (--no-rollout)", Effect: waits + some(managed)}
@@ -70,12 +70,12 @@ func (r *Roll) disruptions() []Disruption {
 	return all
 }
 
-// workloads are those that nothing would replace, or all others.
+// workloads returns the pods that nothing would replace, or all others.
 func (r *Roll) workloads(unmanaged bool) []kube.Workload {
 	return slices.DeleteFunc(slices.Clone(r.Workloads), func(w kube.Workload) bool { return (w.Strategy == kube.Unmanaged) != unmanaged })
 }
 
-// countPods says how many there are: "2 workloads (5 pods)".
+// countPods returns, for example, "2 workloads (5 pods)".
 func countPods(workloads []kube.Workload) string {
 	pods := 0
 	for _, w := range workloads {
@@ -84,7 +84,7 @@ func countPods(workloads []kube.Workload) string {
 	return fmt.Sprintf("%s (%s)", Count(len(workloads), "workload"), Count(pods, "pod"))
 }
 
-// Count is "1 change", "3 changes".
+// Count returns, for example, "1 change" or "3 changes".
 func Count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -92,7 +92,7 @@ func Count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// some names the first of many workloads.
+// some returns the first names of many workloads.
 func some(workloads []kube.Workload) string {
 	const most = 6
 	which := names(workloads, kube.Workload.String)

@@ -21,16 +21,16 @@ func TestDisruptionsOfARoll(t *testing.T) {
 	}{
 		{Roll{}, nil},
 		{Roll{Workloads: workloads}, []string{
-			"2 workloads (5 pods) to replace, through their controllers and within disruption budgets: pods start again of Deployment shop/web, StatefulSet shop/db",
+			"2 workloads (5 pods) to replace, through their controllers and within disruption budgets: restarts pods of Deployment shop/web, StatefulSet shop/db",
 			"1 workload (1 pod) that nothing would replace: the stage waits until you have replaced Pod shop/alone",
 		}},
 		{Roll{Rolling: Rolling{Manual: true, SkipUnmanaged: true}, Workloads: workloads}, []string{
 			"2 workloads (5 pods) left to you (--no-rollout): the stage waits until you have replaced Deployment shop/web, StatefulSet shop/db",
 			"1 workload (1 pod) that nothing would replace: not waited for (--leave-unmanaged), and may lose the API: Pod shop/alone",
 		}},
-		{Roll{APIError: "it is down", Workloads: workloads}, []string{"workloads to replace: which is not known, since the API could not be asked (it is down)"}},
+		{Roll{APIError: "it is down", Workloads: workloads}, []string{"workloads to replace: unknown, since the API could not be queried (it is down)"}},
 		{Roll{Workloads: many}, []string{
-			"9 workloads (27 pods) to replace, through their controllers and within disruption budgets: pods start again of " +
+			"9 workloads (27 pods) to replace, through their controllers and within disruption budgets: restarts pods of " +
 				strings.Repeat("Deployment shop/web, ", 6) + "and 3 more",
 		}},
 	} {

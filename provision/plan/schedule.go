@@ -9,11 +9,12 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Schedule orders what has to be done. A cluster that is not up comes up everywhere at once: etcd's members need each
-// other, and nobody can be disturbed; but where it has been up pods may run, and workers wait, and come in batches. On a
-// living one the control planes follow one another, each between gates; then come the workers, in batches, but for those on
-// which nothing works anyway. Proofs come last. It is pure, and steps are only for what has to be done: a gate stands where
-// something changed or is not known.
+// Schedule orders the work. A cluster that is not up starts everywhere at once: etcd's members need
+// each other, and there are no users to disturb. If it has been up, pods may run on its workers:
+// these wait, and follow in batches. In a running cluster the control planes are changed one after
+// another, each between gates, then the workers in batches; workers on which nothing works anyway
+// need not wait for a batch. Proofs come last. Schedule is pure, and makes only steps with work to
+// do: there is a gate where something changes or is unknown.
 func Schedule(s Situation) []Step {
 	p := planner{Situation: s, of: map[string][]Change{}, idle: s.idle()}
 	for _, c := range s.Changes {
@@ -38,7 +39,7 @@ type planner struct {
 	steps []Step
 }
 
-// add appends a step after deps, where "" is none, and gives its name.
+// add appends a step after deps, where "" is none, and returns its name.
 func (p *planner) add(verb Verb, host string, deps ...string) string {
 	deps = slices.Compact(slices.DeleteFunc(deps, func(d string) bool { return d == "" }))
 	s := newStep(verb, host, p.of[host], deps)
@@ -46,7 +47,8 @@ func (p *planner) add(verb Verb, host string, deps ...string) string {
 	return s.Name
 }
 
-// ifNeeded is add for a step that has no use unless it carries something out; it gives "" where there is none.
+// ifNeeded is add for a step that is needed only if it carries out a change; it returns "" if it
+// does not.
 func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 	if !p.carries(verb, host) {
 		return ""
@@ -54,7 +56,7 @@ func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 	return p.add(verb, host, deps...)
 }
 
-// first brings everything up at once, but for workers of a cluster that has been up.
+// first starts everything at once, except for workers of a cluster that has been up.
 func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
@@ -82,11 +84,11 @@ func (p *planner) first() {
 			continue
 		}
 		if m.Role == spec.ControlPlane {
-			// Where certificates are renewed, etcd may have answered nobody, and nobody could ask it.
+			// If certificates are renewed, etcd may not have answered, or could not be queried.
 			if p.renews(m.Name) || p.carries(MarkInitialized, m.Name) || p.carries(AwaitEtcd, m.Name) {
 				p.ifNeeded(MarkInitialized, m.Name, p.add(AwaitEtcd, m.Name, up))
 			}
-			install = "" // the API was waited for, which waited for it
+			install = "" // the gate of the API, which follows those of etcd
 		}
 		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
 		units := ""
@@ -106,8 +108,8 @@ func (p *planner) first() {
 	p.workers(workers, api)
 }
 
-// proveDown adds the proof that comes before control planes of a cluster that has been up are installed all at once, where
-// any is.
+// proveDown adds the check that precedes installing all control planes of a cluster that has been
+// up at once, if any are installed.
 func (p *planner) proveDown() string {
 	if p.Initialized && slices.ContainsFunc(p.Machines, func(m spec.Machine) bool { return m.Role == spec.ControlPlane && p.carries(Install, m.Name) }) {
 		return p.add(ProveDown, "")
@@ -115,7 +117,8 @@ func (p *planner) proveDown() string {
 	return ""
 }
 
-// ifUnknown is ifNeeded, but for what the API was not asked about: there the step finds out.
+// ifUnknown is ifNeeded, but if the API was not queried it also adds the step, which then finds
+// out.
 func (p *planner) ifUnknown(verb Verb, host string, deps ...string) string {
 	if p.APIError != "" && p.selected(host) {
 		return p.add(verb, host, deps...)
@@ -133,7 +136,7 @@ func (p *planner) living() {
 			workers = append(workers, m)
 		}
 	}
-	// Those that do not work come first: there is nothing to lose with them, and the others need them.
+	// Broken ones come first: they have nothing to lose, and the others need them.
 	slices.SortStableFunc(controlPlanes, p.brokenFirst)
 	gate := ""
 	if p.lacksRights() {
@@ -149,23 +152,25 @@ func (p *planner) living() {
 		p.ifUnknown(ApplyManifests, "", gate)
 	}
 	for _, m := range controlPlanes {
-		if !p.stands(EnsureNode, m.Name) { // its node could not be asked about
+		if !p.stands(EnsureNode, m.Name) { // its node is unknown
 			p.ifUnknown(EnsureNode, m.Name, gate)
 		}
 	}
 	p.workers(workers, gate)
 }
 
-// lacksRights says whether a role or its binding is missing, as where a first run was cut short once the cluster was up:
-// without that of the pods' network no node gets Ready, and no gate opens.
+// lacksRights reports whether a role or its binding is missing, for example because a first run
+// ended right after the cluster was up. Without the rights of the pod network no node becomes
+// Ready, and no gate opens.
 func (p *planner) lacksRights() bool {
 	return slices.ContainsFunc(p.of[""], func(c Change) bool {
 		return c.Kind == ObjectChange && c.Action == Create && strings.HasPrefix(c.Name, "ClusterRole")
 	})
 }
 
-// usable ends what installs or changes a cluster: that is done when it can be used. Where only some hosts are selected, the
-// rest is not looked at; and a stage of a rotation has proofs of its own.
+// usable ends what installs or changes a cluster: that is complete when the cluster can be used. If
+// only some hosts are selected, the others are not checked; and a stage of a rotation has proofs of
+// its own.
 func (p *planner) usable() {
 	changes := slices.ContainsFunc(p.steps, func(s Step) bool {
 		return s.Verb == Install || s.Verb == StartLate || s.Verb == Apply || s.Verb == ApplyManifests
@@ -175,7 +180,8 @@ func (p *planner) usable() {
 	}
 }
 
-// Proofs come last: those of a host after its other steps, and then those of the cluster, one after another.
+// Proofs come last: those of a host after its other steps, then those of the cluster, one after
+// another.
 func (p *planner) proofs() {
 	last := map[string]string{}
 	for _, s := range p.steps {
@@ -194,7 +200,7 @@ func (p *planner) proofs() {
 	}
 }
 
-// Ends are the steps that no other depends on.
+// ends returns the steps on which no other step depends.
 func (p *planner) ends() []string {
 	needed := map[string]bool{}
 	for _, s := range p.steps {
@@ -211,12 +217,13 @@ func (p *planner) ends() []string {
 	return ends
 }
 
-// stands says whether there is such a step already.
+// stands reports whether there is such a step already.
 func (p *planner) stands(verb Verb, host string) bool {
 	return slices.ContainsFunc(p.steps, func(s Step) bool { return s.Verb == verb && s.Host == host })
 }
 
-// ControlPlane adds the steps of one control plane of a living cluster after gate, and gives the gate for the next.
+// controlPlane adds the steps of one control plane of a running cluster after gate, and returns the
+// gate for the next.
 func (p *planner) controlPlane(name, gate string) string {
 	if !p.hasChanges(name) {
 		return gate
@@ -241,17 +248,18 @@ func (p *planner) controlPlane(name, gate string) string {
 	return p.add(EnsureNode, name, gate)
 }
 
-// restartsEtcd says whether the member of a host stops for its changes. What etcd reloads, such as renewed certificates, it can
-// also be given while no member can be spared.
+// restartsEtcd reports whether the etcd member of a host stops for its changes. Files that etcd
+// reloads, such as renewed certificates, can be written even if no member may stop.
 func (p *planner) restartsEtcd(name string) bool {
 	return slices.ContainsFunc(p.of[name], func(c Change) bool {
 		return c.Kind == UnitChange && c.Name == stack.EtcdService && c.Action != Await
 	})
 }
 
-// workers adds the steps of all workers after gate: those that are only now joining, and those that are idle, all at once,
-// for nobody is disturbed; the others pool after pool and in batches, so that never more of them are disturbed than the pool
-// allows, with those that are broken first. A batch with a gate that stays shut is the last.
+// workers adds the steps of all workers after gate. Joining and idle workers are changed all at
+// once, since that disturbs no pods. The others are changed pool by pool and in batches, so that
+// never more of them are disturbed than the pool allows; broken ones come first. If a gate of a
+// batch does not open, no batch follows it.
 func (p *planner) workers(workers []spec.Machine, gate string) {
 	pools := map[string][]spec.Machine{}
 	var order []string
@@ -273,11 +281,12 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 	}
 }
 
-// pool adds the steps of a pool's workers, of which so many may be disturbed at a time, and gives the gates of the last.
-// Those that are idle begin after gate, the others after the gates of the pool before: in the first batch as many as those
-// that are idle leave room for, and the rest once all of these are well.
+// pool adds the steps of a pool's workers, of which so many may be disturbed at a time, and returns
+// the gates of the last batch. Idle workers begin after gate, the others after the gates of the
+// previous pool: in the first batch as many as the idle ones leave room for, and the rest once all
+// of these are healthy.
 func (p *planner) pool(workers []spec.Machine, most int, gate string, before []string) []string {
-	var gates []string // of the batch that is being filled
+	var gates []string // of the current batch
 	var up []spec.Machine
 	for _, m := range workers {
 		if p.idle[m.Name] {
@@ -286,7 +295,7 @@ func (p *planner) pool(workers []spec.Machine, most int, gate string, before []s
 			up = append(up, m)
 		}
 	}
-	if len(gates) >= most || len(up) == 0 { // no other begins with them
+	if len(gates) >= most || len(up) == 0 { // no other step begins with them
 		before, gates = append(slices.DeleteFunc(slices.Clone(before), func(d string) bool { return d == gate }), gates...), nil
 	}
 	slices.SortStableFunc(up, p.brokenFirst)
@@ -319,17 +328,20 @@ func (p *planner) carries(verb Verb, host string) bool {
 	return len(newStep(verb, host, p.of[host], nil).Changes) > 0
 }
 
-// renews says whether certificates change that are shown to others: the next host is touched once they are in use.
+// renews reports whether serving certificates change: the next host is changed once they are in
+// use.
 func (p *planner) renews(host string) bool { return slices.ContainsFunc(p.of[host], isServed) }
 
-// authenticates says whether an API server has to take another authentication file: the next is touched once it has.
+// authenticates reports whether an API server must reload its authentication file: the next is
+// changed once it has.
 func (p *planner) authenticates(host string) bool {
 	return slices.ContainsFunc(p.of[host], authenticates)
 }
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
 
-// joining is a node that the API does not know, without a kubelet: nobody can be running on it.
+// joining reports whether a node is unknown to the API and has no kubelet: no pod can be running on
+// it.
 func (p *planner) joining(name string) bool {
 	has := func(kind Kind, what string) bool {
 		return slices.ContainsFunc(p.of[name], func(c Change) bool { return c.Kind == kind && c.Name == what && c.Action == Create })
@@ -337,15 +349,17 @@ func (p *planner) joining(name string) bool {
 	return has(NodeChange, name) && has(UnitChange, stack.KubeletService)
 }
 
-// broken is a node that is not Ready, a member that is not healthy, or a host whose units do not all run.
+// broken reports whether a node is not Ready, its etcd member is not healthy, or not all units of
+// its host run.
 func (p *planner) broken(name string) bool {
 	return slices.ContainsFunc(p.of[name], func(c Change) bool {
 		return c.Kind == NodeChange || c.Kind == MemberChange || c.Kind == UnitChange && c.Action != Restart && c.Action != Delete
 	})
 }
 
-// brokenFirst compares two nodes by how much the others need them to be mended: those whose member of etcd is out come first,
-// since no other can be spared before it works, then those that are broken otherwise.
+// brokenFirst compares two nodes by how urgently the others need them repaired: first those whose
+// etcd member is out, since no other member may stop before it works, then those that are broken
+// otherwise.
 func (p *planner) brokenFirst(a, b spec.Machine) int {
 	rank := func(name string) int {
 		switch {
@@ -359,7 +373,7 @@ func (p *planner) brokenFirst(a, b spec.Machine) int {
 	return rank(a.Name) - rank(b.Name)
 }
 
-// memberOut reports whether the member of etcd on a host is not healthy, or does not run.
+// memberOut reports whether the etcd member on a host is not healthy, or does not run.
 func (p *planner) memberOut(name string) bool {
 	return slices.ContainsFunc(p.of[name], func(c Change) bool {
 		return c.Kind == MemberChange || c.Kind == UnitChange && c.Name == stack.EtcdService && c.Action != Restart && c.Action != Delete

@@ -40,13 +40,13 @@ func TestScheduleOfALivingClusterIsRolling(t *testing.T) {
 		Change{Host: "w-1", Kind: LabelChange, Name: "tier", Action: Create},
 		Change{Host: "cp-3", Kind: MemberChange, Name: "cp-3", Action: Update},
 		Change{Kind: ObjectChange, Name: "Deployment kube-system/coredns", Action: Update})
-	const want = `cp-3: prove that etcd can spare it
-cp-3: apply changes <- cp-3: prove that etcd can spare it
+	const want = `cp-3: check that etcd keeps its quorum
+cp-3: apply changes <- cp-3: check that etcd keeps its quorum
 cp-3: wait for the units <- cp-3: apply changes
 cp-3: wait for etcd <- cp-3: wait for the units
 cp-3: wait for the node <- cp-3: wait for etcd
-cp-1: prove that etcd can spare it <- cp-3: wait for the node
-cp-1: apply changes <- cp-1: prove that etcd can spare it
+cp-1: check that etcd keeps its quorum <- cp-3: wait for the node
+cp-1: apply changes <- cp-1: check that etcd keeps its quorum
 cp-1: wait for the units <- cp-1: apply changes
 cp-1: wait for etcd <- cp-1: wait for the units
 cp-1: wait for the node <- cp-1: wait for etcd
@@ -123,8 +123,8 @@ func TestScheduleOfAnExpiredCluster(t *testing.T) {
 	for host, path := range map[string]string{"cp-1": stack.PKIDir + "/etcd/server.crt", "w-1": "/var/lib/kubelet/pki/kubelet.crt", "w-2": "/var/lib/kubelet/pki/kubelet.crt"} {
 		s.Changes = append(s.Changes, Change{Host: host, Kind: FileChange, Name: path, Action: Update})
 	}
-	const want = `cluster: prove that it is down
-cp-1: install <- cluster: prove that it is down
+	const want = `cluster: check that it is down
+cp-1: install <- cluster: check that it is down
 cluster: wait for the API <- cp-1: install
 cluster: apply manifests <- cluster: wait for the API
 cp-1: wait for etcd <- cluster: wait for the API
@@ -155,8 +155,8 @@ cluster: wait until it can be used <- cluster: apply manifests, cp-1: wait for e
 // Where the cluster has been up and lost its quorum, pods go on running on workers: these wait, and come in batches.
 func TestScheduleSparesWorkersOfAClusterThatIsDown(t *testing.T) {
 	s := Situation{Machines: fixture.Machines(1, 2), Initialized: true, APIError: "no API server runs", Changes: changed("cp-1", "w-1", "w-2")}
-	const want = `cluster: prove that it is down
-cp-1: install <- cluster: prove that it is down
+	const want = `cluster: check that it is down
+cp-1: install <- cluster: check that it is down
 cluster: wait for the API <- cp-1: install
 cluster: apply manifests <- cluster: wait for the API
 cp-1: wait for the units <- cp-1: install
@@ -210,8 +210,8 @@ cluster: wait for the API <- demo-cp-1: install, demo-cp-2: install, demo-cp-3: 
 cluster: apply manifests <- cluster: wait for the API
 demo-cp-1: wait for etcd <- cluster: wait for the API
 demo-cp-1: record that the cluster is up <- demo-cp-1: wait for etcd
-demo-cp-1: start what needs the API <- cluster: apply manifests
-demo-cp-1: wait for the units <- demo-cp-1: start what needs the API
+demo-cp-1: start units that need the API <- cluster: apply manifests
+demo-cp-1: wait for the units <- demo-cp-1: start units that need the API
 demo-cp-1: wait for the node <- cluster: wait for the API
 `
 	if got := listed(Schedule(s)); !strings.HasPrefix(got, want) {
@@ -252,8 +252,8 @@ func TestScheduleGoesOnWithAFirstStart(t *testing.T) {
 cluster: apply manifests <- cluster: wait for the API
 cp-1: wait for etcd <- cluster: wait for the API
 cp-1: record that the cluster is up <- cp-1: wait for etcd
-cp-1: start what needs the API <- cluster: apply manifests
-cp-1: wait for the units <- cp-1: start what needs the API
+cp-1: start units that need the API <- cluster: apply manifests
+cp-1: wait for the units <- cp-1: start units that need the API
 cp-1: wait for the node <- cluster: wait for the API
 w-1: wait for the node <- cluster: wait for the API
 cluster: wait until it can be used <- cp-1: record that the cluster is up, cp-1: wait for the units, cp-1: wait for the node, w-1: wait for the node

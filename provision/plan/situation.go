@@ -11,38 +11,42 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Situation is what has to be done, and all that a schedule depends on.
+// Situation is the work to do, and everything that a schedule depends on.
 type Situation struct {
 	// Machines in the order of the spec.
 	Machines []spec.Machine
-	// Alive says that the cluster has been up and has its quorum: control planes are touched one at a time.
-	// Initialized says that it has been up: pods may run on its workers, whatever became of its control planes.
+	// Alive means that the cluster has been up and has its quorum: control planes are changed one
+	// at a time. Initialized means that it has been up: pods may run on its workers, whatever the
+	// state of its control planes.
 	Alive, Initialized bool
-	// Selected are the hosts that it is restricted to (--only); empty is all of them, and what is the cluster's.
-	// Unobserved could not be reached, and are not among them.
+	// Selected are the hosts that the run is restricted to (--only); empty is all of them, and the
+	// cluster as a whole. Unobserved hosts could not be reached, and are not among them.
 	Selected, Unobserved []string
-	// Down are the nodes that the API knows not to be Ready, or does not know; nil where it was not asked.
+	// Down are the nodes that are not Ready or unknown according to the API; nil if it was not
+	// queried.
 	Down map[string]bool
-	// Held are hosts that are left alone, with the reasons: they cannot be reached, or must not be touched. No change and no
-	// step is theirs.
+	// Held are hosts that this run must not change, with the reasons: they cannot be reached, or a
+	// check refused them. They have no changes and no steps.
 	Held map[string][]string
-	// Unrecorded says that the state does not know yet that the cluster is up.
+	// Unrecorded means that the state does not record yet that the cluster is up.
 	Unrecorded bool
 	// Changes on the hosts, in the API and in etcd.
 	Changes []Change
 	// APIError says why the API was not queried or did not answer: then objects, nodes and members are unknown.
 	APIError string
-	// Proofs that are wanted beside.
+	// Proofs that are wanted besides.
 	Proofs []Proof
-	// Roll is what the proof RollWorkloads would do; nil where it is not wanted.
+	// Roll is the work of the proof RollWorkloads; nil if it is not wanted.
 	Roll *Roll
-	// PluginWas is the network plugin of a cluster that has been up, where its spec names another one now; else empty.
+	// PluginWas is the network plugin of a cluster that has been up, if its spec names another one
+	// now; else empty.
 	PluginWas string
 	// MaxUnavailable is how many nodes of a pool of workers may be disturbed at a time; 0 is one.
 	MaxUnavailable map[string]int
 }
 
-// Only leaves the changes of some hosts, and gives those that are left out, as far as the others were observed.
+// Only keeps the changes of some hosts, and returns the changes that are left out, as far as the
+// others were observed.
 func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
 	some = s
 	some.Changes, some.Selected = nil, hosts
@@ -61,7 +65,7 @@ func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err e
 	return some, leftOut, nil
 }
 
-// Hold leaves hosts alone.
+// Hold holds hosts.
 func (s *Situation) Hold(held map[string][]string) {
 	for host, reasons := range held {
 		if s.Held == nil {
@@ -72,8 +76,8 @@ func (s *Situation) Hold(held map[string][]string) {
 	s.Changes = slices.DeleteFunc(s.Changes, func(c Change) bool { return len(s.Held[c.Host]) > 0 })
 }
 
-// Enough is an error where the schedule could not hold, since control planes are left out or held: a cluster that comes up
-// for the first time needs all of them, and one that is down most of them.
+// Enough returns an error if too many control planes are left out or held for the schedule: a
+// cluster that starts for the first time needs all of them, and one that is down needs a majority.
 func (s Situation) Enough() error {
 	if s.Alive {
 		return nil
@@ -92,9 +96,9 @@ func (s Situation) Enough() error {
 	if len(missing) == 0 || s.Initialized && len(missing) < named {
 		return nil
 	}
-	reasons := []string{"the cluster is not up, its control planes come up together for the first time, and this leaves out " + strings.Join(missing, ", ")}
+	reasons := []string{"the cluster is not up, its control planes must start together for the first time, and this leaves out " + strings.Join(missing, ", ")}
 	if s.Initialized {
-		reasons[0] = "the cluster is down, etcd comes up only with most of its members, and this leaves out " + strings.Join(missing, ", ")
+		reasons[0] = "the cluster is down, etcd starts only with a majority of its members, and this leaves out " + strings.Join(missing, ", ")
 	}
 	for _, name := range missing {
 		if held := s.Held[name]; len(held) > 0 {
@@ -104,12 +108,12 @@ func (s Situation) Enough() error {
 	return Refusal(HostsUnchanged, reasons)
 }
 
-// selected says whether a host, or "" for the cluster as a whole, is neither left out nor held.
+// selected reports whether a host, or "" for the cluster as a whole, is neither left out nor held.
 func (s Situation) selected(host string) bool {
 	return len(s.Held[host]) == 0 && (len(s.Selected) == 0 || slices.Contains(s.Selected, host))
 }
 
-// HeldError names the hosts that a run has left alone.
+// HeldError names the hosts that a run did not change.
 type HeldError struct {
 	// Held are the reasons by host; Causes are the errors behind some of them.
 	Held   map[string][]string
@@ -123,11 +127,12 @@ func (e *HeldError) Error() string {
 	for _, host := range slices.Sorted(maps.Keys(e.Held)) {
 		lines = append(lines, host+": "+strings.Join(e.Held[host], "; "))
 	}
-	return "left alone, and not as the spec asks:\n  " + strings.Join(lines, "\n  ")
+	return "not changed, and not as the spec requires:\n  " + strings.Join(lines, "\n  ")
 }
 
-// idle are the nodes on which nothing can be disturbed that still works: those that are not Ready, and, where the cluster does
-// not live and could not be asked, those whose certificates are renewed: these have expired, or it has been down for long.
+// idle returns the nodes on which there is nothing left to disturb: those that are not Ready, and,
+// if the cluster is down and the API could not be queried, those whose certificates are renewed:
+// these have expired, or the cluster has been down for long.
 func (s Situation) idle() map[string]bool {
 	idle := map[string]bool{}
 	maps.Copy(idle, s.Down)
@@ -139,7 +144,7 @@ func (s Situation) idle() map[string]bool {
 	return idle
 }
 
-// Unobserved names the machines of which nothing was observed.
+// Unobserved returns the machines that were not observed.
 func Unobserved(machines []spec.Machine, observed stack.State) []string {
 	var all []string
 	for _, m := range machines {
@@ -150,17 +155,17 @@ func Unobserved(machines []spec.Machine, observed stack.State) []string {
 	return all
 }
 
-// CheckUID refuses a cluster whose API says that it is another.
+// CheckUID refuses a cluster if its API has the UID of another one.
 func CheckUID(in stack.Input, api string) error {
 	if api == "" || api == in.UID {
 		return nil
 	}
-	return Refusal(HostsUnchanged, []string{fmt.Sprintf("the cluster's API says (ConfigMap kube-system/slipway-cluster) that it is the cluster with the UID %s, and the "+
-		"state is of %s. If it is, its state is elsewhere: set SLIPWAY_STATE_DIR or spec.state to where that is. If it is not, somebody has put another cluster's "+
-		"objects there, as from a backup: `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
+	return Refusal(HostsUnchanged, []string{fmt.Sprintf("the cluster's API has the UID %s (ConfigMap kube-system/slipway-cluster), and the "+
+		"state is of %s. If it is that cluster, its state is in another place: set SLIPWAY_STATE_DIR or spec.state to it. If it is not, another cluster's "+
+		"object was restored there, as from a backup: run `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
 }
 
-// Forget passes over what hosts have recorded of a cluster that was up in another generation.
+// Forget drops what hosts have recorded of a cluster that was up in another generation.
 func Forget(in stack.Input, observed stack.State) {
 	for name, h := range observed.Hosts {
 		if stack.OtherGeneration(in, h.Facts) {
@@ -171,7 +176,7 @@ func Forget(in stack.Input, observed stack.State) {
 	}
 }
 
-// Serves says whether an API server runs anywhere.
+// Serves reports whether an API server runs anywhere.
 func Serves(observed stack.State) bool {
 	for _, h := range observed.Hosts {
 		if h.Units["kube-apiserver.service"].Active {
@@ -181,12 +186,12 @@ func Serves(observed stack.State) bool {
 	return false
 }
 
-// ChangeOfObject is the change that makes an object in the API as it is wanted.
+// ChangeOfObject returns the change that updates an object in the API.
 func ChangeOfObject(o kube.Change) Change {
 	c := Change{Kind: ObjectChange, Name: o.Object, Action: Update, Cause: Drift, From: shown(o.Live), To: shown(o.Wanted)}
 	switch {
 	case o.Err != nil:
-		c.Cause, c.Reason = Wanted, "could not all be compared: "+o.Err.Error()
+		c.Cause, c.Reason = Wanted, "could not be compared completely: "+o.Err.Error()
 	case o.Missing:
 		c.Action, c.Reason = Create, "is missing"
 	case o.By != "":
@@ -197,7 +202,7 @@ func ChangeOfObject(o kube.Change) Change {
 	return c
 }
 
-// shown is the digest of an object's text, empty for none.
+// shown returns the digest of an object's text, "" for none.
 func shown(text string) string {
 	if text == "" {
 		return ""

@@ -8,7 +8,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Step is one thing that apply does: pure data. Runner binds it to hosts and to the API.
+// Step is one action of apply: pure data. Runner binds it to hosts and to the API.
 type Step struct {
 	// Name is unique within a schedule: the host, or "cluster", and the verb's title.
 	Name string `json:"name"`
@@ -16,68 +16,72 @@ type Step struct {
 	Verb Verb   `json:"verb"`
 	// Deps are the names of the steps that must have succeeded before.
 	Deps []string `json:"deps,omitempty"`
-	// Changes that it carries out. A step without any is a gate: it waits until something is proven.
+	// Changes that it carries out. A step without any is a gate: it waits for a condition.
 	Changes []Change `json:"-"`
 }
 
-// Verb is what a step does.
+// Verb is the kind of action of a step.
 type Verb string
 
 // The verbs.
 const (
-	// Install makes a host of a cluster that is not up equal to its desired state, but for what needs the API.
+	// Install makes a host of a cluster that is not up equal to its desired state, except for what
+	// needs the API.
 	Install Verb = "install"
-	// ProveDown proves that a cluster which has been up is down, before its control planes are installed all at once.
+	// ProveDown checks that a cluster which has been up is down, before its control planes are
+	// installed all at once.
 	ProveDown Verb = "prove-down"
 	// StartLate starts the units that need the API.
 	StartLate Verb = "start-late"
-	// Apply makes a host of a living cluster equal to its desired state, and returns when what it started is up.
+	// Apply makes a host of a running cluster equal to its desired state, and returns when the
+	// units that it started are up.
 	Apply Verb = "apply"
 	// AwaitUnits waits until all units of a host are active and do their work (an API server: /readyz).
 	AwaitUnits Verb = "await-units"
-	// CheckQuorum proves that etcd keeps its quorum without the member of a host.
+	// CheckQuorum checks that etcd keeps its quorum without the member of a host.
 	CheckQuorum Verb = "prove-spare"
 	// AwaitEtcd waits until the member of a host is healthy.
 	AwaitEtcd Verb = "await-etcd"
-	// AwaitAPI waits until the API answers, whichever server it is.
+	// AwaitAPI waits until any API server answers.
 	AwaitAPI Verb = "await-api"
 	// ApplyManifests applies the objects that every cluster gets.
 	ApplyManifests Verb = "apply-manifests"
-	// EnsureNode waits for a node, gives it its labels and taints, and waits until it is Ready.
+	// EnsureNode waits for a node, sets its labels and taints, and waits until it is Ready.
 	EnsureNode Verb = "ensure-node"
-	// RecordUp has the state record that the cluster is up, with the ID that etcd gave it.
+	// RecordUp records in the state that the cluster is up, with etcd's ID of it.
 	RecordUp Verb = "record-up"
 	// AwaitUsable waits until the cluster can be used: DNS answers, and nothing keeps pods from nodes.
 	AwaitUsable Verb = "await-usable"
 	// MarkInitialized records on a control plane that the cluster has been up.
 	MarkInitialized Verb = "seal"
-	// AwaitServed waits until the endpoints of a host show the certificates that are in its files.
+	// AwaitServed waits until the endpoints of a host serve the certificates in its files.
 	AwaitServed Verb = "await-served"
-	// AwaitPresented waits until the clients on a host show theirs, and AwaitTokens until no pod has a token of another
-	// key than the one in use.
+	// AwaitPresented waits until the clients on a host use their new certificates, and AwaitTokens
+	// until no pod has a token of another key than the one in use.
 	AwaitPresented Verb = "await-presented"
 	AwaitTokens    Verb = "await-tokens"
-	// ProveTrust proves that they take clients of the authorities that a rotation brings, and ProveRefusal that they do
-	// not take those of the authorities that it has dropped.
+	// ProveTrust checks that endpoints accept clients of the CAs that a rotation adds, and
+	// ProveRefusal that they reject those of the CAs that it has dropped.
 	ProveTrust   Verb = "prove-trust"
 	ProveRefusal Verb = "prove-refusal"
-	// AwaitRootCA waits until pods are told whom to trust.
+	// AwaitRootCA waits until pods get the current CA bundle.
 	AwaitRootCA Verb = "await-root-ca"
-	// AwaitClientCAs waits until extension API servers are told to trust the authorities that a rotation brings.
+	// AwaitClientCAs waits until extension API servers are told to trust the CAs that a rotation
+	// adds.
 	AwaitClientCAs Verb = "await-client-cas"
-	// DropClientCAs takes from extension API servers the authorities that a rotation has dropped.
+	// DropClientCAs removes from extension API servers the CAs that a rotation has dropped.
 	DropClientCAs Verb = "drop-client-cas"
-	// RollWorkloads replaces pods that may know only the authority or the token of before.
+	// RollWorkloads replaces pods that may know only the old CA or an old token.
 	RollWorkloads Verb = "roll-workloads"
 	// AwaitEncryption waits until an API server has loaded the keys of Secrets at rest.
 	AwaitEncryption Verb = "await-encryption"
-	// AwaitAuthentication waits until an API server takes those whom its file says.
+	// AwaitAuthentication waits until an API server uses its authentication file.
 	AwaitAuthentication Verb = "await-authentication"
-	// RewriteSecrets has every Secret encrypted anew, and proves that none is left under another key.
+	// RewriteSecrets re-encrypts every Secret, and proves that none is left under another key.
 	RewriteSecrets Verb = "rewrite-secrets"
 )
 
-// verbRow is all that is known of a verb, but for how it is carried out: that is one function of package converge.
+// verbRow is everything about a verb except its function, which is in package converge.
 type verbRow struct {
 	verb  Verb
 	title string
@@ -86,7 +90,8 @@ type verbRow struct {
 	carries func(Change) bool
 	// gate reports whether a step with these changes changes nothing; nil is never.
 	gate func([]Change) bool
-	// interruptible steps wait nearly all of the time: when the run is cancelled, they end at once, as gates do.
+	// interruptible steps wait nearly all of the time: if the run is cancelled, they end at once,
+	// as gates do.
 	interruptible bool
 	// timeout bounds the step; 0 is gateTimeout.
 	timeout time.Duration
@@ -95,42 +100,44 @@ type verbRow struct {
 // How long a step may take.
 const (
 	gateTimeout = 5 * time.Minute
-	// presentedTimeout is how long connections of before may live: client-go looks at its certificate every 5 min.
+	// presentedTimeout is how long old connections may live: client-go checks its certificate every
+	// 5 min.
 	presentedTimeout = 7 * time.Minute
-	// rollTimeout is for what others may hold up: budgets, clients that write, people, and the number of Secrets.
+	// rollTimeout allows for what others delay: budgets, clients that write, people, and the number
+	// of Secrets.
 	rollTimeout = 24 * time.Hour
 )
 
 // verbTable is every verb, in the order of a host's steps.
 var verbTable = []verbRow{
-	{verb: CheckQuorum, title: "prove that etcd can spare it", gate: always},
-	{verb: ProveDown, title: "prove that it is down", gate: always},
+	{verb: CheckQuorum, title: "check that etcd keeps its quorum", gate: always},
+	{verb: ProveDown, title: "check that it is down", gate: always},
 	{verb: Install, title: "install", carries: func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
 	{verb: Apply, title: "apply changes", carries: carriedByApply},
 	{verb: AwaitAPI, title: "wait for the API", gate: always},
 	{verb: ApplyManifests, title: "apply manifests", carries: func(c Change) bool { return c.Kind == ObjectChange }},
-	{verb: StartLate, title: "start what needs the API", carries: isLateUnit},
+	{verb: StartLate, title: "start units that need the API", carries: isLateUnit},
 	{verb: AwaitUnits, title: "wait for the units", carries: func(c Change) bool { return c.Action == Await }, gate: always},
 	{verb: AwaitEtcd, title: "wait for etcd", carries: func(c Change) bool { return c.Kind == MemberChange }, gate: always},
-	{verb: AwaitAuthentication, title: "wait until its API server knows whom to take", gate: always},
+	{verb: AwaitAuthentication, title: "wait for the authentication configuration", gate: always},
 	{verb: RecordUp, title: "record in the state that it is up"},
 	{verb: MarkInitialized, title: "record that the cluster is up", carries: func(c Change) bool { return c.Name == stack.InitializedFile }},
 	{verb: EnsureNode, title: "wait for the node", carries: ofNode, gate: onlyAwaitsNode, interruptible: true},
 	{verb: AwaitUsable, title: "wait until it can be used", gate: always},
 	{verb: AwaitServed, title: "wait until its certificates are served", gate: always},
-	{verb: AwaitPresented, title: "wait until its clients show new certificates", gate: always, timeout: presentedTimeout},
-	{verb: ProveTrust, title: "prove that it trusts the new", gate: always},
-	{verb: ProveRefusal, title: "prove that it refuses the old", gate: always},
+	{verb: AwaitPresented, title: "wait until its clients use new certificates", gate: always, timeout: presentedTimeout},
+	{verb: ProveTrust, title: "check that it trusts the new CA", gate: always},
+	{verb: ProveRefusal, title: "check that it refuses the old CA", gate: always},
 	{verb: AwaitEncryption, title: "wait for the encryption keys", gate: always},
-	{verb: AwaitRootCA, title: "wait until pods are told whom to trust", gate: always},
-	{verb: AwaitClientCAs, title: "wait until extension API servers are told of the new", gate: always},
-	{verb: DropClientCAs, title: "take the old from extension API servers"},
+	{verb: AwaitRootCA, title: "wait until pods have the CA bundle", gate: always},
+	{verb: AwaitClientCAs, title: "wait until extension API servers have the new CA", gate: always},
+	{verb: DropClientCAs, title: "remove the old CA from extension API servers"},
 	{verb: RollWorkloads, title: "roll workloads", interruptible: true, timeout: rollTimeout},
 	{verb: AwaitTokens, title: "wait until tokens of the old key are gone", gate: always, timeout: rollTimeout},
-	{verb: RewriteSecrets, title: "encrypt every Secret anew", timeout: rollTimeout},
+	{verb: RewriteSecrets, title: "re-encrypt every Secret", timeout: rollTimeout},
 }
 
-// Verbs are all that a schedule can have, in the order of a host's steps.
+// Verbs returns all verbs that a schedule can have, in the order of a host's steps.
 func Verbs() []Verb {
 	all := make([]Verb, len(verbTable))
 	for i, row := range verbTable {
@@ -152,7 +159,7 @@ func carriedByApply(c Change) bool {
 	return c.Kind.onHost() && c.Name != stack.InitializedFile && c.Action != Await
 }
 
-// isLateUnit says whether a change is of a late unit that has to be started.
+// isLateUnit reports whether a change is of a late unit that must be started.
 func isLateUnit(c Change) bool {
 	return c.Action != Await && c.Kind == UnitChange && c.Action != Delete && stack.IsLate(c.Name)
 }
@@ -173,13 +180,13 @@ func (s Step) Gate() bool {
 	return gate != nil && gate(s.Changes)
 }
 
-// Interruptible reports whether the step can end at any moment without leaving something half done.
+// Interruptible reports whether the step can end at any moment without leaving work half done.
 func (s Step) Interruptible() bool { return s.Gate() || s.Verb.row().interruptible }
 
 // Timeout bounds the step.
 func (s Step) Timeout() time.Duration { return cmp.Or(s.Verb.row().timeout, gateTimeout) }
 
-// newStep makes a step with those of its host's changes that it carries out.
+// newStep returns a step with those of its host's changes that it carries out.
 func newStep(verb Verb, host string, changes []Change, deps []string) Step {
 	row := verb.row()
 	s := Step{Name: cmp.Or(host, "cluster") + ": " + row.title, Host: host, Verb: verb, Deps: deps}

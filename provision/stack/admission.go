@@ -6,15 +6,17 @@ import (
 	"strings"
 )
 
-// admissionPlugins are enabled beside those that the API server enables itself. Nodes could change each other without
-// NodeRestriction; a Service could draw anybody's traffic to itself with an external IP (CVE-2020-8554); and events, which
-// everybody may write, could fill etcd. The limits of events are in admission.yaml.
+// admissionPlugins are enabled in addition to those that the API server enables itself. Without
+// NodeRestriction, nodes could change each other; a Service with an external IP could attract the
+// traffic of others (CVE-2020-8554); and events, which everyone may write, could fill etcd. The
+// limits for events are in admission.yaml.
 var admissionPlugins = []string{"DenyServiceExternalIPs", "EventRateLimit", "NodeRestriction"}
 
 const enablePlugins, disablePlugins = "enable-admission-plugins", "disable-admission-plugins"
 
-// withAdmission gives extraArgs of the API server in which the list of enabled plugins has slipway's own, too, but for those
-// that the user disables: a list that takes the place of another would drop some without a word.
+// withAdmission returns extraArgs of the API server with slipway's plugins added to the list of
+// enabled ones, except for those that the user disables: a list that replaces another would drop
+// some silently.
 func withAdmission(extra map[string]string) map[string]string {
 	disabled := pluginList(extra[disablePlugins])
 	enabled := slices.DeleteFunc(append(pluginList(extra[enablePlugins]), admissionPlugins...), func(plugin string) bool {
@@ -27,7 +29,7 @@ func withAdmission(extra map[string]string) map[string]string {
 	return all
 }
 
-// pluginList is the words of a flag's list.
+// pluginList returns the words of a flag's list.
 func pluginList(value string) []string {
 	return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
 }

@@ -15,41 +15,44 @@ import (
 const (
 	// APIServerService is the unit of kube-apiserver.
 	APIServerService = "kube-apiserver.service"
-	// APIPort as kubeadm has it.
+	// APIPort is the same as kubeadm's.
 	APIPort = 6443
 
 	auditPolicyFile    = KubernetesDir + "/audit-policy.yaml"
 	AuthenticationFile = KubernetesDir + "/authentication.yaml"
 	admissionFile      = KubernetesDir + "/admission.yaml"
 	EncryptionFile     = KubernetesDir + "/encryption.yaml"
-	// EncryptionKeysFile tells the keys of Secrets at rest by their fingerprints: not which is first, and no secret.
+	// EncryptionKeysFile lists the keys of Secrets at rest by fingerprint; it holds neither their
+	// order nor a secret.
 	EncryptionKeysFile = "/var/lib/slipway/encryption-keys"
 
-	// LoopbackName is under which an API server reaches itself (k8s.io/apiserver/pkg/server, LoopbackClientServerNameOverride).
+	// LoopbackName is the server name under which an API server reaches itself
+	// (k8s.io/apiserver/pkg/server, LoopbackClientServerNameOverride).
 	LoopbackName = "apiserver-loopback-client"
-	// ProbeName is the user that a probe's certificate is for. Nobody has given it any rights.
+	// ProbeName is the user in a probe's certificate. It has no rights.
 	ProbeName = "slipway:probe"
 )
 
-// LoopbackAge is how long a server may run that makes, when it starts, the certificate with which it speaks to itself, and
-// never another (kubernetes#86552). That is valid for a year before v1.36, and for 1096 days since (k8s.io/apiserver,
-// serving_with_loopback.go); the shorter one counts for all. Whoever applies once in three months never meets its end.
+// LoopbackAge bounds how long an API server may run: when it starts, it makes the certificate for
+// connections to itself, and it never renews that (kubernetes#86552). The certificate is valid for
+// a year before v1.36, and for 1096 days since (k8s.io/apiserver, serving_with_loopback.go); the
+// shorter one counts for all. With an apply every three months it never expires.
 const LoopbackAge = 274 * 24 * time.Hour
 
-const noAPI = "the API does not answer meanwhile, since this is the only control plane; pods go on running"
+const noAPI = "the API is down meanwhile, since this is the only control plane; pods continue to run"
 
-// apiServer is a control plane's API server, and the kubeconfig that people use there.
+// apiServer is a control plane's API server, with the kubeconfig for people there.
 var apiServer = Component{
 	Name: "kube-apiserver", On: Node.ControlPlane,
 	Unit: &Service{
 		Name: APIServerService, Text: apiServerUnit, Programs: []string{"kube-apiserver"},
 		Files:    []string{auditPolicyFile, admissionFile, PKIDir + "/sa.pub", PKIDir + "/sa.key", etcdCAFile, CAFile},
-		Partly:   map[string]func() []byte{AuthenticationFile: templates.Anonymous}, // it refuses to reload another (KEP-4633)
+		Partly:   map[string]func() []byte{AuthenticationFile: templates.Anonymous}, // it cannot reload a change of it (KEP-4633)
 		Issuers:  []string{certs.KubernetesCA, certs.FrontProxyCA},
-		Needs:    EtcdService, // or it waits for what it has asked until systemd kills it
+		Needs:    EtcdService, // otherwise it waits for answers until systemd kills it
 		Health:   "https://127.0.0.1:6443/readyz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "clients go on with the other API servers; pods go on running", IfSingle: noAPI,
+		Disturbs: "clients continue with the other API servers; pods continue to run", IfSingle: noAPI,
 	},
 	Files: []ConfigFile{
 		{Path: auditPolicyFile, Render: Node.auditPolicy},
@@ -99,7 +102,8 @@ func apiServerUnit(n Node) templates.Unit {
 		"service-account-issuer":           n.Cluster.ServiceAccountIssuer(),
 		"service-account-key-file":         PKIDir + "/sa.pub",
 		"service-account-signing-key-file": PKIDir + "/sa.key",
-		// Tokens of pods end when they say, after an hour, instead of a year: all clients read theirs anew by now.
+		// Pod tokens expire after the hour that they state, not after a year: all clients reread
+		// theirs by now.
 		"service-account-extend-token-expiration": "false",
 		"service-cluster-ip-range":                network.ServiceSubnet,
 		"tls-cert-file":                           PKIDir + "/apiserver.crt", "tls-private-key-file": PKIDir + "/apiserver.key",
@@ -108,8 +112,9 @@ func apiServerUnit(n Node) templates.Unit {
 		"audit-policy-file": auditPolicyFile, "audit-log-path": "/var/log/kubernetes/audit.log",
 		"audit-log-maxage": "30", "audit-log-maxbackup": "10", "audit-log-maxsize": "100",
 		"profiling": "false",
-		// A restart that nobody notices: for 3 s /readyz fails while requests are served, and balancers, which ask every
-		// second, send new ones elsewhere. Then watches are ended; else they would hold the server for 60 s.
+		// A graceful restart: for 3 s /readyz fails while requests are served, and balancers, which
+		// check every second, send new ones to other servers. Then watches are ended; otherwise
+		// they would hold the server for 60 s.
 		"shutdown-delay-duration": "3s", "shutdown-watch-termination-grace-period": "5s",
 	}
 	return templates.Unit{
@@ -137,5 +142,5 @@ func (n Node) encryption() ([]byte, error) {
 	return EncryptionConfig(n.EncryptionKeys)
 }
 
-// ConfigHash is how API servers tell the configuration that they work by.
+// ConfigHash is the form in which API servers report the configuration that they use.
 func ConfigHash(config []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(config)) }

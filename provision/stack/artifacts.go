@@ -7,8 +7,8 @@ import (
 	"slipway.dev/slipway/provision/bundle"
 )
 
-// Artifacts lists what a bundle offers to hosts, by the names that components use: programs by their own,
-// images as "image/<name>".
+// Artifacts lists the artifacts of a bundle for hosts, by the names that components use: programs
+// by their own, images as "image/<name>".
 func Artifacts(b *bundle.Bundle) map[string]Artifact {
 	artifacts := map[string]Artifact{}
 	for _, a := range b.Artifacts {

@@ -7,8 +7,8 @@ import (
 	"slipway.dev/slipway/certs"
 )
 
-// authorityRing lists the authorities that a host trusts, by their names and the fingerprints of their keys, sorted. It is
-// the same for a renewed certificate.
+// authorityRing lists the CAs that a host trusts, by their names and the fingerprints of their
+// keys, sorted. A renewed certificate does not change it.
 func authorityRing(pki *certs.PKI) []byte {
 	var lines []string
 	for _, q := range pki.Requests {
@@ -19,8 +19,9 @@ func authorityRing(pki *certs.PKI) []byte {
 	return ring(lines)
 }
 
-// AuthorityRings are all that hosts can have at any stage of the rotation that is under way: some of the keys that are
-// known of each authority. Those of different authorities may have got there at different stages.
+// AuthorityRings returns all rings that hosts can have at any stage of the running rotation: any
+// non-empty subset of each CA's known keys. Different CAs may have been written at different
+// stages.
 func AuthorityRings(pki *certs.PKI) [][]byte {
 	all := [][]string{nil}
 	for _, q := range pki.Requests {
@@ -55,7 +56,7 @@ func ring(lines []string) []byte {
 	return []byte(strings.Join(lines, ""))
 }
 
-// subsets are all but the empty one.
+// subsets returns all except the empty one.
 func subsets(of []string) [][]string {
 	var all [][]string
 	for _, one := range of {

@@ -8,20 +8,20 @@ import (
 
 // The balancer's unit, port and configuration.
 const (
-	// BalancerService is a node's way to the API servers.
+	// BalancerService is a node's proxy to the API servers.
 	BalancerService = "slipway-balancer.service"
-	// BalancerPort is where it listens, on the loopback interface.
+	// BalancerPort is its port, on the loopback interface.
 	BalancerPort = 6444
 	BalancerFile = KubernetesDir + "/balancer.json"
 )
 
-// balancer leads a node's clients to an API server that is ready.
+// balancer connects a node's clients to an API server that is ready.
 var balancer = Component{
 	Name: "slipway-balancer", On: Everywhere,
 	Unit: &Service{
 		Name: BalancerService, Text: balancerUnit, Programs: []string{"slipway"},
 		Health:   "https://127.0.0.1:6444/readyz", // of any API server, through it
-		Disturbs: "connections through it to the API break and are made anew; pods go on running",
+		Disturbs: "connections through it to the API break and are reopened; pods continue to run",
 	},
 	Files:    []ConfigFile{{Path: BalancerFile, Render: Node.balancerConfig}},
 	Programs: []string{"slipway"},

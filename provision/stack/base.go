@@ -6,7 +6,7 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Directories and files of the PKI, as kubeadm has them, and places of slipway's own.
+// Directories and files of the PKI, the same as kubeadm's, and slipway's own paths.
 const (
 	KubernetesDir = "/etc/kubernetes"
 	PKIDir        = KubernetesDir + "/pki"
@@ -19,25 +19,28 @@ const (
 	// UnitDir has the unit files.
 	UnitDir = "/etc/systemd/system/"
 
-	// AuthoritiesFile tells the authorities that the host trusts by the fingerprints of their keys.
+	// AuthoritiesFile lists the CAs that the host trusts by the fingerprints of their keys.
 	AuthoritiesFile = "/var/lib/slipway/authorities"
-	// OwnedFile lists every path that slipway put on the host, one a line after the digest of what it put there:
-	// what leaves the spec leaves the host, and what somebody else has changed is known as such.
+	// OwnedFile lists every path that slipway wrote on the host, one per line after the digest of
+	// its content. So files that leave the spec are removed from the host, and changes by others
+	// are detected.
 	OwnedFile = "/var/lib/slipway/owned"
-	// ClusterFile has the UID of the cluster that the host is part of, and its generation after a space where it has one.
+	// ClusterFile has the UID of the host's cluster, followed by a space and the generation if
+	// there is one.
 	ClusterFile = "/var/lib/slipway/cluster"
-	// InitializedFile says that this host has been part of a cluster that was up.
+	// InitializedFile records that this host has been part of a cluster that was up.
 	InitializedFile = "/var/lib/slipway/initialized"
 )
 
-// stackSlice is the slice of what is the cluster's own and starts no containers, stackSliceFile its unit file. The kubelet
-// and containerd stay outside: what they have started outlives them, in the control groups that they were in.
+// stackSlice is the slice of the cluster's own services that start no containers, stackSliceFile
+// its unit file. The kubelet and containerd stay outside: the processes that they have started
+// outlive them in their control groups.
 const (
 	stackSlice     = "slipway.slice"
 	stackSliceFile = UnitDir + stackSlice
 )
 
-// base is what a node has whatever runs on it.
+// base is what every node has, whatever runs on it.
 var base = Component{
 	Name: "base", On: Everywhere,
 	Files: []ConfigFile{
@@ -62,14 +65,15 @@ func basics(in Input) ([]byte, error) {
 	return templates.Basics{ClusterInfo: string(info), UID: in.UID}.Render()
 }
 
-// sysctlTable is what the sysctl file comes to, for hosts to be checked against. Keys that a host lacks are passed over.
+// sysctlTable is the content of the sysctl file, for comparison with hosts. Keys that a host lacks
+// are skipped.
 var sysctlTable = map[string]string{
 	"net.ipv4.ip_forward":                 "1",
 	"net.bridge.bridge-nf-call-iptables":  "1",
 	"net.bridge.bridge-nf-call-ip6tables": "1",
 }
 
-// fixed is a renderer that has nothing to say about the node.
+// fixed returns a renderer whose output does not depend on the node.
 func fixed(text func() []byte) func(Node) ([]byte, error) {
 	return func(Node) ([]byte, error) { return text(), nil }
 }
@@ -92,7 +96,7 @@ func (n Node) binDir(artifact string) string {
 	return p[:strings.LastIndexByte(p, '/')]
 }
 
-// protect gives an OOM score adjustment where the host may grant one.
+// protect returns an OOM score adjustment if the host may grant one.
 func (n Node) protect(score int) int {
 	if !n.facts.SysResource {
 		return 0

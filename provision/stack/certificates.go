@@ -4,7 +4,7 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// certificates tells Prometheus when a node's certificates end, where the spec asks for it.
+// certificates exports the expiry of a node's certificates to Prometheus, if the spec asks for it.
 var certificates = Component{
 	Name: "slipway-certificates", On: Node.expiryMetrics,
 	Timer: &Timer{

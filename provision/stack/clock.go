@@ -4,16 +4,17 @@ import (
 	"time"
 )
 
-// Clock is what a host's clock showed at a moment between two of this computer's.
+// Clock is one reading of a host's clock between two readings of this computer's.
 type Clock struct {
-	// Read is the host's, in whole seconds; zero where it is not known.
+	// Read is the host's clock, in whole seconds; zero if unknown.
 	Read time.Time
-	// Sent is from before the host was asked, and Returned from after it had answered.
+	// Sent is the time before the query, and Returned the time after the answer.
 	Sent, Returned time.Time
 }
 
-// Offset is how far the host's clock is ahead of this computer's, negative where it is behind: the least that agrees with
-// what was read, however long the host took to answer; 0 where that is not known.
+// Offset is how far the host's clock is ahead of this computer's, negative if it is behind: the
+// smallest value that is consistent with the readings, however long the host took to answer; 0 if
+// unknown.
 func (c Clock) Offset() time.Duration {
 	if c.Read.IsZero() || c.Sent.IsZero() {
 		return 0

@@ -10,48 +10,52 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Components are what nodes are made of, one file each. The order is for readers: systemd starts all units at once, along
-// After. Desired state, plans, proofs and inventories are loops over them.
+// Components are the parts of nodes, one file each. The order is for readers: systemd starts all
+// units at once, ordered by After. Desired state, plans, proofs and inventories are loops over
+// them.
 var Components = []Component{
 	base, containerd, balancer, etcd, apiServer, controllerManager, scheduler, kubelet, proxy, coreDNS, flannel, images, certificates,
 }
 
-// Component is one part of the stack: all that a host has because of it. An addon is one without a unit.
+// Component is one part of the stack: everything that a host has because of it. An addon is one
+// without a unit.
 //
-// What a component's spec cannot override of it is not here but in package spec (owned.go), which checks a spec before there
-// is any stack. TestOwnedFlags says that both agree.
+// The flags that a component's spec cannot override are in package spec (owned.go), which checks a
+// spec without a stack. TestOwnedFlags checks that both agree.
 type Component struct {
 	Name string
-	// On tells which nodes have it.
+	// On selects the nodes that have it.
 	On func(Node) bool
-	// Unit is its service, nil for none, and Timer a program that it runs now and then.
+	// Unit is its service, nil for none, and Timer a program that it runs periodically.
 	Unit  *Service
 	Timer *Timer
 	// Files are its configuration.
 	Files []ConfigFile
-	// Programs and Images are artifacts of the bundle, by name: images are "image/<name>", and the container runtime gets them.
+	// Programs and Images are artifacts of the bundle, by name: images are "image/<name>", and are
+	// imported into the container runtime.
 	Programs, Images []string
-	// Plugins are programs that are plugins of CNI, in one directory. Network says that they give pods their
-	// network: without such a component somebody has to install one, and nodes are not Ready before.
+	// Plugins are CNI plugins, in one directory. Network means that they provide the pod network:
+	// without such a component a user has to install one, and nodes are not Ready before that.
 	Plugins []string
 	Network bool
-	// Commands are programs that are wanted at places that do not change with their versions.
+	// Commands are programs that need a path that does not change with their version.
 	Commands []Command
 	// Certs are its client certificates. Those of Kubernetes' own components are in certs.Table.
 	Certs []certs.Client
-	// Kubeconfigs point at files of certificates; Embedded have them inside.
+	// Kubeconfigs refer to certificate files; Embedded contain the certificates.
 	Kubeconfigs []Kubeconfig
 	Embedded    []EmbeddedKubeconfig
-	// Endpoints are where it shows certificates to others, and checks those of others.
+	// Endpoints are the places where it serves certificates, and verifies those of clients.
 	Endpoints []Endpoint
-	// Clients are its certificates that it shows to others on connections that last.
+	// Clients are its certificates that it uses on long-lived connections.
 	//
-	// Clients of etcd are not among them: their connections last for as long as the process, and are not looked at again.
-	// Nor is front-proxy-client: its connections go to any port of any pod. API servers read it when its file changes, or
-	// within a minute, and take new connections for every request that begins then (k8s.io/kube-aggregator/pkg/apiserver,
-	// updateAPIService); under another authority they restart (Service.Issuers).
+	// Clients of etcd are not among them: their connections last as long as the process, and their
+	// certificates are not reread. Nor is front-proxy-client: its connections go to any port of any
+	// pod. API servers read it when its file changes, or within a minute, and open new connections
+	// for every request that begins then (k8s.io/kube-aggregator/pkg/apiserver, updateAPIService);
+	// if its CA changes, they restart (Service.Issuers).
 	Clients []Client
-	// Objects are what the cluster gets in its API, one YAML stream of them; nil, and an empty stream, is none.
+	// Objects renders its objects in the API as one YAML stream; nil or an empty stream is none.
 	Objects func(Input) ([]byte, error)
 	// Accounts are system users that it needs, each with a group of its name.
 	Accounts []string
@@ -64,38 +68,44 @@ type Service struct {
 	// Name of the unit, with its suffix.
 	Name string
 	Text func(Node) templates.Unit
-	// Programs and Files are what the service reads at its start and does not reload, or not soon: a change restarts it.
-	// Images says that it reads all images of the node, too.
-	// Certificates with their keys are reloaded by all services, and the authorities of clients by all but etcd. Not
-	// reloaded are etcd's authorities, the keys of service accounts, and what the controller manager publishes; a client
-	// looks at its authority again after 5 min at the earliest (client-go 0.36, ClientsAllowCARotation), flanneld never.
+	// Programs and Files are what the service reads at its start and does not reload, or not soon:
+	// a change restarts it. Images means that it also reads all images of the node. Certificates
+	// with their keys are reloaded by all services, and client CAs by all except etcd. Not reloaded
+	// are etcd's CAs, the keys of service accounts, and the certificates that the controller
+	// manager publishes; a client rereads its CA after 5 min at the earliest (client-go 0.36,
+	// ClientsAllowCARotation), flanneld never.
 	Programs, Files []string
 	Images          bool
-	// Partly are files that it reloads but for a part, which is given here: that part is read when it starts.
+	// Partly are files that it reloads except for a part, which is returned here: that part is read
+	// only when it starts.
 	Partly map[string]func() []byte
-	// Issuers are authorities and keys with which others make what the service holds in memory: connections with a client
-	// certificate, tokens of pods. It is restarted where another takes the place of one, since it would only be looked
-	// for after minutes; not where a certificate is renewed. API servers show certificates to kubelets, and those of the
-	// front proxy to extension API servers.
+	// Issuers are the CAs and keys of the credentials that the service holds in memory: connections
+	// with a client certificate, tokens of pods. It is restarted if one of them is replaced, since
+	// the service would notice that only after minutes; not if a certificate is renewed. API
+	// servers use certificates with kubelets, and those of the front proxy with extension API
+	// servers.
 	Issuers []string
-	// Needs is another unit that has to be there while this one stops: it is stopped before both are restarted.
-	// (systemd stops units in the reverse of their order, but not those that it restarts.)
+	// Needs is another unit that must be running while this one stops: this one is stopped before
+	// both are restarted. (systemd stops units in the reverse of their order, but not those that it
+	// restarts.)
 	Needs string
-	// Health is a URL that answers 200 once the service does its work, for those that cannot tell systemd so themselves
-	// (Type=simple is active as soon as it has begun).
+	// Health is a URL that returns 200 once the service works, for services that cannot notify
+	// systemd (Type=simple is active as soon as it has begun).
 	Health string
-	// MaxAge is how long it may run before the next apply restarts it; 0 is for ever.
+	// MaxAge is how long it may run before the next apply restarts it; 0 is unlimited.
 	MaxAge time.Duration
-	// Late services have nothing to do before the API answers. On a first start they begin then, so that they take no
-	// processor time from what everybody waits for, and do not sit in a back-off when it is there.
+	// Late services have nothing to do before the API answers. On a first start they begin then, so
+	// that they take no processor time from what the others wait for, and are not in a back-off
+	// when the API is up.
 	Late bool
-	// Disturbs says what a restart means for what runs in the cluster; IfSingle what it means if this is the only control
-	// plane, and Ends what it means that it stops for good, if that is something else.
+	// Disturbs is the effect of a restart on the cluster's workloads; IfSingle the effect if this
+	// is the only control plane, and Ends the effect of stopping it permanently, if that differs.
 	Disturbs, IfSingle, Ends string
 }
 
-// Timer is a program that runs now and then. Its timer is a unit like others; its service is only a file: it is not
-// enabled, and not active in between. What it runs is read anew each time: nothing has to be restarted.
+// Timer is a program that runs periodically. Its timer is a unit like others; its service is only a
+// file: it is not enabled, and not active in between. Its program is loaded at every run: nothing
+// has to be restarted.
 type Timer struct {
 	Name        string // of both, without the suffix
 	Description string
@@ -114,17 +124,20 @@ type ConfigFile struct {
 	On     func(Node) bool
 	Render func(Node) ([]byte, error)
 	Secret bool
-	// Public files are for others than root, too.
+	// Public files are readable for users other than root.
 	Public bool
 }
 
-// Command is a program at a place that does not change with its version: people expect it on the PATH of a node.
+// Command is a program at a path that does not change with its version, on the PATH of a node, for
+// people.
 type Command struct{ Name, At string }
 
-// Kubeconfig points at certificate files, which clients reread: a renewal needs no restart and changes no kubeconfig.
+// Kubeconfig refers to certificate files, which clients reread: a renewal needs no restart and
+// changes no kubeconfig.
 //
-// What speaks for the whole cluster goes to the API server beside it, whose version it must not exceed during an upgrade
-// (the version skew policy); what speaks for the node goes through the node's balancer.
+// Clients that act for the whole cluster connect to the API server on their own node, whose version
+// they must not exceed during an upgrade (the version skew policy); clients that act for the node
+// connect through the node's balancer.
 type Kubeconfig struct {
 	Name string // of the file in /etc/kubernetes
 	User string
@@ -136,8 +149,8 @@ func (k Kubeconfig) path() string { return KubernetesDir + "/" + k.Name }
 
 func (k EmbeddedKubeconfig) path() string { return KubernetesDir + "/" + k.Name }
 
-// EmbeddedKubeconfig has a certificate inside, for people and for kubeadm's tools, which refuse others under these names
-// (`kubeadm certs check-expiration`). No component reads it.
+// EmbeddedKubeconfig contains a certificate, for people and for kubeadm's tools, which reject other
+// forms under these names (`kubeadm certs check-expiration`). No component reads it.
 type EmbeddedKubeconfig struct {
 	Name string // of the file in /etc/kubernetes
 	User string
@@ -146,30 +159,33 @@ type EmbeddedKubeconfig struct {
 	Item func(node string) string
 }
 
-// Endpoint is a place where a component of the stack answers TLS.
+// Endpoint is a place where a component of the stack serves TLS.
 type Endpoint struct {
-	// Unit is that of its component.
+	// Unit is its component's unit.
 	Unit string
-	// ControlPlane says that only those have it, Loopback that it listens on 127.0.0.1 and not on the node's address.
+	// ControlPlane means that only control planes have it, Loopback that it listens on 127.0.0.1
+	// and not on the node's address.
 	ControlPlane, Loopback bool
 	Port                   int
-	// ServerName asks for another certificate than the usual (SNI).
+	// ServerName asks for another certificate than the usual one (SNI).
 	ServerName string
-	// Cert is the file of what it serves, "" for what the process made itself, and Server the authority of that.
+	// Cert is the file of the certificate that it serves, "" if the process made that itself, and
+	// Server its CA.
 	Cert, Server string
-	// Client is an authority of the clients that it takes, "" where that is not asked here, and Path what a client may
-	// ask that has no rights: the answer to one that is not known is 401, or no handshake.
+	// Client is a CA of the clients that it accepts, "" if it is not checked here. Path is what a
+	// client without rights may request: the answer to an unknown client is 401, or no handshake.
 	Client, Path string
-	// Header goes with the question, for an authority whose clients speak for others.
+	// Header is sent with the request, for a CA whose clients act for other users.
 	Header http.Header
 }
 
-// Client is a client certificate that a unit shows to others, and to which port.
+// Client is a client certificate that a unit uses, with the port of the server.
 type Client struct {
-	// Unit is that of its component.
+	// Unit is its component's unit.
 	Unit, Cert string
 	Port       int
-	// Mixed says that the unit has other connections to there, which show tokens and last: those of controllers.
+	// Mixed means that the unit has other long-lived connections to that port that use tokens:
+	// those of controllers.
 	Mixed bool
 }
 
@@ -189,7 +205,8 @@ func IsLate(name string) bool {
 	return slices.ContainsFunc(Units(), func(s Service) bool { return s.Name == name && s.Late })
 }
 
-// Endpoints is every place where certificates are shown to others, and where those of others are checked.
+// Endpoints returns every place where certificates are served, and where those of clients are
+// verified.
 func Endpoints() []Endpoint {
 	var all []Endpoint
 	for _, c := range Components {
@@ -201,7 +218,7 @@ func Endpoints() []Endpoint {
 	return all
 }
 
-// Clients are the client certificates that units show on connections that last.
+// Clients returns the client certificates that units use on long-lived connections.
 func Clients() []Client {
 	var all []Client
 	for _, c := range Components {
@@ -231,7 +248,7 @@ func Manifests(in Input) ([]byte, error) {
 	return all, nil
 }
 
-// Embedded are the kubeconfigs with their certificates inside, which control planes have.
+// Embedded returns the kubeconfigs with embedded certificates, which control planes have.
 func Embedded() []EmbeddedKubeconfig {
 	var all []EmbeddedKubeconfig
 	for _, c := range Components {
@@ -240,7 +257,8 @@ func Embedded() []EmbeddedKubeconfig {
 	return all
 }
 
-// Programs are the names of the artifacts that the hosts of a cluster get, sorted; images are "image/<name>".
+// Programs returns the names of the artifacts that the hosts of a cluster get, sorted; images are
+// "image/<name>".
 func Programs() []string {
 	var all []string
 	for _, c := range Components {
@@ -250,16 +268,16 @@ func Programs() []string {
 	return all
 }
 
-// artifacts of the bundle that a node with the component gets.
+// artifacts returns the artifacts of the bundle that a node with the component gets.
 func (c Component) artifacts() []string { return slices.Concat(c.Programs, c.Plugins, c.Images) }
 
-// Everywhere is the condition of what every node has.
+// Everywhere selects all nodes.
 func Everywhere(Node) bool { return true }
 
-// narrowed tells whether a node has what on narrows.
+// narrowed reports whether on selects a node; nil selects all.
 func narrowed(on func(Node) bool, n Node) bool { return on == nil || on(n) }
 
-// On says whether a node has the endpoint.
+// On reports whether the node has the endpoint.
 func (e Endpoint) On(n certs.Node) bool { return n.ControlPlane || !e.ControlPlane }
 
 // Address of an endpoint on a node.
@@ -271,5 +289,6 @@ func (e Endpoint) Address(n certs.Node) string {
 	return netip.AddrPortFrom(address, uint16(e.Port)).String() //nolint:gosec // G115: a port of the table
 }
 
-// Shows says whether the endpoint has a certificate of its own to show; the others ask more of one that has.
+// Shows reports whether the endpoint serves a certificate of its own; the others check further CAs
+// on one that does.
 func (e Endpoint) Shows() bool { return e.Cert != "" || e.ServerName != "" }

@@ -8,18 +8,18 @@ const (
 	containerdService = "containerd.service"
 	containerdFile    = "/etc/containerd/config.toml"
 	pauseImage        = "image/pause"
-	// stableRunc is runc at a place that does not change with its version: a container's shim remembers it for as long as
-	// the container lives.
+	// stableRunc is runc at a path that does not change with its version: a container's shim uses
+	// that path as long as the container lives.
 	stableRunc = ProgramDir + "bin/runc"
 )
 
-// containerd runs containers. The plugins of CNI that every network needs are beside it.
+// containerd runs containers. It includes the CNI plugins that every network needs.
 var containerd = Component{
 	Name: "containerd", On: Everywhere,
 	Unit: &Service{
 		Name: containerdService, Text: containerdUnit,
 		Programs: []string{"containerd"}, Files: []string{containerdFile},
-		Disturbs: "containers go on running; pods are started and stopped a moment later",
+		Disturbs: "containers continue to run; pods are started and stopped a moment later",
 	},
 	Files:    []ConfigFile{{Path: containerdFile, Render: Node.containerdConfig}},
 	Programs: []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc"},

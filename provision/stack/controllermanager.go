@@ -19,7 +19,7 @@ var controllerManager = Component{
 		Issuers:  []string{certs.KubernetesCA},
 		Health:   "https://127.0.0.1:10257/healthz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "another control plane takes the lead; pods go on running", IfSingle: "controllers pause for a moment; pods go on running",
+		Disturbs: "another control plane takes the lead; pods continue to run", IfSingle: "controllers pause for a moment; pods continue to run",
 	},
 	Programs: []string{"kube-controller-manager"},
 	Kubeconfigs: []Kubeconfig{
@@ -55,7 +55,7 @@ func controllerManagerUnit(n Node) templates.Unit {
 		"tls-cert-file": PKIDir + "/controller-manager-server.crt", "tls-private-key-file": PKIDir + "/controller-manager-server.key",
 		"tls-min-version": "VersionTLS12",
 	}
-	if n.PKI.Signs(certs.KubernetesCA) { // without these, nobody signs CertificateSigningRequests
+	if n.PKI.Signs(certs.KubernetesCA) { // without these, nothing signs CertificateSigningRequests
 		args["cluster-signing-cert-file"], args["cluster-signing-key-file"] = certs.SignerFile, PKIDir+"/ca.key"
 		args["cluster-signing-duration"] = n.Cluster.Spec.PKI.CSRDuration().String()
 	}

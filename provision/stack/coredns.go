@@ -14,7 +14,7 @@ const (
 	dnsImage = "image/coredns"
 )
 
-// coreDNS is the cluster's DNS. It runs as pods: all that a node has of it is the image.
+// coreDNS is the cluster's DNS. It runs as pods: a node has only its image.
 var coreDNS = Component{Name: "coredns", On: Everywhere, Images: []string{dnsImage}, Objects: dnsObjects}
 
 func dnsObjects(in Input) ([]byte, error) {

@@ -46,7 +46,7 @@ func (n Node) query() (HostState, error) {
 	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts()}, nil
 }
 
-// paths of the component's files on a node, without programs and certificates.
+// paths returns the component's files on a node, without programs and certificates.
 func (c Component) paths(n Node) []string {
 	var paths []string
 	for _, f := range c.Files {
@@ -69,7 +69,7 @@ func (c Component) paths(n Node) []string {
 	return paths
 }
 
-// Desired computes what should be on every host. It is pure: equal inputs give equal states.
+// Desired computes the desired state of every host. It is pure: equal inputs return equal states.
 func Desired(in Input) (State, error) {
 	state := State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}}
 	for _, n := range in.Nodes() {
@@ -115,7 +115,7 @@ func (n Node) desired() (HostState, error) {
 	return state, nil
 }
 
-// programs are the links (or copies) of the bundle's artifacts on a host.
+// programs returns the links to (or copies of) the bundle's artifacts on a host.
 func (n Node) programs() (map[string]File, error) {
 	files := map[string]File{}
 	for _, c := range n.components {
@@ -127,7 +127,7 @@ func (n Node) programs() (map[string]File, error) {
 			files[artifact.Path()] = n.artifactFile(artifact)
 		}
 		for _, command := range c.Commands {
-			files[command.At] = link(n.path(command.Name), "at a place that does not change")
+			files[command.At] = link(n.path(command.Name), "at a path that does not change")
 		}
 	}
 	return files, nil
@@ -154,7 +154,7 @@ func (n Node) configuration(files map[string]File) error {
 	return nil
 }
 
-// accounts are the system users that the node's components need.
+// accounts returns the system users that the node's components need.
 func (n Node) accounts() map[string]bool {
 	var names []string
 	for _, c := range n.components {
@@ -163,7 +163,7 @@ func (n Node) accounts() map[string]bool {
 	return all(names)
 }
 
-// apiNode is the node as the API should have it.
+// apiNode returns the node as the API should have it.
 func (n Node) apiNode() kube.Node {
 	settings := kube.Node{Labels: maps.Clone(n.Labels), Taints: map[string]string{}, Version: n.Cluster.Spec.Kubernetes.Version, Ready: n.hasNetwork()}
 	if n.ControlPlane() {
@@ -179,14 +179,14 @@ func (n Node) apiNode() kube.Node {
 	return settings
 }
 
-// hasNetwork reports whether a component gives pods their network.
+// hasNetwork reports whether a component provides the pod network.
 func (n Node) hasNetwork() bool {
 	return slices.ContainsFunc(n.components, func(c Component) bool { return c.Network })
 }
 
-// absent completes nodes with the labels that only others of them have: a key that the spec uses is the spec's on every
-// node. Keys that it does not use are anybody's, and those of Kubernetes' own domains are clouds' and operators' too, save
-// for the roles.
+// absent completes nodes with the labels that only other nodes have: a key that the spec uses
+// belongs to the spec on every node. Keys that it does not use belong to others; so do those in
+// Kubernetes' own domains, which clouds and operators use too, except for the roles.
 func absent(nodes map[string]kube.Node) {
 	used := map[string]bool{}
 	for _, n := range nodes {
@@ -213,7 +213,7 @@ func all(names []string) map[string]bool {
 	return set
 }
 
-// units renders every unit file into files and says how each unit should be.
+// units renders every unit file into files, and returns the desired state of each unit.
 func (n Node) units(files map[string]File) (map[string]Unit, error) {
 	units := map[string]Unit{}
 	for _, c := range n.components {
@@ -263,7 +263,7 @@ func (n Node) service(s Service, files map[string]File, units map[string]Unit) e
 	for _, name := range s.Issuers {
 		inputs = append(inputs, Digest(n.PKI.Material[name].Cert))
 	}
-	if n.Generation != "" { // what it holds in memory is of before, and a kubelet registers only when it starts
+	if n.Generation != "" { // its memory is of the previous generation, and a kubelet registers only when it starts
 		inputs = append(inputs, n.Generation)
 	}
 	u.Inputs = Digest([]byte(strings.Join(inputs, "\n")))[:16]
@@ -276,7 +276,7 @@ func (n Node) service(s Service, files map[string]File, units map[string]Unit) e
 	return nil
 }
 
-// timer renders the units of a timer into files, and says how the timer should be.
+// timer renders the units of a timer into files, and returns the timer's desired state in units.
 func (n Node) timer(t Timer, files map[string]File, units map[string]Unit) error {
 	service, err := templates.RenderUnit(t.Service(n))
 	if err != nil {
@@ -296,14 +296,16 @@ func link(target, why string) File {
 	return File{Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: target, Content: []byte(target), Why: why}
 }
 
-// artifactFile is a link into the bundle that the machine sees, so that nothing is copied twice.
+// artifactFile returns a link into the bundle that the machine mounts, so that nothing is copied
+// twice.
 func (n Node) artifactFile(a Artifact) File {
 	f := link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
 	f.Program, f.Sum, f.Identity = true, a.SHA256, a.Identity
 	return f
 }
 
-// Regular is a file of root's that nobody else may read (CIS 1.1 and 4.1 want that of configuration and certificates, too).
+// Regular returns a file of root's that no other user may read (CIS 1.1 and 4.1 require that for
+// configuration and certificates, too).
 func Regular(content []byte, secret bool, why string) File {
 	return File{Mode: 0o600, Owner: "root:root", Digest: Digest(content), Content: content, Secret: secret, Why: why}
 }

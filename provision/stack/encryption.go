@@ -9,7 +9,7 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// EncryptionConfig is the API servers' EncryptionConfiguration for keys, which is secret.
+// EncryptionConfig returns the API servers' EncryptionConfiguration for keys; it is secret.
 func EncryptionConfig(keys []EncryptionKey) ([]byte, error) {
 	var e templates.Encryption
 	for _, k := range keys {
@@ -27,7 +27,7 @@ func keyRing(keys ...EncryptionKey) []byte {
 	return ring(lines)
 }
 
-// KeyRings are all that hosts can have at any stage of the rotation that is under way.
+// KeyRings returns all rings that hosts can have at any stage of the running rotation.
 func (in *Input) KeyRings() [][]byte {
 	used := in.EncryptionKeys[0]
 	o, ok := in.PKI.Other[certs.EncryptionKey]

@@ -10,9 +10,9 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// etcd's unit, ports (as kubeadm has them), files and account.
+// etcd's unit, ports (the same as kubeadm's), files and account.
 const (
-	// EtcdService is a control plane's member of etcd.
+	// EtcdService is a control plane's etcd member.
 	EtcdService    = "etcd.service"
 	EtcdClientPort = 2379
 	etcdPeer       = 2380
@@ -20,16 +20,16 @@ const (
 	etcdCAFile = PKIDir + "/etcd/ca.crt"
 	// EtcdAccount is the system user that etcd runs as, and its group (CIS 1.1.12).
 	EtcdAccount = "etcd"
-	// AccountsFile is what systemd makes the account from where a machine begins with an empty /etc.
+	// AccountsFile is what systemd creates the account from if a machine starts with an empty /etc.
 	AccountsFile = "/etc/sysusers.d/slipway.conf"
 )
 
-// etcd is the cluster's store.
+// etcd stores the cluster's data.
 var etcd = Component{
 	Name: "etcd", On: Node.ControlPlane,
 	Unit: &Service{
 		Name: EtcdService, Text: etcdUnit, Programs: []string{"etcd"}, Files: []string{etcdCAFile},
-		Disturbs: "the other members keep the quorum; pods go on running", IfSingle: noAPI,
+		Disturbs: "the other members keep the quorum; pods continue to run", IfSingle: noAPI,
 	},
 	Files:    []ConfigFile{{Path: AccountsFile, Render: fixed(templates.Accounts), Public: true}},
 	Programs: []string{"etcd", "etcdctl", "etcdutl"},
@@ -67,10 +67,12 @@ func etcdUnit(n Node) templates.Unit {
 		"tls-min-version":                "TLS1.2",
 		"feature-gates":                  "InitialCorruptCheck=true",
 		"watch-progress-notify-interval": "5s",
-		// etcd takes no write beyond it until somebody has made room: the most that its authors recommend, not its 2 GiB.
+		// Beyond this size etcd accepts no write until space is freed: the maximum that its authors
+		// recommend, not its 2 GiB.
 		"quota-backend-bytes": strconv.FormatInt(8<<30, 10),
 	}
-	// Ignored by a member that has data (etcd.io, "Configuration options", flags with the prefix initial).
+	// Ignored by a member that has data (etcd.io, "Configuration options", flags with the prefix
+	// initial).
 	begin := map[string]string{
 		"initial-cluster":       strings.Join(members, ","),
 		"initial-cluster-state": "new", "initial-cluster-token": n.etcdToken(),
@@ -83,7 +85,8 @@ func etcdUnit(n Node) templates.Unit {
 	}
 }
 
-// etcdToken goes into the IDs of etcd's cluster and members, which take no message of another cluster.
+// etcdToken is hashed into the IDs of etcd's cluster and members, which accept no message of
+// another cluster.
 func (n Node) etcdToken() string {
 	if n.Generation == "" {
 		return n.Cluster.Metadata.Name
@@ -95,7 +98,8 @@ func peerURL(m spec.Machine) string {
 	return "https://" + netip.AddrPortFrom(m.Address, etcdPeer).String()
 }
 
-// etcdUser is whom etcd runs as; empty is root. What is not root needs CAP_DAC_READ_SEARCH to read keys, which stay root's.
+// etcdUser is the user that etcd runs as; empty is root. Another user needs CAP_DAC_READ_SEARCH to
+// read the keys, which root owns.
 func (n Node) etcdUser() string {
 	if !n.facts.ReadSearch {
 		return ""
@@ -103,7 +107,7 @@ func (n Node) etcdUser() string {
 	return EtcdAccount
 }
 
-// etcdLogs is the directory below /var/log that is etcd's, where the spec has it write into files.
+// etcdLogs is etcd's directory below /var/log, if the spec has it write log files.
 func (n Node) etcdLogs() string {
 	if strings.Contains(n.Cluster.Spec.Etcd.ExtraArgs[spec.EtcdLogOutputs], spec.EtcdLogDir) {
 		return EtcdAccount

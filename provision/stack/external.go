@@ -4,7 +4,8 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// ExternalEndpoint is where clients outside the cluster reach the API, "host:port": the spec's, or the provider's.
+// ExternalEndpoint returns where clients outside the cluster reach the API, "host:port": the
+// spec's, or the provider's.
 func ExternalEndpoint(c *spec.Cluster, infra *spec.Infrastructure) string {
 	if e := c.Spec.ControlPlane.Endpoint; e != "" {
 		return e

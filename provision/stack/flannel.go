@@ -12,20 +12,21 @@ const (
 	FlannelService = "flanneld.service"
 	flannelFile    = "/etc/kube-flannel/net-conf.json"
 	flannelConf    = "flannel.conf"
-	// StableSlipway is slipway at a place that does not change with its version, for units that need not restart with it.
+	// StableSlipway is slipway at a path that does not change with its version, for units that need
+	// not restart with it.
 	StableSlipway = ProgramDir + "bin/slipway"
-	// NoNetwork is what becomes of pods where flanneld stops for good.
+	// NoNetwork is the effect on pods of stopping flanneld permanently.
 	NoNetwork = "pods lose their network on every node until another plugin runs"
 )
 
-// flannel is the pod network, where the spec asks for it.
+// flannel is the pod network, if the spec asks for it.
 var flannel = Component{
 	Name: "flannel", On: func(n Node) bool { return n.flannel() },
 	Unit: &Service{
 		Name: FlannelService, Text: flannelUnit, Programs: []string{"flanneld"},
 		Files:   []string{flannelFile, KubernetesDir + "/" + flannelConf, CAFile},
 		Issuers: []string{certs.KubernetesCA}, Late: true,
-		Disturbs: "connections go on; routes to new nodes arrive a moment later", Ends: NoNetwork,
+		Disturbs: "connections continue; routes to new nodes arrive a moment later", Ends: NoNetwork,
 	},
 	Files: []ConfigFile{
 		{Path: flannelFile, Render: Node.flannelConfig},
@@ -55,7 +56,8 @@ func flannelUnit(n Node) templates.Unit {
 		"kube-subnet-mgr": "true", "kubeconfig-file": KubernetesDir + "/" + flannelConf,
 		"net-config-path": flannelFile, "iface": n.address(), "ip-masq": "true",
 	}
-	// Without its node's network flanneld ends, again and again: the node is registered, and given it, meanwhile.
+	// Without its node's network flanneld ends, and is restarted: meanwhile the node is registered
+	// and gets its network.
 	wait := []string{
 		StableSlipway, "wait-for-pod-cidr", quote("--kubeconfig=" + KubernetesDir + "/" + flannelConf), quote("--node=" + n.Name),
 	}

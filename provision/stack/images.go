@@ -7,7 +7,7 @@ import (
 // ImagesService imports the bundle's images; a restart imports them again.
 const ImagesService = "slipway-images.service"
 
-// images imports the images of all components, since no registry has them.
+// images imports the images of all components, since they are in no registry.
 var images = Component{
 	Name: "slipway-images", On: Everywhere,
 	Unit: &Service{Name: ImagesService, Text: imagesUnit, Images: true},
@@ -22,7 +22,8 @@ func imagesUnit(n Node) templates.Unit {
 		if u.Exec != "" {
 			u.Pre = append(u.Pre, u.Exec)
 		}
-		// Pinned, or the kubelet's garbage collection would remove what cannot be pulled again.
+		// Pinned; otherwise the kubelet's garbage collection would remove images that cannot be
+		// pulled again.
 		u.Exec = n.path("ctr") + " --namespace=k8s.io images import --label=io.cri-containerd.pinned=pinned " + n.path(name)
 	}
 	return u
@@ -37,7 +38,7 @@ func (n Node) imageNames() []string {
 	return names
 }
 
-// images are the references that the runtime has once the bundle's are imported.
+// images returns the references that the runtime has once the bundle's images are imported.
 func (n Node) images() []string {
 	var refs []string
 	for _, name := range n.imageNames() {

@@ -12,34 +12,37 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Input is all that desired state is computed from.
+// Input is everything that desired state is computed from.
 type Input struct {
 	Cluster *spec.Cluster
 	// UID of the cluster: see Identity.
 	UID string
-	// BeenUp says that the state knows that the cluster has been up, whatever the hosts show.
+	// BeenUp means that the state records that the cluster has been up, whatever the hosts show.
 	BeenUp bool
-	// RebuildEmpty says that a cluster whose data is gone begins again without it: nothing that records that it has been up
-	// counts.
+	// RebuildEmpty means that a cluster whose data is gone starts again without it: records that it
+	// has been up do not count.
 	RebuildEmpty bool
-	// Generation is the one that hosts get, and Rebuilding one that was begun and has not been up: see Identity.
+	// Generation is the current generation, and Rebuilding one that was begun and has not been up:
+	// see Identity.
 	Generation, Rebuilding string
-	// AllowPluginChange says that the network plugin of a cluster that has been up may change.
+	// AllowPluginChange means that the network plugin of a cluster that has been up may change.
 	AllowPluginChange bool
-	// Machines of Cluster.Nodes: of all, but for workers whose machines are not made yet and are left out.
+	// Machines of Cluster.Nodes, except for workers whose machines do not exist yet and are left
+	// out.
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".
 	Endpoint string
 	// Artifacts by name; images are "image/<name>".
 	Artifacts map[string]Artifact
-	// PKI is the table of certificates, fulfilled.
+	// PKI is the table of certificates with all certificates issued.
 	PKI *certs.PKI
 	// EncryptionKeys are for Secrets at rest: the first encrypts, all decrypt.
 	EncryptionKeys []EncryptionKey
-	// Facts by node name, observed. A node without facts gets the defaults of an ordinary machine.
+	// Facts are observed, by node name. A node without facts gets the defaults of an ordinary
+	// machine.
 	Facts map[string]Facts
-	// Gone are the names of nodes whose machine does not exist at all, as the provider knows: nothing can run there. A machine
-	// that merely cannot be reached is not among them.
+	// Gone are the names of nodes whose machine does not exist according to the provider: nothing
+	// can run there. A machine that only cannot be reached is not among them.
 	Gone []string
 }
 
@@ -47,15 +50,15 @@ type Input struct {
 type Artifact struct {
 	Name, Component, Version string
 	SHA256                   string
-	// Mounted is its place below Machine.Artifacts.
+	// Mounted is its path below Machine.Artifacts.
 	Mounted string
 	// Identity of the file on this computer (bundle.Identity), empty if it is not here.
 	Identity string
-	// Image is the reference that the file gives once imported; empty for programs.
+	// Image is the reference of the imported file; empty for programs.
 	Image string
 }
 
-// Path is where the artifact is found on a host.
+// Path is the artifact's path on a host.
 func (a Artifact) Path() string {
 	if a.Image != "" {
 		return path.Join(ProgramDir, a.Component, a.Version, "images", path.Base(a.Mounted))
@@ -65,31 +68,33 @@ func (a Artifact) Path() string {
 
 // EncryptionKey is a key for Secrets at rest.
 type EncryptionKey struct {
-	// Name goes with all that the key encrypts; two keys of a cluster never have the same.
+	// Name is stored with all data that the key encrypts; two keys of a cluster never have the
+	// same.
 	Name string
 	// Key is 32 bytes.
 	Key secret.Bytes
 }
 
-// Node is one node's view of the input: what components are functions of.
+// Node is one node's view of the input: components are functions of it.
 type Node struct {
 	*Input
 	spec.Node
 	machine spec.Machine
 	facts   Facts
 	certs   []certs.File
-	// components are those that it has.
+	// components that the node has.
 	components []Component
 	*texts
 }
 
-// texts are what nodes have in common: most of a worker's files are those of every other, and are made and kept once.
+// texts are contents that nodes share: most of a worker's files are those of every other, and are
+// made and stored once.
 type texts struct {
-	made map[string][]byte // by path, where that is all that matters
+	made map[string][]byte // by path, if the content depends on nothing else
 	kept map[string]File   // by content
 }
 
-// file is regular, for content that other nodes may have as well.
+// file returns a regular file, for content that other nodes may share.
 func (t *texts) file(content []byte, secret bool, why string) File {
 	f, ok := t.kept[string(content)]
 	if !ok {
@@ -100,7 +105,7 @@ func (t *texts) file(content []byte, secret bool, why string) File {
 	return f
 }
 
-// once gives what render does, and asks it only once for a path.
+// once returns the result of render, and calls it only once for a path.
 func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
 	if text, ok := t.made[path]; ok {
 		return text, nil
@@ -112,7 +117,7 @@ func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error)
 	return text, err
 }
 
-// Nodes are the nodes that have a machine, in the order of the spec.
+// Nodes returns the nodes that have a machine, in the order of the spec.
 func (in *Input) Nodes() []Node {
 	machines := map[string]spec.Machine{}
 	for _, m := range in.Machines {
@@ -127,7 +132,7 @@ func (in *Input) Nodes() []Node {
 	for _, n := range in.Cluster.Nodes() {
 		m, ok := machines[n.Name]
 		if !ok {
-			continue // it has no machine yet, and this run makes none
+			continue // it has no machine yet, and this run creates none
 		}
 		facts, ok := in.Facts[n.Name]
 		if !ok {
@@ -144,7 +149,7 @@ func (in *Input) Nodes() []Node {
 	return nodes
 }
 
-// ControlPlane reports whether the node runs an API server and a member of etcd.
+// ControlPlane reports whether the node runs an API server and an etcd member.
 func (n Node) ControlPlane() bool { return n.Role == spec.ControlPlane }
 
 // Address is where other nodes reach this one.
@@ -153,7 +158,7 @@ func (n Node) address() string { return n.machine.Address.String() }
 // Path of an artifact that the bundle must have.
 func (n Node) path(artifact string) string { return n.Artifacts[artifact].Path() }
 
-// ControlPlanes are the addresses of all API servers and etcd members, by node name.
+// ControlPlanes returns the addresses of all API servers and etcd members, by node name.
 func (in *Input) ControlPlanes() []spec.Machine {
 	var machines []spec.Machine
 	for _, m := range in.Machines {
@@ -164,19 +169,20 @@ func (in *Input) ControlPlanes() []spec.Machine {
 	return machines
 }
 
-// Ours are the control planes that may speak for the cluster.
+// Ours returns the control planes that may speak for the cluster.
 func (in *Input) Ours() []spec.Machine {
 	return slices.DeleteFunc(in.ControlPlanes(), func(m spec.Machine) bool { return !in.Speaks(m.Name) })
 }
 
-// Speaks says whether a control plane may speak for the cluster: a host that is part of another one speaks for that, and one
-// with the data of another beginning for what the cluster was.
+// Speaks reports whether a control plane may speak for the cluster: a host that is part of another
+// cluster speaks for that one, and a host with data of another generation for the cluster of that
+// generation.
 func (in *Input) Speaks(name string) bool {
 	f := in.Facts[name]
 	return !Strange(*in, f) && (in.RebuildEmpty || !f.EtcdData || !OtherGeneration(*in, f))
 }
 
-// APIServers are the "address:6443" of every control plane.
+// APIServers returns the "address:6443" of every control plane.
 func (in *Input) APIServers() []string {
 	var servers []string
 	for _, m := range in.ControlPlanes() {
@@ -185,7 +191,8 @@ func (in *Input) APIServers() []string {
 	return servers
 }
 
-// flags renders a command line from slipway's flags and the user's, whose win. Sorted, so that order never differs.
+// flags renders a command line from slipway's flags and the user's, which take precedence. It is
+// sorted, so that the order never differs.
 func flags(own, extra map[string]string) []string {
 	merged := map[string]string{}
 	for _, m := range []map[string]string{own, extra} {
@@ -201,7 +208,7 @@ func flags(own, extra map[string]string) []string {
 	return args
 }
 
-// quote makes a word safe in ExecStart= (systemd.service(5), "Command lines").
+// quote quotes a word for ExecStart= (systemd.service(5), "Command lines").
 func quote(word string) string {
 	word = strings.NewReplacer(`%`, `%%`, `$`, `$$`).Replace(word)
 	if !strings.ContainsAny(word, " \t\n\"'\\;") {
@@ -210,15 +217,16 @@ func quote(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
 }
 
-// OtherGeneration says whether a host was set up before the cluster began again without its data, or for a beginning that is
-// not this one.
+// OtherGeneration reports whether a host was set up for another generation of the cluster than this
+// one.
 func OtherGeneration(in Input, f Facts) bool { return f.Generation != in.Generation }
 
-// Strange says whether a host is part of another cluster.
+// Strange reports whether a host is part of another cluster.
 func Strange(in Input, f Facts) bool { return f.ClusterUID != "" && f.ClusterUID != in.UID }
 
-// Adopt takes the generation that most control planes have data of, where the state is from before there was any: it was
-// restored from a backup, and its keys are still the cluster's. One that the state knows only as begun has to have been up.
+// Adopt takes the generation of most control planes' data if the state is older than the first
+// rebuild: it was restored from a backup, and its keys are still the cluster's. A generation that
+// the state records only as begun must have been up.
 func (in *Input) Adopt(observed State) (adopted bool) {
 	if in.Generation != "" || in.RebuildEmpty {
 		return false

@@ -8,7 +8,7 @@ import (
 
 // The kubelet's unit, port and files.
 const (
-	// KubeletService is what makes a machine a node.
+	// KubeletService makes a machine a node.
 	KubeletService = "kubelet.service"
 	KubeletFile    = "/var/lib/kubelet/config.yaml"
 	kubeletPort    = 10250
@@ -25,7 +25,7 @@ var kubelet = Component{
 		Files:    []string{KubeletFile, KubernetesDir + "/" + kubeletConf, CAFile},
 		Issuers:  []string{certs.KubernetesCA, certs.ServiceAccounts},
 		Health:   "http://127.0.0.1:10248/healthz",
-		Disturbs: "pods go on running",
+		Disturbs: "pods continue to run",
 	},
 	Files: []ConfigFile{
 		{Path: KubeletFile, Render: Node.kubeletConfig},
@@ -46,7 +46,7 @@ func kubeletUnit(n Node) templates.Unit {
 		"hostname-override": n.Name, "node-ip": n.address(),
 	}
 	return templates.Unit{
-		// No pod begins before the images of the bundle are there: nobody else has them.
+		// No pod starts before the images of the bundle are imported: no registry has them.
 		Description: "kubelet", Type: "notify", After: []string{containerdService, ImagesService, BalancerService},
 		Exec: n.path("kubelet"), Args: flags(args, n.Cluster.Spec.Kubernetes.Kubelet.ExtraArgs),
 		KillProcess: true, OOMScoreAdjust: n.protect(-999),
@@ -74,7 +74,7 @@ func (n Node) kubeletConfig() ([]byte, error) {
 
 func (n Node) noResolver() bool { return n.facts.ResolvConf == "" }
 
-// AllTaints are the pool's, after the one that keeps workloads off control planes.
+// AllTaints returns the pool's taints, after the one that keeps workloads off control planes.
 func (n Node) AllTaints() []spec.Taint {
 	if !n.ControlPlane() {
 		return n.Taints
@@ -83,12 +83,14 @@ func (n Node) AllTaints() []spec.Taint {
 	return append([]spec.Taint{own}, n.Taints...)
 }
 
-// reservations are what pods do not get of a node, by role. The stack runs beside the pods, so that without these the
-// scheduler would give its processors and memory away a second time. They are what a small cluster's stack takes while it
-// works, not while it rests, and leave room for pods on a machine with 2 processors and 2 GiB, the least that kubeadm takes.
-// More is a matter of kubelet.configPatch.
+// reservations are the resources of a node that pods do not get, by role. The stack runs next to
+// the pods, so that without these the scheduler would allocate its processors and memory a second
+// time. They are what a small cluster's stack needs while it works, not while it is idle, and leave
+// room for pods on a machine with 2 processors and 2 GiB, the minimum of kubeadm. For more, use
+// kubelet.configPatch.
 var reservations = map[spec.Role]templates.Reserved{
-	// etcd, API server, controller manager and scheduler together take some 700 MiB; what a worker has comes on top.
+	// etcd, API server, controller manager and scheduler together take some 700 MiB, in addition to
+	// a worker's components.
 	spec.ControlPlane: {KubeCPU: "500m", KubeMemory: "1Gi", SystemCPU: "100m", SystemMemory: "128Mi"},
 	// kubelet, containerd with its shims, kube-proxy, flanneld and the balancer.
 	spec.Worker: {KubeCPU: "100m", KubeMemory: "256Mi", SystemCPU: "100m", SystemMemory: "128Mi"},

@@ -29,7 +29,7 @@ func (n Node) pki(files map[string]File) error {
 			if err != nil {
 				return err
 			}
-			files[row.path()] = n.file(text, true, "kubeconfig") // it holds no secret, but what somebody puts in its place may
+			files[row.path()] = n.file(text, true, "kubeconfig") // it holds no secret, but a file that replaced it may
 		}
 		for _, row := range c.Embedded {
 			access := certs.Access{Cluster: n.Cluster.Metadata.Name, User: row.User, Server: LoopbackURL(row.Port)}
@@ -43,7 +43,7 @@ func (n Node) pki(files map[string]File) error {
 	return nil
 }
 
-// CertInputs is what the PKI of a cluster depends on.
+// CertInputs returns what the PKI of a cluster depends on.
 func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) certs.Inputs {
 	sans := append(slices.Clone(c.Spec.ControlPlane.CertSANs), extraSANs...)
 	if e := c.Spec.ControlPlane.Endpoint; e != "" {
@@ -69,8 +69,8 @@ func CertInputs(c *spec.Cluster, machines []spec.Machine, extraSANs []string) ce
 	return in
 }
 
-// ClientCerts are the client certificates that a node can have for components that are not Kubernetes' own, whatever its
-// spec says.
+// ClientCerts returns the client certificates that a node can have for components that are not
+// Kubernetes' own, whatever the spec says.
 func ClientCerts() []certs.Client {
 	var all []certs.Client
 	for _, c := range Components {
@@ -79,7 +79,7 @@ func ClientCerts() []certs.Client {
 	return all
 }
 
-// CertsNode is a machine as certificates name it.
+// CertsNode returns a machine in the form that certificates need.
 func CertsNode(m spec.Machine) certs.Node {
 	return certs.Node{Name: m.Name, Address: m.Address, ControlPlane: m.Role == spec.ControlPlane}
 }
@@ -90,15 +90,17 @@ func LoopbackURL(port int) string { return fmt.Sprintf("https://127.0.0.1:%d", p
 // AdminUser is the user of AdminKubeconfig.
 const AdminUser = "kubernetes-admin"
 
-// AdminKubeconfig is what a person gets: certificate and key inside, for the API at server (a URL).
+// AdminKubeconfig is the kubeconfig for a person: it contains certificate and key, for the API at
+// server (a URL).
 func AdminKubeconfig(cluster, server string, pki *certs.PKI) (secret.Bytes, error) {
 	access := certs.Access{Cluster: cluster, User: AdminUser, Server: server}
 	return certs.KubeconfigEmbedded(access, pki.Chain(certs.KubernetesCA), pki.Material[certs.Admin])
 }
 
-// ClusterInfo is the kubeconfig in kube-public/cluster-info: how to reach and trust the cluster, and no credentials.
-// Its one cluster has no name, as kubeadm writes it. It is for other machines: where the endpoint is a port of this
-// computer's loopback interface, the first API server is named in its place.
+// ClusterInfo is the kubeconfig in kube-public/cluster-info: how to reach and trust the cluster,
+// without credentials. Its only cluster has no name, as kubeadm writes it. It is for other
+// machines: if the endpoint is a port of this computer's loopback interface, it contains the first
+// API server instead.
 func ClusterInfo(in Input) ([]byte, error) {
 	server := in.Endpoint
 	if endpoint, err := netip.ParseAddrPort(server); err == nil && endpoint.Addr().IsLoopback() {

@@ -10,7 +10,7 @@ const (
 	proxyConf = "kube-proxy.conf"
 )
 
-// proxy is kube-proxy, which leads to Services.
+// proxy is kube-proxy, which forwards connections to Services.
 var proxy = Component{
 	Name: "kube-proxy", On: Everywhere,
 	Unit: &Service{
@@ -18,7 +18,7 @@ var proxy = Component{
 		Files:   []string{proxyFile, KubernetesDir + "/" + proxyConf, CAFile},
 		Issuers: []string{certs.KubernetesCA},
 		Health:  "http://127.0.0.1:10256/healthz", Late: true,
-		Disturbs: "connections go on; changes of Services arrive a moment later",
+		Disturbs: "connections continue; changes of Services arrive a moment later",
 	},
 	Files:       []ConfigFile{{Path: proxyFile, Render: Node.proxyConfig}},
 	Programs:    []string{"kube-proxy"},

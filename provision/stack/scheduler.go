@@ -20,7 +20,7 @@ var scheduler = Component{
 		Issuers:  []string{certs.KubernetesCA},
 		Health:   "https://127.0.0.1:10259/healthz",
 		MaxAge:   LoopbackAge,
-		Disturbs: "another control plane takes the lead; pods go on running", IfSingle: "new pods wait for a moment; pods go on running",
+		Disturbs: "another control plane takes the lead; pods continue to run", IfSingle: "new pods wait for a moment; pods continue to run",
 	},
 	Files:    []ConfigFile{{Path: schedulerFile, Render: Node.schedulerConfig}},
 	Programs: []string{"kube-scheduler"},
@@ -46,7 +46,7 @@ func schedulerUnit(n Node) templates.Unit {
 		"requestheader-client-ca-file": PKIDir + "/front-proxy-ca.crt",
 		"tls-cert-file":                PKIDir + "/scheduler-server.crt", "tls-private-key-file": PKIDir + "/scheduler-server.key",
 		"tls-min-version": "VersionTLS12",
-		// The configuration says so, too; auditors look at the command line.
+		// The configuration says so, too; auditors check the command line.
 		"profiling": "false",
 	}
 	return templates.Unit{

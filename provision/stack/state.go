@@ -11,15 +11,16 @@ import (
 	"slipway.dev/slipway/provision/kube"
 )
 
-// State is what is, or what should be: on every host, and of what the cluster's API and etcd know.
-// Objects in the API are not here: the API server compares them itself (server-side apply, dry run), which knows its
-// defaults better than anybody.
+// State is the observed or the desired state: of every host, and of the cluster's API and etcd.
+// Objects in the API are not included: the API server compares them itself (server-side apply, dry
+// run), since it knows its defaults best.
 type State struct {
 	// Hosts by node name.
 	Hosts map[string]HostState `json:"hosts"`
-	// Nodes in the API, by name. Observed, nil means that the API was not asked or did not answer.
+	// Nodes in the API, by name. Observed, nil means that the API was not queried or did not
+	// answer.
 	Nodes map[string]kube.Node `json:"nodes,omitempty"`
-	// Members of etcd, by name. Observed, nil means that etcd was not asked or did not answer.
+	// Members of etcd, by name. Observed, nil means that etcd was not queried or did not answer.
 	Members map[string]Member `json:"members,omitempty"`
 }
 
@@ -27,7 +28,8 @@ type State struct {
 type HostState struct {
 	// Files by absolute path: regular files, symbolic links and directories.
 	Files map[string]File `json:"files,omitempty"`
-	// Owned are the paths that slipway once put something at, with the digest of what it put there last; observed only.
+	// Owned are the paths that slipway has written, with the digest of the content that it wrote
+	// last; observed only.
 	Owned map[string]string `json:"owned,omitempty"`
 	// Units by name, with their suffix.
 	Units map[string]Unit `json:"units,omitempty"`
@@ -39,8 +41,9 @@ type HostState struct {
 	Accounts map[string]bool `json:"accounts,omitempty"`
 	// Images that the container runtime has, by reference. Observed, nil means that the runtime did not answer.
 	Images map[string]bool `json:"images,omitempty"`
-	// Authentication is the hash of the AuthenticationConfiguration that the API server works by, "sha256:...". It is empty
-	// where no identity provider is wanted; observed, also where the API server was not asked or did not answer.
+	// Authentication is the hash of the AuthenticationConfiguration that the API server uses,
+	// "sha256:...". It is empty if no identity provider is wanted; observed, also if the API server
+	// was not queried or did not answer.
 	Authentication string `json:"authentication,omitempty"`
 	// Facts are observed only: desired state is computed from them.
 	Facts Facts `json:"facts"`
@@ -57,13 +60,14 @@ type File struct {
 	// Secret content is never shown, by no command. Program is an artifact of the bundle.
 	Secret  bool `json:"secret,omitempty"`
 	Program bool `json:"program,omitempty"`
-	// Sum is the hex SHA-256 of what a program's link leads to, "none" where that is nothing; observed, empty is not known.
-	// Identity is that of the file on this computer which has it (bundle.Identity); set in desired state only.
+	// Sum is the hex SHA-256 of the target of a program's link, "none" if there is no target;
+	// observed, empty is unknown. Identity identifies the file on this computer (bundle.Identity);
+	// set in desired state only.
 	Sum      string `json:"sum,omitempty"`
 	Identity string `json:"-"`
 	// Changed is when the file last changed, by the host's clock (its ctime); observed only.
 	Changed time.Time `json:"changed,omitzero"`
-	// Why the file is there, for the reader of a plan; set in desired state only.
+	// Why explains the file in a plan; set in desired state only.
 	Why string `json:"-"`
 }
 
@@ -71,35 +75,39 @@ type File struct {
 type Unit struct {
 	Enabled bool `json:"enabled,omitempty"`
 	Active  bool `json:"active,omitempty"`
-	// Inputs is the digest of what the running process was started with; a timer has none.
+	// Inputs is the digest of the inputs that the running process was started with; a timer has
+	// none.
 	Inputs string `json:"inputs,omitempty"`
-	// Reads are the paths of the files and programs that Inputs is of, and the unit file; set in desired state only.
+	// Reads are the paths of the files and programs in Inputs, and the unit file; set in desired
+	// state only.
 	Reads []string `json:"-"`
-	// Unread says that systemd has not read its file again; observed only.
+	// Unread means that systemd has not reread its file; observed only.
 	Unread bool `json:"unread,omitempty"`
-	// Replaced says that the file which it runs from is no longer where it was; observed only.
+	// Replaced means that the file which it runs from is no longer at its path; observed only.
 	Replaced bool `json:"replaced,omitempty"`
-	// Running is for how long it has been active, by the host's own clock; 0 where it is not, or that is not known; observed
-	// only. MaxAge is how long it may at the most, 0 for ever; set in desired state only.
+	// Running is how long it has been active, by the host's own clock; 0 if it is not, or if that
+	// is unknown; observed only. MaxAge is its maximum, 0 for unlimited; set in desired state only.
 	Running time.Duration `json:"-"`
 	MaxAge  time.Duration `json:"-"`
-	// State is systemd's word for it ("active/running"), Changed when it came to be so; both are observed only.
+	// State is systemd's state ("active/running"), Changed when it was entered; both are observed
+	// only.
 	State   string    `json:"state,omitempty"`
 	Changed time.Time `json:"changed,omitzero"`
 }
 
-// Member is a member of etcd.
+// Member is an etcd member.
 type Member struct {
-	// PeerURL is where the others reach it.
+	// PeerURL is where the other members reach it.
 	PeerURL string `json:"peerURL"`
 	Healthy bool   `json:"healthy"`
 	// Problem is why it is not healthy; observed only.
 	Problem string `json:"problem,omitempty"`
-	// Answers says that it answered a linearizable read, which only a member of a working majority can. Out says that for
-	// certain it takes part in none (etcd.Member.Out). Both are observed only; one that did not answer in time is neither.
+	// Answers means that it answered a linearizable read, which only a member of a working majority
+	// can. Out means that it certainly takes part in no majority (etcd.Member.Out). Both are
+	// observed only; for a member that did not answer in time, both are false.
 	Answers bool `json:"answers,omitempty"`
 	Out     bool `json:"out,omitempty"`
-	// Cluster is etcd's own ID of the cluster, in hex, as the member says; observed only.
+	// Cluster is etcd's own ID of the cluster, in hex, as reported by the member; observed only.
 	Cluster string `json:"-"`
 }
 
@@ -109,39 +117,44 @@ type Facts struct {
 	OS     string `json:"os"`
 	Kernel string `json:"kernel"`
 	Arch   string `json:"arch"`
-	// CgroupV2 says that the unified hierarchy is mounted.
+	// CgroupV2 means that the unified hierarchy is mounted.
 	CgroupV2 bool `json:"cgroupV2"`
-	// SysResource is CAP_SYS_RESOURCE: without it nothing may lower an oom_score_adj.
+	// SysResource is CAP_SYS_RESOURCE: without it no process may lower an oom_score_adj.
 	SysResource bool `json:"sysResource"`
-	// ReadSearch is CAP_DAC_READ_SEARCH: without it only root can be given leave to read files of others.
+	// ReadSearch is CAP_DAC_READ_SEARCH: without it only root can be allowed to read files of
+	// others.
 	ReadSearch bool `json:"readSearch"`
-	// NoSysusers says that there is no systemd-sysusers, and system users have to be made by hand.
+	// NoSysusers means that there is no systemd-sysusers, and system users have to be created by
+	// hand.
 	NoSysusers bool `json:"noSysusers,omitempty"`
-	// ConntrackWritable says that nf_conntrack_max can be raised.
+	// ConntrackWritable means that nf_conntrack_max can be raised.
 	ConntrackWritable bool `json:"conntrackWritable"`
-	// ResolvConf is a resolver file whose servers pods can reach, empty where the host has none.
+	// ResolvConf is a resolver file whose servers pods can reach, empty if the host has none.
 	ResolvConf string `json:"resolvConf,omitempty"`
-	// EtcdData says that an etcd member's data is there: its write-ahead log and its database. EtcdDamaged says that a
-	// member's directory is there which lacks one of them: data was lost, or a first start was cut short.
+	// EtcdData means that an etcd member's data exists: its write-ahead log and its database.
+	// EtcdDamaged means that a member's directory exists without one of them: data was lost, or a
+	// first start was interrupted.
 	EtcdData    bool `json:"etcdData,omitempty"`
 	EtcdDamaged bool `json:"etcdDamaged,omitempty"`
-	// Initialized says that the host has been part of a cluster that was up.
+	// Initialized means that the host has been part of a cluster that was up.
 	Initialized bool `json:"initialized,omitempty"`
-	// ClusterUID is that of the cluster that the host is part of; empty if it is part of none, or an older slipway made it so.
+	// ClusterUID is the UID of the host's cluster; empty if it is part of none, or if an older
+	// slipway set it up.
 	ClusterUID string `json:"clusterUID,omitempty"`
-	// Generation of that cluster, as the host was told: see Identity.
+	// Generation of that cluster, as recorded on the host: see Identity.
 	Generation string `json:"generation,omitempty"`
-	// PodSubnet, ServiceSubnet and DNSDomain are those that components were installed with; empty where they are not.
+	// PodSubnet, ServiceSubnet and DNSDomain are those that components were installed with; empty
+	// without components.
 	PodSubnet     string `json:"podSubnet,omitempty"`
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
 	DNSDomain     string `json:"dnsDomain,omitempty"`
-	// Systemd is false where PID 1 is something else.
+	// Systemd is false if PID 1 is another program.
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.
 	FreeBytes int64 `json:"freeBytes"`
-	// DiskBytes is the size of that file system; 0 is not known.
+	// DiskBytes is the size of that file system; 0 is unknown.
 	DiskBytes int64 `json:"diskBytes,omitempty"`
-	// Clock is the host's, as it was when the host was observed.
+	// Clock is the reading of the host's clock during the observation.
 	Clock Clock `json:"-"`
 }
 
@@ -151,10 +164,11 @@ func Digest(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// NoFile is the Sum of a program whose link leads to nothing.
+// NoFile is the Sum of a program whose link has no target.
 const NoFile = "none"
 
-// Blind gives a program whose link is as it should be and leads to nothing: the machine does not see the bundle.
+// Blind returns a program whose link is correct but has no target: the machine does not see the
+// bundle.
 func (h HostState) Blind() string {
 	for _, name := range slices.Sorted(maps.Keys(h.Files)) {
 		if f := h.Files[name]; f.Sum == NoFile && f.Mode.Type() == fs.ModeSymlink {

@@ -56,7 +56,7 @@ func TestCutOff(t *testing.T) {
 		if !strings.HasPrefix(out, "active") || !strings.Contains(out, "--snapshot-count=9000") {
 			return fmt.Errorf("%s has %q", down, out)
 		}
-		return c.waits(ctx, needed+": prove that etcd can spare it", 5*time.Second)
+		return c.waits(ctx, needed+": check that etcd keeps its quorum", 5*time.Second)
 	}, some...)
 	if r.code != 130 {
 		t.Errorf("want exit code 130: %v", r)

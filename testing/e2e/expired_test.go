@@ -169,7 +169,7 @@ func TestEncryptionKey(t *testing.T) {
 	started := c.startTimes(t)
 	rotate := []string{"rotate-encryption-key", "-f", c.file, "--yes"}
 	resting(func() { // API servers look at their file once a minute
-		if r := c.untilEnd(t, "stage issue", "encrypt every Secret anew ... done", rotate...); r.code == 0 {
+		if r := c.untilEnd(t, "stage issue", "re-encrypt every Secret ... done", rotate...); r.code == 0 {
 			t.Errorf("it was not killed: %v", r)
 		}
 		c.wantKey(t, "key2")

@@ -87,7 +87,7 @@ func (c *cluster) checkDrift(t *testing.T, k *kube) {
 		{cp3, "unit", "kube-controller-manager.service", "update", "drift", "is inactive/dead since "},
 		{worker, "image", "slipway.invalid/pause:", "create", "drift", "the container runtime does not have it"},
 		{worker, "label", "node-role.kubernetes.io/control-plane", "delete", "drift", "added in the API"},
-		{worker, "program", "/opt/slipway/cri-tools/", "update", "drift", "has other content than the bundle's: its SHA-256 begins with "},
+		{worker, "program", "/opt/slipway/cri-tools/", "update", "drift", "its content differs from the bundle's: its SHA-256 begins with "},
 		{worker, "program", "/opt/slipway/kubernetes/" + kubernetesVersion + "/bin/kubelet", "create", "drift", "removed on the host"},
 		{worker, "sysctl", "net.ipv4.ip_forward", "update", "drift", "is 0, should be 1"},
 	}

@@ -43,7 +43,7 @@ func (c *cluster) checkRotate(t *testing.T, k *kube) {
 	budgets.stop(t)
 	trusting = c.kube(t)
 	users, budgets = c.useAPI(t, trusting, c.nodes()[len(c.nodes())-1]), c.watchBudgets(t, trusting)
-	c.killRotation(t, "drop", "prove that it refuses the old ... done")
+	c.killRotation(t, "drop", "check that it refuses the old CA ... done")
 	if r := c.run(t, nil, "certs", "rotate-ca", "-f", c.file, "--rollback", "--yes"); r.code != 1 {
 		t.Errorf("it goes back from the last stage: %v", r)
 	}
@@ -96,7 +96,7 @@ func TestRotation(t *testing.T) {
 	c.wellCerts(t)
 	c.waitReady(t, c.kube(t), 30*time.Second)
 	c.killRotation(t, "trust", "apply changes ... done", "all")
-	c.killRotation(t, "drop", "prove that it refuses the old ... done")
+	c.killRotation(t, "drop", "check that it refuses the old CA ... done")
 	c.ok(t, "certs", "rotate-ca", "-f", c.file, "--yes")
 	old.refused(t, c)
 	c.checkNoChange(t)

@@ -332,7 +332,7 @@ func (s *safety) data(t *testing.T) {
 	s.ok(t, "apply", "-f", s.file, "--yes", "--rebuild-empty", s.name)
 	s.waitReady(t, s.kube, time.Minute)
 	s.checkNoChange(t)
-	s.refused(t, []string{"still has etcd's data"}, "apply", "--yes", "--rebuild-empty", s.name)
+	s.refused(t, []string{"still has etcd data"}, "apply", "--yes", "--rebuild-empty", s.name)
 	s.returned(t, s.nodes()[0], old)
 }
 
@@ -348,7 +348,7 @@ func (s *safety) returned(t *testing.T, node, old string) {
 		docker(t, "cp", "-q", "-a", filepath.Join(old, filepath.Base(dir)), node+":"+filepath.Dir(dir))
 	}
 	docker(t, "exec", node, "systemctl", "start", "--no-block", "etcd")
-	s.refused(t, []string{node + ": its etcd data is of another beginning of this cluster"}, "apply", "--yes")
+	s.refused(t, []string{node + ": its etcd data is of another generation of this cluster"}, "apply", "--yes")
 	eventually(t, time.Minute, "the others go on by themselves", func(ctx context.Context) error { // a connection to its API server is kept for a while
 		list, err := s.kube.CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{})
 		if err == nil && strings.Contains(fmt.Sprint(list.Items), "kept") {

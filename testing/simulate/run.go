@@ -296,7 +296,7 @@ func (r *Run) event(e dag.Event) {
 	}
 	switch h := r.c.hosts[e.Step.Host]; {
 	case e.Type != dag.Succeeded:
-	case e.Step.Name == "cluster: prove that it is down":
+	case e.Step.Name == "cluster: check that it is down":
 		r.provenDown()
 	case h != nil && strings.HasSuffix(e.Step.Name, ": wait for the node"):
 		r.seen(h)
