@@ -12,7 +12,7 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build release release-check test unit e2e e2e-all check fmt vet lint tidy imports vuln fuzz simulate golden bench bench-plan clean prepare
+.PHONY: help up down build release release-check test unit e2e e2e-all e2e-touched check fmt vet lint tidy imports vuln fuzz simulate golden bench bench-plan clean prepare
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,15 +47,30 @@ unit:
 	go test -race -p 4 ./...
 	go test -run '^($(ALONE))$$' ./provision/plan ./testing/simulate
 
-# Tests run side by side; gotestsum says once more at the end what the failed ones printed.
-E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose -- -count=1 -p 1 ./providers/local ./testing/e2e/...
+# Tests run side by side; gotestsum says once more at the end what the failed ones printed. testing/touched reads bin/e2e.json.
+E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose --jsonfile bin/e2e.json -- -count=1 -p 1 ./providers/local ./testing/e2e/...
 
 e2e: build
 	$(E2E) -timeout 60m
 
 e2e-all: prepare build ## Run all tests with real clusters, also those that take too long for every change (over an hour)
 	trap 'testing/machine.sh release' EXIT
-	SLIPWAY_E2E_LONG=1 $(E2E) -timeout 180m
+	code=0
+	SLIPWAY_E2E_LONG=1 $(E2E) -timeout 180m || code=$$?
+	go run ./testing/touched -record bin/e2e.json
+	exit $$code
+
+BASE    ?=
+MINUTES ?= -1
+
+e2e-touched: prepare build ## Run the long tests of e2e-all that the change since BASE touches (else: since each last passed), in MINUTES
+	trap 'testing/machine.sh release' EXIT
+	pattern=$$(go run ./testing/touched -base '$(BASE)' -minutes $(MINUTES))
+	[ -n "$$pattern" ] || exit 0
+	code=0
+	SLIPWAY_E2E_LONG=1 $(E2E) -timeout 180m -run "$$pattern" || code=$$?
+	go run ./testing/touched -record bin/e2e.json
+	exit $$code
 
 check: fmt vet lint tidy imports vuln ## Check format, vet, lint, go.mod, import policy and known vulnerabilities
 

@@ -20,11 +20,7 @@ import (
 
 // TestCertificates takes one cluster through all that can happen to its certificates while it lives.
 func TestCertificates(t *testing.T) {
-	takes := 2 * time.Minute
-	if long() {
-		takes = 20 * time.Minute
-	}
-	parallel(t, takes)
+	parallel(t, 2*time.Minute)
 	c := newCluster(t, "e2e-certs", clusterSpec{subnet: "10.88.7.0/24", controlPlanes: 3, workers: 1})
 	c.apply(t)
 	k := c.kube(t)
@@ -33,11 +29,19 @@ func TestCertificates(t *testing.T) {
 	t.Run("kubeadm", func(t *testing.T) { c.checkKubeadm(t) })
 	t.Run("status", func(t *testing.T) { c.checkCertsStatus(t) })
 	t.Run("people", func(t *testing.T) { c.checkPeople(t) })
-	t.Run("renew", func(t *testing.T) { c.checkRenew(t, k) })
-	if long() { // TestRotation does it on one control plane
-		t.Run("rotate", func(t *testing.T) { c.checkRotate(t, k) })
-	}
+	t.Run("renew", func(t *testing.T) { c.checkRenew(t, k, 3, "--no-wait") })
 	t.Run("table after", func(t *testing.T) { c.checkTable(t) })
+}
+
+// TestLongRenewal waits until every client shows its new certificate, for up to 5 minutes.
+func TestLongRenewal(t *testing.T) {
+	long(t)
+	parallel(t, 7*time.Minute)
+	c := newCluster(t, "e2e-renewal", clusterSpec{subnet: "10.88.50.0/24", controlPlanes: 3, workers: 1})
+	c.apply(t)
+	c.deliverServer(t)
+	c.checkRenew(t, c.kube(t), 1)
+	c.checkTable(t)
 }
 
 // used is a line of `slipway certs status --output json`.
@@ -318,22 +322,16 @@ func (c *cluster) serials(t *testing.T) map[string]string {
 	return all
 }
 
-// long says that there is time for what takes too long for every change.
-func long() bool { return os.Getenv("SLIPWAY_E2E_LONG") != "" }
-
-// checkRenew renews everything, three times, under load, with connections held open: no request fails, all serials are
+// checkRenew renews everything, some times, under load, with connections held open: no request fails, all serials are
 // new and shown, and nothing is restarted.
-func (c *cluster) checkRenew(t *testing.T, k *kube) {
+func (c *cluster) checkRenew(t *testing.T, k *kube, times int, more ...string) {
 	t.Helper()
 	c.deploy(t, k, "held", 1)
 	h := c.hold(t, k, c.waitPods(t, k, "held", 1)[0])
 	users := c.useAPI(t, k, c.nodes()[len(c.nodes())-1])
-	args := []string{"certs", "renew", "-f", c.file, "--yes", "-v"}
-	if !long() {
-		args = append(args, "--no-wait") // up to 5 minutes, each time
-	}
+	args := append([]string{"certs", "renew", "-f", c.file, "--yes", "-v"}, more...)
 	started := c.startTimes(t)
-	for i := range 3 {
+	for i := range times {
 		before := c.serials(t)
 		r := c.ok(t, args...)
 		t.Logf("renewed in %.1fs", r.elapsed.Seconds())

@@ -12,48 +12,54 @@ import (
 	"time"
 )
 
-// TestChaos interrupts an install, and where there is time a reconfiguration too, at one step boundary after another, each
-// time in another run, by killing slipway or by cutting its SSH connections, until nothing is left to interrupt. In the end
-// the cluster is healthy, and nothing that a step had done was done again. One step runs at a time, so that a boundary is one.
+// strike interrupts a slipway that is at a step boundary.
+type strike func(c *cluster, t *testing.T, slipway *os.Process)
+
+// TestChaos interrupts an install at one step boundary after another, each time in another run, by killing slipway, until
+// nothing is left to interrupt. In the end the cluster is healthy, and nothing that a step had done was done again. One step
+// runs at a time, so that a boundary is one.
 func TestChaos(t *testing.T) {
-	takes := 2 * time.Minute
-	if long() {
-		takes = 20 * time.Minute
+	parallel(t, 2*time.Minute)
+	c := newCluster(t, "e2e-chaos", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1})
+	points := c.survive(t, (*cluster).kill)
+	c.checkWhole(t)
+	c.wantBoundaries(t, points, 6)
+}
+
+// TestLongChaosKill does this to an install and a reconfiguration of three control planes.
+func TestLongChaosKill(t *testing.T) {
+	long(t)
+	parallel(t, 12*time.Minute)
+	newCluster(t, "e2e-chaos-kill", clusterSpec{subnet: "10.88.21.0/24", controlPlanes: 3, workers: 1}).chaos(t, (*cluster).kill)
+}
+
+// TestLongChaosCut cuts all SSH connections instead.
+func TestLongChaosCut(t *testing.T) {
+	long(t)
+	parallel(t, 12*time.Minute)
+	newCluster(t, "e2e-chaos-cut", clusterSpec{subnet: "10.88.22.0/24", controlPlanes: 3, workers: 1}).chaos(t, (*cluster).cut)
+}
+
+// chaos interrupts an install, and then a reconfiguration.
+func (c *cluster) chaos(t *testing.T, strike strike) {
+	t.Helper()
+	points := c.survive(t, strike)
+	c.checkWhole(t)
+	spec := c.spec
+	spec.kubernetes = "    apiServer: {extraArgs: {event-ttl: 2h}}\n    kubelet: {configPatch: {maxPods: 77}}\n"
+	spec.workerLabels = "tier: web"
+	c.write(t, spec)
+	points += c.survive(t, strike)
+	c.checkWhole(t)
+	c.wantBoundaries(t, points, 20)
+}
+
+func (c *cluster) wantBoundaries(t *testing.T, points, least int) {
+	t.Helper()
+	if points < least {
+		t.Errorf("slipway was interrupted at %d boundaries, want at least %d", points, least)
 	}
-	parallel(t, takes)
-	kill, cut := (*cluster).kill, (*cluster).cut
-	for _, tt := range []struct {
-		name   string
-		spec   clusterSpec
-		strike func(*cluster, *testing.T, *os.Process)
-		long   bool
-		points int // at least
-	}{
-		{"kill", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1}, kill, false, 6},
-		{"kill-more", clusterSpec{subnet: "10.88.21.0/24", controlPlanes: 3, workers: 1}, kill, true, 20},
-		{"cut", clusterSpec{subnet: "10.88.22.0/24", controlPlanes: 3, workers: 1}, cut, true, 20},
-	} {
-		if tt.long && !long() {
-			continue
-		}
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCluster(t, "e2e-chaos-"+tt.name, tt.spec)
-			points := c.survive(t, tt.strike)
-			c.checkWhole(t)
-			if tt.long {
-				spec := c.spec
-				spec.kubernetes = "    apiServer: {extraArgs: {event-ttl: 2h}}\n    kubelet: {configPatch: {maxPods: 77}}\n"
-				spec.workerLabels = "tier: web"
-				c.write(t, spec)
-				points += c.survive(t, tt.strike)
-				c.checkWhole(t)
-			}
-			if points < tt.points {
-				t.Errorf("slipway was interrupted at %d boundaries, want at least %d", points, tt.points)
-			}
-			t.Logf("interrupted at %d step boundaries", points)
-		})
-	}
+	t.Logf("interrupted at %d step boundaries", points)
 }
 
 func (c *cluster) kill(t *testing.T, slipway *os.Process) {
@@ -90,7 +96,7 @@ func (c *cluster) checkWhole(t *testing.T) {
 // survive runs apply again and again, and strikes each time after one step, until it comes to its end. Where an attempt
 // changed nothing, since what came before was a gate, the next one gets one step more. It gives the number of boundaries at
 // which it struck.
-func (c *cluster) survive(t *testing.T, strike func(*cluster, *testing.T, *os.Process)) int {
+func (c *cluster) survive(t *testing.T, strike strike) int {
 	t.Helper()
 	done := map[string]string{} // what was changed, and in which attempt
 	steps := 1
@@ -134,7 +140,7 @@ func (c *cluster) noteDone(t *testing.T, attempt int, output string, done map[st
 }
 
 // struck runs apply and strikes when some steps are done. It says whether apply was done before that.
-func (c *cluster) struck(t *testing.T, steps int, strike func(*cluster, *testing.T, *os.Process)) (finished bool, output string) {
+func (c *cluster) struck(t *testing.T, steps int, strike strike) (finished bool, output string) {
 	t.Helper()
 	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes", "--parallelism", "1")
 	stderr, err := cmd.StderrPipe()

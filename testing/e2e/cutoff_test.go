@@ -12,15 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestCutOff cuts SSH to one control plane of three, whose etcd works, and stops the etcd of another: the cluster lives by the
+// checkCutOff cuts SSH to one control plane of three, whose etcd works, and stops the etcd of another: the cluster lives by the
 // other two. A change of both that can be reached repairs the one that is down, and does not restart the other, which etcd
 // cannot spare as far as anybody can see: they are never changed together. With the way back, the rest is done.
-func TestCutOff(t *testing.T) {
-	parallel(t, 90*time.Second)
-	c := newCluster(t, "e2e-cutoff", clusterSpec{subnet: "10.88.40.0/24", controlPlanes: 3})
-	c.apply(t)
+func (c *cluster) checkCutOff(t *testing.T) {
+	t.Helper()
 	k := c.kube(t)
-	c.waitReady(t, k, 10*time.Second)
 	nodes := c.nodes()
 	needed, down, away := nodes[0], nodes[1], c.machine(t, nodes[2])
 	started := func(node string) string {

@@ -9,33 +9,44 @@ import (
 	"time"
 )
 
-// TestKilled kills the first apply with SIGKILL at up to three points, and wants the next one to end in a healthy cluster.
-func TestKilled(t *testing.T) {
-	parallel(t, 90*time.Second)
-	points := []struct {
+// TestThreeControlPlanes kills the first apply with SIGKILL while units start, and wants the next one to end in a healthy
+// cluster. Then one of its machines is cut off.
+func TestThreeControlPlanes(t *testing.T) {
+	parallel(t, 150*time.Second)
+	c := newCluster(t, "e2e-three", clusterSpec{subnet: "10.88.12.0/24", controlPlanes: 3})
+	c.killedOnce(t, "some host has begun to start etcd", onSomeHost("systemctl is-active etcd | grep activ")(c))
+	t.Run("cut off", func(t *testing.T) { c.checkCutOff(t) })
+}
+
+// TestLongKilled does this at earlier moments.
+func TestLongKilled(t *testing.T) {
+	long(t)
+	parallel(t, 3*time.Minute)
+	for i, p := range []struct {
 		name, what string
 		reached    func(c *cluster) func(ctx context.Context) error
 	}{
 		{"machines", "the first machine exists", (*cluster).someMachine},
 		{"files", "some host has its first certificate", onSomeHost("ls /etc/kubernetes/pki/*.crt")},
-		{"units", "some host has begun to start etcd", onSomeHost("systemctl is-active etcd | grep activ")},
-	}
-	if !long() {
-		points = points[2:]
-	}
-	for i, p := range points {
+	} {
 		t.Run(p.name, func(t *testing.T) {
 			c := newCluster(t, "e2e-kill"+p.name, clusterSpec{subnet: fmt.Sprintf("10.88.%d.0/24", 10+i), controlPlanes: 3})
-			c.applyStoppedWhen(t, os.Kill, p.what, p.reached(c))
-			c.apply(t)
-			c.waitReady(t, c.kube(t), 10*time.Second)
-			for _, node := range c.nodes() {
-				c.checkUnits(t, node)
-			}
-			c.checkEtcd(t, c.nodes()[0])
-			c.checkNoChange(t)
+			c.killedOnce(t, p.what, p.reached(c))
 		})
 	}
+}
+
+// killedOnce kills the first apply when what is reached, and wants the second to end in a healthy cluster.
+func (c *cluster) killedOnce(t *testing.T, what string, reached func(ctx context.Context) error) {
+	t.Helper()
+	c.applyStoppedWhen(t, os.Kill, what, reached)
+	c.apply(t)
+	c.waitReady(t, c.kube(t), 10*time.Second)
+	for _, node := range c.nodes() {
+		c.checkUnits(t, node)
+	}
+	c.checkEtcd(t, c.nodes()[0])
+	c.checkNoChange(t)
 }
 
 // someMachine is met when a container of the cluster exists.
@@ -67,6 +78,7 @@ func onSomeHost(script string) func(c *cluster) func(ctx context.Context) error 
 // TestFaults breaks one thing after another during the first applies of one cluster; each must be named clearly, and
 // the last apply, with everything mended, finishes the job.
 func TestFaults(t *testing.T) {
+	parallel(t, 90*time.Second)
 	c := newCluster(t, "e2e-fault", clusterSpec{subnet: "10.88.3.0/24", controlPlanes: 1, workers: 1})
 	worker := c.nodes()[1]
 	interrupted := c.applyStoppedWhen(t, os.Interrupt, "every machine answers SSH", func(ctx context.Context) error {

@@ -24,13 +24,23 @@ import (
 
 const failuresDir = "/var/tmp/testserver" // on nodes
 
-// checkRotate rotates everything, killed in each stage. All the while nodes, clients that trust both, and pods with their
-// tokens use the API, and no budget is violated.
-func (c *cluster) checkRotate(t *testing.T, k *kube) {
+// threeWithClients is a cluster whose pods use the API behind budgets, and what its clients trust.
+func threeWithClients(t *testing.T, name, subnet string) (*cluster, *oldTrust) {
 	t.Helper()
+	c := newCluster(t, name, clusterSpec{subnet: subnet, controlPlanes: 3, workers: 1})
+	c.apply(t)
+	c.deliverServer(t)
+	k := c.kube(t)
 	c.startClients(t, k)
-	old := c.keepOld(t, k)
-	c.checkRollback(t, old)
+	return c, c.keepOld(t, k)
+}
+
+// TestLongRotation rotates everything on three control planes, killed in each stage. All the while nodes, clients that trust
+// both, and pods with their tokens use the API, and no budget is violated.
+func TestLongRotation(t *testing.T) {
+	long(t)
+	parallel(t, 10*time.Minute)
+	c, old := threeWithClients(t, "e2e-rotation", "10.88.51.0/24")
 	began := time.Now()
 	c.ok(t, "certs", "rotate-ca", "all", "-f", c.file, "--yes", "--pause-after", "trust")
 	trusting := c.kube(t) // trusts both
@@ -55,11 +65,14 @@ func (c *cluster) checkRotate(t *testing.T, k *kube) {
 	old.refused(t, c)
 	c.checkNoChange(t)
 	c.checkCertsStatus(t)
+	c.checkTable(t)
 }
 
-// checkRollback begins to rotate everything, is killed in the second stage, and goes back.
-func (c *cluster) checkRollback(t *testing.T, old *oldTrust) {
-	t.Helper()
+// TestLongRollback begins to rotate everything on three control planes, is killed in the second stage, and goes back.
+func TestLongRollback(t *testing.T) {
+	long(t)
+	parallel(t, 6*time.Minute)
+	c, old := threeWithClients(t, "e2e-back", "10.88.52.0/24")
 	c.ok(t, "certs", "rotate-ca", "all", "-f", c.file, "--yes", "--pause-after", "trust")
 	trusting := c.kube(t)
 	users, budgets := c.useAPI(t, trusting, c.nodes()[len(c.nodes())-1]), c.watchBudgets(t, trusting)
@@ -70,7 +83,9 @@ func (c *cluster) checkRollback(t *testing.T, old *oldTrust) {
 	c.checkNoChange(t)
 	users.stop(t)
 	budgets.stop(t)
+	c.checkClients(t)
 	old.stillGood(t)
+	c.checkTable(t)
 }
 
 // TestRotation goes back from a rotation, and then to its end, on a single control plane, where nobody expects the API

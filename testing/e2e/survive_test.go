@@ -21,6 +21,20 @@ func (c *cluster) machine(t *testing.T, node string) string {
 	return id
 }
 
+// TestLongSurvival stops each control plane in turn.
+func TestLongSurvival(t *testing.T) {
+	long(t)
+	parallel(t, 5*time.Minute)
+	c := newCluster(t, "e2e-survival", clusterSpec{subnet: "10.88.53.0/24", controlPlanes: 3, workers: 1})
+	c.apply(t)
+	c.deliverServer(t)
+	k := c.kube(t)
+	for _, node := range c.controlPlanes() {
+		t.Run("without "+node, func(t *testing.T) { c.checkSurvives(t, k, node) })
+	}
+	c.checkNoChange(t)
+}
+
 // checkSurvives stops one control-plane machine, wants the cluster to live on, and starts it again.
 func (c *cluster) checkSurvives(t *testing.T, k *kube, stopped string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -33,7 +34,20 @@ func parallel(t *testing.T, takes time.Duration) {
 	work.queue(takes) // before any of those begins that come later
 	t.Parallel()
 	work.take(takes)
-	t.Cleanup(work.give)
+	began := time.Now()
+	t.Cleanup(func() {
+		t.Logf("worked for %.0fs, expected %.0fs", time.Since(began).Seconds(), takes.Seconds()) // testing/touched reads it
+		work.give()
+	})
+}
+
+// long skips what takes too long for every change, unless there is time for it. Tests that begin with it, and no others, have
+// names that begin with TestLong; the table of testing/touched has the packages whose changes touch them.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SLIPWAY_E2E_LONG") == "" {
+		t.Skip("takes long; make e2e-all runs it")
+	}
 }
 
 // resting lets others work while f does nothing but wait.
