@@ -66,7 +66,10 @@ type Use struct {
 	OnDisk    *bool `json:"onDisk,omitempty"`
 	Wanted    *bool `json:"wanted,omitempty"`
 	Specified *bool `json:"specified,omitempty"`
-	// Detail has a clause for each of the three that is false.
+	// Presented reports whether the client that has the certificate presents it on all connections;
+	// nil if this is unknown or does not apply. It is false for minutes after a renewal.
+	Presented *bool `json:"presented,omitempty"`
+	// Detail has a clause for each of the four that is false.
 	Detail []string `json:"detail,omitempty"`
 	// Level and DaysLeft (whole days, rounded down) are set by Judge.
 	Level    Level `json:"level"`
@@ -157,6 +160,15 @@ func (u *Use) AgainstDisk(file Use) {
 	if !same {
 		u.Detail = append(u.Detail, fmt.Sprintf("served is not what is on disk: %s has serial %s, expires %s",
 			file.Location, file.Serial, file.NotAfter.Format(time.DateOnly)))
+	}
+}
+
+// AgainstConnections records whether a client presents the certificate, or still has connections
+// from before its renewal.
+func (u *Use) AgainstConnections(client string, presented bool) {
+	u.Presented = &presented
+	if !presented {
+		u.Detail = append(u.Detail, "not presented yet: "+client+" still has connections from before the renewal")
 	}
 }
 

@@ -285,6 +285,6 @@ func normalize(patch map[string]any) map[string]any {
 // separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
 
-// ConnectionsScript lists the connections that units have made, or waits until those in $BEFORE
-// have ended.
+// ConnectionsScript lists the connections that units have made, and keeps the list in the directory
+// $KEEP; or waits until those in $BEFORE have ended; or says of the lists in $KEPT whether they have.
 func ConnectionsScript() string { return string(static("connections.sh")) }

@@ -8,7 +8,9 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/rotate"
+	"slipway.dev/slipway/provision/stack"
 )
 
 func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
@@ -75,6 +77,42 @@ func TestRenewalsAreTheLeavesThatPatternsName(t *testing.T) {
 	} {
 		if got, err := keys.Renewals([]string{"admin", pattern}, requests); err == nil || got != nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %s", pattern, got, err, want)
+		}
+	}
+}
+
+// Before a renewal it is said how long it takes, and after one that waited for servers only what is not proven.
+func TestRenewalSaysHowLongItTakesAndWhatIsNotProven(t *testing.T) {
+	renewed := func(host, path string) plan.Change {
+		return plan.Change{Host: host, Kind: plan.FileChange, Action: plan.Update, Name: path}
+	}
+	clients := []plan.Change{
+		renewed("demo-cp-1", stack.PKIDir+"/scheduler.crt"), renewed("demo-cp-2", stack.PKIDir+"/apiserver.crt"), renewed("demo-w-1", stack.PKIDir+"/kube-proxy.crt"),
+	}
+	for _, test := range []struct {
+		changes        []plan.Change
+		prove          plan.Proving
+		before, others string
+		after          []string
+	}{
+		{clients, plan.ProveClients, "then up to 5 minutes until all clients", "later", nil},
+		{clients, plan.ProveNothing, "up to 5 minutes later", "then up to", []string{"Not proven", "demo-cp-1, demo-w-1 present", "`slipway certs status -f prod.yaml`"}},
+		{clients[1:2], plan.ProveClients, "takes seconds", "minutes", nil},
+		{clients[1:2], plan.ProveNothing, "takes seconds", "minutes", nil},
+	} {
+		r := renewRun{applyRun: applyRun{work: work{app: &app{file: "prod.yaml"}}}}
+		r.Prove = test.prove
+		if got := r.forecast(&plan.Plan{Changes: test.changes}); !strings.Contains(got, test.before) || strings.Contains(got, test.others) {
+			t.Errorf("before: %q", got)
+		}
+		got := r.unproven()
+		if (got == "") != (test.after == nil) {
+			t.Errorf("after: %q", got)
+		}
+		for _, want := range test.after {
+			if !strings.Contains(got, want) {
+				t.Errorf("after: %q lacks %q", got, want)
+			}
 		}
 	}
 }

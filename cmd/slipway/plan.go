@@ -92,7 +92,11 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 			_, _ = fmt.Fprintln(r.stderr, note)
 		}
 	}
-	return r.show(p, diffs)
+	if err := r.show(p, diffs); err != nil || r.outlook == nil || p.Empty() {
+		return err
+	}
+	_, err = fmt.Fprintln(r.stderr, r.outlook(p))
+	return err
 }
 
 // make plans. Without machines there is nothing to observe.

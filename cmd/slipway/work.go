@@ -27,6 +27,8 @@ type work struct {
 	progress *progress
 	// consent is the yes to what is about to be planned, where that was given already.
 	consent bool
+	// outlook says of a plan how long it takes, before people agree to it; may be nil.
+	outlook func(*plan.Plan) string
 }
 
 // session fills in what the session is about. The cluster has to be open, and its identity known; store may be nil.
@@ -54,6 +56,9 @@ func (u ui) Begin(p *plan.Plan) error {
 
 // Confirm shows what would be done on machines that exist, and asks.
 func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
+	if u.w.outlook != nil {
+		u.w.progress.Note(u.w.outlook(p))
+	}
 	if u.w.yes || u.w.consent {
 		return nil
 	}

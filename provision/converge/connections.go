@@ -7,16 +7,18 @@ import (
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/templates"
 )
 
-// noteConnections remembers the connections of units whose client certificates are about to be renewed.
+// noteConnections remembers the connections of units whose client certificates are about to be renewed, also on the host:
+// `certs status` finds out later which of them are still there.
 func (r *Runner) noteConnections(ctx context.Context, s plan.Step) error {
 	units := plan.Clients(s.Changes)
-	if r.Prove != plan.ProveClients || units == "" {
+	if units == "" {
 		return nil
 	}
-	script := "CLIENTS=" + host.Quote(units) + "\n" + templates.ConnectionsScript()
+	script := "CLIENTS=" + host.Quote(units) + "\nKEEP=" + stack.ConnectionsDir + "\n" + templates.ConnectionsScript()
 	result, err := r.Hosts[s.Host].Run(ctx, host.Cmd{Script: script})
 	if err != nil {
 		return fmt.Errorf("list the connections of %s: %w", s.Host, err)

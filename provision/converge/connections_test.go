@@ -215,3 +215,44 @@ func TestConnectionsAreListedAndTheirEndIsWaitedFor(t *testing.T) {
 		t.Errorf("got %q, want the new connection alone", left)
 	}
 }
+
+// What is kept of connections when a certificate is renewed tells later whether those of before have ended.
+func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	port, conns, _ := dialed(t, 2)
+	dir := filepath.Join(t.TempDir(), "clients")
+	run := func(vars ...string) string {
+		t.Helper()
+		out, err := connectionsScript(t.Context(), t, vars...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	unit := fmt.Sprintf("unit.service %04X", port)
+	state := func(want string) {
+		t.Helper()
+		if got := run("KEPT=" + dir); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	state("") // nothing was renewed yet
+	clients := fmt.Sprintf("CLIENTS=%s all\ngone.service %04X some", unit, port)
+	if listed := run(clients); run(clients, "KEEP="+dir) != listed || strings.Count(listed, "\n") != 2 {
+		t.Errorf("keeping them lists others than %q", listed)
+	}
+	gone := fmt.Sprintf("[client] gone.service %04X new\n", port)
+	state(gone + "[client] " + unit + " old\n")
+	_ = conns[0].Close()
+	state(gone + "[client] " + unit + " old\n")
+	_ = conns[1].Close()
+	state(gone + "[client] " + unit + " new\n")
+	mute := fmt.Sprintf("mute.service %04X all", port)
+	if err := os.WriteFile(filepath.Join(dir, "mute.service"), []byte(mute+"\nmute.service 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state(gone + strings.Replace("[client] "+mute, "all", "unknown", 1) + "\n[client] " + unit + " new\n")
+	if out, err := connectionsScript(t.Context(), t, "CLIENTS="+mute, "KEEP="+dir).Output(); err == nil {
+		t.Errorf("systemd does not answer, and it keeps %q", out)
+	}
+}

@@ -36,7 +36,9 @@ func Inventory(ctx context.Context, in stack.Input, hosts map[string]host.Host, 
 	var wait sync.WaitGroup
 	for i, n := range nodes {
 		if h, ok := hosts[n.Name]; ok {
-			wait.Go(func() { found[i] = newHostInventory(h, n, files[n.Name], known).look(ctx) })
+			l := newHostInventory(h, n, files[n.Name], known)
+			l.clients = true
+			wait.Go(func() { found[i] = l.look(ctx) })
 		}
 	}
 	wait.Go(func() { found[len(nodes)] = apiUses(ctx, in, hosts, known) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/templates"
 )
 
 // hostInventory looks at one host.
@@ -25,6 +27,8 @@ type hostInventory struct {
 	items, pathOf map[string]string
 	// wanted are the contents of files that the state has, by path.
 	wanted map[string][]certs.Use
+	// clients is whether connections of clients are looked at, which takes root on the host.
+	clients bool
 }
 
 func newHostInventory(h host.Host, n certs.Node, files []certs.File, known known) *hostInventory {
@@ -120,20 +124,24 @@ confs | while read -r f; do
   echo "[kubeconfig] $f"
   if [ -r "$f" ]; then fields "$f"; else echo '! it may not be read'; fi
 done
-echo '[end]'
 `
+
+// clientsScript prints what connections of units show whose client certificates were renewed.
+func clientsScript() string {
+	return "(\nKEPT=" + stack.ConnectionsDir + "\n" + templates.ConnectionsScript() + ")\n"
+}
 
 // section is what certificatesScript prints of one file.
 type section struct{ kind, path, text string }
 
-// parseSections reads the output of certificatesScript. Output without its end marker was cut off, and is an error.
+// parseSections reads the output of certificatesScript and clientsScript. Output without its end marker was cut off, and is an error.
 func parseSections(report string) ([]section, error) {
 	var all []section
 	for line := range strings.Lines(report) {
 		switch kind, at, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " "); {
 		case kind == "[end]":
 			return all, nil
-		case kind == "[file]" || kind == "[kubeconfig]":
+		case kind == "[file]" || kind == "[kubeconfig]" || kind == "[client]":
 			all = append(all, section{kind: kind, path: at})
 		case len(all) > 0:
 			all[len(all)-1].text += line
@@ -145,6 +153,10 @@ func parseSections(report string) ([]section, error) {
 // read looks at the host's files, in one session.
 func (l *hostInventory) read(ctx context.Context) (files, kubeconfigs []certs.Use, err error) {
 	script := "# read certificates\nPATHS=" + host.Quote(strings.Join(l.paths, "\n")) + certificatesScript
+	if l.clients {
+		script += clientsScript()
+	}
+	script += "echo '[end]'\n"
 	result, err := l.host.Run(ctx, host.Cmd{Script: script})
 	if err != nil {
 		return nil, nil, err
@@ -161,11 +173,29 @@ func (l *hostInventory) read(ctx context.Context) (files, kubeconfigs []certs.Us
 			files = append(files, u)
 		case s.kind == "[file]":
 			files = append(files, l.file(s)...)
+		case s.kind == "[client]":
+			presented(files, s.path)
 		default:
 			kubeconfigs = append(kubeconfigs, l.kubeconfig(s)...)
 		}
 	}
 	return files, kubeconfigs, nil
+}
+
+// presented records what a line of clientsScript says: unit, port, and what its connections show.
+func presented(files []certs.Use, line string) {
+	fields := strings.Fields(line)
+	if len(fields) != 3 || fields[2] != "new" && fields[2] != "old" {
+		return // unknown
+	}
+	for _, row := range stack.Clients() {
+		if row.Unit != fields[0] || fmt.Sprintf("%04X", row.Port) != fields[1] {
+			continue
+		}
+		if at := slices.IndexFunc(files, func(f certs.Use) bool { return f.Location == row.Cert }); at >= 0 {
+			files[at].AgainstConnections(row.Unit, fields[2] == "new")
+		}
+	}
 }
 
 func (l *hostInventory) file(s section) []certs.Use {

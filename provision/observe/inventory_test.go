@@ -27,6 +27,8 @@ type rooted struct {
 	*host.LocalHost
 	root    string
 	servers map[string]*tls.Config // by address
+	// prologue is run before every script.
+	prologue string
 
 	mu     sync.Mutex
 	stdout bytes.Buffer // of all scripts
@@ -36,9 +38,10 @@ type rooted struct {
 var nodeDirs = []string{"/etc/kubernetes", "/var/lib/kubelet"}
 
 func (r *rooted) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
-	for _, dir := range nodeDirs {
+	for _, dir := range append(nodeDirs, stack.ConnectionsDir) {
 		cmd.Script = strings.ReplaceAll(cmd.Script, dir, r.root+dir)
 	}
+	cmd.Script = r.prologue + cmd.Script
 	result, err := r.LocalHost.Run(ctx, cmd)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,6 +205,47 @@ func TestInventory(t *testing.T) {
 	fixture.Golden(t, "inventory-drift.golden", summarize(uses))
 	if text := one.stdout.String(); strings.Contains(text, "PRIVATE KEY") || strings.Contains(text, "c2VjcmV0") {
 		t.Error("a key was sent")
+	}
+}
+
+// What clients present is found out by the lists that were kept of their connections when their certificates were renewed.
+func TestInventoryOfWhatClientsPresent(t *testing.T) {
+	in := fixture.Input(t)
+	n := stack.CertsNode(in.Machines[3])
+	r := newRooted(t, in, n)
+	r.prologue = "systemctl() { echo 0; }\n"
+	kept := fmt.Sprintf("kubelet.service %04X all", stack.BalancerPort)
+	r.write(t, stack.ConnectionsDir+"/kubelet.service", []byte(kept+"\nkubelet.service 4711\n"))
+	look := func(h host.Host) map[string]certs.Use {
+		shown := map[string]certs.Use{}
+		for _, u := range Inventory(t.Context(), in, map[string]host.Host{n.Name: h}, nil) {
+			if u.Presented != nil {
+				shown[u.Location] = u
+			}
+		}
+		return shown
+	}
+	// The unit does not run, so none of its connections is left.
+	const file = "/var/lib/kubelet/pki/kubelet-client.crt"
+	shown := look(r)
+	if len(shown) != 1 || !*shown[file].Presented || len(shown[file].Detail) > 0 {
+		t.Errorf("presented are %+v", shown)
+	}
+
+	fake := hosttest.NewMemory(n.Name)
+	cert := string(in.PKI.Material["kubelet-client@"+n.Name].Cert)
+	proxy := string(in.PKI.Material["kube-proxy@"+n.Name].Cert)
+	fake.On("# read certificates", hosttest.Answer{Stdout: "[file] " + file + "\n" + cert + "[file] /etc/kubernetes/pki/kube-proxy.crt\n" + proxy +
+		strings.Replace("[client] "+kept, "all", "old", 1) + "\n" + fmt.Sprintf("[client] kube-proxy.service %04X unknown\n", stack.BalancerPort) +
+		"[client] kubelet.service 0001 old\n[client]\n[end]\n"})
+	shown = look(fake)
+	if u := shown[file]; len(shown) != 1 || *u.Presented || len(u.Detail) != 1 || !strings.Contains(u.Detail[0], "kubelet.service still has connections") {
+		t.Errorf("presented are %+v", shown)
+	}
+	// It takes minutes after each renewal, which is nothing to warn of.
+	uses := []certs.Use{shown[file]}
+	if certs.Judge(uses, time.Hour, time.Hour, time.Now()); uses[0].Level != certs.OK {
+		t.Errorf("it is judged %s", uses[0].Level)
 	}
 }
 

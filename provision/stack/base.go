@@ -30,6 +30,9 @@ const (
 	ClusterFile = "/var/lib/slipway/cluster"
 	// InitializedFile records that this host has been part of a cluster that was up.
 	InitializedFile = "/var/lib/slipway/initialized"
+	// ConnectionsDir has a file for each unit whose client certificate was renewed since the host booted: the connections
+	// that it had then, as connections.sh keeps them.
+	ConnectionsDir = "/run/slipway/clients"
 )
 
 // stackSlice is the slice of the cluster's own services that start no containers, stackSliceFile

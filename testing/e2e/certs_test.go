@@ -29,7 +29,7 @@ func TestCertificates(t *testing.T) {
 	t.Run("kubeadm", func(t *testing.T) { c.checkKubeadm(t) })
 	t.Run("status", func(t *testing.T) { c.checkCertsStatus(t) })
 	t.Run("people", func(t *testing.T) { c.checkPeople(t) })
-	t.Run("renew", func(t *testing.T) { c.checkRenew(t, k, 3, "--no-wait") })
+	t.Run("renew", func(t *testing.T) { c.checkRenew(t, k, 3, "--wait=served") })
 	t.Run("table after", func(t *testing.T) { c.checkTable(t) })
 }
 
@@ -56,9 +56,11 @@ type used struct {
 	DaysLeft int       `json:"daysLeft"`
 	OnDisk   *bool     `json:"onDisk"`
 	Wanted   *bool     `json:"wanted"`
-	Error    string    `json:"error"`
-	Detail   []string  `json:"detail"`
-	Level    string    `json:"level"`
+	// Presented is nil for what no client presents, or what was not renewed since the host booted.
+	Presented *bool    `json:"presented"`
+	Error     string   `json:"error"`
+	Detail    []string `json:"detail"`
+	Level     string   `json:"level"`
 }
 
 func (u used) String() string {
@@ -341,6 +343,7 @@ func (c *cluster) checkRenew(t *testing.T, k *kube, times int, more ...string) {
 				t.Errorf("renewal %d: %s has its old certificate", i+1, at)
 			}
 		}
+		c.checkPresented(t, r, len(more) == 0)
 		h.check(t, fmt.Sprintf("after renewal %d", i+1))
 	}
 	users.stop(t)
@@ -349,6 +352,37 @@ func (c *cluster) checkRenew(t *testing.T, k *kube, times int, more ...string) {
 	}
 	c.checkCertsStatus(t)
 	c.checkNoChange(t)
+}
+
+// checkPresented wants to be told, by the renewal and by certs status, whether clients present their new certificates:
+// that they do if the renewal has waited for it, and else whether they do or not.
+func (c *cluster) checkPresented(t *testing.T, renewal result, waited bool) {
+	t.Helper()
+	for text, want := range map[string]bool{"then up to 5 minutes until all clients": waited, "up to 5 minutes later": !waited, "Not proven: that clients": !waited} {
+		if strings.Contains(renewal.stderr, text) != want {
+			t.Errorf("that the renewal says %q should be %v:\n%s", text, want, renewal.stderr)
+		}
+	}
+	uses, _ := c.certsStatus(t)
+	told := map[string]int{}
+	for _, u := range uses {
+		if u.Presented == nil {
+			continue
+		}
+		told[u.Host]++
+		if waited && !*u.Presented {
+			t.Errorf("the renewal has waited, and %v is not presented: %s", u, u.Detail)
+		}
+	}
+	for _, node := range c.nodes() {
+		want := 3 // kubelet, kube-proxy, flannel
+		if slices.Contains(c.controlPlanes(), node) {
+			want = 6 // and API server, controller manager, scheduler
+		}
+		if told[node] != want {
+			t.Errorf("%s: of %d clients it is told what they present, want %d", node, told[node], want)
+		}
+	}
 }
 
 // machineAddress is where the host's network reaches a machine.

@@ -301,7 +301,7 @@ func (s *safety) member(t *testing.T) {
 		t.Errorf("the others were not managed: %v, %v", node.Labels, err)
 	}
 	s.ok(t, "apply", "-f", s.file, "--yes", "--only", s.nodes()[0]+","+s.nodes()[3])
-	r := s.run(t, nil, "certs", "renew", "-f", s.file, "--yes", "--no-wait", "kubelet-client")
+	r := s.run(t, nil, "certs", "renew", "-f", s.file, "--yes", "--wait=served", "kubelet-client")
 	if r.code != 1 || !strings.Contains(r.stderr, lost+": its machine is gone") || strings.Contains(r.stderr, "nothing was changed") {
 		t.Errorf("renewed without the one that is lost: %v", r)
 	}
