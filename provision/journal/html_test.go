@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,7 @@ func hostileRun() *Run {
 	run := sample(1)
 	run.Cluster, run.Command, run.Operator, run.Slipway, run.Error = hostile, hostile, hostile, hostile, hostile
 	run.Result, run.Phases[0].Name, run.Plan = State(hostile), hostile, []byte(`"`+"x"+`"`)
+	run.Phases[0].Parts = []Part{{Name: hostile, State: State(hostile), Began: began, Detail: hostile, Phases: []Phase{{Name: hostile, Began: began}}}}
 	run.Steps = []Step{
 		{Name: hostile, Host: hostile, Kind: Kind(hostile), State: State(hostile), Began: began, Ended: began.Add(time.Second)},
 		{
@@ -185,6 +187,20 @@ func TestHTMLEscapes(t *testing.T) {
 	}
 	if pre := find(root, "pre"); len(pre) == 0 || !strings.HasPrefix(pre[0].FirstChild.Data, "</script></style></pre><script>") {
 		t.Error("the error is not there as text")
+	}
+}
+
+// TestHTMLShowsParts has what took long in a phase and is no step, with the durations of what it went through.
+func TestHTMLShowsParts(t *testing.T) {
+	root, _ := write(t, cold(), began.Add(time.Hour))
+	for _, want := range []string{
+		"✓ etcd v3.6.16 2m30s fetching 54.0s, compiling 1m30s",
+		"! kubernetes v1.36.3 6m30s fetching 1m30s, compiling 5m00s: 444 of 1,480 packages",
+		"✗ pause 3.10.2 6m30s gcc: exit status 1",
+	} {
+		if !slices.ContainsFunc(find(root, "li"), func(n *html.Node) bool { return words(n) == want }) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }
 
