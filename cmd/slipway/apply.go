@@ -22,24 +22,24 @@ func newApplyCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply [PLAN]",
 		Short: "Make the cluster equal to its spec, or carry out a saved plan",
-		Long: `Make the cluster equal to its spec: create machines that are missing, install what is not there, change what
-differs, restart what runs with outdated inputs. Hosts are observed first, and only differences are acted on: a second
-apply changes nothing, and one that was interrupted goes on where it was.
+		Long: `Make the cluster equal to its spec: create missing machines, install missing components, change what differs,
+restart what runs with outdated inputs. Hosts are observed first, and only differences are changed: a second apply
+changes nothing, and an interrupted one continues where it stopped.
 
-A living cluster is changed one control plane at a time, and its workers in batches (nodePools[].rollingUpdate), each
-behind gates: etcd can spare the member, the API server is ready, etcd is healthy, the node is Ready. A gate that
-stays shut ends the run before the next host is touched.
+A running cluster is changed one control plane at a time, and its workers in batches (nodePools[].rollingUpdate), each
+behind gates: etcd keeps its quorum without the member, the API server is ready, etcd is healthy, the node is Ready. If
+a gate does not open, the run ends before it changes the next host.
 
-With a plan that ` + "`slipway plan -o PLAN`" + ` has saved, exactly that is done. If anything is not as it was when the plan
-was made, apply names it and touches nothing.
+With a PLAN saved by ` + "`slipway plan -o PLAN`" + `, exactly that is done. If anything has changed since the plan was made,
+apply lists the differences and changes nothing.
 
-The first interrupt (Ctrl-C, or the end of the terminal) lets steps that change something come to their end, and begins
-no others; a second Ctrl-C ends at once. Either way running apply again goes on from there.`,
+The first interrupt (Ctrl-C, or closing the terminal) lets steps that change something finish, and starts no others; a
+second Ctrl-C ends at once. In both cases, running apply again continues from there.`,
 		Example: `  slipway apply                      # the spec in ./cluster.yaml, after showing the plan and a question
   slipway apply -f prod.yaml --yes   # no question
-  slipway apply next.plan            # what was planned, to the letter
-  slipway apply --only prod-worker-3 # nothing but this node, and no machine but its own
-  slipway apply --allow-plugin-change # and let pods lose their network, where spec.network.plugin changes
+  slipway apply next.plan            # exactly what was planned
+  slipway apply --only prod-worker-3 # only this node and its machine
+  slipway apply --allow-plugin-change # if spec.network.plugin changed: pods lose their network
   slipway apply --parallelism 20     # at most 20 steps at a time`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,7 +57,7 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 	run.addParallelism(cmd)
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)
-	cmd.Flags().StringVar(&run.RebuildEmpty, "rebuild-empty", "", "begin again, without its data, with the cluster of this `NAME`, whose etcd data is lost on every control plane")
+	cmd.Flags().StringVar(&run.RebuildEmpty, "rebuild-empty", "", "rebuild the cluster `NAME` without its data, if its etcd data is lost on every control plane")
 	completeWords(cmd, "rebuild-empty", func() []string {
 		c, err := a.loadSpec()
 		if err != nil {
@@ -71,11 +71,11 @@ no others; a second Ctrl-C ends at once. Either way running apply again goes on 
 // applyRun is one run of apply.
 type applyRun struct {
 	work
-	// resume is the command that goes on after an interrupt, where that is another one.
+	// resume is the command that continues after an interrupt, if that is another one.
 	resume string
 }
 
-// applySaved carries out a plan that was saved. The spec comes with it.
+// applySaved carries out a saved plan, which includes its spec.
 func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error {
 	if more {
 		return errors.New("a saved plan includes its spec, its nodes and what it was allowed to do: --file, --only, --rebuild-empty and --" + allowPluginFlag +
@@ -95,7 +95,7 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 	return r.apply(ctx)
 }
 
-// apply reads as the design tells it: machines, PKI, observe, diff, schedule, run, observe again.
+// apply follows the design: machines, PKI, observe, diff, schedule, run, observe again.
 func (r *applyRun) apply(ctx context.Context) error {
 	return r.locked(ctx, func() error {
 		if err := r.confirmMachines(ctx); err != nil {
@@ -110,12 +110,12 @@ func (r *applyRun) apply(ctx context.Context) error {
 	})
 }
 
-// next is what to run after an apply: one that was the first gives people a cluster to use.
+// next is the command to suggest after an apply: after the first one, how to use the cluster.
 func (r *applyRun) next(first bool) string {
 	if first {
-		return fmt.Sprintf("Next: `slipway kubeconfig --merge%s` gives the cluster to your kubectl; `slipway status%s` shows how it is.", r.fileArg(), r.fileArg())
+		return fmt.Sprintf("Next: `slipway kubeconfig --merge%s` sets up your kubectl; `slipway status%s` shows the cluster's health.", r.fileArg(), r.fileArg())
 	}
-	return fmt.Sprintf("Next: `slipway status%s` shows how the cluster is.", r.fileArg())
+	return fmt.Sprintf("Next: `slipway status%s` shows the cluster's health.", r.fileArg())
 }
 
 // locked opens the cluster with its state for writing, and finds its machines.
@@ -138,7 +138,7 @@ func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
 	return do()
 }
 
-// allRun refuses where a machine is missing or does not run: what it could not be told now it would be late for.
+// allRun refuses if a machine is missing or does not run: it would miss this change.
 func (r *applyRun) allRun(otherwise string) error {
 	if changes := r.MachineChanges(); len(changes) > 0 {
 		return fmt.Errorf("machine %s %s, and without it %s: run `slipway apply` first; nothing was changed", changes[0].Name, changes[0].Reason, otherwise)
@@ -146,7 +146,8 @@ func (r *applyRun) allRun(otherwise string) error {
 	return nil
 }
 
-// journaled applies, with progress, a log and a journal: one run of a command, or one of its stages.
+// journaled applies, with progress, a log and a journal: one run of a command, or one of its
+// stages.
 func (r *applyRun) journaled(ctx context.Context, command, stage string) (err error) {
 	name := strings.ReplaceAll(command, " ", "-")
 	if stage != "" {
@@ -175,11 +176,11 @@ func (r *applyRun) journaled(ctx context.Context, command, stage string) (err er
 	return err
 }
 
-// interrupted says how to go on, and what failed on the way beside being interrupted.
+// interrupted says how to continue, and which steps failed besides being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
-	why := fmt.Errorf("interrupted; what was done stays, and `slipway %s -f %s%s` goes on from there", cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
+	why := fmt.Errorf("interrupted; completed changes are kept, and `slipway %s -f %s%s` continues from there", cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
 	if r.Saved != nil {
-		why = fmt.Errorf("interrupted; what was done stays: plan again, and apply the new plan")
+		why = fmt.Errorf("interrupted; completed changes are kept: plan again, and apply the new plan")
 	}
 	var run *dag.Error
 	if errors.As(err, &run) {
@@ -192,7 +193,7 @@ func (r *applyRun) interrupted(command string, err error) error {
 	return why
 }
 
-// confirmMachines asks before machines are made. A saved plan has none to make.
+// confirmMachines asks before machines are created. A saved plan has none to create.
 func (r *applyRun) confirmMachines(ctx context.Context) error {
 	changes := r.MachineChanges()
 	if r.Saved != nil && len(changes) > 0 {
@@ -215,12 +216,12 @@ func (r *applyRun) confirmMachines(ctx context.Context) error {
 		return err
 	}
 	if len(r.Found().Machines) == 0 && !disks && r.record.Up == nil {
-		r.consent = true // what follows on new machines is what was asked for; what it means for others is asked again
+		r.consent = true // the changes on new machines were agreed to; effects on others are asked about again
 	}
 	return nil
 }
 
-// machineQuestion asks for machines alone: a yes to it is none to what happens to data.
+// machineQuestion asks only about machines: a yes to it does not cover what happens to data.
 func (r *applyRun) machineQuestion(create, start []string) string {
 	var what []string
 	if len(start) > 0 {

@@ -17,8 +17,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// authorities is a check of the spec: it reads the user's own authorities into a.own, and what is wrong with them are
-// mistakes of the spec. Commands that may issue certificates open a cluster with it.
+// authorities is a check of the spec: it reads the user's own CAs into a.own, and reports their
+// defects as errors of the spec. Commands that may issue certificates open a cluster with it.
 func (a *app) authorities(ctx context.Context) spec.Check {
 	return func(c *spec.Cluster) []spec.Mistake { return a.readAuthorities(ctx, c) }
 }
@@ -35,7 +35,7 @@ func (a *app) readAuthorities(ctx context.Context, c *spec.Cluster) []spec.Mista
 		{certs.EtcdCA, own.Etcd},
 		{certs.FrontProxyCA, own.FrontProxy},
 	} {
-		if row.files == nil || row.files.CertFile == "" { // judged already
+		if row.files == nil || row.files.CertFile == "" { // already reported
 			continue
 		}
 		item, bad := a.readAuthority(ctx, c, row.name, *row.files)
@@ -57,7 +57,8 @@ func (a *app) readAuthorities(ctx context.Context, c *spec.Cluster) []spec.Mista
 	return mistakes
 }
 
-// expectedRequests are those of a cluster whose machines need not exist: their addresses are not known yet.
+// expectedRequests are those of a cluster whose machines need not exist: their addresses are not
+// known yet.
 func expectedRequests(c *spec.Cluster) []certs.Request {
 	var machines []spec.Machine
 	for _, n := range c.Nodes() {
@@ -66,7 +67,7 @@ func expectedRequests(c *spec.Cluster) []certs.Request {
 	return certs.Table(stack.CertInputs(c, machines, nil))
 }
 
-// readAuthority reads the files of one authority. A key whose file is gone may be in the state.
+// readAuthority reads the files of one CA. A key whose file is gone may be in the state.
 func (a *app) readAuthority(ctx context.Context, c *spec.Cluster, name string, files spec.Authority) (certs.Item, []spec.Mistake) {
 	var item certs.Item
 	var mistakes []spec.Mistake
@@ -93,8 +94,8 @@ func (a *app) readAuthority(ctx context.Context, c *spec.Cluster, name string, f
 	return item, mistakes
 }
 
-// storedKey is the key of an authority as the state has it, for one whose file is not there (gone); that stays the error
-// where the state has none.
+// storedKey returns a CA's key from the state if its file does not exist (gone); if the state does
+// not have it, the error stays gone.
 func (a *app) storedKey(ctx context.Context, c *spec.Cluster, name string, authority certs.Item, gone error) (secret.Bytes, error) {
 	where, dir, err := a.stateOf(c)
 	if err != nil {
@@ -105,7 +106,7 @@ func (a *app) storedKey(ctx context.Context, c *spec.Cluster, name string, autho
 		return nil, gone
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w, and whether the state has the key cannot be told: %w", gone, err)
+		return nil, fmt.Errorf("%w, and it is unknown whether the state has the key: %w", gone, err)
 	}
 	key := s.Material.KeyOf(name, authority)
 	if len(key) == 0 {
@@ -126,7 +127,7 @@ func (a *app) readBesideSpec(file string) ([]byte, error) {
 // maxPEM bounds a file of certificates or of a key: a bundle of a thousand certificates is shorter.
 const maxPEM = 4 << 20
 
-// readPEM reads a file that has to have something in it.
+// readPEM reads a file that must not be empty.
 func readPEM(path string) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // G304: the user names it
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"slipway.dev/slipway/provision/balancer"
 )
 
-// newBalancerCmd is what the balancer's unit on every node runs. It is hidden: people have no use for it.
+// newBalancerCmd is for the balancer's unit on every node. It is hidden, since people do not need
+// it.
 func newBalancerCmd(a *app) *cobra.Command {
 	var config string
 	cmd := &cobra.Command{

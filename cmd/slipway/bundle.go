@@ -16,7 +16,7 @@ import (
 	"slipway.dev/slipway/provision/bundle"
 )
 
-// cacheDir is where bundles are kept: $SLIPWAY_CACHE_DIR or ~/.cache/slipway.
+// cacheDir is where bundles are stored: $SLIPWAY_CACHE_DIR or ~/.cache/slipway.
 func cacheDir() (string, error) {
 	if dir := os.Getenv("SLIPWAY_CACHE_DIR"); dir != "" {
 		return dir, nil
@@ -28,7 +28,7 @@ func cacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "slipway"), nil
 }
 
-// newBundleCmd is `slipway bundle`: making, listing and checking what hosts are installed from.
+// newBundleCmd is `slipway bundle`: it makes, lists and checks what hosts are installed from.
 func newBundleCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
@@ -36,9 +36,9 @@ func newBundleCmd(a *app) *cobra.Command {
 		Long: `A bundle holds every program and image that a host needs to become a node, each with its SHA-256.
 It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		Example: `  slipway bundle build                            # from source, with go and gcc
-  slipway bundle download                         # upstream's releases, held against pinned digests
-  slipway bundle download --mirror /media/usb     # the same, carried here
-  slipway bundle verify                           # read everything again`,
+  slipway bundle download                         # upstream's releases, checked against pinned digests
+  slipway bundle download --mirror /media/usb     # the same, from a copy
+  slipway bundle verify                           # check every file`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -50,7 +50,7 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 	return cmd
 }
 
-// newBundleMakeCmd is `slipway bundle build` and `download`, which differ in the source only.
+// newBundleMakeCmd is `slipway bundle build` and `download`, which differ only in the source.
 func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
 	var options bundle.Options
 	var pins string
@@ -90,12 +90,12 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 	if use == "download" {
 		cmd.Example += `
   slipway bundle download --mirror /media/usb         # a directory, or a URL, with upstream's paths
-  slipway bundle download --pins upstream.sha256      # digests that you have from elsewhere
-  slipway bundle download --trust-published-digests   # what has no pin; writes bundle.lock, which belongs beside the spec`
+  slipway bundle download --pins upstream.sha256      # digests from another source
+  slipway bundle download --trust-published-digests   # trust files without a pin; writes bundle.lock, to be kept next to the spec`
 		flags.StringVar(&options.Mirror, "mirror", "", "URL or directory with upstream's paths beneath it, instead of upstream")
-		flags.StringVar(&pins, "pins", "", "file with the SHA-256 of upstream's files, as sha256sum writes it (default: bundle.lock beside the spec)")
+		flags.StringVar(&pins, "pins", "", "file with the SHA-256 of upstream's files, as sha256sum writes it (default: bundle.lock next to the spec)")
 		flags.BoolVar(&options.TrustPublished, "trust-published-digests", false,
-			"take files without a pin by the digests published with them, and note these in the file of --pins")
+			"accept files without a pin by the digests published with them, and add these to the file of --pins")
 		flags.BoolVar(&options.InsecureHTTP, "insecure-http", false, "allow a mirror on another computer without TLS")
 		flags.StringVar(&options.Arch, "arch", "", "the hosts' processors: amd64 or arm64 (default: this computer's)")
 		completeWords(cmd, "arch", func() []string { return []string{"amd64", "arm64"} })
@@ -103,7 +103,8 @@ func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, b
 	return cmd
 }
 
-// bundleLock is where digests of upstream's files are kept that slipway has none of: beside the spec, for all who use it.
+// bundleLock is where digests of upstream's files are stored that slipway does not pin: next to the
+// spec, for all its users.
 func (a *app) bundleLock() string {
 	if a.file == "-" {
 		return "bundle.lock"
@@ -111,7 +112,7 @@ func (a *app) bundleLock() string {
 	return filepath.Join(filepath.Dir(a.file), "bundle.lock")
 }
 
-// pins has a download use those of a file, and keep there what it learns.
+// pins has a download use the digests of a file, and add the digests that it learns.
 func (a *app) pins(o *bundle.Options, file string) (err error) {
 	if file == "" {
 		file = a.bundleLock()
@@ -125,7 +126,7 @@ func (a *app) pins(o *bundle.Options, file string) (err error) {
 	o.Learned = func(learned bundle.Pins) error {
 		all := maps.Clone(known)
 		maps.Copy(all, learned)
-		_, _ = fmt.Fprintf(a.stderr, "%d digests were trusted because the site of the files says so, and are in %s now: "+
+		_, _ = fmt.Fprintf(a.stderr, "%d digests were trusted as published next to the files, and are in %s now: "+
 			"compare them with another source, and keep the file with the spec\n", len(learned), file)
 		return bundle.WritePins(file, all)
 	}
@@ -153,7 +154,7 @@ func newBundleListCmd(a *app) *cobra.Command {
 			return errors.Join(err, broken)
 		},
 	}
-	cmd.Flags().BoolVar(&artifacts, "artifacts", false, "list what is in them")
+	cmd.Flags().BoolVar(&artifacts, "artifacts", false, "list their contents")
 	return cmd
 }
 
@@ -180,14 +181,15 @@ func newBundleVerifyCmd(a *app) *cobra.Command {
 				return err
 			}
 			if broken != nil {
-				return fmt.Errorf("%w\nremove what is damaged and run `slipway bundle build` or `download` again", broken)
+				return fmt.Errorf("%w\nremove what is damaged, then run `slipway bundle build` or `download` again", broken)
 			}
 			return nil
 		},
 	}
 }
 
-// openBundles opens those named by digest or directory, or all; broken has those that could not be opened.
+// openBundles opens those named by digest or directory, or all; broken has those that could not be
+// opened.
 func openBundles(args []string) (bundles []*bundle.Bundle, broken, err error) {
 	dir, err := cacheDir()
 	if err != nil {

@@ -18,35 +18,34 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// indexFile lists the signing requests of a directory, for whoever signs.
+// indexFile lists the signing requests in a directory, for the signer.
 const indexFile = "requests.json"
 
 func newCertsCSRCmd(a *app) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "csr --out DIR [NAME...]",
-		Short: "Write signing requests for an authority whose key is elsewhere",
-		Long: `Write a signing request (PKCS#10, PEM) for every certificate that is missing, no longer fits or ends soon, and whose
-authority the spec names without a keyFile. Subject, names and usages are in the requests; ` + indexFile + ` lists them again,
-with the validity that is wanted. The private keys stay in the state. Until something else is wanted, the same requests
-are written again.
+		Short: "Generate CSRs to be signed by an external CA",
+		Long: `Generate a CSR (PKCS#10, PEM) for every certificate that is missing, no longer fits or expires soon, and whose CA
+the spec names without a keyFile. The CSRs contain subject, names and usages; ` + indexFile + ` lists these too, with the
+wanted validity. The private keys stay in the state. The same CSRs are written again until other certificates are wanted.
 
-A NAME is one of ` + "`slipway certs status`" + `, or one that ` + "`slipway apply`, `slipway plan`" + ` or requests.json names; without one
-all that wait are written. One that fits is renewed by that, with a new key: the one in use stays until the other is signed
-and taken in.
+A NAME is one from ` + "`slipway certs status`" + `, or one that ` + "`slipway apply`, `slipway plan`" + ` or requests.json names; without
+one, all pending CSRs are written. A named certificate that still fits is renewed, with a new key: the current one stays in
+use until the new one is signed and imported.
 
-Nodes' addresses are in the certificates: machines have to exist. Where they do not, apply makes them first. Keep the key of
-the authority away from this directory: nothing here needs it.`,
+The certificates contain the nodes' addresses, so that the machines have to exist; apply creates missing ones first. Keep
+the CA's key out of this directory: slipway does not need it.`,
 		Example: `  slipway certs csr --out requests
   for f in requests/*.csr; do
     openssl x509 -req -in $f -copy_extensions copyall -days 730 -CA ca.crt -CAkey ca.key -CAcreateserial -out ${f%.csr}.crt
   done
   slipway certs import requests && slipway apply
-  slipway certs csr --out requests 'etcd/*'   # renew these, though they fit`,
+  slipway certs csr --out requests 'etcd/*'   # renew these, although they fit`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.writeRequests(cmd.Context(), out, args) },
 	}
-	cmd.Flags().StringVar(&out, "out", "", "the directory to write to, which is made")
+	cmd.Flags().StringVar(&out, "out", "", "the directory to write to; it is created")
 	_ = cmd.MarkFlagRequired("out")
 	_ = cmd.MarkFlagDirname("out")
 	return cmd
@@ -55,11 +54,11 @@ the authority away from this directory: nothing here needs it.`,
 func newCertsImportCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "import DIR|FILE...",
-		Short: "Take in certificates that were signed elsewhere",
-		Long: `Take in certificates that were made from the requests of ` + "`slipway certs csr`" + `. Of a directory, every .crt, .pem and .cer
-is read. Each certificate finds its key by itself, whatever the file's name, and is checked: its authority, subject, names,
-usages and validity. If one does not fit, all that is wrong is said, and none is taken in. The next apply installs
-them; where a rotation waits for them, ` + "`slipway certs rotate-ca`" + ` goes on with it.`,
+		Short: "Import externally signed certificates",
+		Long: `Import certificates that were signed from the CSRs of ` + "`slipway certs csr`" + `. In a directory, every .crt, .pem and .cer is
+read. Each certificate is matched to its key, whatever the file's name, and checked: its CA, subject, names, usages and
+validity. If one does not fit, all errors are listed, and none is imported. The next apply installs them; if a rotation
+waits for them, ` + "`slipway certs rotate-ca`" + ` continues it.`,
 		Example: `  slipway certs import requests && slipway apply
   slipway certs import apiserver.pem etcd-server.pem`,
 		Args: cobra.MinimumNArgs(1),
@@ -67,8 +66,8 @@ them; where a rotation waits for them, ` + "`slipway certs rotate-ca`" + ` goes 
 	}
 }
 
-// withPending does something with the secrets of a cluster, those that wait for a signature among them and those that
-// patterns in renew name, and stores what comes of it.
+// withPending calls a function with the secrets of a cluster, including pending certificates and
+// those that patterns in renew name, and stores the result.
 func (a *app) withPending(ctx context.Context, renew []string, do func(context.Context, *keys.Secrets, certs.Policy) error) error {
 	c, err := a.open(a.authorities(ctx))
 	if err != nil {
@@ -79,8 +78,8 @@ func (a *app) withPending(ctx context.Context, renew []string, do func(context.C
 		return err
 	}
 	if missing := c.missing(infra); len(missing) > 0 {
-		return fmt.Errorf("%s: there is no machine yet, and its address has to be in certificates: run `slipway apply` first; "+
-			"it makes machines, and stops where certificates have to be signed", list(missing))
+		return fmt.Errorf("%s: there is no machine yet, and certificates have to contain its address: run `slipway apply` first; "+
+			"it creates machines, and stops when certificates have to be signed", list(missing))
 	}
 	return c.withSecrets(ctx, infra, a.own, renew, do)
 }
@@ -120,12 +119,12 @@ func (a *app) writeRequests(ctx context.Context, dir string, names []string) err
 	case err != nil:
 		return err
 	case len(index) == 0:
-		_, err := fmt.Fprintln(a.stderr, "No certificate has to be signed elsewhere.")
+		_, err := fmt.Fprintln(a.stderr, "No certificate has to be signed by an external CA.")
 		return err
 	}
-	// Only now that their keys are stored.
+	// Only now, after their keys are stored.
 	if err := writeIndex(dir, index); err != nil {
-		return fmt.Errorf("write signing requests: %w", err)
+		return fmt.Errorf("write CSRs: %w", err)
 	}
 	if a.output == "json" {
 		return a.printJSON(index)
@@ -162,7 +161,7 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 		names, err = s.Import(signed, policy)
 		left = len(s.PKI.Pending)
 		if r := s.PKI.Rotation; r != nil {
-			next = "`slipway " + rotate.CommandOf(r) + "` goes on with them."
+			next = "`slipway " + rotate.CommandOf(r) + "` continues with them."
 		}
 		return err
 	})
@@ -170,16 +169,16 @@ func (a *app) importSigned(ctx context.Context, paths []string) error {
 	case err != nil:
 		return err
 	case len(names) == 0:
-		return errors.New("there are only certificates of authorities in these files")
+		return errors.New("these files contain only CA certificates")
 	}
 	if left > 0 {
 		next = plan.Count(left, "certificate") + " more to be signed."
 	}
-	_, err = fmt.Fprintf(a.stderr, "Took in %s. %s\n", plan.Count(len(names), "certificate"), next)
+	_, err = fmt.Fprintf(a.stderr, "Imported %s. %s\n", plan.Count(len(names), "certificate"), next)
 	return err
 }
 
-// readSigned reads files, and of directories what looks like a certificate.
+// readSigned reads files, and in directories everything that looks like a certificate.
 func readSigned(paths []string) ([]certs.Signed, error) {
 	var signed []certs.Signed
 	for _, path := range paths {

@@ -18,26 +18,27 @@ func newCertsRenewCmd(a *app) *cobra.Command {
 	wait := waitPresented
 	cmd := &cobra.Command{
 		Use:   "renew [NAME]...",
-		Short: "Issue certificates anew, and wait until they are in use",
-		Long: `Issue certificates anew, with new keys, by the authorities that there are: all of them, or those that are named. A
-name is one of ` + "`slipway certs status`" + `; without its @node it means all nodes', and * stands for anything.
+		Short: "Renew certificates and wait until they are in use",
+		Long: `Renew certificates, with new keys and the current CAs: all of them, or those that are named. A name is one from
+` + "`slipway certs status`" + `; without its @node it means those of all nodes, and * matches anything.
 
-What is due is renewed by every apply without being asked. Nothing is restarted: everything takes in new files while it
-runs. Control planes follow one another, and the next is touched once the endpoints of the one before show the new
-certificates. In the end renew waits until clients present theirs: they look every 5 minutes (client-go), and until then
-the certificates of before go on being good. With --wait=served it ends before that and says what is not proven;
-` + "`slipway certs status`" + ` then tells which clients do not present their new certificates yet. API servers, as clients of
-etcd, are not waited for: they present the new one when they connect, and keep the connections that they have.
+Every apply renews certificates that are due. Nothing is restarted: components reload the files while they run. Control
+planes are changed one after another, and the next is changed once the endpoints of the previous one serve the new
+certificates. At the end, renew waits until clients present theirs: they check every 5 minutes (client-go), and until then
+the old certificates stay valid. With --wait=served it ends before that and says what is not proven;
+` + "`slipway certs status`" + ` then shows which clients do not present their new certificates yet. API servers, as clients of
+etcd, are not waited for: they present the new certificate on new connections, and keep existing ones.
 
-Interrupted or failed, what was issued is kept, and ` + "`slipway apply`" + ` goes on: renew again would issue all anew.
+If renew is interrupted or fails, issued certificates are kept, and ` + "`slipway apply`" + ` continues; another renew would renew
+all of them again.
 
-Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipway certs csr`" + ` with its name, ` + "`slipway certs import`" + ` and
-` + "`slipway apply`" + `. To name one here is an error; without names these are left out, and named.`,
+Certificates of an external CA are renewed by ` + "`slipway certs csr`" + ` with their name, ` + "`slipway certs import`" + ` and
+` + "`slipway apply`" + `. To name one here is an error; without names they are skipped, and listed.`,
 		Example: `  slipway certs renew                      # everything
-  slipway certs renew apiserver            # of every control plane
-  slipway certs renew 'etcd/*'             # what etcd's authority has signed
+  slipway certs renew apiserver            # on every control plane
+  slipway certs renew 'etcd/*'             # everything that etcd's CA has signed
   slipway certs renew kubelet@demo-worker-1
-  slipway certs renew --wait=served        # do not wait for clients, which look every 5 minutes
+  slipway certs renew --wait=served        # do not wait for clients, which check every 5 minutes
   slipway certs renew --dry-run            # only show the plan`,
 		Annotations:       map[string]string{resumes: "slipway apply"},
 		ValidArgsFunction: run.complete,
@@ -62,27 +63,27 @@ Where the authority's key is elsewhere, a certificate is renewed by ` + "`slipwa
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing")
 	cmd.Flags().StringVar(&wait, "wait", wait, "`WHAT` to wait for: new certificates are served by servers, or also presented by clients (up to 5 minutes)")
 	completeWords(cmd, "wait", func() []string {
-		return []string{waitPresented + "\tby clients, which look every 5 minutes", waitServed + "\tby servers, after seconds"}
+		return []string{waitPresented + "\tby clients, which check every 5 minutes", waitServed + "\tby servers, after seconds"}
 	})
-	cmd.Flags().BoolVar(&noWait, "no-wait", false, "the same as --wait=served, its name before")
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "the old name of --wait=served")
 	_ = cmd.Flags().MarkHidden("no-wait")
 	run.addParallelism(cmd)
 	return cmd
 }
 
-// What a renewal waits for in the end. What is served is a gate of every schedule.
+// What a renewal waits for at the end. Every schedule has a gate until certificates are served.
 const (
 	waitPresented = "presented"
 	waitServed    = "served"
 )
 
-// renewRun is an apply with certificates that are issued although they fit.
+// renewRun is an apply that also renews certificates that still fit.
 type renewRun struct {
 	applyRun
 	clients []string // hosts with clients whose certificates are renewed
 }
 
-// forecast says how long a renewal takes.
+// forecast describes how long a renewal takes.
 func (r *renewRun) forecast(p *plan.Plan) string {
 	r.clients = nil
 	hosts, changes := byHost(p.Changes)
@@ -101,12 +102,12 @@ func (r *renewRun) forecast(p *plan.Plan) string {
 	return steps + ". Clients present their new certificates up to 5 minutes later."
 }
 
-// unproven says what a renewal has not waited for; nothing if it has waited for all.
+// unproven names what a renewal has not waited for; "" if it has waited for everything.
 func (r *renewRun) unproven() string {
 	if len(r.clients) == 0 || r.Prove == plan.ProveClients {
 		return ""
 	}
-	return fmt.Sprintf("Not proven: that clients on %s present their new certificates. They look every 5 minutes; `slipway certs status%s` shows "+
+	return fmt.Sprintf("Not proven: that clients on %s present their new certificates. They check every 5 minutes; `slipway certs status%s` shows "+
 		"which do not present them yet.", list(r.clients), r.fileArg())
 }
 
@@ -118,7 +119,7 @@ func (r *renewRun) start(ctx context.Context, dryRun bool) error {
 		return p.plan(ctx)
 	}
 	return r.locked(ctx, func() error {
-		r.ForgetMachineChanges() // no machine is made or started for it: those that do not run are left alone
+		r.ForgetMachineChanges() // no machine is created or started for it: those that do not run are not changed
 		if err := r.journaled(ctx, "certs renew", ""); err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func (r *renewRun) start(ctx context.Context, dryRun bool) error {
 	})
 }
 
-// complete offers the names of certificates.
+// complete returns the names of certificates.
 func (r *renewRun) complete(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	c, infra, err := r.find(cmd.Context())
 	if err != nil {

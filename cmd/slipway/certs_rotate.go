@@ -26,34 +26,35 @@ func newCertsRotateCACmd(a *app) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use:   "rotate-ca [" + strings.Join(words, "|") + "|all]...",
-		Short: "Replace certificate authorities and the key of service accounts while the cluster runs",
-		Long: `Replace certificate authorities and the key of service accounts, in stages, while the cluster runs:
+		Short: "Replace CAs and the service account key while the cluster runs",
+		Long: `Replace certificate authorities (CAs) and the service account key, in stages, while the cluster runs:
 
-  trust    everything trusts the old and the new, and that is proven at every endpoint
-  tokens   tokens of service accounts are signed with the new key
-  rollout  workloads that may know only what was before are replaced, through their own controllers and within their
+  trust    everything trusts the old and the new CA, which is proven at every endpoint
+  tokens   service account tokens are signed with the new key
+  rollout  workloads that may know only the old CA or tokens are replaced, through their own controllers and within their
            disruption budgets
-  issue    every certificate is issued by the new authorities, and shown at every endpoint
-  drop     the old is trusted no more, and is proven to be refused at every endpoint
+  issue    every certificate is issued by the new CAs, and served at every endpoint
+  drop     the old CA is no longer trusted, and is proven to be refused at every endpoint
 
-Before it begins, it shows what each stage restarts, the workloads that are replaced, Secrets whose tokens people have to
-have made anew, and kubeconfigs that stop working; nodes that are not in the spec would be cut off, and are refused.
+Before it begins, it shows what each stage restarts, the workloads that it replaces, Secrets whose tokens you have to
+recreate, and kubeconfigs that stop working. It refuses if there are nodes that are not in the spec: they would lose
+access to the API server.
 
-Interrupted, paused or failed, the cluster stays between two stages that get along: ` + "`slipway certs rotate-ca`" + `, without
-arguments, goes on, with --no-rollout and --leave-unmanaged as they were chosen first; given again, they are changed
-(--no-rollout=false). Apply goes to no other stage. Until stage drop has begun --rollback returns to the old, in stages
-too; then run rotate-ca without it to go on. ` + "`slipway status`" + ` tells where a rotation is.
+If it is interrupted, paused or fails, the cluster stays between two stages that work together: ` + "`slipway certs rotate-ca`" + `,
+without arguments, continues, with the first choices of --no-rollout and --leave-unmanaged; set them again to change them
+(--no-rollout=false). Apply does not change the stage. Until stage drop has begun, --rollback returns to the old CA, in
+stages too; then run rotate-ca without it to continue. ` + "`slipway status`" + ` shows the stage of a rotation.
 
-An authority of your own that the spec names (spec.pki.authorities) is taken as it is; others are made. Where its key is
-elsewhere, stage issue waits for ` + "`slipway certs csr`, `slipway certs import`" + ` and rotate-ca again. Authorities that have
-expired are replaced at once, in the stages issue, rollout and drop, and there is no way back.`,
+A CA of your own that the spec names (spec.pki.authorities) is used as it is; others are created. If it is an external CA,
+stage issue waits for ` + "`slipway certs csr`, `slipway certs import`" + ` and rotate-ca again. CAs that have expired are
+replaced at once, in the stages issue, rollout and drop, and cannot be rolled back.`,
 		Example: `  slipway certs rotate-ca all --dry-run                 # only show the stages, and what each does
   slipway certs rotate-ca all
   slipway certs rotate-ca kubernetes service-account
-  slipway certs rotate-ca all --pause-after trust       # to look, or to hand out kubeconfigs
-  slipway certs rotate-ca                               # go on
+  slipway certs rotate-ca all --pause-after trust       # to check, or to hand out kubeconfigs
+  slipway certs rotate-ca                               # continue
   slipway certs rotate-ca all --no-rollout              # you restart workloads, in stage rollout
-  slipway certs rotate-ca --rollback                    # return to the old`,
+  slipway certs rotate-ca --rollback                    # return to the old CA`,
 		ValidArgs: append(words, "all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, err := rotate.Items(args)
@@ -65,14 +66,14 @@ expired are replaced at once, in the stages issue, rollout and drop, and there i
 			return run.rotate(cmd.Context())
 		},
 	}
-	cmd.Flags().Bool("no-rollout", false, "leave it to you to replace workloads, and wait until that has happened")
+	cmd.Flags().Bool("no-rollout", false, "do not restart workloads; wait until you have")
 	cmd.Flags().Bool("leave-unmanaged", false,
-		"do not wait for pods that nothing would replace, for jobs, and for tokens in Secrets: they may lose the API")
+		"do not wait for pods without a controller, for jobs, and for tokens in Secrets: they may lose access to the API")
 	run.addFlags(cmd, certs.KubernetesCA, certs.ServiceAccounts)
 	return cmd
 }
 
-// given is the value of a flag, or nil where it was not given.
+// given returns the value of a flag, or nil if it was not set.
 func given(cmd *cobra.Command, name string) *bool {
 	value, err := cmd.Flags().GetBool(name)
 	if err != nil || !cmd.Flags().Changed(name) {
@@ -88,16 +89,16 @@ func newRotateEncryptionKeyCmd(a *app) *cobra.Command {
 		Short: "Replace the encryption key of Secrets, and re-encrypt every Secret",
 		Long: `Replace the key with which API servers encrypt Secrets before they reach etcd, in stages:
 
-  trust    every API server has loaded the new key beside the old, and can decrypt with either
-  issue    the new key encrypts; every Secret is written again, and none is left in etcd under another key
+  trust    every API server has loaded the new key in addition to the old, and can decrypt with either
+  issue    the new key encrypts; every Secret is rewritten, and none is left in etcd under another key
   drop     no API server has the old key any more
 
-Nothing is restarted. Interrupted, paused or failed, it is gone on with when it runs again; until stage drop has begun,
---rollback returns to the old key; then run it without to go on. Backups of etcd from before need the key from before:
-the state keeps it (retired/), so keep a copy of the state with each.`,
+Nothing is restarted. If it is interrupted, paused or fails, run it again to continue. Until stage drop has begun,
+--rollback returns to the old key; then run it without --rollback to continue. Earlier backups of etcd need the earlier
+key: the state keeps it (retired/), so keep a copy of the state with each backup.`,
 		Example: `  slipway rotate-encryption-key --dry-run             # only show the stages
   slipway rotate-encryption-key
-  slipway rotate-encryption-key --pause-after trust   # go on later: slipway rotate-encryption-key
+  slipway rotate-encryption-key --pause-after trust   # continue later: slipway rotate-encryption-key
   slipway rotate-encryption-key --rollback            # return to the old key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -114,22 +115,23 @@ type rotateRun struct {
 	applyRun
 	wish   rotate.Wish
 	dryRun bool
-	// agreed says that all stages were agreed to, and unseen that the workloads of stage rollout could not be shown.
+	// agreed means that all stages were agreed to, and unseen that the workloads of stage rollout
+	// could not be shown.
 	agreed, unseen bool
 }
 
-// addFlags gives a command its flags; names are of what it may replace, with the most stages.
+// addFlags adds a command's flags; names are the items that it may replace, with the most stages.
 func (r *rotateRun) addFlags(cmd *cobra.Command, names ...string) {
-	cmd.Flags().StringVar(&r.wish.PauseAfter, "pause-after", "", "end after this `STAGE`; run it again to go on")
+	cmd.Flags().StringVar(&r.wish.PauseAfter, "pause-after", "", "end after this `STAGE`; run it again to continue")
 	completeWords(cmd, "pause-after", func() []string {
 		stages := (&certs.Rotation{Names: names}).Stages()
 		words := []string{string(certs.Return)}
-		for _, stage := range stages[:len(stages)-1] { // after the last there is nothing to go on with
+		for _, stage := range stages[:len(stages)-1] { // after the last there is nothing to continue
 			words = append(words, string(stage))
 		}
 		return words
 	})
-	cmd.Flags().BoolVar(&r.wish.Rollback, "rollback", false, "return to the old, as long as nothing was dropped")
+	cmd.Flags().BoolVar(&r.wish.Rollback, "rollback", false, "roll back to the old CA or key (before stage drop)")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "show the stages and what each does, and change nothing")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "pause-after")
 	r.addParallelism(cmd)
@@ -151,8 +153,8 @@ func (r *rotateRun) rotate(ctx context.Context) error {
 			if err := r.journaled(ctx, r.wish.Command, string(stage)); err != nil {
 				return r.waiting(stage, err)
 			}
-			if r.wish.PauseAfter == string(stage) { // it stays the stage, and what goes on proves it once more
-				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` goes on, with --rollback it returns.\n", stage, r.wish.Command)
+			if r.wish.PauseAfter == string(stage) { // the stage stays, and the next run proves it again
+				_, err = fmt.Fprintf(r.stderr, "Paused after stage %s. `slipway %s` continues, with --rollback it returns.\n", stage, r.wish.Command)
 				return err
 			}
 			if rotation, err = r.pass(ctx, rotation, slices.Sorted(maps.Keys(r.Observed().Nodes))); err != nil {
@@ -163,21 +165,21 @@ func (r *rotateRun) rotate(ctx context.Context) error {
 	})
 }
 
-// agreedTo says whether a stage belongs to what was agreed to in the beginning.
+// agreedTo reports whether a stage was covered by the first agreement.
 func (r *rotateRun) agreedTo(stage certs.Stage) bool {
 	return r.agreed && (stage != certs.Rollout || !r.unseen)
 }
 
-// waiting says of signatures that have to be made elsewhere which stage needs them, and what goes on with it.
+// waiting adds to missing signatures which stage needs them, and how to continue it.
 func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	if !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
-	return fmt.Errorf("stage %s waits for signatures, and `slipway %s` goes on with it then (with --rollback, back without them): %w", stage, r.wish.Command, err)
+	return fmt.Errorf("stage %s waits for signatures; `slipway %s` continues it then (or returns without them, with --rollback): %w", stage, r.wish.Command, err)
 }
 
-// pass continues with the next stage, or ends the rotation. nodes are those that the API has. The time is the cluster's, with
-// which pods are compared.
+// pass continues with the next stage, or ends the rotation. nodes are those in the API. The time is
+// the cluster's, with which pods are compared.
 func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []string) (*certs.Rotation, error) {
 	next := passed.Next(r.Proven())
 	if err := rotate.RefuseNext(next, nodes, r.Found(), r.file, r.wish.Command); err != nil {
@@ -191,7 +193,8 @@ func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []st
 	})
 }
 
-// begin finds the rotation to go on with, turns it round, or starts one: after an overview and a question.
+// begin returns the rotation to continue, reverses it, or starts one: after an overview and a
+// question.
 func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
 	s, err := keys.Load(ctx, r.Store)
 	if err != nil {
@@ -225,8 +228,8 @@ func (r *rotateRun) begin(ctx context.Context) (*certs.Rotation, error) {
 	return rotation, underLock(ctx, r.Store, func(ctx context.Context) error { return keys.SaveRotation(ctx, r.Store, rotation, items) })
 }
 
-// overview finds out what a rotation is going to do. One that begins needs a cluster that answers; to continue one must be
-// possible without.
+// overview determines what a rotation will do. To begin one, the cluster has to answer; to continue
+// one, it need not.
 func (r *rotateRun) overview(ctx context.Context, s *keys.Stored, rotation *certs.Rotation, items certs.Material) (o *rotate.Overview, err error) {
 	r.progress, _ = r.patience()
 	defer func() { r.progress.Done(err) }()

@@ -10,8 +10,8 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// reach connects to hosts: where a rotation begins to all, and finds out what differs there, else to those control planes
-// that answer.
+// reach connects to hosts: when a rotation begins to all, to find differences; otherwise to those
+// control planes that answer.
 func (r *rotateRun) reach(ctx context.Context, o *rotate.Overview) (map[string]host.Host, func(), error) {
 	if !o.Begins {
 		controlPlanes := slices.DeleteFunc(slices.Clone(r.Found().Machines), func(m spec.Machine) bool { return m.Role != spec.ControlPlane })
@@ -25,7 +25,7 @@ func (r *rotateRun) reach(ctx context.Context, o *rotate.Overview) (map[string]h
 	}
 	if todo.APIError != "" {
 		closeAll()
-		return nil, nil, fmt.Errorf("the API does not answer (%s), and a rotation begins only with a cluster that does: run `slipway apply` first; nothing was changed", todo.APIError)
+		return nil, nil, fmt.Errorf("the API does not answer (%s), and a rotation needs it to begin: run `slipway apply` first; nothing was changed", todo.APIError)
 	}
 	o.OtherChanges = rotate.OtherChanges(todo)
 	r.progress.Phase("workloads")

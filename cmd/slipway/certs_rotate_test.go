@@ -74,7 +74,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 	}
 	run := rotateRun{wish: rotate.Wish{Command: rotate.CommandOf(rotation)}}
 	err = run.waiting(rotation.Stage, secretsNow())
-	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures, and `slipway certs rotate-ca` goes on with it then (with --rollback, back without them): 4 certificates have") {
+	if err == nil || !strings.HasPrefix(err.Error(), "stage issue waits for signatures; `slipway certs rotate-ca` continues it then (or returns without them, with --rollback): 4 certificates have") {
 		t.Fatalf("in stage issue: %v", err)
 	}
 	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || strings.Contains(all, "Nothing was installed") {

@@ -18,37 +18,36 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// prometheusOutput is the value of --output that is this command's alone.
+// prometheusOutput is the value of --output that only this command has.
 const prometheusOutput = "prometheus"
 
 // certsStatusOptions are the flags of certs status.
 type certsStatusOptions struct {
 	warn, crit   string
-	warned, crat bool // whether they were given
+	warned, crat bool // whether they were set
 }
 
 func newCertsStatusCmd(a *app) *cobra.Command {
 	var o certsStatusOptions
 	cmd := &cobra.Command{
 		Use:   "status [NAME...]",
-		Short: "Show every certificate where it is used, the most urgent first",
-		Long: `Show every certificate of the cluster where it is used: what servers serve, what is in files and kubeconfigs on the
-hosts, what webhooks and other objects of the API trust, and what the state keeps. What is served is compared with its
-file, both with the state, and that with the spec: what ` + "`slipway apply`" + ` would issue anew, and why. Everything is read, and
-nothing is changed; what cannot be read is shown, too. It works while the API is down, and when certificates have
-expired: nothing but SSH has to answer.
+		Short: "Show every certificate and where it is used, the most urgent first",
+		Long: `Show every certificate of the cluster and where it is used: served certificates, files and kubeconfigs on the hosts,
+the trust of webhooks and other objects of the API, and the state. A served certificate is compared with its file, both
+with the state, and that with the spec: what ` + "`slipway apply`" + ` would renew, and why. Status changes nothing, and shows
+what it cannot read. It works while the API is down, and when certificates have expired: it needs only SSH.
 
-A NAME is that of a node, or of a certificate ("apiserver", "apiserver@demo-cp-1"); without one all are shown.
+A NAME is a node's, or a certificate's ("apiserver", "apiserver@demo-cp-1"); without one all certificates are shown.
 A certificate that is the same in many places is one line; with -v each place has its own.
 
-Exit codes: without --warn and --crit, 0 whatever the certificates are like. With either, those of a monitoring plugin:
-  0  all is well
-  1  warning: one ends within --warn, or is not what is in its file, in the state, or asked for by the spec
-  2  critical: one ends within --crit, has ended, or is not valid yet
-  3  unknown: one, or a host, or the API could not be read, and the others are well; or the command failed`,
+Exit codes: without --warn and --crit, 0 whatever is found. With either, those of a monitoring plugin:
+  0  ok
+  1  warning: one expires within --warn, or differs from its file, the state or the spec
+  2  critical: one expires within --crit, has expired, or is not valid yet
+  3  unknown: one, or a host, or the API could not be read, and the others are ok; or the command failed`,
 		Example: `  slipway certs status
   slipway certs status demo-cp-1
-  slipway certs status --warn 30d --crit 7d         # as a check of Nagios and the like
+  slipway certs status --warn 30d --crit 7d         # as a check for Nagios and similar systems
   slipway certs status --output json | jq '.certificates[] | select(.level != "ok")'
   slipway certs status --output prometheus >slipway-certificates.prom`,
 		Annotations: map[string]string{moreOutputs: prometheusOutput},
@@ -73,12 +72,12 @@ Exit codes: without --warn and --crit, 0 whatever the certificates are like. Wit
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.warn, "warn", "30d", "warn of what ends within `TIME` (30d, 1y), and exit with 1 for it")
-	cmd.Flags().StringVar(&o.crit, "crit", "7d", "what ends within `TIME` is critical, and exits with 2")
+	cmd.Flags().StringVar(&o.warn, "warn", "30d", "warn of certificates that expire within `TIME` (30d, 1y), and exit with 1")
+	cmd.Flags().StringVar(&o.crit, "crit", "7d", "certificates that expire within `TIME` are critical: exit with 2")
 	return cmd
 }
 
-// thresholds reads --warn and --crit. Where one was given alone, the other gives way.
+// thresholds parses --warn and --crit. If only one was set, it limits the other.
 func (o certsStatusOptions) thresholds() (warn, crit time.Duration, err error) {
 	if warn, err = spec.ParseDuration(o.warn); err != nil {
 		return 0, 0, fmt.Errorf("--warn: %w: write years, days or hours, such as 30d", err)
@@ -98,7 +97,7 @@ func (o certsStatusOptions) thresholds() (warn, crit time.Duration, err error) {
 	return warn, crit, nil
 }
 
-// certsStatus changes nothing and takes no lock. It gives the worst of what it shows.
+// certsStatus changes nothing and takes no lock. It returns the worst level that it shows.
 func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOptions) (certs.Level, error) {
 	warn, crit, err := o.thresholds()
 	if err != nil {
@@ -121,7 +120,7 @@ func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOpt
 	return worst, a.printCerts(c.spec.Metadata.Name, uses, worst, now)
 }
 
-// certificates looks at all of them. Machines that do not run are among what could not be read.
+// certificates reads all of them. Machines that do not run count as unread.
 func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error) {
 	kept, err := c.readStored(ctx)
 	if err != nil {
@@ -151,23 +150,25 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 	return a.againstSpec(ctx, c, kept, infra, observe.Inventory(ctx, in, hosts, unreachable)), nil
 }
 
-// specTimeout bounds the making of keys, in memory, where the spec asks for many.
+// specTimeout bounds the making of keys, in memory, if the spec needs many.
 const specTimeout = 30 * time.Second
 
-// againstSpec records which of what is used is not what the spec asks for. Where that cannot be told, an entry says why.
+// againstSpec marks the used certificates that differ from the spec. If that cannot be determined,
+// an entry says why.
 func (a *app) againstSpec(ctx context.Context, c *cluster, kept *keys.Stored, infra *spec.Infrastructure, uses []certs.Use) []certs.Use {
 	changes, err := a.unapplied(ctx, c, kept, infra)
 	if err != nil {
-		return append(uses, certs.Use{Place: certs.UnreadSpec, Location: a.file, Error: "it is not known what the spec asks for: " + err.Error()})
+		return append(uses, certs.Use{Place: certs.UnreadSpec, Location: a.file, Error: "the spec's certificates are unknown: " + err.Error()})
 	}
 	certs.AgainstSpec(uses, kept.PKI().Material, changes)
 	return uses
 }
 
-// unapplied is what the spec asks of certificates and the state does not have: what apply would issue, what has to be
-// signed elsewhere first, and of authorities what would take a rotation. It is worked out in memory.
+// unapplied returns what the spec requires of certificates and the state does not have: what apply
+// would issue, what an external CA has to sign first, and what a rotation would replace. It is
+// computed in memory.
 func (a *app) unapplied(ctx context.Context, c *cluster, kept *keys.Stored, infra *spec.Infrastructure) ([]certs.Change, error) {
-	if missing := c.missing(infra); len(missing) > 0 { // names in certificates are those of the others, too
+	if missing := c.missing(infra); len(missing) > 0 { // certificates also contain the names of other machines
 		return nil, fmt.Errorf("there is no machine yet: %s", list(missing))
 	}
 	if mistakes := a.readAuthorities(ctx, c.spec); len(mistakes) > 0 {
@@ -186,7 +187,8 @@ func (a *app) unapplied(ctx context.Context, c *cluster, kept *keys.Stored, infr
 	return changes, nil
 }
 
-// filterUses keeps what is on a node, or has a name, that is asked for. A name that nothing has is an error.
+// filterUses keeps what is on a given node, or has a given name. A name that matches nothing is an
+// error.
 func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 	if len(names) == 0 {
 		return uses, nil
@@ -199,7 +201,7 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 		item, _, _ := strings.Cut(u.Name, "@")
 		return u.Host == name || u.Name == name || item == name
 	}
-	// A certificate of that name may be where nothing could be read: that it cannot be seen must be seen.
+	// A certificate of that name may be where nothing could be read, so unread places are shown.
 	mayHave := func(u certs.Use, name string) bool {
 		_, on, _ := strings.Cut(name, "@")
 		unread := u.Place == certs.UnreadHost || u.Place == certs.UnreadAPI || u.Place == certs.UnreadSpec
@@ -207,7 +209,7 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(uses, func(u certs.Use) bool { return has(u, name) }) {
-			return nil, fmt.Errorf("no node and no certificate is called %q; `slipway certs status` shows the names that there are", name)
+			return nil, fmt.Errorf("no node and no certificate is called %q; `slipway certs status` shows all names", name)
 		}
 	}
 	return slices.DeleteFunc(uses, func(u certs.Use) bool {
@@ -215,10 +217,10 @@ func filterUses(uses []certs.Use, names []string) ([]certs.Use, error) {
 	}), nil
 }
 
-// certsReport is the JSON form of certs status. It is stable.
+// certsReport is the JSON of certs status. It is stable.
 type certsReport struct {
 	Cluster string `json:"cluster"`
-	// Level is the worst of all.
+	// Level is the worst of all levels.
 	Level        certs.Level `json:"level"`
 	Certificates []certs.Use `json:"certificates"`
 }

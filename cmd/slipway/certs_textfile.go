@@ -15,16 +15,17 @@ import (
 	"slipway.dev/slipway/provision/observe"
 )
 
-// textfileName is what the node exporter's textfile collector finds.
+// textfileName is a name that the node exporter's textfile collector finds.
 const textfileName = "slipway-certificates.prom"
 
-// newCertsTextfileCmd is what the timer on every node runs (spec.pki.expiryMetrics). It is hidden: people have certs status.
+// newCertsTextfileCmd is for the timer on every node (spec.pki.expiryMetrics). It is hidden: people
+// use certs status.
 func newCertsTextfileCmd() *cobra.Command {
 	var dir, address string
 	var node certs.Node
 	cmd := &cobra.Command{
 		Use:     "textfile",
-		Short:   "Write when this node's certificates end, for the node exporter",
+		Short:   "Write the expiry of this node's certificates for the node exporter",
 		Example: `  slipway certs textfile --node demo-cp-1 --address 192.0.2.1 --control-plane --directory /var/lib/prometheus/node-exporter`,
 		Hidden:  true,
 		Args:    cobra.NoArgs,
@@ -46,16 +47,16 @@ func newCertsTextfileCmd() *cobra.Command {
 	return cmd
 }
 
-// writeTextfile replaces the file as a whole: who reads it sees the old one or the new one.
+// writeTextfile replaces the file as a whole: readers see the old one or the new one.
 func writeTextfile(ctx context.Context, dir string, h host.Host, node certs.Node) (err error) {
 	uses := observe.LocalInventory(ctx, h, node)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make the directory of metrics: %w", err)
+		return fmt.Errorf("create the directory of metrics: %w", err)
 	}
-	file, err := os.CreateTemp(dir, "."+textfileName+".*.new") // the collector passes over what does not end in .prom
+	file, err := os.CreateTemp(dir, "."+textfileName+".*.new") // the collector skips names that do not end in .prom
 	if err != nil {
 		return fmt.Errorf("write metrics: %w", err)
 	}

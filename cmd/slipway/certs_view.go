@@ -18,11 +18,11 @@ import (
 type certsView struct {
 	out   io.Writer
 	now   time.Time
-	all   bool // a line a place
+	all   bool // one line per place
 	color bool // a terminal that wants colours
 }
 
-// certsRow is a line: a certificate in places of one kind, on one host or many.
+// certsRow is one line: a certificate in places of one kind, on one host or many.
 type certsRow struct {
 	certs.Use
 	remarks   string
@@ -43,7 +43,7 @@ func (v certsView) print(cluster string, uses []certs.Use) error {
 	}
 	_ = table.Flush() // to memory
 	_, _ = fmt.Fprintf(v.out, "%s\n\n", escaped(v.summary(cluster, uses)))
-	// The table is coloured a line at a time: tabwriter would count colours as width.
+	// The table is coloured line by line: tabwriter would count colours as width.
 	line := -1 // the header
 	for s := range strings.Lines(text.String()) {
 		s = escaped(strings.TrimRight(s, " \n"))
@@ -62,7 +62,8 @@ func (v certsView) paint(color, text string) string {
 	return (&liveView{color: v.color}).paint(color, text)
 }
 
-// rows puts the same certificate in places of the same kind on one line, where there is the same to be said of it.
+// rows merges a certificate's places of the same kind into one line if there is the same to say
+// about them.
 func (v certsView) rows(uses []certs.Use) []*certsRow {
 	var rows []*certsRow
 	at := map[string]*certsRow{}
@@ -83,7 +84,7 @@ func (v certsView) rows(uses []certs.Use) []*certsRow {
 	return rows
 }
 
-// remarks are the first lines of what is to be said: an error may be long.
+// remarks are the first lines of all remarks: an error may be long.
 func (v certsView) remarks(u certs.Use) []string {
 	all := u.Remarks(v.now)
 	for i, r := range all {
@@ -92,7 +93,7 @@ func (v certsView) remarks(u certs.Use) []string {
 	return all
 }
 
-// appendNew is for small sets in the order of their arrival, without empty members.
+// appendNew is for small sets in order of arrival, without empty members.
 func appendNew(set []string, s string) []string {
 	if s == "" || slices.Contains(set, s) {
 		return set
@@ -100,7 +101,7 @@ func appendNew(set []string, s string) []string {
 	return append(set, s)
 }
 
-// several is the one, or how many.
+// several returns the only element, or their number.
 func several(set []string, noun string) string {
 	switch len(set) {
 	case 0:
@@ -111,7 +112,7 @@ func several(set []string, noun string) string {
 	return plan.Count(len(set), noun)
 }
 
-// placeWords come before a location that does not say by itself what it is.
+// placeWords precede a location that is not clear by itself.
 var placeWords = map[certs.Place]string{
 	certs.Served: "served at ", certs.InMemory: "in memory at ", certs.InState: "state, ", certs.UnreadAPI: "the API at ",
 	certs.UnreadSpec: "spec, ",
@@ -152,7 +153,7 @@ func (r *certsRow) days() string {
 	return fmt.Sprint(*r.DaysLeft)
 }
 
-// summary is the one line that a monitoring system shows.
+// summary is the single line that a monitoring system shows.
 func (v certsView) summary(cluster string, uses []certs.Use) string {
 	distinct, count := map[string]bool{}, map[certs.Level]int{}
 	var nearest *certs.Use
@@ -174,6 +175,6 @@ func (v certsView) summary(cluster string, uses []certs.Use) string {
 	if nearest == nil {
 		return text
 	}
-	return fmt.Sprintf("%s; the first to end is %s, on %s (%d days)", text, cmp.Or(nearest.Name, nearest.Subject),
+	return fmt.Sprintf("%s; the first to expire is %s, on %s (%d days)", text, cmp.Or(nearest.Name, nearest.Subject),
 		nearest.NotAfter.Format(time.DateOnly), *nearest.DaysLeft)
 }

@@ -77,7 +77,7 @@ func TestPrintCerts(t *testing.T) {
 	for output, want := range map[string]string{
 		"json":       `{"cluster":"demo","level":"critical","certificates":[{"host":"demo-cp-1","place":"memory"`,
 		"prometheus": `slipway_certificate_not_after_seconds{host="demo-cp-1",place="served",location="10.89.0.11:6443",name="apiserver@demo-cp-1",`,
-		"text":       "Cluster demo: 7 certificates in 17 places, 2 critical, 1 warning, 3 unknown; the first to end is CN=loopback, on 2026-11-19 (-2 days)\n",
+		"text":       "Cluster demo: 7 certificates in 17 places, 2 critical, 1 warning, 3 unknown; the first to expire is CN=loopback, on 2026-11-19 (-2 days)\n",
 	} {
 		var out bytes.Buffer
 		a := &app{stdout: &out, output: output}

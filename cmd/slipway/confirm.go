@@ -11,23 +11,23 @@ import (
 	"golang.org/x/term"
 )
 
-// confirm asks on a terminal. Without one nothing is asked: --yes has to say it.
+// confirm asks on a terminal. Without a terminal it requires --yes.
 func (a *app) confirm(ctx context.Context, question string) error {
 	if a.yes {
 		return nil
 	}
 	file, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return errors.New("there is no terminal to ask on; give --yes to go on without a question")
+		return errors.New("there is no terminal to ask on; give --yes to continue without confirmation")
 	}
-	if err := dropTyped(int(file.Fd())); err != nil { // before there was a question nobody can have meant it
+	if err := dropTyped(int(file.Fd())); err != nil { // typed before the question, so not an answer to it
 		return fmt.Errorf("ask on the terminal: %w", err)
 	}
 	_, _ = fmt.Fprintf(a.stderr, "%s [y/N] ", question)
 	var answer string
 	var err error
 	answered := make(chan struct{})
-	go func() { // which is left behind by an interrupt, with the process
+	go func() { // an interrupt leaves it behind, with the process
 		defer close(answered)
 		answer, err = bufio.NewReader(a.stdin).ReadString('\n')
 	}()

@@ -23,20 +23,20 @@ func newDestroyCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "destroy",
 		Short: "Remove the cluster's machines and its state, keys included",
-		Long: `Remove everything that apply made: machines, their disks and network, and the cluster's state with its keys and
-certificates, in a directory or in S3. Nothing of it can be brought back. Bundles and machine images stay in the cache.
+		Long: `Remove everything that apply created: machines, their disks and network, and the cluster's state with its keys and
+certificates, in a directory or in S3. None of it can be restored. Bundles and machine images stay in the cache.
 
-What carries the name of the cluster and belongs to another one (another UID) is named and left alone, and so is whatever
-else is in the directory of the state. The cluster's entries are taken out of $KUBECONFIG or ~/.kube/config, by its CA, and,
-where that is your own (spec.pki.authorities), by its server as well; all others stay. With --machine only machines are
-removed that the spec no longer has and that have never been members of etcd, with their disks.`,
+Resources that carry the cluster's name and belong to another cluster (another UID) are listed and kept; so are other
+files in the state's directory. The cluster's entries are removed from $KUBECONFIG or ~/.kube/config; they are found by
+its CA and, if that is your own (spec.pki.authorities), also by its server. With --machine, only machines are removed
+that are no longer in the spec and have never joined the cluster, with their disks.`,
 		Example: `  slipway destroy                      # the cluster in ./cluster.yaml, after a question
   slipway destroy -f prod.yaml --yes   # no question
-  slipway destroy --machine demo-cp-2  # a machine that is not in the spec any more and has never joined`,
+  slipway destroy --machine demo-cp-2  # a machine that is no longer in the spec and has never joined`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("machine") && len(run.machines) == 0 {
-				return errors.New("--machine names no machine: name one, or leave the flag out")
+				return errors.New("--machine names no machine: name one, or omit the flag")
 			}
 			return run.destroy(cmd.Context())
 		},
@@ -46,7 +46,7 @@ removed that the spec no longer has and that have never been members of etcd, wi
 	return cmd
 }
 
-// surplus names the machines that the spec does not have; none where they cannot be found out.
+// surplus returns the machines that are not in the spec; none if they cannot be determined.
 func (r *destroyRun) surplus() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 	defer cancel()
@@ -73,7 +73,8 @@ func (r *destroyRun) destroy(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(); err != nil {
 		return err
 	}
-	// A state is not made only to be removed, and without one nobody can tell what is this cluster's.
+	// A state is not created only to be removed, and without one it is unknown which resources are
+	// this cluster's.
 	found, err := hasState(ctx, r.state)
 	if err == nil && found {
 		r.store, err = r.openStore(ctx)
@@ -100,13 +101,13 @@ func (r *destroyRun) destroy(ctx context.Context) (err error) {
 	return r.all(ctx, infra)
 }
 
-// unknown says what there is where no state is.
+// unknown describes what exists if there is no state.
 func (r *destroyRun) unknown(ctx context.Context, infra *spec.Infrastructure) error {
 	if len(infra.Foreign) > 0 {
-		return fmt.Errorf("there is no state of cluster %s in %s, and without it nobody can tell whose these are; nothing was removed.%s",
+		return fmt.Errorf("there is no state of cluster %s in %s, and without it the owner of these is unknown; nothing was removed.%s",
 			r.spec.Metadata.Name, r.state, foreignHint(infra.Foreign))
 	}
-	// An apply that came to nothing has left a state that holds nothing.
+	// An apply that failed early has left an empty state.
 	if _, err := os.Stat(r.state.Dir); r.state.Dir != "" && err == nil {
 		store, err := r.openStore(ctx)
 		if err != nil {
@@ -114,7 +115,7 @@ func (r *destroyRun) unknown(ctx context.Context, infra *spec.Infrastructure) er
 		}
 		names, err := store.List(ctx, "") // under the lock: another run may have filled it since
 		if err == nil && len(names) > 0 {
-			err = fmt.Errorf("the state %s is another run's by now; nothing was removed", r.state)
+			err = fmt.Errorf("another run uses the state %s now; nothing was removed", r.state)
 		}
 		if err == nil {
 			err = store.Destroy(ctx)
@@ -127,11 +128,11 @@ func (r *destroyRun) unknown(ctx context.Context, infra *spec.Infrastructure) er
 	return err
 }
 
-// foreignHint names what is another's, and what its owner can do.
+// foreignHint names what belongs to other clusters, and how their owner can remove it.
 func foreignHint(foreign []spec.Foreign) string {
 	var lines []string
 	for _, f := range foreign {
-		lines = append(lines, fmt.Sprintf("\n  %s %s (UID %s): remove it with `%s` only if nobody needs it", f.Kind, f.Name, orNone(f.UID), f.Remove))
+		lines = append(lines, fmt.Sprintf("\n  %s %s (UID %s): remove it with `%s` only if it is not needed any more", f.Kind, f.Name, orNone(f.UID), f.Remove))
 	}
 	return strings.Join(lines, "")
 }
@@ -146,8 +147,8 @@ func orNone(uid string) string {
 // all removes the cluster and its state.
 func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error {
 	name := r.spec.Metadata.Name
-	if r.record.Older && !r.record.Known && len(infra.Foreign) > 0 { // with the state would go the keys to them
-		return fmt.Errorf("the state %s knows of no UID, and these have one: if they are the cluster's own, write it into the metadata of the spec "+
+	if r.record.Older && !r.record.Known && len(infra.Foreign) > 0 { // removing the state would remove their keys
+		return fmt.Errorf("the state %s has no UID, and these have one: if they are the cluster's own, write it into the metadata of the spec "+
 			"(`uid: UID`); if not, remove the state by hand; nothing was removed.%s", r.state, foreignHint(infra.Foreign))
 	}
 	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.record.UID)); err != nil {
@@ -158,26 +159,27 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	progress.Phase("destroy")
 	err := underLock(ctx, r.store, func(ctx context.Context) error { return r.provider.Destroy(ctx, progress.Host) })
 	if err == nil && len(infra.Foreign) > 0 {
-		progress.Note("left alone, since another cluster's:" + foreignHint(infra.Foreign))
+		progress.Note("kept, since they belong to another cluster:" + foreignHint(infra.Foreign))
 	}
 	progress.Done(err)
 	if err != nil {
 		return err
 	}
 	r.forget(kept, unread, infra)
-	// The machines are gone: what the state knew of them is worth nothing, and its keys should not lie about.
+	// The machines are gone: their records in the state are useless, and their keys should not be
+	// kept.
 	if err := r.store.Destroy(ctx); err != nil {
 		return err
 	}
 	return r.removeDir()
 }
 
-// removeDir removes the cluster's own directory, of which the provider has removed what it had there. What else is there is
-// not slipway's.
+// removeDir removes the cluster's own directory, from which the provider has removed its files.
+// Other files there are not slipway's.
 func (r *destroyRun) removeDir() error {
 	if err := os.Remove(r.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if left, rerr := os.ReadDir(r.dir); rerr == nil && len(left) > 0 {
-			_, err = fmt.Fprintf(r.stderr, "%s is left as it is: it holds what slipway did not put there, such as %s.\n", r.dir, left[0].Name())
+			_, err = fmt.Fprintf(r.stderr, "%s is kept: it contains files that slipway did not write, such as %s.\n", r.dir, left[0].Name())
 			return err
 		}
 		return fmt.Errorf("remove the cluster's directory: %w", err)
@@ -185,10 +187,11 @@ func (r *destroyRun) removeDir() error {
 	return nil
 }
 
-// forget takes the cluster out of the user's kubeconfigs. What goes wrong there is said, and keeps nothing from going on.
+// forget removes the cluster from the user's kubeconfigs. Failures are reported, and do not stop
+// destroy.
 func (r *destroyRun) forget(kept *keys.Stored, unread error, infra *spec.Infrastructure) {
 	if unread != nil {
-		_, _ = fmt.Fprintf(r.stderr, "Warning: the cluster's entries are left in the kubeconfig, for its CA cannot be read: %v\n", unread)
+		_, _ = fmt.Fprintf(r.stderr, "Warning: the cluster's entries stay in the kubeconfig, since its CA cannot be read: %v\n", unread)
 		return
 	}
 	for _, line := range forgetKubeconfig(r.casOf(kept, infra)) {
@@ -203,11 +206,11 @@ func (r *destroyRun) some(ctx context.Context, infra *spec.Infrastructure) error
 		up := r.record.Up
 		switch {
 		case slices.ContainsFunc(infra.Machines, known):
-			return fmt.Errorf("machine %s is in %s: take it out of there first; nothing was removed", name, r.file)
+			return fmt.Errorf("machine %s is in %s: remove it from there first; nothing was removed", name, r.file)
 		case !slices.ContainsFunc(infra.Surplus, known):
 			return fmt.Errorf("the cluster has no machine %s; nothing was removed", name)
 		case up == nil:
-			return fmt.Errorf("the state does not know yet that the cluster has been up, and so not which machines are part of it: run `slipway apply` first; nothing was removed")
+			return fmt.Errorf("the state does not record yet that the cluster has been up, nor which machines are part of it: run `slipway apply` first; nothing was removed")
 		}
 		if _, member := up.ControlPlanes[name]; member {
 			return fmt.Errorf("machine %s is a control plane of the cluster, and removing one is not available yet; nothing was removed", name)
@@ -226,7 +229,8 @@ func (r *destroyRun) some(ctx context.Context, infra *spec.Infrastructure) error
 	return err
 }
 
-// neverJoined asks the machines themselves whether they hold anything of a cluster: one that does not answer is not removed.
+// neverJoined checks on the machines whether they hold anything of a cluster: one that does not
+// answer is not removed.
 func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure) error {
 	var machines []spec.Machine
 	for _, m := range infra.Surplus {
@@ -238,11 +242,11 @@ func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure
 	defer closeAll()
 	for _, m := range machines {
 		if err := failed[m.Name]; err != nil {
-			return fmt.Errorf("whether %s has joined the cluster is not known, and it is not removed: %w", m.Name, err)
+			return fmt.Errorf("it is unknown whether %s has joined the cluster; it was not removed: %w", m.Name, err)
 		}
 		joined, err := observe.HasJoined(ctx, hosts[m.Name])
 		if err != nil {
-			return fmt.Errorf("whether %s has joined the cluster is not known, and it is not removed: %w", m.Name, err)
+			return fmt.Errorf("it is unknown whether %s has joined the cluster; it was not removed: %w", m.Name, err)
 		}
 		if joined != "" {
 			return fmt.Errorf("machine %s has %s: it has joined the cluster, and removing it is not available yet; nothing was removed", m.Name, joined)

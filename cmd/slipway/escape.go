@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 )
 
-// escapingWriter writes what steers a terminal as text, "\x1b": hosts and the API, and with them anyone who has taken one
-// over, word parts of what is printed. What comes from slipway itself, colours and the live progress, goes to unescaped(w).
-// It is safe for concurrent use.
+// escapingWriter writes terminal control sequences as text, "\x1b": parts of the output come from
+// hosts and the API, and so from anyone who has taken one over. Output of slipway itself, colours
+// and the live progress, goes to unescaped(w). It is safe for concurrent use.
 type escapingWriter struct {
 	out io.Writer
 
 	mu   sync.Mutex
-	rest []byte // the beginning of a rune whose end is not written yet
+	rest []byte // the first bytes of an incomplete rune
 }
 
 func newEscapingWriter(out io.Writer) io.Writer { return &escapingWriter{out: out} }
@@ -42,7 +42,7 @@ func (w *escapingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// unescaped is what an escapingWriter writes to, or w.
+// unescaped returns the writer of an escapingWriter, or w.
 func unescaped(w io.Writer) io.Writer {
 	if e, ok := w.(*escapingWriter); ok {
 		return e.out
@@ -50,8 +50,9 @@ func unescaped(w io.Writer) io.Writer {
 	return w
 }
 
-// escaped is text with control characters but for newline and tab, those that change the direction of text, and what is no
-// UTF-8 as escapes. JSON stays JSON: it has no control characters of one byte, and takes \u202e for what it was.
+// escaped returns text with escapes for control characters except newline and tab, for characters
+// that change the direction of text, and for invalid UTF-8. JSON stays valid: it has no control
+// characters of one byte, and reads \u202e as the original character.
 func escaped(text string) string {
 	var b strings.Builder
 	for i, size := 0, 0; i < len(text); i += size {

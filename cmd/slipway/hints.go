@@ -14,20 +14,20 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// hintTable says what to do about errors that others only report. One row a class of error; {command} is what goes on
-// where the command that failed has ended.
+// hintTable has the remedies for errors that other packages report, one row per class of error;
+// {command} is the command that continues after the failed one.
 var hintTable = []struct {
 	is   func(error) bool
 	hint string
 }{
 	{
 		func(err error) bool { return hostKey(err) == pinnedKey },
-		"if the machine was rebuilt or its keys were changed on purpose, destroy and create it again; if not, somebody may " +
+		"if the machine was rebuilt or its keys were changed on purpose, destroy and create it again; if not, an attacker may " +
 			"stand between you and it. Nothing was sent there.",
 	},
 	{
 		func(err error) bool { return hostKey(err) == changedKey },
-		"somebody may stand between you and the machine. If it was rebuilt or its keys were changed on purpose, compare that key with its own, on its " +
+		"an attacker may stand between you and the machine. If it was rebuilt or its keys were changed on purpose, compare that key with its own, on its " +
 			"console (`ssh-keygen -lf` and its file in /etc/ssh), and replace the line of known_hosts that is named. Nothing was sent there.",
 	},
 	{
@@ -42,42 +42,42 @@ var hintTable = []struct {
 	},
 	{
 		isA[*host.AuthError],
-		"the machine refuses the key: if its authorized_keys were changed, put the key back; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
+		"the machine refuses the key: if its authorized_keys were changed, restore the key; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
 			"a machine that slipway made can be destroyed and created again.",
 	},
 	{
 		isA[*host.UnreachableError],
-		"see that the machine is running and its network is up, then run `{command}`: it goes on from what is there. " +
-			"`slipway status` shows which machines answer; `slipway apply --only` with the names of all others goes on without it.",
+		"check that the machine is running and its network is up, then run `{command}`: it continues from the current state. " +
+			"`slipway status` shows which machines answer; `slipway apply --only` with the names of all others continues without it.",
 	},
 	{
 		isA[*host.LostError],
-		"see that the machine is running, then run `{command}`: it goes on from what is there.",
+		"check that the machine is running, then run `{command}`: it continues from the current state.",
 	},
 	{
 		func(err error) bool { return pendingRenewal(err, false) },
-		"`slipway certs csr --out DIR` writes the signing requests; have them signed, take the certificates in with " +
-			"`slipway certs import DIR`, and run this again. What needs them was begun on no machine.",
+		"`slipway certs csr --out DIR` generates the CSRs; have them signed, import the certificates with " +
+			"`slipway certs import DIR`, and run this again. Nothing that needs them was changed on any machine.",
 	},
 	{
 		func(err error) bool { return pendingRenewal(err, true) },
-		"`slipway certs csr --out DIR NAME...` writes signing requests with new keys for them; have these signed, take the certificates in with " +
+		"`slipway certs csr --out DIR NAME...` generates CSRs with new keys for them; have these signed, import the certificates with " +
 			"`slipway certs import DIR`, and `slipway apply` puts them in use. Nothing was changed.",
 	},
 	{
 		func(err error) bool { return errors.Is(err, certs.ErrExpired) },
-		"an authority that has expired is replaced, with all that it has issued, by `slipway certs rotate-ca` and its name: kubernetes, etcd, front-proxy. " +
-			"A rotation that is under way goes on with it: then without a name.",
+		"`slipway certs rotate-ca NAME` replaces an expired CA and the certificates that it has issued; NAME is kubernetes, etcd or front-proxy. " +
+			"If a rotation is running, it continues with that: then omit NAME.",
 	},
 	{
 		isA[*bundle.UnpinnedError],
-		"build the bundle from source, which is checked by the checksums of Go's modules (`slipway bundle build`); or give the " +
-			"digests yourself (`slipway bundle download --pins FILE`); or trust, this once, those that the site of the files " +
-			"gives (`slipway bundle download --trust-published-digests`): docs/bundle.md.",
+		"build the bundle from source, which is verified by the checksums of Go's modules (`slipway bundle build`); or give the " +
+			"digests yourself (`slipway bundle download --pins FILE`); or trust, this once, the digests that are published next to the files " +
+			"(`slipway bundle download --trust-published-digests`): docs/bundle.md.",
 	},
 	{
 		isA[*state.KeyError],
-		"name the file of a private key in SLIPWAY_AGE_IDENTITY_FILE, or that of the passphrase in SLIPWAY_PASSPHRASE_FILE; docs/state.md tells more.",
+		"name the file of a private key in SLIPWAY_AGE_IDENTITY_FILE, or that of the passphrase in SLIPWAY_PASSPHRASE_FILE; see docs/state.md.",
 	},
 	{
 		func(err error) bool {
@@ -88,21 +88,23 @@ var hintTable = []struct {
 	},
 	{
 		isA[*state.LostError],
-		"another slipway may be at work on this cluster: let it end, then run this command again: it goes on from what is there.",
+		"another slipway may be working on this cluster: wait until it ends, then run this command again: it continues from the current state.",
 	},
 	{
 		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
-		"free some space on the machine that is named (`slipway ssh NODE -- df -h`), then run `{command}`: it goes on from what is there.",
+		"free some space on the named machine (`slipway ssh NODE -- df -h`), then run `{command}`: it continues from the current state.",
 	},
 }
 
-// pendingRenewal says whether certificates have to be signed elsewhere that a cluster lacks, or that were to be renewed.
+// pendingRenewal reports whether an external CA has to sign certificates that a cluster lacks, or
+// that were to be renewed.
 func pendingRenewal(err error, renewal bool) bool {
 	var pending *certs.PendingError
 	return errors.As(err, &pending) && pending.Renewal == renewal
 }
 
-// What a refused host key can be: another than the pinned one, another than that in known_hosts, or in none of them.
+// The ways in which a host key can be refused: it is not the pinned one, not the one in
+// known_hosts, or in none of the files.
 const (
 	noKey = iota
 	pinnedKey
@@ -110,7 +112,7 @@ const (
 	unknownKey
 )
 
-// hostKey says which host key was refused, if any.
+// hostKey returns which kind of host key was refused, if any.
 func hostKey(err error) int {
 	var refused *host.HostKeyError
 	switch {
@@ -129,15 +131,16 @@ func isA[T error](err error) bool {
 	return errors.As(err, &target)
 }
 
-// resumes is the annotation of a command with which another one goes on.
+// resumes is the annotation of a command that another one continues.
 const resumes = "resumes"
 
-// resumeOf is the command that goes on where cmd has failed half-way.
+// resumeOf returns the command that continues if cmd has failed half-way.
 func resumeOf(cmd *cobra.Command) string {
 	return cmp.Or(cmd.Annotations[resumes], cmd.CommandPath())
 }
 
-// hints gives every remedy that an error, with all that it wraps, calls for; command goes on where it has happened.
+// hints returns every remedy for an error and the errors that it wraps; command is the one that
+// continues.
 func hints(err error, command string) []string {
 	var out []string
 	for _, row := range hintTable {

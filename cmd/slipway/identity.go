@@ -8,7 +8,7 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// identify finds out which cluster the state is of, and opens the provider for that one.
+// identify determines which cluster the state belongs to, and opens the provider for it.
 func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 	record, err := provision.ReadRecord(ctx, store, c.spec, c.state)
 	if err != nil {
@@ -24,7 +24,7 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 	return err
 }
 
-// identifyToChange is identify for what changes the cluster.
+// identifyToChange is identify for commands that change the cluster.
 func (c *cluster) identifyToChange(ctx context.Context, store *state.Store) error {
 	if err := c.identify(ctx, store); err != nil {
 		return err

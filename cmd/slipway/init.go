@@ -16,10 +16,10 @@ func newInitCmd(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "init [NAME]",
-		Short: "Write a commented spec to begin with",
-		Long: `Write a commented spec to begin with: three control-plane nodes and a worker on this computer.
+		Short: "Write a commented starter spec",
+		Long: `Write a commented starter spec: three control-plane nodes and a worker on this computer.
 
-NAME is the cluster's name, "demo" unless given. A file that is there already is kept, unless --force is given.`,
+NAME is the cluster's name, "demo" by default. An existing file is kept, unless --force is given.`,
 		Example: `  # Write cluster.yaml for a cluster named demo
   slipway init
 
@@ -48,7 +48,7 @@ func (a *app) initSpec(name string, force bool) error {
 	}
 	starter := spec.Starter(name)
 	cluster, err := spec.Parse("starter", starter)
-	if err != nil { // all else is valid, for any name
+	if err != nil { // the rest is valid for any name
 		return fmt.Errorf("%q cannot be a cluster's name: the names of its nodes would have more than 63 characters", name)
 	}
 	if a.file == "-" {
@@ -62,7 +62,7 @@ func (a *app) initSpec(name string, force bool) error {
 	if a.file != defaultFile {
 		file = " -f " + a.file
 	}
-	_, err = fmt.Fprintf(a.stdout, `Wrote %s: %s. Edit it as you like, then:
+	_, err = fmt.Fprintf(a.stdout, `Wrote %s: %s. Edit it as needed, then:
 
   slipway validate%s    checks it
   slipway plan%s        shows what would change
@@ -71,7 +71,8 @@ func (a *app) initSpec(name string, force bool) error {
 	return err
 }
 
-// writeNew writes a file that is not there yet, or any with force. It is for everyone to read, as a spec holds no secrets.
+// writeNew writes a file that does not exist yet, or any file with force. It is world-readable,
+// since a spec holds no secrets.
 func writeNew(path string, data []byte, force bool) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if force {

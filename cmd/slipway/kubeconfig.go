@@ -23,22 +23,24 @@ func newKubeconfigCmd(a *app) *cobra.Command {
 	run := &kubeconfigRun{app: a}
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
-		Short: "Print a kubeconfig, of the admin or for a person, or merge it into ~/.kube/config",
-		Long: `Print a kubeconfig of the cluster's administrator (kubeadm:cluster-admins), certificate and key inside.
+		Short: "Print a kubeconfig for the admin or another user, or merge it into ~/.kube/config",
+		Long: `Print a kubeconfig of the cluster's administrator (kubeadm:cluster-admins), with certificate and key.
 Whoever has it may do everything in the cluster.
 
-With --user it is one for a person, who may do what roles are bound to the name and the groups. The key is made here, the
-cluster signs the certificate, and both are in the kubeconfig and nowhere else. The state keeps a record of what was given
-to whom, without keys: see ` + "`slipway kubeconfig list`" + `. While a run has the state locked, this waits for it.
+With --user it is one for another user, with the rights that are bound to the name and the groups. The key is generated
+here, the cluster signs the certificate, and both are stored only in the kubeconfig. The state records which kubeconfigs
+were issued to whom, without keys: see ` + "`slipway kubeconfig list`" + `. If a run has locked the state, kubeconfig waits for it.
 
---merge overwrites no entry of another cluster: one with another server and a CA that this cluster never had. Give --context
-then, which names the entries for cluster, user and context. ` + "`slipway destroy`" + ` takes the cluster's entries out again.
+--merge overwrites no entry of another cluster, that is, one with another server and a CA that this cluster never had. In
+that case use --context to rename the entries for cluster, user and context. ` + "`slipway destroy`" + ` removes the cluster's
+entries again.
 
-A certificate cannot be taken back: it ends with its validity, or with the cluster's CA. What can be taken away are rights,
-by removing the bindings of the name and of the groups. So group system:masters, which has its rights built in, is refused.`,
+A certificate cannot be revoked: it is valid until it expires, or until the cluster's CA is replaced. You can remove its
+rights by removing the bindings of the name and of the groups. So group system:masters, whose rights are built in, is
+refused.`,
 		Example: `  slipway kubeconfig > demo.conf          # keep it: umask 077
   slipway kubeconfig --merge              # into $KUBECONFIG or ~/.kube/config, and make it current
-  slipway kubeconfig --merge --context shop   # where another cluster of the same name is in there
+  slipway kubeconfig --merge --context shop   # if it already has a cluster of the same name
   slipway kubeconfig --user ana --group dev --validity 90d --out ana.conf   # only its owner can read the file
   kubectl create rolebinding dev --clusterrole=edit --group=dev --namespace=shop
   slipway kubeconfig list`,
@@ -50,11 +52,11 @@ by removing the bindings of the name and of the groups. So group system:masters,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&run.merge, "merge", false, "merge into $KUBECONFIG or ~/.kube/config instead of printing")
-	flags.StringVar(&run.context, "context", "", "with --merge: call cluster, user and context `NAME` there")
+	flags.StringVar(&run.context, "context", "", "with --merge: use `NAME` for cluster, user and context")
 	flags.StringVar(&run.out, "out", "", "write to `FILE`, which only its owner can read, instead of printing")
-	flags.StringVar(&run.user, "user", "", "a kubeconfig for this person instead of the admin's")
-	flags.StringArrayVar(&run.groups, "group", nil, "a group of the person's; may be given several times")
-	flags.StringVar(&run.validity, "validity", "", "how long the person's certificate is valid, such as 1y, 90d, 12h or 30m (default 1y)")
+	flags.StringVar(&run.user, "user", "", "a kubeconfig for this user instead of the admin's")
+	flags.StringArrayVar(&run.groups, "group", nil, "a group of the user; can be repeated")
+	flags.StringVar(&run.validity, "validity", "", "how long the user's certificate is valid, such as 1y, 90d, 12h or 30m (default 1y)")
 	_ = cmd.MarkFlagFilename("out")
 	cmd.AddCommand(newKubeconfigListCmd(a))
 	return cmd
@@ -64,29 +66,29 @@ by removing the bindings of the name and of the groups. So group system:masters,
 type kubeconfigRun struct {
 	*app
 	merge    bool
-	context  string // how entries are called; "" is user@cluster, and the cluster's name
+	context  string // the name of the entries; "" is user@cluster, and the cluster's name
 	out      string
-	personal bool // --user was given
+	personal bool // --user was set
 	user     string
 	groups   []string
 	validity string
 
-	own   ownCAs        // of the cluster, by which its entries are known
+	own   ownCAs        // of the cluster, which identify its entries
 	valid time.Duration // validity, parsed; 0 is the default
 	into  *privateFile  // nil without --out
 }
 
-// check finds what is wrong with the flags, before anything is touched.
+// check validates the flags, before anything is changed.
 func (r *kubeconfigRun) check() error {
 	var errs []error
 	if r.merge && r.out != "" {
-		errs = append(errs, errors.New("--merge and --out are two places: give one of them"))
+		errs = append(errs, errors.New("--merge and --out cannot be combined: give one of them"))
 	}
 	if r.context != "" && !r.merge {
 		errs = append(errs, errors.New("--context names the entries that --merge makes: give --merge too"))
 	}
 	if !r.personal && (len(r.groups) > 0 || r.validity != "") {
-		errs = append(errs, errors.New("--group and --validity are of a person's kubeconfig: say whose with --user"))
+		errs = append(errs, errors.New("--group and --validity are for a user's kubeconfig: name the user with --user"))
 	}
 	if r.personal {
 		errs = append(errs, users.CheckUser(r.user, r.groups))
@@ -100,7 +102,7 @@ func (r *kubeconfigRun) check() error {
 	return errors.Join(errs...)
 }
 
-// parseValidity reads what the spec has for validities, and hours, minutes and seconds as Go writes them.
+// parseValidity parses the durations of the spec, and hours, minutes and seconds as in Go.
 func parseValidity(text string) (time.Duration, error) {
 	d, err := spec.ParseDuration(text)
 	if err == nil && d > 0 {
@@ -134,7 +136,7 @@ func (r *kubeconfigRun) run(ctx context.Context) (err error) {
 	return r.give(ctx, c, infra)
 }
 
-// give makes what was asked for, and hands it over.
+// give makes the requested kubeconfig, and delivers it.
 func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infrastructure) error {
 	kept, err := c.readStored(ctx)
 	if err != nil {
@@ -155,7 +157,7 @@ func (r *kubeconfigRun) give(ctx context.Context, c *cluster, infra *spec.Infras
 	return r.deliver(text)
 }
 
-// checkEntries refuses to merge over another cluster's entries, before anything is issued.
+// checkEntries refuses to merge over another cluster's entries, before a certificate is issued.
 func (r *kubeconfigRun) checkEntries(cluster, server string) error {
 	if !r.merge {
 		return nil
@@ -179,7 +181,7 @@ func (r *kubeconfigRun) checkEntries(cluster, server string) error {
 	return checkTaken(there, mine, r.own)
 }
 
-// named is one of our kubeconfigs with its entries called as --context has it.
+// named returns one of our kubeconfigs with the entry names of --context.
 func (r *kubeconfigRun) named(text secret.Bytes) (*clientcmdapi.Config, error) {
 	mine, err := clientcmd.Load(text.Reveal())
 	if err != nil {
@@ -224,8 +226,8 @@ type notAppliedError struct{ text string }
 
 func (e *notAppliedError) Error() string { return e.text }
 
-// readPKI loads the certificates without the lock: reading does not wait for a run. Where there are none yet, the error
-// is a *notAppliedError.
+// readPKI loads the certificates without the lock: reading does not wait for a run. If there are
+// none yet, the error is a *notAppliedError.
 func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	kept, err := c.readStored(ctx)
 	if err != nil {
@@ -234,11 +236,11 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 	return kept.PKI(), nil
 }
 
-// readStored is readPKI with all else that is kept.
+// readStored is readPKI with everything else that is stored.
 func (c *cluster) readStored(ctx context.Context) (*keys.Stored, error) {
 	kept, err := c.readSecrets(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or see that spec.state and SLIPWAY_STATE_DIR are as they were then",
+		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or check that spec.state and SLIPWAY_STATE_DIR are the same as then",
 			c.spec.Metadata.Name, c.state)}
 	}
 	if err != nil {
@@ -250,7 +252,7 @@ func (c *cluster) readStored(ctx context.Context) (*keys.Stored, error) {
 	return kept, nil
 }
 
-// readSecrets is loadSecrets without the lock; fs.ErrNotExist where there is no state.
+// readSecrets is loadSecrets without the lock; fs.ErrNotExist if there is no state.
 func (c *cluster) readSecrets(ctx context.Context) (*keys.Stored, error) {
 	store, err := c.readStore(ctx)
 	if err != nil {

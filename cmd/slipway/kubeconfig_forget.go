@@ -13,9 +13,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// forgetKubeconfig takes the entries of a cluster, known by its CAs, out of the user's kubeconfigs, and says what it did.
-// Everything else stays. It never fails: a kubeconfig that cannot be read or written must not keep a cluster from being
-// destroyed.
+// forgetKubeconfig removes the entries of a cluster, identified by its CAs, from the user's
+// kubeconfigs, and reports what it removed. Everything else stays. It never fails: a kubeconfig
+// that cannot be read or written must not prevent destroying a cluster.
 func forgetKubeconfig(own ownCAs) (said []string) {
 	var files []string
 	for _, file := range clientcmd.NewDefaultPathOptions().GetLoadingPrecedence() {
@@ -27,7 +27,7 @@ func forgetKubeconfig(own ownCAs) (said []string) {
 		return nil
 	}
 	left := func(err error) []string {
-		return append(said, fmt.Sprintf("Warning: the cluster's entries are left in the kubeconfig: %v", err))
+		return append(said, fmt.Sprintf("Warning: the cluster's entries stay in the kubeconfig: %v", err))
 	}
 	unlock, err := lockKubeconfigs(files)
 	if err != nil {
@@ -41,7 +41,7 @@ func forgetKubeconfig(own ownCAs) (said []string) {
 	f := &forgetting{own: own}
 	for _, file := range files {
 		config, err := clientcmd.LoadFromFile(file)
-		if err != nil { // another file may use what it has
+		if err != nil { // another file may use its entries
 			return left(err)
 		}
 		f.configs = append(f.configs, config)
@@ -55,23 +55,25 @@ func forgetKubeconfig(own ownCAs) (said []string) {
 		if err := replaceKubeconfig(files[i], config); err != nil {
 			return left(err)
 		}
-		said = append(said, fmt.Sprintf("Taken out of the kubeconfig %s: %s.", files[i], strings.Join(taken, ", ")))
+		said = append(said, fmt.Sprintf("Removed from the kubeconfig %s: %s.", files[i], strings.Join(taken, ", ")))
 	}
 	return said
 }
 
-// forgetting is what is known of a cluster in kubeconfigs. The first file that has a name decides what is meant by it.
+// forgetting is what is known of a cluster in kubeconfigs. The first file with a name determines
+// its meaning.
 type forgetting struct {
 	own     ownCAs
 	configs []*clientcmdapi.Config
 
-	gone  []map[string]bool // contexts that lead to the cluster, by file
-	stay  map[string]bool   // contexts that do not
+	gone  []map[string]bool // contexts of the cluster, by file
+	stay  map[string]bool   // other contexts
 	users map[string]bool   // of the cluster's contexts, or with a certificate of its CA
 	kept  map[string]bool   // users of contexts that stay
 }
 
-// ofCluster tells whether a context in config leads to the cluster: by the config's own entry, else by the first there is.
+// ofCluster reports whether a context in config refers to the cluster: by the config's own entry,
+// otherwise by the first entry of that name.
 func (f *forgetting) ofCluster(config *clientcmdapi.Config, context *clientcmdapi.Context) bool {
 	for _, c := range append([]*clientcmdapi.Config{config}, f.configs...) {
 		if entry := c.Clusters[context.Cluster]; entry != nil {
@@ -81,13 +83,13 @@ func (f *forgetting) ofCluster(config *clientcmdapi.Config, context *clientcmdap
 	return false
 }
 
-// find looks through all files before anything is taken out.
+// find reads all files before anything is removed.
 func (f *forgetting) find() {
 	f.users, f.kept, f.stay = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, config := range f.configs {
 		gone := map[string]bool{}
 		f.gone = append(f.gone, gone)
-		for _, entry := range config.Clusters { // of a CA that was replaced, the certificate may be here only
+		for _, entry := range config.Clusters { // the certificate of a replaced CA may be only here
 			f.own.certs = append(f.own.certs, f.own.trustedBy(entry)...)
 		}
 		for name, context := range config.Contexts {
@@ -107,7 +109,7 @@ func (f *forgetting) find() {
 	}
 }
 
-// from takes the cluster's entries out of a file, and names them.
+// from removes the cluster's entries from a file, and returns their names.
 func (f *forgetting) from(file int) (taken []string) {
 	config := f.configs[file]
 	for _, name := range slices.Sorted(maps.Keys(f.gone[file])) {

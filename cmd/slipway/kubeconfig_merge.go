@@ -13,10 +13,12 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// mergeKubeconfig adds what mine has to the user's files, replacing entries of the same name where these are, makes it
-// current, and gives the file that says so. Users get the names of their contexts, so that one of the same name in another
-// cluster stays. Entries of another cluster are never replaced: own are the CAs by which the cluster's are known, and the
-// error is a *takenError. Each file that changes is replaced as a whole, and only its owner can read it then.
+// mergeKubeconfig adds the entries of mine to the user's files, replacing entries of the same name
+// where these are, makes its context current, and returns the file that records that. Users get the
+// names of their contexts, so that one of the same name in another cluster stays. Entries of
+// another cluster are never replaced: own are the CAs that identify the cluster's entries, and the
+// error is a *takenError. Each file that changes is replaced as a whole, and only its owner can
+// read it then.
 func mergeKubeconfig(mine *clientcmdapi.Config, own ownCAs) (path string, err error) {
 	access := clientcmd.NewDefaultPathOptions()
 	unlock, err := lockKubeconfigs(access.GetLoadingPrecedence())
@@ -29,7 +31,7 @@ func mergeKubeconfig(mine *clientcmdapi.Config, own ownCAs) (path string, err er
 	if err != nil {
 		return "", fmt.Errorf("merge the kubeconfig: %w", err)
 	}
-	// That with the current context comes last: it may name what is in the others.
+	// The file with the current context comes last: it may refer to entries in the others.
 	for _, file := range append(slices.Sorted(maps.Keys(changed)), path) {
 		if config, ok := changed[file]; ok {
 			if err := replaceKubeconfig(file, config); err != nil {
@@ -40,8 +42,9 @@ func mergeKubeconfig(mine *clientcmdapi.Config, own ownCAs) (path string, err er
 	return path, nil
 }
 
-// mergedKubeconfigs are the files that change, as they are to be: an entry stays in the file that has it, and what is new
-// goes with the current context to path (clientcmd.ModifyConfig does the same, with a write for each).
+// mergedKubeconfigs returns the files that change, with their new content: an entry stays in the
+// file that has it, and new ones go with the current context to path (clientcmd.ModifyConfig does
+// the same, with a write for each).
 func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientcmdapi.Config, own ownCAs) (map[string]*clientcmdapi.Config, error) {
 	there, err := access.GetStartingConfig()
 	if err != nil {
@@ -52,7 +55,7 @@ func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientc
 	}
 	changed := map[string]*clientcmdapi.Config{}
 	var errs []error
-	// in is the file that has an entry, or is to have it.
+	// in returns the file that has an entry, or will get it.
 	in := func(origin string) *clientcmdapi.Config {
 		if origin == "" {
 			origin = path
@@ -91,7 +94,7 @@ func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientc
 	return changed, errors.Join(errs...)
 }
 
-// replaceKubeconfig puts a kubeconfig in the place of a file, or of what a link there leads to.
+// replaceKubeconfig replaces a file, or the target of a link, by a kubeconfig.
 func replaceKubeconfig(path string, config *clientcmdapi.Config) error {
 	text, err := clientcmd.Write(*config)
 	if err != nil {
@@ -108,8 +111,9 @@ func replaceKubeconfig(path string, config *clientcmdapi.Config) error {
 	return file.Commit(text)
 }
 
-// lockKubeconfigs keeps kubectl, and who else uses its library, from writing the files: by a file beside each
-// (k8s.io/client-go/tools/clientcmd, lockFile). Like there, one that is there is not waited for. It makes the directories.
+// lockKubeconfigs prevents kubectl, and other users of its library, from writing the files, with a
+// lock file next to each (k8s.io/client-go/tools/clientcmd, lockFile). As there, it does not wait
+// for an existing lock. It creates the directories.
 func lockKubeconfigs(files []string) (unlock func() error, err error) {
 	var locks []string
 	unlock = func() error {
@@ -129,7 +133,7 @@ func lockKubeconfigs(files []string) (unlock func() error, err error) {
 			err = createLock(lock)
 		}
 		if errors.Is(err, fs.ErrExist) {
-			err = fmt.Errorf("another program writes it: %s is there; remove that if none does; nothing was changed", lock)
+			err = fmt.Errorf("another program is writing it: %s exists; remove that file if no program does; nothing was changed", lock)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("write the kubeconfig %s: %w", file, err), unlock())

@@ -150,7 +150,7 @@ func TestMergeRefusals(t *testing.T) {
 	if err := os.WriteFile(file+".lock", nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	refused("", "another program writes it: "+file+".lock is there")
+	refused("", "another program is writing it: "+file+".lock exists")
 	if err := os.Remove(file + ".lock"); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestMergeRefusals(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "nowhere"), file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := mergeKubeconfig(kubeconfigOf("demo", "https://demo"), ownCAs{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("into a link that leads nowhere: %v", err)
 	}
 }

@@ -18,31 +18,32 @@ import (
 	"slipway.dev/slipway/provision/users"
 )
 
-// ownCAs are the authorities that the cluster has or had, by which its entries in kubeconfigs are known.
+// ownCAs are the CAs that the cluster has or had, which identify its entries in kubeconfigs.
 type ownCAs struct {
 	prints map[string]bool     // SHA-256 of public keys and of certificates, in hexadecimal
-	certs  []*x509.Certificate // those whose certificate is known still
-	// shared says that the authority is the user's own, who may have given it to other clusters: then an entry has to have the
-	// server as well, and who has signed a certificate says nothing.
+	certs  []*x509.Certificate // those whose certificate is still known
+	// shared means that the CA is the user's own and may be used for other clusters, too: then an
+	// entry must also have the server, and the signer of a certificate proves nothing.
 	shared bool
 	server string
 }
 
-// casOf are cas of a cluster whose API is at an endpoint.
+// casOf returns cas for a cluster whose API is at an endpoint.
 func (c *cluster) casOf(kept *keys.Stored, infra *spec.Infrastructure) ownCAs {
 	own := casIn(kept)
 	own.shared, own.server = c.spec.Spec.PKI.Authorities.Kubernetes != nil, "https://"+stack.ExternalEndpoint(c.spec, infra)
 	return own
 }
 
-// casIn are the authorities of the state: those of all stages of a rotation, and those whose kubeconfigs are on record.
+// casIn returns the CAs in the state: those of all stages of a rotation, and those whose
+// kubeconfigs are recorded.
 func casIn(s *keys.Stored) ownCAs {
 	pki := s.PKI()
 	own := ownCAs{prints: map[string]bool{}}
 	for _, key := range pki.KnownKeys(certs.KubernetesCA) {
 		own.prints[key] = key != ""
 	}
-	users, _ := users.ReadUsers(s.Users.Reveal()) // a record that cannot be read only knows less
+	users, _ := users.ReadUsers(s.Users.Reveal()) // without a readable record fewer CAs are known
 	for _, user := range users {
 		own.prints[user.CA] = user.CA != ""
 	}
@@ -54,7 +55,7 @@ func casIn(s *keys.Stored) ownCAs {
 	return own
 }
 
-// trustedBy are those certificates of a cluster entry that are authorities of the cluster.
+// trustedBy returns the certificates of a cluster entry that are CAs of the cluster.
 func (own ownCAs) trustedBy(entry *clientcmdapi.Cluster) (mine []*x509.Certificate) {
 	if own.shared && entry.Server != own.server {
 		return nil
@@ -71,14 +72,14 @@ func (own ownCAs) trustedBy(entry *clientcmdapi.Cluster) (mine []*x509.Certifica
 	return mine
 }
 
-// signed tells whether one of the authorities has signed the client certificate of a user entry.
+// signed reports whether one of the CAs has signed the client certificate of a user entry.
 func (own ownCAs) signed(entry *clientcmdapi.AuthInfo) bool {
 	parsed, err := certs.Parse(inlined(entry.ClientCertificateData, entry.ClientCertificate, entry.LocationOfOrigin))
 	return err == nil && len(parsed) > 0 && !own.shared &&
 		slices.ContainsFunc(own.certs, func(ca *x509.Certificate) bool { return parsed[0].CheckSignatureFrom(ca) == nil })
 }
 
-// inlined is what an entry has, or the file that it names, seen from that of the entry.
+// inlined returns the data of an entry, or of the file that it names, relative to the entry's file.
 func inlined(data []byte, file, origin string) []byte {
 	if len(data) > 0 || file == "" {
 		return data
@@ -90,19 +91,20 @@ func inlined(data []byte, file, origin string) []byte {
 	return content
 }
 
-// takenError says that a kubeconfig has another cluster's entry under the name that is wanted.
+// takenError means that a kubeconfig has another cluster's entry under the wanted name.
 type takenError struct {
 	Kind, Name            string // of the entry: cluster, context or user
-	Cluster, Server, File string // the other's cluster entry, where it is, and the file of the entry
+	Cluster, Server, File string // the other cluster's entry, its server, and the file of the entry
 }
 
 func (e *takenError) Error() string {
 	return fmt.Sprintf("the kubeconfig %s has a %s %q of another cluster (%s at %s): it is not overwritten, and nothing was changed; "+
-		"give --context NAME to have this cluster under another name", e.File, e.Kind, e.Name, e.Cluster, e.Server)
+		"give --context NAME to use another name for this cluster", e.File, e.Kind, e.Name, e.Cluster, e.Server)
 }
 
-// checkTaken finds what merging mine would overwrite of another cluster: one whose server differs, and whose CA the cluster
-// has never had. A changed port or a rotated CA is the same cluster.
+// checkTaken returns the first entry of another cluster that merging mine would overwrite: one
+// whose server differs, and whose CA the cluster has never had. An entry with a changed port or a
+// rotated CA is of the same cluster.
 func checkTaken(there, mine *clientcmdapi.Config, own ownCAs) error {
 	server := ""
 	for _, entry := range mine.Clusters {
@@ -126,7 +128,7 @@ func checkTaken(there, mine *clientcmdapi.Config, own ownCAs) error {
 				return &takenError{"context", name, old.Cluster, other.Server, old.LocationOfOrigin}
 			}
 		}
-		for _, used := range slices.Sorted(maps.Keys(there.Contexts)) { // the user is called as the context is
+		for _, used := range slices.Sorted(maps.Keys(there.Contexts)) { // the user has the context's name
 			context, user := there.Contexts[used], there.AuthInfos[name]
 			if user == nil || context.AuthInfo != name {
 				continue
@@ -139,7 +141,7 @@ func checkTaken(there, mine *clientcmdapi.Config, own ownCAs) error {
 	return nil
 }
 
-// renamed is a kubeconfig of one context with all its entries called name.
+// renamed returns a kubeconfig of one context with all its entries named name.
 func renamed(config *clientcmdapi.Config, name string) *clientcmdapi.Config {
 	context := config.Contexts[config.CurrentContext]
 	out := clientcmdapi.NewConfig()

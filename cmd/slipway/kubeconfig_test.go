@@ -90,7 +90,7 @@ func TestAdminKubeconfigIsRecorded(t *testing.T) {
 	if err := r.give(t.Context(), c, infra); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "client-key-data:") || !strings.Contains(errs.String(), "Warning: it is not recorded") || !strings.Contains(errs.String(), "locked by process") {
+	if !strings.Contains(out.String(), "client-key-data:") || !strings.Contains(errs.String(), "Warning: it was not recorded") || !strings.Contains(errs.String(), "locked by process") {
 		t.Errorf("%s\n%s", out, errs)
 	}
 	if err := held.Close(); err != nil {

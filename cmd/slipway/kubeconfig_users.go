@@ -23,7 +23,8 @@ import (
 	"slipway.dev/slipway/provision/users"
 )
 
-// issue makes a person's kubeconfig. It is recorded before anybody can see the key: what is not recorded is of no use.
+// issue makes a user's kubeconfig. It is recorded before the key is shown: an unrecorded one is
+// never delivered.
 func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infrastructure, pki *certs.PKI) (err error) {
 	if err := users.CheckSigner(pki, r.user, r.groups); err != nil {
 		return err
@@ -50,7 +51,7 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	kept, err := keys.Load(ctx, store) // anew: a run that was waited for may have changed them
+	kept, err := keys.Load(ctx, store) // reread: a run may have changed them meanwhile
 	if err != nil {
 		return err
 	}
@@ -74,14 +75,14 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 		return err
 	}
 	if user.Shorter(validity) {
-		_, _ = fmt.Fprintf(r.stderr, "The cluster's signer gives less than the %s that was asked for.\n", inDays(validity))
+		_, _ = fmt.Fprintf(r.stderr, "The cluster's signer granted less than the requested %s.\n", inDays(validity))
 	}
-	_, _ = fmt.Fprintf(r.stderr, "The certificate of %s is valid until %s (%s). It may do what roles are bound to its name and groups.\n",
+	_, _ = fmt.Fprintf(r.stderr, "The certificate of %s is valid until %s (%s). Its rights are those of the roles bound to its name and groups.\n",
 		r.user, user.NotAfter.Local().Format(time.DateTime), inDays(time.Until(user.NotAfter)))
 	return r.deliver(text)
 }
 
-// reachable says what is wrong where none of the control planes can be spoken to.
+// reachable returns an error if no control plane can be reached.
 func reachable(controlPlanes *spec.Infrastructure, unreachable map[string]error) error {
 	errs := []error{errors.New("no control plane can be reached, and nothing was issued")}
 	for _, m := range controlPlanes.Machines {
@@ -97,10 +98,11 @@ func reachable(controlPlanes *spec.Infrastructure, unreachable map[string]error)
 	return errors.Join(errs...)
 }
 
-// lockInterval is how often a lock is tried that somebody else has.
+// lockInterval is how often a lock is tried that another process holds.
 const lockInterval = time.Second
 
-// waitForStore opens the state for writing. Where a run has it, it waits: nothing has been done yet.
+// waitForStore opens the state for writing. If a run has locked it, it waits: nothing has been done
+// yet.
 func (r *kubeconfigRun) waitForStore(ctx context.Context, c *cluster) (*state.Store, error) {
 	for said := false; ; said = true {
 		store, err := c.openStore(ctx)
@@ -109,7 +111,7 @@ func (r *kubeconfigRun) waitForStore(ctx context.Context, c *cluster) (*state.St
 			return store, err
 		}
 		if !said {
-			_, _ = fmt.Fprintf(r.stderr, "Waiting, for what is given away has to be recorded: %v.\n", err)
+			_, _ = fmt.Fprintf(r.stderr, "Waiting for the state, to record the kubeconfig: %v.\n", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -136,8 +138,8 @@ func recordUser(ctx context.Context, store *state.Store, u users.User) error {
 	return store.Put(ctx, map[string]secret.Bytes{keys.UsersFile: encoded})
 }
 
-// recordAdmin records once that a certificate of the admin was given away. It does not keep anybody from getting it: who
-// can read the state has it.
+// recordAdmin records once that a certificate of the admin was issued. A failure does not prevent
+// delivery: whoever can read the state has the certificate.
 func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *keys.Stored) {
 	record := func() error {
 		pki := kept.PKI()
@@ -155,17 +157,17 @@ func (r *kubeconfigRun) recordAdmin(ctx context.Context, c *cluster, kept *keys.
 		return errors.Join(recordUser(ctx, store, u), store.Close())
 	}
 	if err := record(); err != nil {
-		_, _ = fmt.Fprintf(r.stderr, "Warning: it is not recorded that the admin's kubeconfig was given away: %v\n", err)
+		_, _ = fmt.Fprintf(r.stderr, "Warning: it was not recorded that the admin's kubeconfig was issued: %v\n", err)
 	}
 }
 
 func newKubeconfigListCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the kubeconfigs that were given away, and how long they are valid",
-		Long: `List the kubeconfigs that were printed, written or merged, the oldest first: whose, with which groups, until when, and by
-whom. "not trusted" is one whose CA the cluster has replaced. Those that expired a year ago are forgotten. Nothing is locked,
-and no machine is asked.`,
+		Short: "List issued kubeconfigs, and how long they are valid",
+		Long: `List the kubeconfigs that were printed, written or merged, the oldest first: user, groups, expiry, and the issuing
+operator. "not trusted" means that the cluster has replaced the CA. Entries are deleted a year after their expiry. It takes
+no lock, and contacts no machine.`,
 		Example: `  slipway kubeconfig list
   slipway kubeconfig list --output json | jq '.[] | select(.state == "valid" and .daysLeft < 30)'`,
 		Args: cobra.NoArgs,
@@ -226,7 +228,7 @@ func printUsers(out io.Writer, users []listedUser) error {
 	return table.Flush()
 }
 
-// inDays says how long something is, as people do.
+// inDays formats a duration for people.
 func inDays(d time.Duration) string {
 	if d < 48*time.Hour {
 		return d.Round(time.Minute).String()

@@ -1,7 +1,9 @@
-// Command slipway turns one YAML file into a running, highly available Kubernetes cluster and keeps it equal to that file.
+// Command slipway turns one YAML file into a running, highly available Kubernetes cluster and keeps
+// it equal to that file.
 //
-// This package parses flags, wires the others, shows plan and progress and chooses the exit code. It decides nothing
-// about clusters: what should be is in provision, where machines come from is in providers.
+// This package parses flags, wires the others, shows plan and progress and chooses the exit code.
+// It makes no decisions about clusters: provision computes the desired state, and providers creates
+// machines.
 package main
 
 import (
@@ -45,12 +47,13 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// interrupts are signals after which nothing new is begun: Ctrl-C, a polite kill, and the end of the terminal, as when the
-// operator's own connection drops.
+// interrupts are signals after which no new step begins: Ctrl-C, SIGTERM, and closing the terminal,
+// for example because the operator's own connection is lost.
 var interrupts = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
 
-// run executes one command line and returns the exit code. The first interrupt cancels the context, the second kills; of a
-// terminal's end shell and kernel tell one after the other, so that SIGHUP never is the second.
+// run executes one command line and returns the exit code. The first interrupt cancels the context,
+// the second kills. When a terminal closes, shell and kernel both send a signal, so that SIGHUP
+// never counts as the second.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, heeded()...)
 	defer stop()
@@ -59,7 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
-	context.AfterFunc(ctx, stop) // after the first signal the default handler is back
+	context.AfterFunc(ctx, stop) // after the first signal the default handler is restored
 
 	a := &app{stdin: stdin, stdout: newEscapingWriter(stdout), stderr: newEscapingWriter(stderr)}
 	root := newRoot(a)
@@ -71,12 +74,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitCode(ctx, err, resumeOf(cmd), a.stderr)
 }
 
-// heeded are the interrupts but for SIGHUP where it is ignored: nohup wants a program to outlive its terminal.
+// heeded are the interrupts, without SIGHUP if it is ignored: nohup lets a program outlive its
+// terminal.
 func heeded() []os.Signal {
 	return slices.DeleteFunc(slices.Clone(interrupts), func(s os.Signal) bool { return s == syscall.SIGHUP && signal.Ignored(s) })
 }
 
-// exitCode prints an error, with what to do about it; command goes on where it has happened.
+// exitCode prints an error and its remedy; command is the one that continues.
 func exitCode(ctx context.Context, err error, command string, stderr io.Writer) int {
 	if err == nil {
 		return exitOK

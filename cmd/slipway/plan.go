@@ -20,18 +20,18 @@ func newPlanCmd(a *app) *cobra.Command {
 		Use:   "plan",
 		Short: "Show what apply would do, why, and what it would disturb",
 		Long: `Show what apply would do: every file, program, unit, kernel setting, image, label and object that differs, on which
-host, why, and what carrying it out would disturb. Nothing is changed, and nothing is locked.
+host, why, and what changing it would disturb. Plan changes nothing and takes no lock.
 
-Hosts are grouped where the same happens on them, and many changes of a kind are counted; -v lists everything, with
-the steps in their order. A plan that is saved can be applied to the letter with ` + "`slipway apply FILE`" + `, which refuses
-if anything has moved in the meantime. It holds no secrets. Its JSON form is described in docs/plan.md; --output markdown is for
-the comment of a pull request, see docs/gitops.md.`,
+Hosts with the same changes are grouped, and many changes of a kind are counted; -v lists everything, with the steps in
+their order. ` + "`slipway apply FILE`" + ` applies exactly a saved plan, and refuses if anything has changed in the meantime.
+A saved plan holds no secrets. docs/plan.md describes its JSON; --output markdown is for the comment of a pull request,
+see docs/gitops.md.`,
 		Example: `  slipway plan                         # in short
-  slipway plan --diff                  # with the text of what changes
+  slipway plan --diff                  # with text diffs
   slipway plan --detailed-exitcode     # 0: no changes, 2: changes, 1: an error
   slipway plan -o next.plan && slipway apply next.plan
   slipway plan --output markdown | gh pr comment --body-file -
-  slipway plan --allow-plugin-change   # where spec.network.plugin changes, and what that would disturb
+  slipway plan --allow-plugin-change   # if spec.network.plugin changed: what that would disturb
   slipway plan --output json | jq '.changes[] | select(.cause == "drift")'`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{moreOutputs: markdownOutput},
@@ -43,8 +43,8 @@ the comment of a pull request, see docs/gitops.md.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&run.diff, "diff", false, "show the text that changes; secrets are never shown")
-	flags.BoolVar(&run.detailed, "detailed-exitcode", false, "exit with 2 where there are changes")
+	flags.BoolVar(&run.diff, "diff", false, "show text diffs; secrets are never shown")
+	flags.BoolVar(&run.detailed, "detailed-exitcode", false, "exit with 2 if there are changes")
 	flags.StringVarP(&run.out, "out", "o", "", "save the plan in `FILE`, for slipway apply FILE")
 	flags.DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 	_ = cmd.MarkFlagFilename("out")
@@ -99,7 +99,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	return err
 }
 
-// make plans. Without machines there is nothing to observe.
+// make plans. If there are no machines, it observes nothing.
 func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, error) {
 	r.progress.Phase("machines and bundle")
 	if err := r.Preflight(ctx); err != nil {
@@ -107,7 +107,7 @@ func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, err
 	}
 	if machines := r.MachineChanges(); len(machines) > 0 {
 		if r.out != "" {
-			return nil, nil, fmt.Errorf("machine %s %s: what is to be done on it cannot be known before it runs, and a plan that is saved has to be exact; "+
+			return nil, nil, fmt.Errorf("machine %s %s: its changes are unknown until it runs, and a saved plan has to be exact; "+
 				"run `slipway apply`", machines[0].Name, machines[0].Reason)
 		}
 		return r.MachinePlan(), nil, nil
@@ -124,12 +124,12 @@ func (r *planRun) make(ctx context.Context) (*plan.Plan, converge.TextDiffs, err
 	return p, diffs, err
 }
 
-// show prints the plan, saves it if asked to, and chooses the exit code.
+// show prints the plan, saves it if requested, and chooses the exit code.
 func (r *planRun) show(p *plan.Plan, diffs converge.TextDiffs) error {
 	held := r.HeldBy(p)
 	if r.out != "" {
 		if held != nil {
-			return fmt.Errorf("a plan that is saved has to be exact; name the others with --only: %w", held)
+			return fmt.Errorf("a saved plan has to be exact; name the other nodes with --only: %w", held)
 		}
 		if err := r.save(p); err != nil {
 			return err
@@ -165,7 +165,8 @@ func (r *planRun) print(p *plan.Plan, diffs converge.TextDiffs) error {
 	return v.err
 }
 
-// save writes the plan with what it was made from. It holds no secret, but tells much of the hosts: it is private.
+// save writes the plan with its basis. It holds no secret, but reveals much about the hosts: its
+// file is private.
 func (r *planRun) save(p *plan.Plan) error {
 	text, err := json.Marshal(r.spec)
 	if err != nil {
@@ -182,7 +183,7 @@ func (r *planRun) save(p *plan.Plan) error {
 	if err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	if err := r.checkOut(); err != nil { // again: planning takes a while
+	if err := r.checkOut(); err != nil { // checked again: planning takes a while
 		return err
 	}
 	into, err := newPrivateFile("the plan", r.out)
@@ -193,7 +194,7 @@ func (r *planRun) save(p *plan.Plan) error {
 	return into.Commit(append(saved, '\n'))
 }
 
-// checkOut refuses to replace what is no plan: the file may be the spec, by a slip of the hand.
+// checkOut refuses to replace a file that is not a plan: it may be the spec, by mistake.
 func (r *planRun) checkOut() error {
 	if r.out == "" {
 		return nil
@@ -217,9 +218,9 @@ func (r *planRun) checkOut() error {
 	return nil
 }
 
-// notPlanError is a file that a plan would replace, and that is something else.
+// notPlanError is for a file that a plan would replace, and that is not a plan.
 type notPlanError struct{ path string }
 
 func (e *notPlanError) Error() string {
-	return fmt.Sprintf("save the plan: %s is there, and is no saved plan: name another file, or remove it first; nothing was changed", e.path)
+	return fmt.Sprintf("save the plan: %s exists, and is not a saved plan: name another file, or remove it first; nothing was changed", e.path)
 }

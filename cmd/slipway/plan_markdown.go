@@ -9,17 +9,18 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// markdownOutput is the value of --output that is of plan alone.
+// markdownOutput is the value of --output that only plan has.
 const markdownOutput = "markdown"
 
-// commentLimit is how long the Markdown of a plan may be, in bytes: GitHub takes comments of 65,536 characters.
+// commentLimit is how long the Markdown of a plan may be, in bytes: GitHub accepts comments of
+// 65,536 characters.
 const commentLimit = 60_000
 
-// manyHosts is how many hosts are named where they stand together; the others are counted.
+// manyHosts is how many hosts are named in one place; the others are counted.
 const manyHosts = 8
 
-// planMarkdown writes a plan as GitHub Flavored Markdown, for a pull request's comment. All that comes from hosts, the API
-// and the spec goes through mdText or mdCode.
+// planMarkdown writes a plan as GitHub Flavored Markdown, for a pull request's comment. All text
+// from hosts, the API and the spec passes through mdText or mdCode.
 type planMarkdown struct {
 	planView
 	text strings.Builder
@@ -41,12 +42,12 @@ func (v *planMarkdown) print() {
 
 func (v *planMarkdown) line(format string, args ...any) { fmt.Fprintf(&v.text, format+"\n", args...) }
 
-// summary is one line, and the machines that have to be made first.
+// summary is one line, and the machines to create first.
 func (v *planMarkdown) summary() {
 	p := v.plan
 	switch {
 	case len(p.Machines) > 0:
-		v.line("**%s to make or start.** What is to be done then can be planned once they run; apply goes on with it.", plan.Count(len(p.Machines), "machine"))
+		v.line("**%s to create or start.** Further changes can be planned once they run; apply continues with them.", plan.Count(len(p.Machines), "machine"))
 		v.line("")
 		v.line("| action | machine | reason |\n|---|---|---|")
 		for _, m := range p.Machines {
@@ -55,20 +56,20 @@ func (v *planMarkdown) summary() {
 	case p.Empty() && len(p.Held) > 0:
 		v.line("**No changes on the other nodes.**")
 	case p.Empty():
-		v.line("**No changes.** The cluster is as %s asks.", mdCode(v.file))
+		v.line("**No changes.** The cluster is as %s requires.", mdCode(v.file))
 	default:
 		drift := ""
 		if n := driftOf(p.Changes); n > 0 {
-			drift = fmt.Sprintf(" Drift: %s that somebody else made.", plan.Count(n, "change"))
+			drift = fmt.Sprintf(" Drift: %s that slipway did not make.", plan.Count(n, "change"))
 		}
 		v.line("**%s, in %s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), drift)
 	}
 	if p.APIError != "" {
-		v.line("\nThe API could not be asked what differs there (%s); objects and nodes are seen to once it answers.", mdText(p.APIError))
+		v.line("\nThe API could not be queried (%s); objects and nodes are handled once it answers.", mdText(p.APIError))
 	}
 }
 
-// driftOf counts the changes of what somebody else has changed.
+// driftOf counts the changes that are drift.
 func driftOf(changes []plan.Change) int {
 	n := 0
 	for _, c := range changes {
@@ -83,7 +84,7 @@ func (v *planMarkdown) held() {
 	if len(v.plan.Held) == 0 {
 		return
 	}
-	v.line("\n**Left alone**\n")
+	v.line("\n**Not changed**\n")
 	for _, host := range slices.Sorted(maps.Keys(v.plan.Held)) {
 		v.line("- %s: %s", mdCode(host), mdText(strings.Join(v.plan.Held[host], "; ")))
 	}
@@ -114,11 +115,11 @@ func (v *planMarkdown) disruptions() {
 func (v *planMarkdown) leftOut() {
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
-		v.line("\n**Left out by --only**: %s on %s.", plan.Count(n, "change"), mdHosts(clusterNamed(hosts)))
+		v.line("\n**Excluded by --only**: %s on %s.", plan.Count(n, "change"), mdHosts(clusterNamed(hosts)))
 	}
 }
 
-// clusterNamed gives changes that are of no host a name.
+// clusterNamed returns a name for changes that belong to no host.
 func clusterNamed(hosts []string) []string {
 	named := slices.Clone(hosts)
 	for i, h := range named {
@@ -129,7 +130,7 @@ func clusterNamed(hosts []string) []string {
 	return named
 }
 
-// details are folded: a group of hosts each, as many as fit into a comment, and the steps.
+// details are folded: one section per group of hosts, as many as fit into a comment, and the steps.
 func (v *planMarkdown) details() {
 	if len(v.plan.Machines) > 0 {
 		return
@@ -158,7 +159,8 @@ func (v *planMarkdown) details() {
 	}
 }
 
-// table lists the changes of a host, or counts those of a kind that are many and alike, and with --diff what changes.
+// table lists the changes of a host, counts those of a kind that are many and alike, and adds the
+// text diffs of --diff.
 func (v *planMarkdown) table(changes []plan.Change) string {
 	var rows, diffs strings.Builder
 	rows.WriteString("| action | kind | name | reason |\n|---|---|---|---|\n")
@@ -178,7 +180,7 @@ func (v *planMarkdown) table(changes []plan.Change) string {
 	return rows.String() + diffs.String()
 }
 
-// actionWord is an action as JSON has it: create, update, delete, restart, await.
+// actionWord is an action as in JSON: create, update, delete, restart, await.
 func actionWord(a plan.Action) string {
 	word, err := a.MarshalText()
 	if err != nil {
@@ -187,7 +189,7 @@ func actionWord(a plan.Action) string {
 	return string(word)
 }
 
-// mdHosts names hosts, in short where they are many.
+// mdHosts names hosts, and counts them if they are many.
 func mdHosts(hosts []string) string {
 	var names []string
 	for _, h := range hosts[:min(len(hosts), manyHosts)] {
@@ -200,20 +202,22 @@ func mdHosts(hosts []string) string {
 	return text
 }
 
-// mdCode is text as it is, set as code. HTML takes any text inside, where a code span would end at a pipe of a table.
+// mdCode returns text set as code, unchanged. HTML code takes any text, while a code span would end
+// at a pipe of a table.
 func mdCode(text string) string { return "<code>" + mdEntities(text, "<!-- -->") + "</code>" }
 
-// mdText is text as it is: nothing in it becomes Markdown, HTML, a mention or a reference.
+// mdText returns text so that nothing in it becomes Markdown, HTML, a mention or a reference.
 func mdText(text string) string { return mdEntities(text, "&#8203;") }
 
-// mdEntities writes as an entity whatever could mean something in Markdown, in HTML or to GitHub, wherever it stands: an
-// entity is always text. What GitHub looks for in the finished page (@name, #1) is broken by what follows the sign.
+// mdEntities replaces everything that could mean something in Markdown, in HTML or to GitHub by
+// entities, which are always text. The patterns that GitHub looks for in the finished page (@name,
+// #1) are broken by the character after the sign.
 func mdEntities(text, broken string) string {
 	text = escaped(strings.NewReplacer("\n", `\n`, "\t", " ").Replace(text))
 	var b strings.Builder
 	for i, r := range text {
 		before, after := text[:i], text[i+len(string(r)):]
-		word := strings.Trim(before, "0123456789") != "" // else a list could begin here
+		word := strings.Trim(before, "0123456789") != "" // otherwise a list could begin here
 		switch {
 		case r >= 0x80, r >= '0' && r <= '9', r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', strings.ContainsRune(",/%;?(", r),
 			r == ' ' && strings.TrimSpace(before) != "", strings.ContainsRune("-+=)", r) && word, r == ':' && !strings.HasPrefix(after, "/"),
@@ -228,8 +232,8 @@ func mdEntities(text, broken string) string {
 	return b.String()
 }
 
-// mdFence is what planView.detail gives as a block of code that nothing in it ends: its fence is longer than any run of
-// backticks there.
+// mdFence returns the text of planView.detail as a code block that nothing in it ends: its fence is
+// longer than any run of backticks in it.
 func mdFence(detail string) string {
 	var b strings.Builder
 	for line := range strings.Lines(detail) {

@@ -17,13 +17,13 @@ type planView struct {
 	out   io.Writer
 	plan  *plan.Plan
 	diffs converge.TextDiffs
-	all   bool // every change, not counts of them
+	all   bool // every change, without counting
 	steps bool // the steps, too
 	file  string
 	err   error // the first of printing
 }
 
-// manyAlike is how many changes of one kind, for one reason, are counted instead of listed.
+// manyAlike is from how many changes of one kind and reason they are counted instead of listed.
 const manyAlike = 6
 
 func (v *planView) printf(format string, args ...any) {
@@ -42,7 +42,7 @@ func (v *planView) print() {
 		if len(p.Held) > 0 {
 			v.printf("No changes on the other nodes.\n")
 		} else {
-			v.printf("No changes. Cluster %s is as %s asks.\n", p.Cluster, v.file)
+			v.printf("No changes. Cluster %s is as %s requires.\n", p.Cluster, v.file)
 		}
 		v.leftOut()
 		return
@@ -53,7 +53,7 @@ func (v *planView) print() {
 		v.printf("\n")
 	}
 	if p.APIError != "" {
-		v.printf("cluster\n  ? the API could not be asked what differs there (%s); objects and nodes are seen to once it answers\n\n", p.APIError)
+		v.printf("cluster\n  ? the API could not be queried (%s); objects and nodes are handled once it answers\n\n", p.APIError)
 	}
 	if v.steps {
 		v.printf("Steps\n")
@@ -79,7 +79,7 @@ func (v *planView) machines() {
 	for _, m := range v.plan.Machines {
 		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
 	}
-	v.printf("\nPlan: %s to make or start. What is to be done then can be planned once they run; apply goes on with it.\n", plan.Count(len(v.plan.Machines), "machine"))
+	v.printf("\nPlan: %s to create or start. Further changes can be planned once they run; apply continues with them.\n", plan.Count(len(v.plan.Machines), "machine"))
 }
 
 func (v *planView) disruptions() {
@@ -99,11 +99,11 @@ func (v *planView) disruptions() {
 
 func (v *planView) leftOut() {
 	for _, host := range slices.Sorted(maps.Keys(v.plan.Held)) {
-		v.printf("Left alone: %s, since %s.\n\n", host, strings.Join(v.plan.Held[host], "; "))
+		v.printf("Not changed: %s, since %s.\n\n", host, strings.Join(v.plan.Held[host], "; "))
 	}
 	if n := len(v.plan.LeftOut); n > 0 {
 		hosts, _ := byHost(v.plan.LeftOut)
-		v.printf("Left out by --only: %s on %s.\n\n", plan.Count(n, "change"), strings.Join(clusterNamed(hosts), ", "))
+		v.printf("Excluded by --only: %s on %s.\n\n", plan.Count(n, "change"), strings.Join(clusterNamed(hosts), ", "))
 	}
 }
 
@@ -119,7 +119,7 @@ func (v *planView) changes(changes []plan.Change) {
 		for _, c := range alike {
 			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", c.Action, c.Kind, c.Name, c.Reason)
 			if text := v.detail(c); text != "" {
-				_ = table.Flush() // the table begins anew below the text
+				_ = table.Flush() // a new table begins below the text
 				v.printf("%s", text)
 			}
 		}
@@ -131,7 +131,7 @@ func (v *planView) changes(changes []plan.Change) {
 
 const detailIndent = "      "
 
-// detail is what --diff shows of a change.
+// detail is the text of a change for --diff.
 func (v *planView) detail(c plan.Change) string {
 	if v.diffs == nil {
 		return ""
@@ -140,7 +140,7 @@ func (v *planView) detail(c plan.Change) string {
 		return fmt.Sprintf(detailIndent+"secret, %s, %s → %s\n", c.Mode, digestOf(c.From), digestOf(c.To))
 	}
 	text := v.diffs.Of(c)
-	if strings.Contains(text, "-----BEGIN ") { // PEM says nothing to people
+	if strings.Contains(text, "-----BEGIN ") { // PEM is not for people
 		return fmt.Sprintf(detailIndent+"%s → %s\n", digestOf(c.From), digestOf(c.To))
 	}
 	var b strings.Builder
@@ -157,7 +157,8 @@ func digestOf(digest string) string {
 	return "sha256 " + digest[:min(len(digest), 8)] + "…"
 }
 
-// chunks are runs of changes with the same action, kind and reason. Those of files and programs go by kind first.
+// chunks are runs of changes with the same action, kind and reason. Those of files and programs are
+// ordered by kind first.
 func chunks(changes []plan.Change) [][]plan.Change {
 	sorted := slices.Clone(changes)
 	slices.SortStableFunc(sorted, func(a, b plan.Change) int {
@@ -174,7 +175,7 @@ func chunks(changes []plan.Change) [][]plan.Change {
 	return all
 }
 
-// group is hosts on which the same happens, for the same reasons.
+// group is hosts with the same changes, for the same reasons.
 type group struct {
 	hosts   []string
 	changes []plan.Change
@@ -200,7 +201,7 @@ func (v *planView) groups() []group {
 	return all
 }
 
-// signature is all that is shown of a host.
+// signature is everything that is shown of a host.
 func (v *planView) signature(changes []plan.Change) string {
 	var b strings.Builder
 	for _, c := range changes {
@@ -213,7 +214,8 @@ func (v *planView) signature(changes []plan.Change) string {
 	return b.String()
 }
 
-// bookkept leaves out slipway's own list of what it owns, which changes with everything else, unless it stands alone.
+// bookkept leaves out slipway's own list of the files that it owns, which changes with everything
+// else, unless it is the only change.
 func bookkept(changes []plan.Change) []plan.Change {
 	if len(changes) == 1 {
 		return changes
@@ -221,7 +223,7 @@ func bookkept(changes []plan.Change) []plan.Change {
 	return slices.DeleteFunc(slices.Clone(changes), plan.Change.Bookkeeping)
 }
 
-// counts sums up: "3 to create, 2 to change, 1 to restart".
+// counts returns a summary: "3 to create, 2 to change, 1 to restart".
 func counts(changes []plan.Change) string {
 	words := []struct {
 		action plan.Action

@@ -6,24 +6,24 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// allowPluginFlag is the explicit yes to another network plugin in a cluster that has been up.
+// allowPluginFlag explicitly allows another network plugin in a cluster that has been up.
 const allowPluginFlag = "allow-plugin-change"
 
-// addPluginChange gives a command that flag.
+// addPluginChange adds that flag to a command.
 func (w *work) addPluginChange(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.AllowPluginChange, allowPluginFlag, false,
 		"change the network plugin of a cluster that has been up (spec.network.plugin): pods lose their network")
 }
 
-// checkPluginChange refuses the flag where it could not be kept: a network goes from one node to the other.
+// checkPluginChange refuses the flag with --only: the pod network connects all nodes.
 func (w *work) checkPluginChange() error {
 	if w.AllowPluginChange && len(w.Only) > 0 {
-		return errors.New("--" + allowPluginFlag + " is for the whole cluster, and --only for some of its nodes, which would be cut off from the others: leave one out")
+		return errors.New("--" + allowPluginFlag + " is for the whole cluster, and --only for some of its nodes, which would be cut off from the others: omit one")
 	}
 	return nil
 }
 
-// pluginArg is the flag, as what goes on with this run has to be given it.
+// pluginArg is the flag as an argument for the command that continues this run.
 func (w *work) pluginArg() string {
 	if !w.AllowPluginChange {
 		return ""
@@ -31,7 +31,7 @@ func (w *work) pluginArg() string {
 	return " --" + allowPluginFlag
 }
 
-// rebuildArg is the flag --rebuild-empty, as what goes on with this run has to be given it.
+// rebuildArg is --rebuild-empty as an argument for the command that continues this run.
 func (w *work) rebuildArg() string {
 	if w.RebuildEmpty == "" {
 		return ""

@@ -30,7 +30,7 @@ func TestSavedPlanCarriesThePluginChange(t *testing.T) {
 
 // TestInterruptedPluginChange goes on with the flag: without it the next apply would be refused.
 func TestInterruptedPluginChange(t *testing.T) {
-	for allowed, want := range map[bool]string{false: "`slipway apply -f a.yaml` goes on", true: "`slipway apply -f a.yaml --allow-plugin-change` goes on"} {
+	for allowed, want := range map[bool]string{false: "`slipway apply -f a.yaml` continues", true: "`slipway apply -f a.yaml --allow-plugin-change` continues"} {
 		r := applyRun{work: work{app: &app{file: "a.yaml"}, Session: provision.Session{Wish: provision.Wish{AllowPluginChange: allowed}}}}
 		if err := r.interrupted("apply", nil); !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

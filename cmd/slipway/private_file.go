@@ -8,21 +8,21 @@ import (
 	"path/filepath"
 )
 
-// privateFile is a file that only its owner can read, and that is there whole or not at all.
+// privateFile is a file that only its owner can read, and that is written completely or not at all.
 type privateFile struct {
 	what string // "the plan"
 	path string
-	temp *os.File // beside it
+	temp *os.File // next to it
 }
 
-// newPrivateFile sees that path can be written, and changes nothing there yet.
+// newPrivateFile checks that path can be written, and changes nothing there yet.
 func newPrivateFile(what, path string) (*privateFile, error) {
 	info, err := os.Lstat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("write %s: %w", what, err)
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("write %s: %s is there, and is no regular file: name another, or have it printed", what, path)
+		return nil, fmt.Errorf("write %s: %s exists and is not a regular file: name another, or print it", what, path)
 	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
@@ -31,7 +31,7 @@ func newPrivateFile(what, path string) (*privateFile, error) {
 	return &privateFile{what, path, temp}, nil
 }
 
-// Commit puts content in the file's place.
+// Commit replaces the file by content.
 func (f *privateFile) Commit(content []byte) error {
 	_, err := f.temp.Write(content)
 	if err = errors.Join(err, f.temp.Sync(), f.temp.Close()); err == nil {
@@ -43,7 +43,7 @@ func (f *privateFile) Commit(content []byte) error {
 	return nil
 }
 
-// Discard ends it; after Commit it does nothing.
+// Discard removes the temporary file; after Commit it does nothing.
 func (f *privateFile) Discard() {
 	_ = f.temp.Close()
 	_ = os.Remove(f.temp.Name())

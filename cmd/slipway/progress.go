@@ -16,25 +16,26 @@ import (
 	"slipway.dev/slipway/provision/journal"
 )
 
-// progress tells what is going on: on a terminal a live line a host, elsewhere a line for each thing that is finished,
-// and in the log everything. All methods are safe for concurrent use.
+// progress shows what is going on: on a terminal a live line per host, otherwise a line for each
+// completed step, and everything in the log. All methods are safe for concurrent use.
 type progress struct {
 	out io.Writer
 	log *slog.Logger
 	now func() time.Time
-	// recorder hears of phases, reports and steps too; nil where nothing is recorded. It is set before anything is told.
+	// recorder also receives phases, reports and steps; nil if nothing is recorded. It is set
+	// before the first call.
 	recorder *journal.Recorder
 
 	drawing sync.Mutex // held to draw; taken before mu
 	live    *liveView  // nil where nothing is drawn
 
-	mu     sync.Mutex // guards what follows; never held while drawing
+	mu     sync.Mutex // guards the fields below; never held while drawing
 	begun  time.Time
 	rows   []*row
 	byName map[string]*row
 	phases []phase
 	done   int // steps that succeeded
-	total  int // steps that there are to do; 0 while that is not known
+	total  int // steps to do; 0 while unknown
 	over   bool
 	failed bool // over, with an error
 }
@@ -42,23 +43,23 @@ type progress struct {
 type phase struct {
 	name  string
 	begun time.Time
-	took  time.Duration // 0 while it lasts
+	took  time.Duration // 0 while it runs
 }
 
 // row is one host, or another thing that takes time.
 type row struct {
 	name         string
-	tasks        []task // going on; steps in the order of their start
-	note         string // what was reported last
+	tasks        []task // running; steps in the order of their start
+	note         string // the last report
 	noted        time.Time
-	busy         bool // note is about something that goes on
+	busy         bool // note is about something that is running
 	begun, ended time.Time
 	steps        int
 	skipped      int
 	failure      string // the first failed step and the first line of its error
 	interrupted  bool   // a step ended because the run was cancelled
 	component    bool   // of the bundle
-	finished     bool   // a component that is there
+	finished     bool   // a finished component
 }
 
 type task struct {
@@ -66,7 +67,7 @@ type task struct {
 	begun time.Time
 }
 
-// clusterRow is where steps that belong to no host are shown.
+// clusterRow shows steps that belong to no host.
 const clusterRow = "cluster"
 
 // newProgress writes to out, drawing when it is a terminal (tty), and the full log to log. hosts are listed from the
@@ -83,7 +84,7 @@ func newProgress(out io.Writer, tty bool, log io.Writer, hosts []string) *progre
 	return p
 }
 
-// Phase begins a part of the work; the one before is over.
+// Phase begins a part of the work; the previous one ends.
 func (p *progress) Phase(name string) {
 	p.log.Info("phase", "name", name)
 	p.recorder.Phase(name)
@@ -94,14 +95,14 @@ func (p *progress) Phase(name string) {
 	})
 }
 
-// Steps says how many steps are to be done.
+// Steps sets the number of steps to do.
 func (p *progress) Steps(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total = n
 }
 
-// Host says what a host, or anything else with a name, is doing now.
+// Host reports what a host, or anything else with a name, is doing now.
 func (p *progress) Host(name, what string) {
 	p.log.Info("report", "host", name, "what", what)
 	p.recorder.Note(name, what)
@@ -162,8 +163,8 @@ func (p *progress) Note(text string) {
 	p.println(p.now(), text)
 }
 
-// Suspend takes the drawing off the terminal while f, which may ask a question, runs. f must not call p's methods;
-// other goroutines that do wait for it.
+// Suspend removes the drawing from the terminal while f runs, which may ask a question. f must not
+// call p's methods; other goroutines that do wait for it.
 func (p *progress) Suspend(f func() error) error {
 	p.drawing.Lock()
 	defer p.drawing.Unlock()
@@ -197,7 +198,8 @@ func (p *progress) Done(err error) {
 	p.println(now, summary)
 }
 
-// update changes the state and shows the change; change returns the line for where nothing is drawn, "" for none.
+// update changes the state and shows the change; change returns the line to print if nothing is
+// drawn, "" for none.
 func (p *progress) update(change func() string) {
 	p.drawing.Lock()
 	defer p.drawing.Unlock()
@@ -231,7 +233,8 @@ func (p *progress) row(name string) *row {
 	return r
 }
 
-// endPhase ends the phase that lasts, and what was only reported, not run as a step, with it.
+// endPhase ends the current phase, and with it everything that was only reported, not run as a
+// step.
 func (p *progress) endPhase() {
 	now := p.now()
 	for _, r := range p.rows {
@@ -291,12 +294,12 @@ func (r *row) event(e dag.Event) {
 	}
 }
 
-// short is a step's name without the host it begins with.
+// short returns a step's name without its host.
 func (r *row) short(name string) string { return strings.TrimPrefix(name, r.name+": ") }
 
 func errorText(err error) string { return cmp.Or(err, errors.New("unknown error")).Error() }
 
-// seconds is a duration as people read it: 0.4s, 12.3s, 2m05s.
+// seconds formats a duration for people: 0.4s, 12.3s, 2m05s.
 func seconds(d time.Duration) string {
 	if d = d.Round(100 * time.Millisecond); d < time.Minute {
 		return fmt.Sprintf("%.1fs", d.Seconds())

@@ -7,8 +7,9 @@ import (
 	"slipway.dev/slipway/provision/journal"
 )
 
-// bundle returns a function that shows how a bundle is made: on a terminal a row for each component that has to be made,
-// elsewhere a line for about each tenth of what is measured. Log and journal hear as much as those who read lines.
+// bundle returns a function that shows how a bundle is made: on a terminal a row for each
+// component, otherwise a line for about each tenth of the measured work. Log and journal receive
+// the same as the lines.
 func (p *progress) bundle() func(bundle.Event) {
 	tell := false
 	sparingly := bundle.Sparingly(func(bundle.Event) { tell = true })
@@ -48,7 +49,7 @@ func (p *progress) bundleEvent(e bundle.Event, tell bool) {
 	})
 }
 
-// partStates are the states that events of a component lead to, other than running.
+// partStates maps events of a component to its states, other than running.
 var partStates = map[bundle.Phase]journal.State{
 	bundle.Done: journal.Succeeded, bundle.Cached: journal.Succeeded, bundle.Failed: journal.Failed,
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// redraw is how often the terminal is drawn anew, and how fast the spinner turns.
+// redraw is how often the terminal is redrawn, and how fast the spinner turns.
 const redraw = 100 * time.Millisecond
 
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
@@ -25,8 +25,9 @@ const (
 	dim    = "2"
 )
 
-// liveView draws a progress on a terminal, a row a host and the phase below. mpb knows about cursors, widths and
-// refreshing; each of its bars is one of our rows. All methods but the drawing of a row need progress.drawing held.
+// liveView draws a progress on a terminal: a row per host, with the phase below. mpb handles
+// cursors, widths and refreshing; each of its bars is one of our rows. All methods except the
+// drawing of a row need progress.drawing held.
 type liveView struct {
 	*progress
 	color bool
@@ -35,7 +36,7 @@ type liveView struct {
 	shown map[string]*mpb.Bar
 }
 
-// draw makes sure that every row is on the terminal; what they say follows by itself.
+// draw makes sure that every row is on the terminal; their contents follow by themselves.
 func (l *liveView) draw() {
 	if l.bars == nil {
 		l.bars = mpb.New(mpb.WithOutput(l.out), mpb.WithAutoRefresh(), mpb.WithRefreshRate(redraw), mpb.WithWidth(l.width))
@@ -64,7 +65,7 @@ func (l *liveView) add(name string, priority int, content func() (mark, color, t
 	l.shown[name] = l.bars.MustAdd(0, row, mpb.BarPriority(priority), mpb.BarFillerTrim())
 }
 
-// stop ends the drawing, which stays on the terminal or leaves it.
+// stop ends the drawing, which stays on the terminal or is removed.
 func (l *liveView) stop(stay bool) {
 	if l.bars == nil {
 		return
@@ -98,7 +99,7 @@ func (l *liveView) paint(color, text string) string {
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
-// phaseRow is the last row: what goes on as a whole.
+// phaseRow is the last row: the current phase.
 func (l *liveView) phaseRow() (mark, color, text string) {
 	if len(l.phases) == 0 {
 		return " ", "", ""
@@ -115,7 +116,7 @@ func (l *liveView) phaseRow() (mark, color, text string) {
 	return " ", "", text
 }
 
-// hostRow is the one of a host: a mark, the name, how long, and what.
+// hostRow is a host's row: mark, name, duration and activity.
 func (l *liveView) hostRow(r *row) (mark, color, text string) {
 	took, what := "", ""
 	now := l.now()

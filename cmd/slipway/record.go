@@ -12,12 +12,12 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// newRun is what the journal is told of a run when it begins.
+// newRun describes a run to the journal when it begins.
 func newRun(c *spec.Cluster, command string) journal.Run {
 	return journal.Run{Cluster: c.Metadata.Name, Command: command, Operator: operator(), Slipway: version}
 }
 
-// operator is who runs slipway, for people to read: "ana@workstation".
+// operator is who runs slipway, for people: "ana@workstation".
 func operator() string {
 	name := fmt.Sprintf("uid %d", os.Getuid())
 	if u, err := user.Current(); err == nil {
@@ -29,7 +29,7 @@ func operator() string {
 	return name
 }
 
-// recordPlan tells the journal what a run is going to do.
+// recordPlan records in the journal what a run will do.
 func recordPlan(r *journal.Recorder, p *plan.Plan) error {
 	value, err := json.Marshal(p)
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// app is what every command shares: the streams and the global flags.
+// app is what every command shares: streams and global flags.
 type app struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer // which escape what steers terminals, see unescaped
+	stdout, stderr io.Writer // which escape terminal control sequences, see unescaped
 
 	file    string                // -f: the cluster spec
-	given   *spec.Cluster         // the spec, where it does not come from file
-	own     map[string]certs.Item // the authorities that the spec names, once authorities has read them
-	remarks []string              // what checks of the spec found that is no mistake
-	output  string                // --output: text or json; one command knows more
+	given   *spec.Cluster         // the spec, if it does not come from file
+	own     map[string]certs.Item // the CAs that the spec names, once authorities has read them
+	remarks []string              // findings of the spec's checks that are not errors
+	output  string                // --output: text or json; some commands have more
 	yes     bool                  // --yes: do not ask
 	verbose bool                  // -v
 
@@ -29,7 +29,7 @@ type app struct {
 // defaultFile is the spec unless --file names another.
 const defaultFile = "cluster.yaml"
 
-// newRoot builds the command tree. One function a command, in a file named after it.
+// newRoot builds the command tree, with one function per command, in a file named after it.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "slipway",
@@ -48,7 +48,7 @@ func newRoot(a *app) *cobra.Command {
 	})
 	_ = root.MarkPersistentFlagFilename("file", "yaml", "yml")
 	flags.BoolVar(&a.yes, "yes", false, "do not ask for confirmation")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "print a line a step, also on a terminal")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "print one line per step, even on a terminal")
 	root.AddCommand(
 		// kept in the order in which a user meets them
 		newInitCmd(a),
@@ -72,10 +72,11 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-// completionTimeout bounds what a shell waits for when it completes a word.
+// completionTimeout bounds how long a shell waits for completions.
 const completionTimeout = 3 * time.Second
 
-// completeWords completes the value of a flag, or each of its values, from words that are asked for when they are needed.
+// completeWords completes the value of a flag, or each of its values, from words that are computed
+// when needed.
 func completeWords(cmd *cobra.Command, flag string, words func() []string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return words(), cobra.ShellCompDirectiveNoFileComp

@@ -198,7 +198,7 @@ func TestHintsNameTheCommand(t *testing.T) {
 		}
 		var out strings.Builder
 		exitCode(context.Background(), err, resumeOf(cmd), &out)
-		if n := strings.Count(out.String(), fmt.Sprintf("run `%s`: it goes on", tt.want)); n != 2 || strings.Contains(out.String(), "{") {
+		if n := strings.Count(out.String(), fmt.Sprintf("run `%s`: it continues", tt.want)); n != 2 || strings.Contains(out.String(), "{") {
 			t.Errorf("%s: %s", tt.args, &out)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"slipway.dev/slipway/provision/rotate"
 )
 
-// show prints an overview: as a value for programs that only want to know, else for people.
+// show prints an overview: as JSON for programs that only want to know, otherwise for people.
 func (r *rotateRun) show(o *rotate.Overview) error {
 	if r.dryRun && r.output == "json" {
 		return r.printJSON(o)
@@ -36,7 +36,7 @@ func printOverview(out io.Writer, o *rotate.Overview) error {
 		v.tokenSecrets(o)
 	}
 	if !o.Begins && len(o.Unmanaged) > 0 {
-		v.printf("Not in %s, and cut off from stage issue on; the rotation does not go there with them:\n", o.File)
+		v.printf("Not in %s, and without access to the API server from stage issue on; the rotation stops before that stage:\n", o.File)
 		for _, n := range o.Unmanaged {
 			v.printf("  %s\n", n)
 		}
@@ -83,44 +83,44 @@ func (v *rotationView) stages(o *rotate.Overview) {
 	}
 	v.table(rows)
 	if len(o.Expired) > 0 {
-		v.printf("Expired: %s. What they have issued is issued by new ones at once, on all hosts.\n", strings.Join(o.Expired, ", "))
+		v.printf("Expired: %s. All certificates that they issued are replaced at once, on all hosts.\n", strings.Join(o.Expired, ", "))
 		if o.Under != "" {
-			v.printf("Under way is the %s: what it replaces is replaced with them, at once, too.\n", o.Under)
+			v.printf("The %s is running: its items are replaced with them, at once, too.\n", o.Under)
 		}
 		v.printf("\n")
 	}
 	for _, s := range o.Stages {
 		if s.Signatures > 0 {
-			v.printf("To be signed elsewhere, before stage %s can go on: %s.\n\n", s.Stage, plan.Count(s.Signatures, "certificate"))
+			v.printf("To be signed by an external CA before stage %s can continue: %s.\n\n", s.Stage, plan.Count(s.Signatures, "certificate"))
 		}
 	}
 	if o.OtherChanges > 0 {
-		v.printf("Not the rotation's: %s, for `slipway apply` to carry out first; see `slipway plan`.\n\n", plan.Count(o.OtherChanges, "change"))
+		v.printf("Besides the rotation: %s, which `slipway apply` has to make first; see `slipway plan`.\n\n", plan.Count(o.OtherChanges, "change"))
 	}
 }
 
 func (v *rotationView) workloads(o *rotate.Overview) {
 	switch {
 	case o.APIError != "":
-		v.printf("Which workloads stage rollout replaces is not known yet, since the API cannot be asked (%s).\n"+
-			"Without --yes you are asked again when it is; --pause-after leaves time to look.\n\n", o.APIError)
+		v.printf("The workloads that stage rollout replaces are unknown so far, since the API cannot be queried (%s).\n"+
+			"Without --yes you are asked again once they are known; --pause-after leaves time to check.\n\n", o.APIError)
 		return
 	case len(o.Workloads) == 0:
 		v.printf("Stage rollout finds no workload that it would replace.\n\n")
 		return
 	}
-	v.printf("Workloads in stage rollout, which read the authority or a token:\n\n")
+	v.printf("Workloads in stage rollout, which read the CA or a token:\n\n")
 	rows := []string{"WORKLOAD\tPODS\tHOW"}
 	for _, w := range o.Workloads {
 		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", w.Workload, len(w.Pods), w.How))
 	}
 	v.table(rows)
 	if !o.Begins && len(o.Blocked) > 0 {
-		v.printf("Stage rollout cannot end as things are (or leave workloads to yourself with --no-rollout):\n  %s\n\n", strings.Join(o.Blocked, "\n  "))
+		v.printf("Stage rollout cannot complete in this state (or replace workloads yourself, with --no-rollout):\n  %s\n\n", strings.Join(o.Blocked, "\n  "))
 	}
 }
 
-// tokenSecrets are told beforehand, since people have to do something about them.
+// tokenSecrets are shown in advance, since users have to act on them.
 func (v *rotationView) tokenSecrets(o *rotate.Overview) {
 	if len(o.TokenSecrets) == 0 {
 		return
@@ -128,14 +128,14 @@ func (v *rotationView) tokenSecrets(o *rotate.Overview) {
 	tokens := slices.ContainsFunc(o.Stages, func(s rotate.Stage) bool { return s.Stage == certs.Tokens })
 	switch {
 	case o.SkipUnmanaged:
-		v.printf("The tokens in these Secrets are not waited for (--leave-unmanaged), and end at stage drop")
+		v.printf("The tokens in these Secrets are not waited for (--leave-unmanaged), and become invalid at stage drop")
 	case tokens:
-		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew; --pause-after tokens leaves time\n" +
+		v.printf("Stage rollout waits, for a day, until you have renewed the tokens in these Secrets; --pause-after tokens leaves time\n" +
 			"to do it before pods that use them are replaced")
 	default:
-		v.printf("Stage rollout waits, for a day, until you have had the tokens in these Secrets made anew")
+		v.printf("Stage rollout waits, for a day, until you have renewed the tokens in these Secrets")
 	}
-	v.printf(":\n\n  %s\n\nOne is made anew by `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), converge.RenewToken)
+	v.printf(":\n\n  %s\n\nTo renew one, run `%s`.\n\n", strings.Join(o.TokenSecrets, "\n  "), converge.RenewToken)
 }
 
 func (v *rotationView) kubeconfigs(o *rotate.Overview) {
@@ -147,7 +147,7 @@ func (v *rotationView) kubeconfigs(o *rotate.Overview) {
 	if o.Back {
 		lasting = certs.Return
 	}
-	v.printf("These kubeconfigs stop working. Those that `slipway kubeconfig` makes after stage %s last; --pause-after leaves time for it:\n\n", lasting)
+	v.printf("These kubeconfigs stop working. Those that `slipway kubeconfig` issues after stage %s stay valid; --pause-after leaves time for that:\n\n", lasting)
 	rows := []string{"USER\tGROUPS\tISSUED\tEXPIRES\tSTOPS WORKING"}
 	for _, l := range o.Kubeconfigs {
 		groups := "-"
@@ -159,7 +159,7 @@ func (v *rotationView) kubeconfigs(o *rotate.Overview) {
 	v.table(rows)
 }
 
-// whenLost says from which stages on a kubeconfig is of no use, and why.
+// whenLost describes from which stages on a kubeconfig does not work, and why.
 func whenLost(l rotate.LostKubeconfig) string {
 	refused := fmt.Sprintf("stage %s: its certificate is refused", l.RefusedFrom)
 	if l.DistrustsFrom == "" {

@@ -23,9 +23,9 @@ import (
 func newRunsCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List the cluster's runs, and show what one did and when",
-		Long: `List the runs of apply, of certs renew and of each stage of a rotation that the cluster's state has kept, the oldest
-first. The last 100 are kept. Nothing is locked: a run that is going on is listed as running.`,
+		Short: "List the cluster's runs, or show what one did and when",
+		Long: `List the recorded runs of apply, of certs renew and of each stage of a rotation, the oldest first. The state keeps the
+last 100. It takes no lock: a run in progress is listed as running.`,
 		Example: `  slipway runs
   slipway runs show                  # the timeline of the last one
   slipway runs --output json | jq '.[] | select(.result == "failed")'`,
@@ -41,9 +41,9 @@ func newRunsShowCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [N]",
 		Short: "Draw the timeline of run N, or of the last one",
-		Long: `Draw a run's timeline: a bar for each step on each host, what waited and for how long, which chain of steps
-decided how long the run took, and the errors of what failed, in full. --html writes the same as a page that needs no
-network and can be passed on; it names hosts and files, and contains what failed steps printed.`,
+		Long: `Draw a run's timeline: a bar for each step on each host, waiting times, the chain of steps that determined the
+duration of the run, and the complete errors of failed steps. --html writes the same as a page that needs no network and
+can be shared; it names hosts and files, and contains the output of failed steps.`,
 		Example: `  slipway runs show                  # the last run
   slipway runs show 12 --html run-12.html
   slipway runs show 12 --output json | jq '.steps[] | select(.state == "failed").error'`,
@@ -60,7 +60,7 @@ network and can be passed on; it names hosts and files, and contains what failed
 type runReader struct {
 	*state.Store
 	cluster string
-	live    bool // somebody has the lock
+	live    bool // another process has the lock
 }
 
 func (a *app) openRuns(ctx context.Context) (*runReader, error) {
@@ -158,7 +158,7 @@ func printRuns(out io.Writer, runs []runSummary) error {
 
 func (a *app) showRun(ctx context.Context, args []string, page string) (err error) {
 	if page != "" && a.output == "json" {
-		return errors.New("--html writes a page and --output json prints JSON: give one of the two")
+		return errors.New("--html and --output json cannot be combined: give one of them")
 	}
 	reader, err := a.openRuns(ctx)
 	if err != nil {
@@ -191,14 +191,14 @@ func (a *app) showRun(ctx context.Context, args []string, page string) (err erro
 	return journal.WriteTimeline(unescaped(a.stdout), run, time.Now(), width, color)
 }
 
-// find gives the run whose number is in args, or the last one.
+// find returns the run whose number is in args, or the last one.
 func (r *runReader) find(ctx context.Context, args []string) (*journal.Run, error) {
 	numbers, err := journal.Numbers(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if len(numbers) == 0 {
-		return nil, fmt.Errorf("no run of cluster %s is recorded: `slipway apply` records its own", r.cluster)
+		return nil, fmt.Errorf("no run of cluster %s is recorded: `slipway apply` records one", r.cluster)
 	}
 	last := numbers[len(numbers)-1]
 	wanted := last
@@ -230,7 +230,7 @@ func writePage(path string, run *journal.Run) (err error) {
 	return out.Flush()
 }
 
-// completeRuns offers the numbers of runs, the newest first.
+// completeRuns returns the numbers of runs, the newest first.
 func (a *app) completeRuns(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	if len(args) > 0 {

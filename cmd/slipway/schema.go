@@ -12,7 +12,7 @@ func newSchemaCmd(a *app) *cobra.Command {
 		Short: "Print the JSON Schema of the spec",
 		Long: `Print the JSON Schema (draft 2020-12) of the spec, for editors that complete and check YAML.
 
-What the schema refuses, slipway refuses; slipway validate checks more, such as networks that overlap.`,
+Slipway refuses everything that the schema refuses; slipway validate checks more, such as overlapping networks.`,
 		Example: `  # For an editor with the YAML language server
   slipway schema > cluster.schema.json
   sed -i '1i # yaml-language-server: $schema=cluster.schema.json' cluster.yaml`,

@@ -19,19 +19,19 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// cluster is one cluster at hand: its spec, where its state is and where its machines come from.
+// cluster is an open cluster: its spec, its state and its provider.
 type cluster struct {
 	spec     *spec.Cluster
-	specPath string // where the spec was read, absolute, or "-"
+	specPath string // the absolute path of the spec, or "-"
 	state    state.Options
 	dir      string            // its own on this computer, where providers keep their files too
-	options  providers.Options // of the provider, but for what the state knows
+	options  providers.Options // from the provider, without what the state records
 	provider providers.Provider
-	record   *provision.Record // which cluster it is, once the state was asked
-	slipway  stack.Artifact    // this very program, as hosts see it
+	record   *provision.Record // the cluster's identity, once read from the state
+	slipway  stack.Artifact    // this program, as hosts see it
 }
 
-// open reads the spec, has it checked, and finds what belongs to it; nothing is asked of any machine yet.
+// open reads and checks the spec, and finds the state and the provider; it contacts no machine.
 func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	c := a.given
 	if c == nil {
@@ -68,7 +68,7 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider, slipway: slipway}, nil
 }
 
-// find opens a cluster and looks which of its machines there are.
+// find opens a cluster and determines which of its machines exist.
 func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) {
 	c, err := a.open()
 	if err != nil {
@@ -78,7 +78,7 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 	return c, infra, err
 }
 
-// missing are the nodes that have no machine yet.
+// missing returns the nodes that have no machine yet.
 func (c *cluster) missing(infra *spec.Infrastructure) []string {
 	have := map[string]bool{}
 	for _, m := range infra.Machines {
@@ -101,7 +101,7 @@ func (c *cluster) names() []string {
 	return names
 }
 
-// list joins names for a sentence, in short when they are many.
+// list joins names for a sentence, and counts them if there are many.
 func list(names []string) string {
 	if len(names) > 6 {
 		return fmt.Sprintf("%d machines (%s, ...)", len(names), strings.Join(names[:3], ", "))

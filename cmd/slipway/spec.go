@@ -14,8 +14,8 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// haveBundle is a check of the spec for what installs it. A cluster whose version this slipway has no bundle for any more can
-// still be looked at and destroyed.
+// haveBundle is a check of the spec for commands that install it. A cluster whose version this
+// slipway no longer installs can still be shown and destroyed.
 func haveBundle() spec.Check { return spec.Releases(bundle.Versions()) }
 
 // loadSpec reads the spec that --file names; "-" is the standard input.
@@ -30,7 +30,7 @@ func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) {
 	return spec.Parse("<stdin>", data, checks...)
 }
 
-// specFile is where the spec was read, as it has to be known from elsewhere; "-" stays what it is.
+// specFile is the absolute path of the spec; "-" stays as it is.
 func (a *app) specFile() (string, error) {
 	if a.file == "-" {
 		return a.file, nil
@@ -38,22 +38,22 @@ func (a *app) specFile() (string, error) {
 	return filepath.Abs(a.file)
 }
 
-// moreOutputs is the annotation of a command that knows further values of --output.
+// moreOutputs is the annotation of a command with further values of --output.
 const moreOutputs = "outputs"
 
-// outputsOf are the values of --output that a command knows.
+// outputsOf returns the values of --output for a command.
 func outputsOf(cmd *cobra.Command) []string {
 	return append([]string{"text", "json"}, strings.Fields(cmd.Annotations[moreOutputs])...)
 }
 
-// checkOutput refuses an --output that the command does not know.
+// checkOutput refuses an --output that the command does not have.
 func (a *app) checkOutput(cmd *cobra.Command) error {
 	known := outputsOf(cmd)
 	if slices.Contains(known, a.output) {
 		return nil
 	}
 	last := len(known) - 1
-	return fmt.Errorf("--output %q is not known: use %s or %s", a.output, strings.Join(known[:last], ", "), known[last])
+	return fmt.Errorf("unknown --output %q: use %s or %s", a.output, strings.Join(known[:last], ", "), known[last])
 }
 
 // printJSON writes v for programs to read.

@@ -63,7 +63,8 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	return err
 }
 
-// shell is an interactive session: the terminal goes raw, and comes back however it ends.
+// shell is an interactive session: it puts the terminal into raw mode, and restores it however it
+// ends.
 func (a *app) shell(ctx context.Context, h *host.SSH) error {
 	in, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
@@ -89,7 +90,7 @@ func (a *app) shell(ctx context.Context, h *host.SSH) error {
 	return err
 }
 
-// watchSize tells width and height each time the terminal changes them, until stop.
+// watchSize calls back with width and height each time the terminal changes them, until stop.
 func watchSize(terminal *os.File) (<-chan [2]int, func()) {
 	changed, sizes := make(chan os.Signal, 1), make(chan [2]int, 1)
 	signal.Notify(changed, syscall.SIGWINCH)

@@ -17,15 +17,15 @@ func newStateCmd(a *app) *cobra.Command {
 		Use:   "state",
 		Short: "Free a lock, or move the state into a bucket",
 		Example: `  slipway state import ~/.local/state/slipway/demo   # into the bucket that the spec names
-  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the error that says who has the lock has this ID`,
+  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the ID is in the error that names the holder`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "unlock ID",
 			Short: "Free the lock in S3 of a slipway that is known to be dead",
-			Long: `Free the lock in S3 of a slipway that is known to be dead. A dead one's lock ends by itself after 70 seconds: this
-is for those who cannot wait. The error that says who has the lock has its ID too. A holder that lives after all
+			Long: `Free the lock in S3 of a slipway that is known to be dead. Such a lock expires after 70 seconds: this command is for
+those who cannot wait. The error that names the holder of the lock contains the ID. If the holder is alive after all, it
 stops when it finds its lock gone.`,
 			Example: `  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5`,
 			Args:    cobra.ExactArgs(1),
@@ -33,9 +33,9 @@ stops when it finds its lock gone.`,
 		},
 		&cobra.Command{
 			Use:   "import DIRECTORY",
-			Short: "Copy a state from a directory to where the spec wants it",
-			Long: `Copy a state, as apply left it in a directory, to where the spec wants it, for example into a bucket. There must be
-none yet. What is in the directory stays, for you to remove; logs are not copied.`,
+			Short: "Copy a state from a directory to the place that the spec names",
+			Long: `Copy a state from a directory to the place that the spec names, for example a bucket. There must be no state there yet.
+The directory is kept, for you to remove; logs are not copied.`,
 			Example: `  slipway state import ~/.local/state/slipway/demo`,
 			Args:    cobra.ExactArgs(1),
 			RunE:    func(cmd *cobra.Command, args []string) error { return a.importState(cmd.Context(), args[0]) },
@@ -54,7 +54,7 @@ func (a *app) unlockState(ctx context.Context, id string) error {
 		return err
 	}
 	if o.S3 == nil {
-		return fmt.Errorf("the state in %s is locked by a process on this computer, and free as soon as that ends", o)
+		return fmt.Errorf("the state in %s is locked by a process on this computer, and freed as soon as that ends", o)
 	}
 	if err := a.confirm(ctx, fmt.Sprintf("Free the lock of %s? Only if its holder is dead!", o)); err != nil {
 		return err
@@ -90,9 +90,10 @@ func (a *app) importState(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	if len(names) > 0 {
-		return fmt.Errorf("%s has a state already, with %d names; nothing was changed", to, len(names))
+		return fmt.Errorf("%s already has a state, with %d names; nothing was changed", to, len(names))
 	}
-	// What counts comes first, all or nothing: were it killed before that, runs alone would look like a state.
+	// The secrets come first, all or nothing: if the copy was killed before that, runs alone would
+	// look like a state.
 	runs := map[string]secret.Bytes{}
 	maps.DeleteFunc(items, func(name string, content secret.Bytes) bool {
 		if state.IsLoose(name) {

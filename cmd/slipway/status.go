@@ -24,13 +24,13 @@ import (
 func newStatusCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show machines, nodes, units, etcd, the nearest expiry of a certificate and a rotation",
-		Long: `Show whether the cluster is healthy, and if not, why: machines, nodes, units, etcd, the API, DNS, and what is in the
-cluster and not in the spec. The certificate that ends first and a rotation are named, too. Nothing is changed.
+		Short: "Show the health of machines, nodes, etcd and certificates",
+		Long: `Show whether the cluster is healthy, and if not, why: machines, nodes, units, etcd, the API, DNS, and nodes that are not
+in the spec. It also shows the next certificate expiry and a rotation in progress. Nothing is changed.
 
 Exit codes:
   0  the cluster is healthy
-  1  it is not, it does not exist yet, or that could not be found out
+  1  it is not, it does not exist yet, or it could not be checked
   3  the spec is invalid`,
 		Example: `  slipway status
   slipway status >/dev/null || echo "look at it"
@@ -41,7 +41,7 @@ Exit codes:
 	}
 }
 
-// status changes nothing and takes no lock: it may be asked while an apply runs.
+// status changes nothing and takes no lock: it can run during an apply.
 func (a *app) status(ctx context.Context) error {
 	c, err := a.open()
 	if err != nil {
@@ -50,14 +50,14 @@ func (a *app) status(ctx context.Context) error {
 	return a.showStatus(ctx, c)
 }
 
-// showStatus asks and prints. A cluster that is not healthy is exit code 1.
+// showStatus queries and prints. A cluster that is not healthy is exit code 1.
 func (a *app) showStatus(ctx context.Context, c *cluster) error {
 	s, infra, err := c.status(ctx)
 	if err != nil {
 		return err
 	}
 	switch {
-	case ctx.Err() != nil: // what did not answer may have been well
+	case ctx.Err() != nil: // what did not answer may have been healthy
 		return context.Cause(ctx)
 	case a.output == "json":
 		err = a.printJSON(s)
@@ -72,13 +72,14 @@ func (a *app) showStatus(ctx context.Context, c *cluster) error {
 	return err
 }
 
-// status asks the cluster how it is. Before the first apply there is a status, too: that of machines.
+// status queries the health of the cluster. Before the first apply the status is that of the
+// machines.
 func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastructure, error) {
 	pki, err := c.readPKI(ctx)
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return nil, nil, err
 	}
-	record := &provision.Record{} // without a state nothing is known
+	record := &provision.Record{} // without a state there is nothing to compare
 	switch store, err := c.readStore(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -106,18 +107,19 @@ func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastruc
 	return observe.GetStatus(ctx, in, infra, hosts, unreachable), infra, nil
 }
 
-// printNoCluster says that there is nothing of the cluster, where that was looked for, and what makes it.
+// printNoCluster says that no part of the cluster exists, where slipway looked, and how to create
+// it.
 func (a *app) printNoCluster(c *cluster, infra *spec.Infrastructure) error {
 	_, err := fmt.Fprintf(a.stdout, "There is no cluster %s yet: no machine of it, and no state in %s.\n"+
-		"Run `slipway apply%s` to make it. If it was made before, see that spec.state and SLIPWAY_STATE_DIR are as they were then.\n",
+		"Run `slipway apply%s` to create it. If it was created before, check that spec.state and SLIPWAY_STATE_DIR are the same as then.\n",
 		c.spec.Metadata.Name, c.state, a.fileArg())
 	if err == nil && len(infra.Foreign) > 0 {
-		_, err = fmt.Fprintf(a.stdout, "There are things of another cluster with this name%s\n", foreignHint(infra.Foreign))
+		_, err = fmt.Fprintf(a.stdout, "There are resources of another cluster with this name%s\n", foreignHint(infra.Foreign))
 	}
 	return err
 }
 
-// fileArg is --file, as another command of the same cluster has to be given it; empty for the default.
+// fileArg is --file as an argument for another command on the same cluster; empty for the default.
 func (a *app) fileArg() string {
 	if a.file == defaultFile {
 		return ""
@@ -125,7 +127,8 @@ func (a *app) fileArg() string {
 	return " -f " + a.file
 }
 
-// dialRunning connects to what should answer; a short wait is enough, for nothing is booting here.
+// dialRunning connects to machines that should answer; a short timeout is enough, since none is
+// booting.
 func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]host.Host, map[string]error) {
 	hosts, errs := map[string]host.Host{}, map[string]error{}
 	in := wayIn(5 * time.Second)
@@ -150,7 +153,7 @@ func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]ho
 	return hosts, errs
 }
 
-// printStatus is for people; fileArg goes to the commands that it names.
+// printStatus prints for people; fileArg is for the commands that it suggests.
 func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string) error {
 	health := "healthy"
 	if !s.Healthy {
@@ -170,7 +173,7 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 	}
 	_, _ = fmt.Fprintln(out)
 	if c := s.Certificates; c.Nearest != "" {
-		_, _ = fmt.Fprintf(out, "%d certificates; the first to end is %s, on %s (%d days)\n",
+		_, _ = fmt.Fprintf(out, "%d certificates; the first to expire is %s, on %s (%d days)\n",
 			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
 	}
 	if len(s.Reasons) > 0 {
@@ -178,11 +181,11 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 		for _, r := range s.Reasons {
 			_, _ = fmt.Fprintf(out, "  %s\n", r)
 		}
-		_, _ = fmt.Fprintf(out, "`slipway plan%s` shows what `slipway apply%s` would do about it.\n", fileArg, fileArg)
+		_, _ = fmt.Fprintf(out, "`slipway plan%s` shows what `slipway apply%s` would change.\n", fileArg, fileArg)
 	}
 	for _, m := range s.Machines {
 		if m.Node != nil && len(m.Node.Taints) > 0 {
-			_, _ = fmt.Fprintf(out, "%s: has taints that are not of the spec: %s\n", m.Name, strings.Join(m.Node.Taints, ", "))
+			_, _ = fmt.Fprintf(out, "%s: has taints that are not in the spec: %s\n", m.Name, strings.Join(m.Node.Taints, ", "))
 		}
 	}
 	if s.Rotation != nil {
@@ -191,7 +194,7 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 	return nil
 }
 
-// printMachines prints a line a machine; "-" is what is not known.
+// printMachines prints one line per machine; "-" is unknown.
 func printMachines(out io.Writer, machines []observe.MachineStatus) error {
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "MACHINE\tROLE\tADDRESS\tSTATE\tNODE\tVERSION\tUNITS\tETCD")

@@ -83,7 +83,7 @@ func TestStatusOfNoCluster(t *testing.T) {
 		want  []string
 		not   string
 	}{
-		"nothing":   {nothing, []string{"There is no cluster demo yet: no machine of it, and no state in ", "Run `slipway apply -f demo.yaml` to make it."}, "MACHINE"},
+		"nothing":   {nothing, []string{"There is no cluster demo yet: no machine of it, and no state in ", "Run `slipway apply -f demo.yaml` to create it."}, "MACHINE"},
 		"another's": {foreign, []string{"There is no cluster demo yet", "another cluster with this name\n  machine demo-cp-1 (UID another)"}, "MACHINE"},
 		"a disk":    {volume, []string{"Cluster demo is NOT healthy", "  Kubernetes is not installed\n", "  demo-cp-1: has no machine\n"}, "There is no cluster"},
 	} {
@@ -134,7 +134,7 @@ demo-cp-2  control-plane  -        missing  Ready           -      -
 Not healthy, since
   DNS: 0 of 2
   demo-cp-1: not active: etcd.service
-` + "`slipway plan -f x.yaml` shows what `slipway apply -f x.yaml` would do about it.\n" + `demo-cp-2: has taints that are not of the spec: a:NoSchedule
+` + "`slipway plan -f x.yaml` shows what `slipway apply -f x.yaml` would change.\n" + `demo-cp-2: has taints that are not in the spec: a:NoSchedule
 `
 	if out.String() != want {
 		t.Errorf("the status is\n%s\nand should be\n%s", &out, want)

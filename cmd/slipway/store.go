@@ -21,14 +21,15 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// Where keys are looked for; docs/cli.md describes these variables.
+// Where keys are read from; docs/cli.md describes these variables.
 const (
 	identityFileVar   = "SLIPWAY_AGE_IDENTITY_FILE"
 	passphraseFileVar = "SLIPWAY_PASSPHRASE_FILE" //nolint:gosec // the name of a file, no passphrase
 )
 
-// stateOf turns the spec and the environment into where the state is and what opens it. dir is the cluster's own
-// directory on this computer, where providers keep their files: that of the state, unless the state is elsewhere.
+// stateOf derives from the spec and the environment where the state is and how to open it. dir is
+// the cluster's own directory on this computer, where providers store their files: that of the
+// state, unless the state is in S3.
 func (a *app) stateOf(c *spec.Cluster) (o state.Options, dir string, err error) {
 	s := c.Spec.State
 	if s.Directory != "" {
@@ -54,8 +55,8 @@ func (a *app) stateOf(c *spec.Cluster) (o state.Options, dir string, err error) 
 	return o, dir, nil
 }
 
-// besideSpec makes a path of the spec absolute: ~/ is the home, all else is relative to the spec file, so that it does
-// not matter from where slipway is run.
+// besideSpec makes a path in the spec absolute: ~/ is the home directory, everything else is
+// relative to the spec file, so that it does not depend on the working directory.
 func (a *app) besideSpec(p string) (string, error) {
 	if rest, ok := strings.CutPrefix(p, "~/"); ok {
 		home, err := os.UserHomeDir()
@@ -78,8 +79,8 @@ func (c *cluster) openStore(ctx context.Context) (*state.Store, error) {
 	return state.Open(ctx, c.state)
 }
 
-// readStore opens the state without the lock: reading does not wait for a run. errors.Is finds fs.ErrNotExist where
-// nothing was applied yet.
+// readStore opens the state without the lock: reading does not wait for a run. If nothing was
+// applied yet, errors.Is finds fs.ErrNotExist.
 func (c *cluster) readStore(ctx context.Context) (*state.Store, error) {
 	if err := c.checkMoved(ctx); err != nil {
 		return nil, err
@@ -87,13 +88,15 @@ func (c *cluster) readStore(ctx context.Context) (*state.Store, error) {
 	return state.OpenReadOnly(ctx, c.state)
 }
 
-// checkMoved keeps a living cluster from getting new keys because its spec names another place than before.
+// checkMoved prevents a running cluster from getting new keys because its spec names another place
+// than before.
 func (c *cluster) checkMoved(ctx context.Context) error {
 	old, err := state.DefaultDir(c.spec.Metadata.Name)
 	if err != nil || old == c.state.Dir {
 		return err
 	}
-	// Beside a state in S3 the directory may hold other things of this cluster: whatever is wrong with it, it is not meant.
+	// If the state is in S3, the directory may hold other files of this cluster: its defects do not
+	// matter here.
 	if left, err := hasState(ctx, state.Options{Dir: old}); err != nil || !left {
 		return nil
 	}
@@ -104,13 +107,13 @@ func (c *cluster) checkMoved(ctx context.Context) error {
 	if c.state.S3 != nil {
 		remedy = "copy it there: `slipway state import " + old + "`"
 	}
-	return fmt.Errorf("the spec wants the state of cluster %s in %s, where there is none, but %s has one: %s; nothing was changed",
+	return fmt.Errorf("the spec names %[2]s for the state of cluster %[1]s, which has none, but %[3]s has one: %[4]s; nothing was changed",
 		c.spec.Metadata.Name, c.state, old, remedy)
 }
 
-// hasState tells whether anything is stored there but runs, which are there before any key.
+// hasState reports whether anything is stored there besides runs, which are written before any key.
 func hasState(ctx context.Context, o state.Options) (bool, error) {
-	o.Keys = state.Keys{} // nobody is asked for a passphrase only to look
+	o.Keys = state.Keys{} // no passphrase is needed only to check
 	store, err := state.OpenReadOnly(ctx, o)
 	var key *state.KeyError
 	switch {
@@ -125,7 +128,8 @@ func hasState(ctx context.Context, o state.Options) (bool, error) {
 	return slices.ContainsFunc(names, func(name string) bool { return !state.IsLoose(name) }), errors.Join(err, store.Close())
 }
 
-// underLock runs what depends on being the only one. When the lock is lost it is interrupted, and the error says why.
+// underLock runs f while holding the lock. If the lock is lost, f is interrupted, and the error
+// says why.
 func underLock(ctx context.Context, store *state.Store, do func(context.Context) error) error {
 	held, release := store.Held(ctx)
 	defer release()
@@ -136,8 +140,9 @@ func underLock(ctx context.Context, store *state.Store, do func(context.Context)
 	return err
 }
 
-// identities are the private keys that may open the state: those in the file that the user names, else those in the
-// usual places. Only for SSH recipients the user's SSH keys are tried.
+// identities returns the private keys that may open the state: those in the file that the user
+// names, otherwise those in the usual places. The user's SSH keys are tried only for SSH
+// recipients.
 func (a *app) identities(recipients []string) ([]age.Identity, error) {
 	if file := os.Getenv(identityFileVar); file != "" {
 		return a.identityFile(file)
@@ -165,7 +170,8 @@ func (a *app) identities(recipients []string) ([]age.Identity, error) {
 	return all, nil
 }
 
-// identityFile reads a file of age-keygen's, or an OpenSSH private key. Its errors do not repeat what is in it.
+// identityFile reads a file of age-keygen's, or an OpenSSH private key. Its errors do not contain
+// the file's content.
 func (a *app) identityFile(file string) ([]age.Identity, error) {
 	text, err := os.ReadFile(file) //nolint:gosec // G703: the user names it
 	if err != nil {
@@ -192,7 +198,8 @@ func (a *app) identityFile(file string) ([]age.Identity, error) {
 	return []age.Identity{id}, nil
 }
 
-// passphrase is that of the state: from the file that the user names, else from the terminal, twice if it is new.
+// passphrase returns that of the state: from the file that the user names, otherwise from the
+// terminal, twice if it is new.
 func (a *app) passphrase(chosen bool) (secret.Bytes, error) {
 	if file := os.Getenv(passphraseFileVar); file != "" {
 		text, err := os.ReadFile(file) //nolint:gosec // G703: the user names it
@@ -204,11 +211,11 @@ func (a *app) passphrase(chosen bool) (secret.Bytes, error) {
 	if !chosen {
 		return a.askSecret("Passphrase of the state")
 	}
-	phrase, err := a.askSecret("New passphrase of the state; without it nobody can read the cluster's keys")
+	phrase, err := a.askSecret("New passphrase of the state; without it the cluster's keys cannot be read")
 	if err != nil {
 		return nil, err
 	}
-	again, err := a.askSecret("The same again")
+	again, err := a.askSecret("Repeat it")
 	if err == nil && !bytes.Equal(phrase, again) {
 		err = errors.New("the two passphrases differ; nothing was changed")
 	}

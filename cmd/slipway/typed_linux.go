@@ -2,5 +2,5 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// dropTyped forgets what was typed on a terminal and not read yet.
+// dropTyped discards unread input of a terminal.
 func dropTyped(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }

@@ -2,5 +2,5 @@
 
 package main
 
-// dropTyped forgets what was typed on a terminal and not read yet; here nobody knows how.
+// dropTyped discards unread input of a terminal; it is not implemented here.
 func dropTyped(int) error { return nil }

@@ -12,14 +12,14 @@ import (
 func newValidateCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate",
-		Short: "Check the spec, without touching anything",
-		Long: `Check the spec, without touching anything.
+		Short: "Check the spec without changing anything",
+		Long: `Check the spec without changing anything.
 
-Every mistake is reported at once, with its place in the file, the field, the line and what to do about it. Files of
-your own authorities (spec.pki.authorities) are read and checked too, and the version of Kubernetes has to be one that
-this slipway installs: ` + "`slipway version`" + ` lists them.
+All errors are reported at once, each with its place in the file, the field, the line and a remedy. The files of your own
+CAs (spec.pki.authorities) are read and checked too, and this slipway must install the spec's version of Kubernetes:
+` + "`slipway version`" + ` lists them.
 
-The exit code is 0 when the spec is valid and 3 when it is not.`,
+The exit code is 0 if the spec is valid and 3 if it is not.`,
 		Example: `  # Check cluster.yaml
   slipway validate
 
@@ -48,7 +48,8 @@ The exit code is 0 when the spec is valid and 3 when it is not.`,
 	}
 }
 
-// printDiagnostics prints what is wrong as a list, an empty one if nothing is. An error of another kind stays one.
+// printDiagnostics prints the errors of a spec as a list, empty if there are none. Other errors are
+// returned.
 func (a *app) printDiagnostics(err error) error {
 	diagnostics := spec.Errors{}
 	if err != nil && !errors.As(err, &diagnostics) {

@@ -6,7 +6,8 @@ import (
 	"slipway.dev/slipway/provision/converge"
 )
 
-// newWaitForPodCIDRCmd is what flanneld's unit runs before flanneld. It is hidden: people have no use for it.
+// newWaitForPodCIDRCmd is for flanneld's unit, which runs it before flanneld. It is hidden, since
+// people do not need it.
 func newWaitForPodCIDRCmd() *cobra.Command {
 	var kubeconfig, node string
 	cmd := &cobra.Command{
@@ -18,7 +19,7 @@ func newWaitForPodCIDRCmd() *cobra.Command {
 			return converge.AwaitPodCIDR(cmd.Context(), kubeconfig, node)
 		},
 	}
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "how to reach the API, as somebody who may read nodes (required)")
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "a kubeconfig with the right to read nodes (required)")
 	cmd.Flags().StringVar(&node, "node", "", "name of the node (required)")
 	_ = cmd.MarkFlagRequired("kubeconfig")
 	_ = cmd.MarkFlagRequired("node")

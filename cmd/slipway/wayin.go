@@ -8,8 +8,8 @@ import (
 	"slipway.dev/slipway/provision/live"
 )
 
-// wayIn is how machines are entered that have no key of their own, or whose host keys are not pinned: with the keys of the
-// agent, and by the known_hosts files that ssh(1) reads too.
+// wayIn is access to machines that have no key of their own, or whose host keys are not pinned:
+// with the keys of the agent, and the known_hosts files that ssh(1) reads too.
 func wayIn(timeout time.Duration) live.SSH {
 	files := []string{"/etc/ssh/ssh_known_hosts"}
 	if home, err := os.UserHomeDir(); err == nil {

@@ -19,19 +19,20 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// work is one run on a cluster: its session, and what a person sees of it.
+// work is one run on a cluster: its session, and its user interface.
 type work struct {
 	*app
 	*cluster
 	provision.Session
 	progress *progress
-	// consent is the yes to what is about to be planned, where that was given already.
+	// consent means that the next plan was already agreed to.
 	consent bool
 	// outlook says of a plan how long it takes, before people agree to it; may be nil.
 	outlook func(*plan.Plan) string
 }
 
-// session fills in what the session is about. The cluster has to be open, and its identity known; store may be nil.
+// session fills in the session. The cluster has to be open, and its identity known; store may be
+// nil.
 func (w *work) session(store *state.Store) {
 	s := &w.Session
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
@@ -54,7 +55,7 @@ func (u ui) Begin(p *plan.Plan) error {
 	return recordPlan(u.w.progress.recorder, p)
 }
 
-// Confirm shows what would be done on machines that exist, and asks.
+// Confirm shows the changes on existing machines, and asks.
 func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
 	if u.w.outlook != nil {
 		u.w.progress.Note(u.w.outlook(p))
@@ -72,19 +73,19 @@ func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
 	})
 }
 
-// addParallelism gives a command the flags of how it goes about its steps.
+// addParallelism adds the flags that control how steps run.
 func (w *work) addParallelism(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&w.Parallelism, "parallelism", 64, "how many steps may run at a time")
 	cmd.Flags().DurationVar(&w.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 }
 
-// addOnly gives a command the flag --only.
+// addOnly adds the flag --only.
 func (w *work) addOnly(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&w.Only, "only", nil, "only these nodes; what differs elsewhere is named and left")
+	cmd.Flags().StringSliceVar(&w.Only, "only", nil, "change only these nodes; differences on others are listed")
 	completeWords(cmd, "only", w.nodeNames)
 }
 
-// nodeNames are those of the spec; none where it cannot be read.
+// nodeNames returns the nodes of the spec; none if it cannot be read.
 func (a *app) nodeNames() []string {
 	c, err := a.loadSpec()
 	if err != nil {
@@ -93,16 +94,16 @@ func (a *app) nodeNames() []string {
 	return (&cluster{spec: c}).names()
 }
 
-// checkOnly refuses an empty --only: a variable that is not set must not mean everything.
+// checkOnly refuses an empty --only: an unset variable must not mean all nodes.
 func (w *work) checkOnly(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("only") && len(w.Only) == 0 {
-		return errors.New("--only names no node: name one, or leave the flag out")
+		return errors.New("--only names no node: name one, or omit the flag")
 	}
 	return w.checkPluginChange()
 }
 
-// patience is progress for people who wait for what is printed in the end, and whether anybody sees it: on a terminal, or
-// with -v.
+// patience is the progress for people who wait for output, and whether it is shown: on a terminal,
+// or with -v.
 func (w *work) patience() (p *progress, shown bool) {
 	tty := isTerminal(w.stderr) && !w.verbose
 	if shown = tty || w.verbose; !shown {
@@ -111,7 +112,8 @@ func (w *work) patience() (p *progress, shown bool) {
 	return newProgress(w.stderr, tty, io.Discard, w.names()), true
 }
 
-// ensureBundle gets the bundle, and says what was wrong with the cached one; cold, that takes long.
+// ensureBundle gets the bundle, and reports defects of a cached one; without a cache that takes
+// long.
 func (w *work) ensureBundle(ctx context.Context) (artifacts map[string]stack.Artifact, notes []string, err error) {
 	cache, err := cacheDir()
 	if err != nil {
