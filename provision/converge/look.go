@@ -122,7 +122,7 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 		s.Changes = append(s.Changes, plan.ChangeOfObject(o))
 	}
 	if len(s.Changes) > 0 {
-		plan.Explain(s.Changes, plan.CausesOf(l.Input, l.Before))
+		plan.Explain(s.Changes, plan.CausesOf(l.Input, l.Before, l.from.Wishes.Desired))
 	}
 	return nil
 }

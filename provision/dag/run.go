@@ -32,6 +32,15 @@ func Run(ctx context.Context, p Plan, workers int, report func(Event)) error {
 	return r.result(ctx)
 }
 
+// stepKey is of the context that a step is given.
+type stepKey struct{}
+
+// StepName returns the name of the step that ctx was given to, or "" outside of a step.
+func StepName(ctx context.Context) string {
+	name, _ := ctx.Value(stepKey{}).(string)
+	return name
+}
+
 // run is the state of one Run. Only Run's goroutine touches it; steps send to done.
 type run struct {
 	nodes   []node
@@ -101,7 +110,7 @@ func (r *run) start(ctx context.Context, i int) {
 			}
 			r.done <- outcome{i, err}
 		}()
-		err = n.step.Do(ctx)
+		err = n.step.Do(context.WithValue(ctx, stepKey{}, n.step.Name))
 	}()
 }
 

@@ -194,6 +194,15 @@ func TestRunCancelledTooLate(t *testing.T) {
 	})
 }
 
+// A step knows its own name; outside of one there is none.
+func TestStepName(t *testing.T) {
+	var inside string
+	p := Plan{Steps: []Step{{Name: "a", Do: func(ctx context.Context) error { inside = StepName(ctx); return nil }}}}
+	if err := Run(t.Context(), p, 1, nil); err != nil || inside != "a" || StepName(t.Context()) != "" {
+		t.Errorf("inside it is %q, outside %q, error %v", inside, StepName(t.Context()), err)
+	}
+}
+
 func TestRunSurvivesPanicAndGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := steps(t, "a:\nb:\nc:", map[string]func(context.Context) error{

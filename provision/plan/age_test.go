@@ -32,7 +32,7 @@ func TestServersAreRestartedForTheirAge(t *testing.T) {
 	}
 	for name, b := range map[string]Before{"applied": before(t, in), "not known": {}} {
 		changes := Diff(want, aged(t, in, stack.LoopbackAge+time.Hour))
-		Explain(changes, CausesOf(in, b))
+		Explain(changes, CausesOf(in, b, stack.Desired))
 		var got []string
 		for _, c := range changes {
 			got = append(got, c.Host+" "+c.Name)

@@ -88,8 +88,8 @@ const maxFactors = 24
 
 // CausesOf finds the reasons for the desired state: it computes what that would be if only one
 // thing had changed since before, such as a field of the spec, a certificate or the bundle. So no
-// table of dependencies has to be maintained.
-func CausesOf(now stack.Input, was Before) Causes {
+// table of dependencies has to be maintained. desired is stack.Desired, or remembers its results.
+func CausesOf(now stack.Input, was Before, desired func(stack.Input) (stack.State, error)) Causes {
 	base := now
 	factors := append(was.certificates(&base), was.encryption(&base)...)
 	if a := was.Applied; a != nil {
@@ -111,6 +111,13 @@ func CausesOf(now stack.Input, was Before) Causes {
 		factors, c.otherwise = nil, fmt.Sprintf("%d fields, certificates and artifacts changed", n)
 	case n > 0:
 		c.otherwise = strings.Join(everything, ", ")
+	}
+	wishes := func(in stack.Input) map[string]string {
+		state, err := desired(in)
+		if err != nil {
+			return nil
+		}
+		return digests(in, state)
 	}
 	wanted := wishes(now)
 	before := wanted
@@ -137,13 +144,8 @@ func CausesOf(now stack.Input, was Before) Causes {
 	return c
 }
 
-// wishes returns a digest of everything in the desired state, by Change.Key; nil if it cannot be
-// computed.
-func wishes(in stack.Input) map[string]string {
-	state, err := stack.Desired(in)
-	if err != nil {
-		return nil
-	}
+// digests returns a digest of everything that is desired, by Change.Key.
+func digests(in stack.Input, state stack.State) map[string]string {
 	all := map[string]string{}
 	put := func(host string, kind Kind, name, wish string) {
 		all[Change{Host: host, Kind: kind, Name: name}.Key()] = wish

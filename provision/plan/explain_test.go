@@ -48,7 +48,7 @@ func explained(t *testing.T, was, is stack.Input, b Before) map[string]string {
 		observed.Nodes[name] = n
 	}
 	changes := Diff(fixture.Desired(t, is), observed)
-	Explain(changes, CausesOf(is, b))
+	Explain(changes, CausesOf(is, b, stack.Desired))
 	reasons := map[string]string{}
 	for _, c := range changes {
 		if !c.Bookkeeping() {
@@ -168,7 +168,7 @@ func TestCausesOfAnotherSlipway(t *testing.T) {
 	b := before(t, was)
 	b.Slipway = "v2"
 	changes := []Change{{Host: "demo-cp-1", Kind: FileChange, Name: "/etc/crictl.yaml", Action: Update, Cause: Wanted}}
-	Explain(changes, CausesOf(was, b))
+	Explain(changes, CausesOf(was, b, stack.Desired))
 	if changes[0].Reason != "slipway v2 requires it, v1 did not" {
 		t.Errorf("the reason is %q", changes[0].Reason)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -112,6 +113,13 @@ const dropped = 599
 func raw(t *testing.T, o Options) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
+	if o.Memory != nil {
+		maps.Copy(all, o.Memory.items)
+		for name, content := range o.Memory.logs {
+			all["logs/"+name] = content
+		}
+		return all
+	}
 	if o.S3 != nil {
 		server, ok := servers.Load(o.S3.Endpoint)
 		if !ok {

@@ -33,13 +33,15 @@ const version = 2
 // ErrReadOnly is returned by methods that write, on a Store from OpenReadOnly.
 var ErrReadOnly = errors.New("the state is open for reading only")
 
-// Options say where a state is and how it is encrypted. Exactly one of Dir and S3 is set. Without
+// Options say where a state is and how it is encrypted. Exactly one of Dir, S3 and Memory is set. Without
 // Recipients and Passphrase, the state is not encrypted.
 type Options struct {
 	// Dir is the directory of this state only.
 	Dir string
 	// S3 is a prefix in a bucket.
 	S3 *S3
+	// Memory is of simulations.
+	Memory *Memory
 	// Recipients are age or SSH public keys, one line each. The state is encrypted to all of them.
 	Recipients []string
 	// Passphrase means that the state is encrypted with a passphrase instead.
@@ -50,8 +52,11 @@ type Options struct {
 
 // String returns the location: a directory, or s3://bucket/prefix.
 func (o Options) String() string {
-	if o.S3 != nil {
+	switch {
+	case o.S3 != nil:
 		return o.S3.String()
+	case o.Memory != nil:
+		return "memory"
 	}
 	return o.Dir
 }
@@ -149,6 +154,8 @@ func open(ctx context.Context, o Options, writer bool) (*Store, error) {
 
 func (o Options) backend(ctx context.Context, writer bool) (backend, error) {
 	switch {
+	case o.Memory != nil:
+		return &memory{o.Memory}, nil
 	case (o.Dir == "") == (o.S3 == nil):
 		return nil, errors.New("exactly one of directory and S3 must be set")
 	case o.S3 != nil:

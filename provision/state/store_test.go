@@ -24,6 +24,7 @@ func TestConformance(t *testing.T) {
 	places := map[string]func(t *testing.T) Options{
 		"directory": func(t *testing.T) Options { t.Helper(); return Options{Dir: filepath.Join(t.TempDir(), "a", "demo")} },
 		"S3":        func(t *testing.T) Options { t.Helper(); return Options{S3: &startS3(t).at} },
+		"memory":    func(*testing.T) Options { return Options{Memory: &Memory{}} },
 	}
 	for place, options := range places {
 		for name, test := range map[string]func(*testing.T, Options){

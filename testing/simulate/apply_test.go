@@ -2,15 +2,13 @@ package simulate
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/state"
 )
 
 func shape(t testing.TB, cps, workers int) *Shape {
@@ -23,11 +21,15 @@ func shape(t testing.TB, cps, workers int) *Shape {
 }
 
 // onCluster is a test on a cluster in a bubble of its own. In the end no invariant is broken.
-func onCluster(t *testing.T, s *Shape, do func(t *testing.T, c *Cluster, store *Store)) {
+func onCluster(t *testing.T, s *Shape, do func(t *testing.T, c *Cluster, memory *state.Memory)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c, store := NewCluster(s, 1), NewStore(s)
-		do(t, c, store)
+		c := NewCluster(s, 1)
+		memory, err := NewMemory(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(t, c, memory)
 		c.End()
 		for _, why := range c.broken {
 			t.Error(why)
@@ -36,9 +38,9 @@ func onCluster(t *testing.T, s *Shape, do func(t *testing.T, c *Cluster, store *
 }
 
 // applied is a run that ends well.
-func applied(t *testing.T, c *Cluster, store *Store, v Variant) *Run {
+func applied(t *testing.T, c *Cluster, memory *state.Memory, v Variant) *Run {
 	t.Helper()
-	r := NewRun(c, len(c.trace.Lines), store, v)
+	r := NewRun(c, len(c.trace.Lines), memory, v)
 	if err := r.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +48,10 @@ func applied(t *testing.T, c *Cluster, store *Store, v Variant) *Run {
 }
 
 // idle is a run that finds nothing to do, and changes nothing.
-func idle(t *testing.T, c *Cluster, store *Store, v Variant) {
+func idle(t *testing.T, c *Cluster, memory *state.Memory, v Variant) {
 	t.Helper()
 	before := c.State()
-	if r := applied(t, c, store, v); !r.plan.Empty() || r.changes > 0 {
+	if r := applied(t, c, memory, v); !r.plan.Empty() || r.changes > 0 {
 		t.Errorf("with nothing to do it plans %v, and changes %d times", r.plan.Changes, r.changes)
 	}
 	if c.State() != before {
@@ -57,34 +59,41 @@ func idle(t *testing.T, c *Cluster, store *Store, v Variant) {
 	}
 }
 
-// computed is a variant whose desired state is computed each time, as by slipway.
-func computed(v Variant) Variant {
-	v.desired = stack.State{}
-	return v
+// recorded is what the state knows of a cluster that has been up.
+func recorded(t *testing.T, memory *state.Memory) (up *plan.Up) {
+	t.Helper()
+	if err := edit(memory, func(ctx context.Context, store *state.Store) error {
+		id, err := identity(ctx, store)
+		up = id.Up
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return up
 }
 
 func TestApplyTwice(t *testing.T) {
 	for _, size := range [][2]int{{1, 0}, {3, 1}, {5, 2}} {
 		s := shape(t, size[0], size[1])
-		onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
-			r := applied(t, c, store, computed(s.Variants[0]))
+		onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
+			r := applied(t, c, memory, s.Variants[0].computed())
 			if r.plan.Alive || len(r.plan.Steps) < 5*size[0] {
 				t.Errorf("a first apply of %v: alive %t, %d steps", size, r.plan.Alive, len(r.plan.Steps))
 			}
-			if up := store.identity.Up; up == nil || len(up.ControlPlanes) != size[0] {
+			if up := recorded(t, memory); up == nil || len(up.ControlPlanes) != size[0] {
 				t.Errorf("the state has recorded %+v", up)
 			}
-			idle(t, c, store, computed(s.Variants[0]))
+			idle(t, c, memory, s.Variants[0].computed())
 			for _, h := range c.order {
 				if why := c.well(h); why != "" {
 					t.Error(why)
 				}
 			}
 			// A living cluster takes another bundle, one control plane after another.
-			if r := applied(t, c, store, computed(s.Variants[1])); !r.plan.Alive {
+			if r := applied(t, c, memory, s.Variants[1].computed()); !r.plan.Alive {
 				t.Error("a cluster that is up was not taken for a living one")
 			}
-			idle(t, c, store, computed(s.Variants[1]))
+			idle(t, c, memory, s.Variants[1].computed())
 		})
 	}
 }
@@ -92,8 +101,8 @@ func TestApplyTwice(t *testing.T) {
 // What somebody does to hosts and objects is mended by the next apply, and is all that it plans.
 func TestDriftIsMended(t *testing.T) {
 	s := shape(t, 3, 1)
-	onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
-		applied(t, c, store, s.Variants[0])
+	onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
+		applied(t, c, memory, s.Variants[0])
 		h := c.hosts["sim-cp-2"]
 		for name, drift := range map[string]func(){
 			"/etc/containerd/config.toml": func() { h.files["/etc/containerd/config.toml"].digest = "edited" },
@@ -108,7 +117,7 @@ func TestDriftIsMended(t *testing.T) {
 			c.mu.Lock()
 			drift()
 			c.mu.Unlock()
-			r := applied(t, c, store, s.Variants[0])
+			r := applied(t, c, memory, s.Variants[0])
 			found := false
 			for _, change := range r.plan.Changes {
 				found = found || change.Name == name && change.Cause == plan.Drift
@@ -119,7 +128,7 @@ func TestDriftIsMended(t *testing.T) {
 			if !found {
 				t.Errorf("%s: it plans %v", name, r.plan.Changes)
 			}
-			idle(t, c, store, s.Variants[0])
+			idle(t, c, memory, s.Variants[0])
 		}
 	})
 }
@@ -134,14 +143,14 @@ func TestResumeAfterAKill(t *testing.T) {
 	}{{"first apply, before a step", false, 0}, {"first apply, within a step", false, 70 * time.Millisecond}, {"another bundle, before a step", true, 0}, {"another bundle, within a step", true, 90 * time.Millisecond}} {
 		t.Run(tt.name, func(t *testing.T) {
 			for at, ended := 0, false; !ended; at++ {
-				onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
+				onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
 					v := s.Variants[0]
 					if tt.before {
-						applied(t, c, store, v)
+						applied(t, c, memory, v)
 						v = s.Variants[1]
 					}
-					r, begun := NewRun(c, 100, store, v), 0
-					r.AtStep = func(context.Context, plan.Step) {
+					r, begun := NewRun(c, 100, memory, v), 0
+					r.AtStep = func(string) {
 						c.mu.Lock()
 						begun++
 						now := begun == at+1
@@ -155,8 +164,8 @@ func TestResumeAfterAKill(t *testing.T) {
 					}
 					err := r.Apply(t.Context())
 					ended = err == nil
-					applied(t, c, store, v)
-					idle(t, c, store, v)
+					applied(t, c, memory, v)
+					idle(t, c, memory, v)
 				})
 				if at > 200 {
 					t.Fatal("it has no end")
@@ -169,29 +178,18 @@ func TestResumeAfterAKill(t *testing.T) {
 // Certificates are renewed on a living cluster, and nothing restarts for it.
 func TestRenew(t *testing.T) {
 	s := shape(t, 3, 1)
-	onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
-		v := computed(s.Variants[0])
-		applied(t, c, store, v)
+	onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
+		v := s.Variants[0].computed()
+		applied(t, c, memory, v)
 		began := map[string]time.Time{}
 		for _, h := range c.order {
 			for name, u := range h.units {
 				began[h.name+name] = u.since
 			}
 		}
-		kept := maps.Clone(v.Input.PKI.Material)
-		for _, q := range v.Input.PKI.Requests {
-			if q.Kind == certs.Leaf {
-				delete(kept, q.Name)
-			}
-		}
 		time.Sleep(time.Hour)
-		renewed, changes, err := certs.Ensure(t.Context(), kept, v.Input.PKI.Requests, policy, time.Now())
-		if err != nil || len(changes) == 0 {
-			t.Fatalf("%d certificates were issued, error %v", len(changes), err)
-		}
-		v.Input.PKI = renewed
-		r := NewRun(c, 200, store, v)
-		r.Prove, r.NewKeys = plan.ProveClients, true
+		r := NewRun(c, 200, memory, v)
+		r.Renew, r.Prove, r.NewKeys = []string{"*"}, plan.ProveClients, true
 		if err := r.Apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -211,18 +209,18 @@ func TestRenew(t *testing.T) {
 				}
 			}
 		}
-		idle(t, c, store, v)
+		idle(t, c, memory, v)
 	})
 }
 
 // The state of the operator keeps others out for as long as a run is at work, and not after it was killed.
 func TestOneOperatorAtATime(t *testing.T) {
 	s := shape(t, 3, 0)
-	onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
-		first, done := NewRun(c, 1, store, s.Variants[0]), make(chan error)
+	onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
+		first, done := NewRun(c, 1, memory, s.Variants[0]), make(chan error)
 		go func() { done <- first.Apply(t.Context()) }()
 		time.Sleep(100 * time.Millisecond)
-		second := NewRun(c, 2, store, s.Variants[0])
+		second := NewRun(c, 2, memory, s.Variants[0])
 		if err := second.Apply(t.Context()); err == nil || second.changes > 0 {
 			t.Errorf("a second run began beside the first: %v, %d changes", err, second.changes)
 		}
@@ -230,9 +228,9 @@ func TestOneOperatorAtATime(t *testing.T) {
 		if err := <-done; err == nil {
 			t.Error("a run that was killed ended well")
 		}
-		applied(t, c, store, s.Variants[0])
+		applied(t, c, memory, s.Variants[0])
 	})
-	if fmt.Sprint(s.leaked("a "+s.secrets[0]+" b")) == "" {
+	if NewCluster(s, 1).leaked("a "+s.secrets[0]+" b") == "" {
 		t.Error("a key in a text is not found")
 	}
 }

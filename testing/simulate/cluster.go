@@ -32,6 +32,8 @@ type Cluster struct {
 	over   bool // nothing goes on any more
 	busy   sync.WaitGroup
 	broken []string // invariants, as they were found to be broken
+	// secrets are pieces of the keys that rotations have brought.
+	secrets []string
 
 	// What the API has, which etcd keeps.
 	objects map[string]string

@@ -170,7 +170,7 @@ type step struct {
 
 // changes notes that the job has changed something. mu is held.
 func (j *job) changes(format string, args ...any) {
-	j.run.changes++
+	j.run.changed()
 	j.h.c.note("%s: run %d %s", j.h.name, j.run.id, fmt.Sprintf(format, args...))
 }
 

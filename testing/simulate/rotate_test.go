@@ -8,28 +8,25 @@ import (
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/stack"
-	"slipway.dev/slipway/testing/fixture"
+	"slipway.dev/slipway/provision/state"
 )
 
 // Every CA and key is replaced, stage after stage, on a living cluster: each stage is proven, and ends with nothing to do.
 // Nobody is cut off meanwhile, and in the end the old ones are gone from every host.
 func TestRotate(t *testing.T) {
 	s := shape(t, 3, 1)
-	onCluster(t, s, func(t *testing.T, c *Cluster, store *Store) {
+	onCluster(t, s, func(t *testing.T, c *Cluster, memory *state.Memory) {
 		names := []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts, certs.EncryptionKey}
-		v := computed(s.Variants[0])
-		in := v.Input
-		stored := fixture.Beginning(t, in, names)
-		old := string(stored[certs.KubernetesCA].Cert)
-		v.Input = fixture.InStage(t, in, stored, nil)
-		applied(t, c, store, v)
+		v := s.Variants[0].computed()
+		applied(t, c, memory, v)
+		old := string(v.Input.PKI.Material[certs.KubernetesCA].Cert)
 		var stages []certs.Stage
 		proofs := map[plan.Verb]bool{}
-		for r := certs.Begin(names, time.Now()); r != nil; r = r.Next(time.Now()) {
+		r, err := begin(c, memory, v, names)
+		for ; err == nil && r != nil; r, err = next(memory, r) {
 			time.Sleep(time.Minute)
 			stages = append(stages, r.Stage)
-			v.Input = fixture.InStage(t, in, stored, r)
-			run := NewRun(c, 10+len(stages), store, v)
+			run := NewRun(c, 10+len(stages), memory, v)
 			run.Prove, run.NewKeys = plan.ProveStage, true
 			if err := run.Apply(t.Context()); err != nil {
 				t.Fatalf("stage %s: %v", r.Stage, err)
@@ -40,7 +37,10 @@ func TestRotate(t *testing.T) {
 			if !run.plan.Alive {
 				t.Errorf("in stage %s the cluster was not taken for a living one", r.Stage)
 			}
-			idle(t, c, store, v)
+			idle(t, c, memory, v)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		if !slices.Equal(stages, certs.Begin(names, time.Now()).Stages()) {
 			t.Errorf("the stages were %v", stages)

@@ -5,39 +5,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"slipway.dev/slipway/provision/converge"
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/provision/state"
 )
-
-// Store is what an operator's state keeps of a cluster.
-type Store struct {
-	mu       sync.Mutex
-	identity plan.Identity
-	held     *Run // who has the lock
-	open     bool // it keeps nobody out
-}
-
-// NewStore is the state of a cluster that has not been up.
-func NewStore(shape *Shape) *Store {
-	in := shape.Variants[0].Input
-	return &Store{identity: plan.Identity{UID: in.UID, Name: in.Cluster.Metadata.Name}}
-}
 
 // Run is one apply.
 type Run struct {
-	c       *Cluster
-	id      int
-	store   *Store
-	variant Variant
-	// Prove is what it proves in the end. NewKeys says that keys may take the place of others.
-	Prove   plan.Proving
+	// Wish is what is asked of it. NewKeys says that keys may take the place of others.
+	provision.Wish
 	NewKeys bool
 	// Filter alters its schedule, Sabotage its scripts, and Hears what they print: for tests that break an invariant.
 	Filter   func([]plan.Step) []plan.Step
@@ -46,35 +32,39 @@ type Run struct {
 	// Began is called once it can be killed.
 	Began func()
 	// AtStep is called before each step begins.
-	AtStep func(ctx context.Context, s plan.Step)
+	AtStep func(name string)
 
-	lies  bool
-	look  converge.Observer
-	view  *converge.View
-	plan  *plan.Plan // the first that it made
-	end   context.CancelCauseFunc
-	out   strings.Builder // all that it has said
-	outMu sync.Mutex
+	c       *Cluster
+	id      int
+	memory  *state.Memory
+	variant Variant
+	lies    bool
+	session *provision.Session
+	plan    *plan.Plan // what it carries out; empty where there is nothing to do
+	end     context.CancelCauseFunc
+	out     strings.Builder // all that it has said
+	outMu   sync.Mutex
 
 	// Guarded by the cluster's mu.
+	store    *state.Store
 	dead     bool
 	alive    bool // it goes on as on a living cluster
 	down     bool // it has proven that it is down
 	asked    time.Time
 	changes  int
-	failed   []string // events of steps that did not succeed
+	err      error           // how it ended
+	running  map[string]bool // steps that change something, and have begun
+	finish   map[string]bool // those of them that had when its lock was stolen; nil as long as it has the lock
+	failed   []string        // events of steps that did not succeed
 	disturbs map[string]time.Time
 }
 
 // NewRun makes a run that has not begun.
-func NewRun(c *Cluster, id int, store *Store, v Variant) *Run {
-	return &Run{c: c, id: id, store: store, variant: v, disturbs: map[string]time.Time{}}
+func NewRun(c *Cluster, id int, memory *state.Memory, v Variant) *Run {
+	return &Run{c: c, id: id, memory: memory, variant: v, plan: &plan.Plan{}, disturbs: map[string]time.Time{}, running: map[string]bool{}}
 }
 
-var (
-	errLocked = errors.New("another slipway is at work on this cluster")
-	errKilled = errors.New("killed")
-)
+var errKilled = errors.New("killed")
 
 // Kill ends the run as SIGKILL does: whatever its hosts have begun goes on.
 func (r *Run) Kill() {
@@ -88,9 +78,29 @@ func (r *Run) Kill() {
 		}
 	}
 	r.c.note("run %d is killed", r.id)
+	store := r.store
 	r.c.mu.Unlock()
-	r.store.release(r)
+	if store != nil {
+		_ = store.Close() // it writes nothing from here on
+	}
 	r.end(errKilled)
+}
+
+// Steal takes the lock from the run, as from a computer that slept for longer than its lease lasts: what it has begun may end.
+func (r *Run) Steal() {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	r.c.note("run %d has lost the lock", r.id)
+	r.finish = maps.Clone(r.running)
+	r.memory.Steal()
+}
+
+// changed counts what the run changes. mu is held.
+func (r *Run) changed() {
+	r.changes++
+	if r.finish != nil && len(r.finish) == 0 {
+		r.c.violate("stolen: run %d changes something, and had lost the lock before it began to", r.id)
+	}
 }
 
 // Interrupt is one Ctrl-C.
@@ -111,13 +121,8 @@ func (r *Run) say(words ...string) {
 	r.out.WriteByte('\n')
 }
 
-type tagKey struct{}
-
 // tag tells what is asked for by one step of a run from what others ask for.
-func tag(ctx context.Context, r *Run) string {
-	name, _ := ctx.Value(tagKey{}).(string)
-	return fmt.Sprint(r.id, " ", name)
-}
+func tag(ctx context.Context, r *Run) string { return fmt.Sprint(r.id, " ", dag.StepName(ctx)) }
 
 // pause lets time pass in a run: between least and twice as long.
 func (r *Run) pause(ctx context.Context, name string, least time.Duration) error {
@@ -143,10 +148,6 @@ func (r *Run) Apply(ctx context.Context) error {
 	if r.Began != nil {
 		r.Began()
 	}
-	if !r.store.take(r) {
-		return errLocked
-	}
-	defer r.store.release(r)
 	err := r.apply(ctx)
 	if err != nil && r.lies {
 		err = fmt.Errorf("nothing was changed: %w", err)
@@ -158,132 +159,145 @@ func (r *Run) Apply(ctx context.Context) error {
 		r.c.note("%s", line)
 	}
 	r.c.note("run %d ends, well: %t", r.id, err == nil)
+	r.err = err
 	if err != nil {
 		r.say(err.Error())
 		if strings.Contains(err.Error(), "nothing was changed") && r.changes > 0 {
 			r.c.violate("words: run %d says that nothing was changed, and has changed %d times: %v", r.id, r.changes, err)
 		}
 	}
-	if piece := r.c.shape.leaked(r.out.String()); piece != "" {
+	if piece := r.c.leaked(r.out.String()); piece != "" {
 		r.c.violate("secret: run %d has printed a key (%.6s...)", r.id, piece)
 	}
 	return err
 }
 
+// apply does what the command does: it takes the lock, finds out which cluster the state is of, and runs a session.
 func (r *Run) apply(ctx context.Context) error {
-	hosts, held := r.dialAll(ctx)
-	defer func() {
+	at := state.Options{Memory: r.memory}
+	store, err := state.Open(ctx, at)
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // it is in memory
+	r.c.mu.Lock()
+	r.store = store
+	r.c.mu.Unlock()
+	cluster := r.variant.Input.Cluster
+	record, err := provision.ReadRecord(ctx, store, cluster, at)
+	if err != nil {
+		return err
+	}
+	r.session = &provision.Session{
+		Cluster: cluster, File: "cluster.yaml", SpecPath: "-", Version: "sim", Record: record, Store: store, Machines: machines{r},
+		Bundle: func(context.Context) (map[string]stack.Artifact, []string, error) {
+			return r.variant.Input.Artifacts, nil, nil
+		},
+		UI: operator{r}, Dial: r.dialAll, Reach: reach{r}, Parallelism: parallelism, Wish: r.Wish,
+	}
+	if !r.variant.fresh {
+		r.session.Wishes = r.c.shape.memo
+	}
+	r.learn(record.Up)
+	if err := r.session.Preflight(ctx); err != nil {
+		return err
+	}
+	return r.session.Apply(ctx)
+}
+
+// parallelism is how many steps run at a time.
+const parallelism = 64
+
+// machines are those of a cluster, which are all there: one that is off cannot be reached.
+type machines struct{ run *Run }
+
+// Find implements provision.Machines.
+func (m machines) Find(context.Context) (*spec.Infrastructure, error) { return m.infrastructure(), nil }
+
+func (m machines) infrastructure() *spec.Infrastructure {
+	in := m.run.variant.Input
+	infra := &spec.Infrastructure{Machines: in.Machines, Endpoint: in.Endpoint, States: map[string]string{}}
+	for _, machine := range in.Machines {
+		infra.States[machine.Name] = spec.MachineRunning
+	}
+	return infra
+}
+
+// Ensure implements provision.Machines.
+func (m machines) Ensure(_ context.Context, _ []string, _ func(name, what string)) (*spec.Infrastructure, error) {
+	return m.infrastructure(), nil
+}
+
+// dialAll connects to all hosts side by side.
+func (r *Run) dialAll(ctx context.Context, to []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error) {
+	conns, errs := make([]*Conn, len(to)), make([]error, len(to))
+	var all sync.WaitGroup
+	for i, m := range to {
+		all.Go(func() { conns[i], errs[i] = r.dial(ctx, r.c.hosts[m.Name]) })
+	}
+	all.Wait()
+	hosts, failed = map[string]host.Host{}, map[string]error{}
+	for i, m := range to {
+		if errs[i] != nil {
+			failed[m.Name] = errs[i]
+		} else {
+			hosts[m.Name] = conns[i]
+		}
+	}
+	return hosts, func() {
 		for _, h := range hosts {
 			_ = h.Close()
 		}
-	}()
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	if len(hosts) == 0 {
-		return errors.New("no machine can be reached; nothing was changed")
-	}
-	in := r.variant.Input
-	r.look = converge.Observer{
-		Input: in, Changing: true, Held: held, Prove: r.Prove, Reach: reach{r}, Report: func(host, what string) { r.say(host, ": ", what) },
-	}
-	if r.variant.desired.Hosts != nil {
-		r.look.Wishes = r.variant
-	}
-	todo, err := r.observe(ctx, hosts)
-	if err != nil {
-		return err
-	}
-	r.plan = todo
-	if todo.Empty() {
-		return errors.Join(r.recordLiving(ctx, todo), heldBy(todo))
-	}
-	if err := r.recordLiving(ctx, todo); err != nil {
-		return err
-	}
-	if err := r.carryOut(ctx, todo); err != nil {
-		return err
-	}
-	return r.verify(ctx, hosts)
+	}, failed
 }
 
-// dialAll connects to all hosts side by side. Those that cannot be reached are held.
-func (r *Run) dialAll(ctx context.Context) (map[string]host.Host, map[string][]string) {
-	conns, errs := make([]*Conn, len(r.c.order)), make([]error, len(r.c.order))
-	var all sync.WaitGroup
-	for i, h := range r.c.order {
-		all.Go(func() { conns[i], errs[i] = r.dial(ctx, h) })
-	}
-	all.Wait()
-	hosts, held := map[string]host.Host{}, map[string][]string{}
-	for i, h := range r.c.order {
-		if errs[i] != nil {
-			held[h.name] = []string{"it cannot be reached: " + errs[i].Error()}
-		} else {
-			hosts[h.name] = conns[i]
-		}
-	}
-	return hosts, held
-}
+// operator is the person before a run, who agrees to everything.
+type operator struct{ run *Run }
 
-func (r *Run) observe(ctx context.Context, hosts map[string]host.Host) (*plan.Plan, error) {
-	r.store.mu.Lock()
-	id := r.store.identity
-	r.store.mu.Unlock()
-	r.look.Input.BeenUp, r.look.Before.Up = id.Up != nil, id.Up
-	view, err := r.look.Look(context.WithValue(ctx, tagKey{}, "observe"), hosts)
-	if err != nil {
-		return nil, err
-	}
-	r.view = view
-	s := view.Situation
-	if err := s.Enough(); err != nil {
-		return nil, err
-	}
-	if r.Prove == plan.ProveStage && len(s.Held) > 0 {
-		return nil, &plan.HeldError{Held: s.Held}
-	}
-	p := plan.NewPlan("sim", s)
-	if r.Filter != nil {
-		p.Steps = r.Filter(p.Steps)
-	}
+var _ provision.UI = operator{}
+
+// Phase implements provision.UI.
+func (o operator) Phase(string) {}
+
+// Host implements provision.UI.
+func (o operator) Host(host, what string) { o.run.say(host, ": ", what) }
+
+// Note implements provision.UI.
+func (o operator) Note(text string) { o.run.say(text) }
+
+// Confirm implements provision.UI.
+func (o operator) Confirm(_ context.Context, p *plan.Plan) error {
 	text, err := json.Marshal(p)
-	r.say(string(text))
-	return p, err
+	o.run.say(string(text))
+	if o.run.Filter != nil {
+		p.Steps = o.run.Filter(p.Steps)
+	}
+	o.run.plan = p
+	return err
 }
 
-func (r *Run) recordLiving(ctx context.Context, todo *plan.Plan) error {
-	if !todo.Alive {
-		return nil
-	}
-	return r.view.RecordLiving(ctx, r.record)
-}
-
-// steps is how many run at a time.
-const steps = 64
-
-func (r *Run) carryOut(ctx context.Context, todo *plan.Plan) error {
-	r.c.mu.Lock()
-	r.alive = todo.Alive
-	r.c.mu.Unlock()
-	runner := converge.Runner{View: *r.view, Record: r.record, Holds: r.holds}
-	bound := runner.Bind(todo.Steps)
-	for i := range bound.Steps {
-		s, do := todo.Steps[i], bound.Steps[i].Do
-		bound.Steps[i].Do = func(ctx context.Context) error {
-			if r.AtStep != nil {
-				r.AtStep(ctx, s)
-			}
-			return do(context.WithValue(ctx, tagKey{}, s.Name))
-		}
-	}
-	return dag.Run(ctx, bound, steps, r.event)
+// Begin implements provision.UI.
+func (o operator) Begin(p *plan.Plan) error {
+	o.run.c.mu.Lock()
+	o.run.alive = p.Alive
+	o.run.c.mu.Unlock()
+	o.run.learnAgain()
+	return nil
 }
 
 var eventNames = map[dag.EventType]string{dag.Started: "begins", dag.Succeeded: "has done", dag.Failed: "failed to", dag.Skipped: "skips"}
 
-// event hears of a step. A control plane whose node was waited for is taken for well.
-func (r *Run) event(e dag.Event) {
+// Step implements provision.UI. A control plane whose node was waited for is taken for well.
+func (o operator) Step(e dag.Event) {
+	r := o.run
+	if e.Type == dag.Started && r.AtStep != nil {
+		r.AtStep(e.Step.Name)
+	}
+	step := r.step(e.Step.Name)
+	verb := step.Verb
+	if e.Type == dag.Succeeded && (verb == plan.RecordUp || verb == plan.MarkInitialized) {
+		r.learnAgain()
+	}
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	if line := fmt.Sprintf("run %d: %s %s", r.id, eventNames[e.Type], e.Step.Name); e.Type == dag.Started || e.Type == dag.Succeeded {
@@ -294,88 +308,47 @@ func (r *Run) event(e dag.Event) {
 	if e.Err != nil {
 		r.say(e.Step.Name, ": ", e.Err.Error())
 	}
+	if e.Type == dag.Started && !step.Gate() {
+		r.running[step.Name] = true
+	} else {
+		delete(r.running, step.Name)
+		delete(r.finish, step.Name)
+	}
 	switch h := r.c.hosts[e.Step.Host]; {
 	case e.Type != dag.Succeeded:
-	case e.Step.Name == "cluster: check that it is down":
+	case verb == plan.ProveDown:
 		r.provenDown()
-	case h != nil && strings.HasSuffix(e.Step.Name, ": wait for the node"):
+	case h != nil && verb == plan.EnsureNode:
 		r.seen(h)
 	}
 }
 
-// verify observes again, for a minute as long as only nodes are not Ready.
-func (r *Run) verify(ctx context.Context, hosts map[string]host.Host) error {
-	limit := time.Now().Add(time.Minute)
-	for {
-		left, err := r.observe(ctx, hosts)
-		if err != nil {
-			return err
+// step is one of the plan.
+func (r *Run) step(name string) plan.Step {
+	for _, s := range r.plan.Steps {
+		if s.Name == name {
+			return s
 		}
-		other := slices.ContainsFunc(left.Changes, func(c plan.Change) bool { return c.Kind != plan.NodeChange })
-		if len(left.Changes) == 0 && left.APIError == "" {
-			return heldBy(left)
-		}
-		if other || left.APIError != "" || time.Now().After(limit) {
-			lines := []string{"after all steps had run, this still differed: " + left.APIError}
-			for _, c := range left.Changes {
-				lines = append(lines, c.String())
-			}
-			return errors.New(strings.Join(lines, "\n  "))
-		}
-		if err := r.pause(ctx, "settle", time.Second); err != nil {
-			return err
-		}
+	}
+	return plan.Step{}
+}
+
+// learnAgain reads what the state knows of the cluster.
+func (r *Run) learnAgain() {
+	if id, err := identity(context.Background(), r.store); err == nil {
+		r.learn(id.Up)
 	}
 }
 
-func heldBy(p *plan.Plan) error {
-	if len(p.Held) == 0 {
-		return nil
+// learn takes from the state what invariants are about: whether the cluster has been up, and who has joined.
+func (r *Run) learn(up *plan.Up) {
+	if up == nil {
+		return
 	}
-	return &plan.HeldError{Held: p.Held}
-}
-
-// record changes the identity in the state.
-func (r *Run) record(_ context.Context, change func(*plan.Up) *plan.Up) error {
-	if err := r.holds(context.Background()); err != nil {
-		return err
-	}
-	r.store.mu.Lock()
-	defer r.store.mu.Unlock()
-	r.store.identity = r.store.identity.Recorded("", change)
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	if up := r.store.identity.Up; up != nil {
-		r.c.up = true
-		for name, m := range up.ControlPlanes {
-			r.c.joined[name] = r.c.joined[name] || m.Joined
-		}
-	}
-	return nil
-}
-
-func (r *Run) holds(context.Context) error {
-	r.store.mu.Lock()
-	defer r.store.mu.Unlock()
-	if r.store.held != r && !r.store.open {
-		return errLocked
-	}
-	return nil
-}
-
-func (s *Store) take(r *Run) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held == nil {
-		s.held = r
-	}
-	return s.held == r || s.open
-}
-
-func (s *Store) release(r *Run) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held == r {
-		s.held = nil
+	r.c.up = true
+	for name, m := range up.ControlPlanes {
+		r.c.joined[name] = r.c.joined[name] || m.Joined
 	}
 }

@@ -73,6 +73,7 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 			return strings.Replace(out, "[facts]\n", "[facts]\netcddata=whole\n", 1)
 		}}},
 		{"two operators", "lock:", Options{Unlocked: true}},
+		{"a lock that is stolen", "stolen:", Options{Unlocked: true}},
 		{"a key is printed", "secret:", Options{Talks: func(s *Shape) string {
 			return "the key is " + string(s.Variants[0].Input.PKI.Material["ca"].Key.Reveal())
 		}}},

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -25,20 +27,21 @@ type Shape struct {
 	Variants []Variant
 	images   map[string]string // references by name
 	secrets  []string          // pieces of every key
+	memo     *memo
 }
 
-// Variant is one wish, and remembers what follows from it.
+// Variant is one wish.
 type Variant struct {
-	Name           string
-	Input          stack.Input
-	query, desired stack.State
+	Name  string
+	Input stack.Input
+	fresh bool
 }
 
-// Query implements converge.Wishes.
-func (v Variant) Query(stack.Input) (stack.State, error) { return v.query, nil }
-
-// Desired implements converge.Wishes.
-func (v Variant) Desired(stack.Input) (stack.State, error) { return v.desired, nil }
+// computed is the variant whose desired state is computed each time, as by slipway.
+func (v Variant) computed() Variant {
+	v.fresh = true
+	return v
+}
 
 const specText = `apiVersion: slipway.dev/v1alpha1
 kind: Cluster
@@ -52,12 +55,12 @@ spec:
   - {name: cp, role: control-plane, replicas: %d}
 `
 
-// begin is when the clock of a bubble begins (testing/synctest).
-var begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+// epoch is when the clock of a bubble begins (testing/synctest).
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // NewShape makes one, with a PKI of its own.
 func NewShape(controlPlanes, workers int) (*Shape, error) {
-	s := &Shape{ControlPlanes: controlPlanes, Workers: workers, images: map[string]string{}}
+	s := &Shape{ControlPlanes: controlPlanes, Workers: workers, images: map[string]string{}, memo: newMemo()}
 	for _, v := range []struct{ name, bundle, level string }{{"first", "v1", "2"}, {"bundle", "v2", "2"}, {"flag", "v1", "4"}} {
 		in, err := s.input(v.bundle, v.level)
 		if err != nil {
@@ -65,24 +68,18 @@ func NewShape(controlPlanes, workers int) (*Shape, error) {
 		}
 		if len(s.Variants) > 0 {
 			in.PKI = s.Variants[0].Input.PKI
-		} else if in.PKI, _, err = certs.Ensure(context.Background(), nil, certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil)), policy, begin); err != nil {
+		} else if in.PKI, _, err = certs.Ensure(context.Background(), nil, certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil)), keys.CertPolicy(in.Cluster.Spec.PKI, nil), epoch); err != nil {
 			return nil, err
 		}
-		query, err := stack.Query(in)
-		if err != nil {
-			return nil, err
-		}
-		desired, err := stack.Desired(in)
-		if err != nil {
-			return nil, err
-		}
-		s.Variants = append(s.Variants, Variant{v.name, in, query, desired})
+		s.Variants = append(s.Variants, Variant{Name: v.name, Input: in})
 	}
-	s.noteSecrets(s.Variants[0].Input)
+	s.secrets = pieces(s.Variants[0].Input.PKI.Material)
+	for _, key := range s.Variants[0].Input.EncryptionKeys {
+		s.secrets = append(s.secrets, piecesOfKey(key.Key)...)
+	}
+	slices.Sort(s.secrets)
 	return s, nil
 }
-
-var policy = certs.Policy{CAValidity: 24 * time.Hour * 365 * 30, LeafValidity: 24 * time.Hour * 365 * 10, KeyAlgorithm: certs.ECDSAP256}
 
 func (s *Shape) input(bundle, level string) (stack.Input, error) {
 	text := fmt.Sprintf(specText, 0, s.ControlPlanes)
@@ -116,22 +113,27 @@ func (s *Shape) input(bundle, level string) (stack.Input, error) {
 	return in, nil
 }
 
-// noteSecrets takes a piece of each key, by which it is known wherever it is printed.
-func (s *Shape) noteSecrets(in stack.Input) {
-	for _, item := range in.PKI.Material {
-		if lines := strings.Split(strings.TrimSpace(string(item.Key.Reveal())), "\n"); len(lines) > 2 {
-			s.secrets = append(s.secrets, lines[1][:min(40, len(lines[1]))])
+// pieces are a piece of each key, by which it is known wherever it is printed.
+func pieces(items certs.Material) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(items)) {
+		key := items[name].Key
+		if lines := strings.Split(strings.TrimSpace(string(key.Reveal())), "\n"); len(lines) > 2 {
+			all = append(all, lines[1][:min(40, len(lines[1]))])
+		} else if len(key) > 0 {
+			all = append(all, piecesOfKey(key)...)
 		}
 	}
-	for _, key := range in.EncryptionKeys {
-		s.secrets = append(s.secrets, string(key.Key.Reveal()), base64.StdEncoding.EncodeToString(key.Key.Reveal()))
-	}
-	slices.Sort(s.secrets)
+	return all
+}
+
+// piecesOfKey are those of a key of Secrets at rest.
+func piecesOfKey(key secret.Bytes) []string {
+	return []string{string(key.Reveal()), base64.StdEncoding.EncodeToString(key.Reveal())}
 }
 
 // leaked is a piece of a key that is in a text, "" for none.
-func (s *Shape) leaked(text string) string {
-	for _, piece := range s.secrets {
+func (c *Cluster) leaked(text string) string {
+	for _, piece := range slices.Concat(c.shape.secrets, c.secrets) {
 		if strings.Contains(text, piece) {
 			return piece
 		}

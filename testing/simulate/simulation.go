@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/state"
 )
 
 // Options break slipway on purpose, where they are set: a simulation that finds nothing then is worth nothing.
@@ -39,9 +41,14 @@ type Result struct {
 func Simulate(ctx context.Context, shapes []*Shape, seed uint64, o Options) Result {
 	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: to be had again
 	s := shapes[random.IntN(len(shapes))]
-	c, store := NewCluster(s, seed), NewStore(s)
+	c := NewCluster(s, seed)
+	memory, err := NewMemory(s)
+	if err != nil {
+		return Result{Broken: []string{err.Error()}}
+	}
+	memory.Unlocked = o.Unlocked
 	c.trace.keep = o.Trace
-	sim := &simulation{world: &world{c: c, rand: random}, store: store, shape: s, options: o, ctx: ctx}
+	sim := &simulation{world: &world{c: c, rand: random}, memory: memory, shape: s, options: o, ctx: ctx}
 	c.note("seed %d: %d control planes, %d workers", seed, s.ControlPlanes, s.Workers)
 	if random.IntN(2) == 0 { // a cluster that is well to begin with
 		if err := sim.newRun().Apply(ctx); err != nil {
@@ -60,18 +67,23 @@ func Simulate(ctx context.Context, shapes []*Shape, seed uint64, o Options) Resu
 
 type simulation struct {
 	*world
-	store   *Store
+	memory  *state.Memory
 	shape   *Shape
 	options Options
 	ctx     context.Context
 	variant int
 	runs    int
+	// rotation is the one under way, nil for none; rotated says that there has been one.
+	rotation *certs.Rotation
+	rotated  bool
 }
 
 func (s *simulation) newRun() *Run {
 	s.runs++
-	r := NewRun(s.c, s.runs, s.store, s.shape.Variants[s.variant])
-	s.store.open, r.lies = s.options.Unlocked, s.options.Lies
+	v := s.shape.Variants[s.variant]
+	r := NewRun(s.c, s.runs, s.memory, v)
+	r.NewKeys = s.rotated
+	r.lies = s.options.Lies
 	if s.options.Talks != nil {
 		r.say(s.options.Talks(s.shape))
 	}
@@ -79,9 +91,12 @@ func (s *simulation) newRun() *Run {
 	return r
 }
 
-// start begins a run, and returns it once it can be killed.
-func (s *simulation) start() (r *Run, done chan struct{}) {
+// start begins a run, of the rotation under way or a plain apply, and returns it once it can be killed.
+func (s *simulation) start(stage bool) (r *Run, done chan struct{}) {
 	r, done = s.newRun(), make(chan struct{})
+	if stage {
+		r.Prove = plan.ProveStage
+	}
 	began := make(chan struct{})
 	r.Began = func() { close(began) }
 	go func() {
@@ -101,14 +116,17 @@ func (s *simulation) round() {
 		s.strike()
 		time.Sleep(s.span(time.Millisecond, 10*time.Second))
 	}
-	r, done := s.start()
+	if s.rotation != nil || s.rand.IntN(12) == 0 {
+		s.rotate()
+	}
+	r, done := s.start(s.rotation != nil && s.rand.IntN(3) > 0)
 	for range s.rand.IntN(4) {
 		if !s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
 			break
 		}
 		s.strike()
 	}
-	switch s.rand.IntN(6) {
+	switch s.rand.IntN(7) {
 	case 0, 1:
 		if s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
 			r.Kill()
@@ -119,8 +137,13 @@ func (s *simulation) round() {
 		}
 	case 3:
 		s.second(done)
+	case 4:
+		if s.wait(done, s.span(time.Millisecond, 30*time.Second)) {
+			r.Steal()
+		}
 	}
 	<-done
+	s.pass(r)
 }
 
 // wait is true where a run still goes on after some time.
@@ -155,6 +178,17 @@ func (s *simulation) second(done chan struct{}) {
 func (s *simulation) last() {
 	s.heal()
 	time.Sleep(5 * time.Minute)
+	for s.rotation != nil {
+		r := s.newRun()
+		r.Prove = plan.ProveStage
+		if err := r.Apply(s.ctx); err != nil {
+			s.c.mu.Lock()
+			defer s.c.mu.Unlock()
+			s.c.violate("end: the %v is not reached: %v", s.rotation, err)
+			return
+		}
+		s.pass(r)
+	}
 	for i, name := range []string{"the last apply", "the one after it"} {
 		r := s.newRun()
 		err := r.Apply(s.ctx)
