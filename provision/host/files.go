@@ -31,6 +31,8 @@ const (
 
 var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 
+var digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // write sends the names in a script and the contents as a tar stream behind it, in one session.
 func write(ctx context.Context, m machine, files []File) error {
 	if len(files) == 0 {
@@ -69,6 +71,8 @@ func check(files []File) error {
 			return fmt.Errorf("%s: mode %v is of no kind that Write knows", f.Path, f.Mode)
 		case kind != fs.ModeSymlink && f.Mode.Perm() == 0:
 			return fmt.Errorf("%s: the mode has no permission bits", f.Path)
+		case f.Open != nil && (kind != 0 || len(f.Content) != 0 || f.Size < 0 || !digestPattern.MatchString(f.SHA256)):
+			return fmt.Errorf("%s is streamed, but is no regular file with a size and a SHA-256, or has other content too", f.Path)
 		case kind == fs.ModeDir && len(f.Content) != 0:
 			return fmt.Errorf("%s is a directory and has content", f.Path)
 		case kind == fs.ModeSymlink && (len(f.Content) == 0 || bytes.ContainsAny(f.Content, "\x00\n")):
@@ -97,18 +101,39 @@ func archive(w io.Writer, files []File, stage string) error {
 		case fs.ModeSymlink:
 			h.Typeflag, h.Linkname = tar.TypeSymlink, string(f.Content)
 		default:
-			h.Typeflag, h.Size = tar.TypeReg, int64(len(f.Content))
+			h.Typeflag, h.Size = tar.TypeReg, f.length()
 		}
 		if err := tw.WriteHeader(h); err != nil {
 			return err
 		}
 		if h.Typeflag == tar.TypeReg {
-			if _, err := tw.Write(f.Content); err != nil {
+			if err := copyContent(tw, f); err != nil {
 				return err
 			}
 		}
 	}
 	return tw.Close()
+}
+
+// copyContent writes the content of a regular file.
+func copyContent(w io.Writer, f File) error {
+	if f.Open == nil {
+		_, err := w.Write(f.Content)
+		return err
+	}
+	content, err := f.Open()
+	if err != nil {
+		return fmt.Errorf("open the content of %s: %w", f.Path, err)
+	}
+	defer content.Close() //nolint:errcheck // only read
+	n, err := io.Copy(w, content)
+	if err == nil && n < f.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("send the content of %s: %w", f.Path, err)
+	}
+	return nil
 }
 
 // writeScript makes directories, unpacks the members into a staging directory next to their
@@ -148,12 +173,19 @@ func writeScript(files []File, stage string, lock lock) string {
 		stages = append(stages, path.Join(dir, stage))
 	}
 	b.WriteString("command -v tar >/dev/null || { echo 'tar is not installed, and files are sent with it' >&2; exit 127; }\n")
-	b.WriteString("clean() {\n")
+	b.WriteString("clean() {\ntrap '' HUP INT TERM\n") // rm is not to be stopped
 	each(&b, "rm -rf --", stages)
 	b.WriteString("}\ntrap clean EXIT\ntrap 'exit 129' HUP\ntrap 'exit 130' INT\ntrap 'exit 143' TERM\n")
 	b.WriteString("umask 077\n")
 	each(&b, "mkdir -m 0700 --", stages)
-	b.WriteString("tar -xpPf - --numeric-owner\n" + lock.holding())
+	b.WriteString("tar -xpPf - --numeric-owner\n")
+	for _, f := range regular {
+		if f.Open != nil {
+			fmt.Fprintf(&b, "[ \"$(sha256sum <%s)\" = '%s  -' ] || { echo %s >&2; exit 65; }\n", Quote(staged(f.Path, stage)), f.SHA256,
+				Quote(f.Path+" arrived with another content: its SHA-256 is not "+f.SHA256))
+		}
+	}
+	b.WriteString(lock.holding())
 	for _, owner := range sortedKeys(owned) {
 		each(&b, "chown -h "+Quote(owner)+" --", owned[owner])
 	}

@@ -91,9 +91,23 @@ type File struct {
 	Owner string
 	// Content of a file, target of a symbolic link, empty for a directory.
 	Content []byte
+	// Open, if set, has the content of a regular file instead of Content, for files that are too
+	// large for the memory: Size bytes, streamed. SHA256, in hex, is what they must have; the host
+	// compares before it renames.
+	Open   func() (io.ReadCloser, error)
+	Size   int64
+	SHA256 string
+}
+
+// length is the number of bytes of the content.
+func (f File) length() int64 {
+	if f.Open != nil {
+		return f.Size
+	}
+	return int64(len(f.Content))
 }
 
 // Format keeps contents, which may be secret, out of every printing verb.
 func (f File) Format(s fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(s, "%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), len(f.Content))
+	_, _ = fmt.Fprintf(s, "%s (%04o, %d bytes)", f.Path, f.Mode.Perm(), f.length())
 }

@@ -16,7 +16,8 @@ import (
 // terminationLimit bounds the end of a session whose context has ended.
 const terminationLimit = 15 * time.Second
 
-// terminator ends every process that has the tag in its environment: SIGTERM, two seconds, SIGKILL.
+// terminator ends every process that has the tag in its environment: SIGTERM, a second later again,
+// since a shell may have been about to start another, and after two seconds SIGKILL.
 // SSH's own "signal" request will not do: OpenSSH refuses it for root (session_signal_req in
 // session.c asks for privilege separation, which a root login has none of), and a user may not
 // signal what sudo started.
@@ -24,6 +25,7 @@ const terminator = `tagged() { grep -lzxF SLIPWAY_RUN=%s /proc/[0-9]*/environ 2>
 signal=TERM n=0
 while pids=$(tagged); [ -n "$pids" ]; do
 	case $n in
+	10) signal=TERM ;;
 	20) signal=KILL ;;
 	40) echo "processes" $pids "do not end" >&2; exit 1 ;;
 	esac

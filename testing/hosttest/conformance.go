@@ -53,6 +53,8 @@ func Conformance(t *testing.T, open func(t *testing.T) host.Host) {
 		{"write stale", testWriteStale},
 		{"write secrets", testWriteSecrets},
 		{"write atomically", testWriteAtomically},
+		{"write streams", testWriteStreams},
+		{"write streams fails", testWriteStreamsFails},
 		{"write names", testWriteNames},
 		{"write big", testWriteBig},
 		{"write many", testWriteMany},

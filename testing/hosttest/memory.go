@@ -3,6 +3,8 @@ package hosttest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -190,13 +192,39 @@ func (m *Memory) Write(ctx context.Context, files []host.File) error {
 	if err != nil {
 		return &host.WriteError{Host: m.name, Paths: paths, Err: err}
 	}
+	held := make([]host.File, len(files))
+	for i, f := range files {
+		if held[i], err = whole(f); err != nil {
+			return &host.WriteError{Host: m.name, Paths: paths, Err: err}
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, f := range files {
-		f.Content = bytes.Clone(f.Content)
+	for _, f := range held {
 		m.files[f.Path] = f
 	}
 	return nil
+}
+
+// whole is a file with its content, which is read where it is streamed.
+func whole(f host.File) (host.File, error) {
+	if f.Open == nil {
+		f.Content = bytes.Clone(f.Content)
+		return f, nil
+	}
+	r, err := f.Open()
+	if err != nil {
+		return f, err
+	}
+	defer func() { _ = r.Close() }()
+	if f.Content, err = io.ReadAll(r); err != nil {
+		return f, err
+	}
+	if sum := sha256.Sum256(f.Content); hex.EncodeToString(sum[:]) != f.SHA256 || int64(len(f.Content)) != f.Size {
+		return f, fmt.Errorf("%s arrived with another content", f.Path)
+	}
+	f.Open = nil
+	return f, nil
 }
 
 // Read implements host.Host. It follows symbolic links as far as the last name of the path goes.
