@@ -62,7 +62,7 @@ func (v *planMarkdown) summary() {
 		if n := driftOf(p.Changes); n > 0 {
 			drift = fmt.Sprintf(" Drift: %s that slipway did not make.", plan.Count(n, "change"))
 		}
-		v.line("**%s, in %s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), drift)
+		v.line("**%s, in %s%s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), copies(p.Changes), drift)
 	}
 	if p.APIError != "" {
 		v.line("\nThe API could not be queried (%s); objects and nodes are handled once it answers.", mdText(p.APIError))
@@ -167,11 +167,11 @@ func (v *planMarkdown) table(changes []plan.Change) string {
 	for _, alike := range chunks(changes) {
 		first := alike[0]
 		if !v.all && len(alike) >= manyAlike {
-			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)), mdText(plan.Count(len(alike), string(first.Kind))), mdText(first.Reason))
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)), mdText(plan.Count(len(alike), string(first.Kind))), mdText(first.Reason+copies(alike)))
 			continue
 		}
 		for _, c := range alike {
-			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(c.Action), mdText(string(c.Kind)), mdCode(c.Name), mdText(c.Reason))
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(c.Action), mdText(string(c.Kind)), mdCode(c.Name), mdText(c.Reason+copies([]plan.Change{c})))
 			if text := v.detail(c); text != "" {
 				fmt.Fprintf(&diffs, "\n%s\n\n%s", mdCode(c.Name), mdFence(text))
 			}

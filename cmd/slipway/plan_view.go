@@ -64,7 +64,7 @@ func (v *planView) print() {
 	}
 	v.disruptions()
 	v.leftOut()
-	v.printf("Plan: %s, in %s.\n", counts(p.Changes), plan.Count(len(p.Steps), "step"))
+	v.printf("Plan: %s, in %s%s.\n", counts(p.Changes), plan.Count(len(p.Steps), "step"), copies(p.Changes))
 }
 
 func after(deps []string) string {
@@ -113,11 +113,11 @@ func (v *planView) changes(changes []plan.Change) {
 	for _, alike := range chunks(changes) {
 		first := alike[0]
 		if !v.all && len(alike) >= manyAlike {
-			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", first.Action, first.Kind, plan.Count(len(alike), string(first.Kind)), first.Reason)
+			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", first.Action, first.Kind, plan.Count(len(alike), string(first.Kind)), first.Reason+copies(alike))
 			continue
 		}
 		for _, c := range alike {
-			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", c.Action, c.Kind, c.Name, c.Reason)
+			_, _ = fmt.Fprintf(table, "  %c %s\t%s\t%s\n", c.Action, c.Kind, c.Name, c.Reason+copies([]plan.Change{c}))
 			if text := v.detail(c); text != "" {
 				_ = table.Flush() // a new table begins below the text
 				v.printf("%s", text)
@@ -148,6 +148,18 @@ func (v *planView) detail(c plan.Change) string {
 		b.WriteString(detailIndent + strings.TrimRight(line, "\n") + "\n")
 	}
 	return b.String()
+}
+
+// copies says how much has to be copied to hosts: ", 412 MB to copy", or nothing.
+func copies(changes []plan.Change) string {
+	var bytes int64
+	for _, c := range changes {
+		bytes += c.Copy
+	}
+	if bytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d MB to copy", (bytes+1<<20-1)>>20)
 }
 
 func digestOf(digest string) string {
@@ -209,7 +221,7 @@ func (v *planView) signature(changes []plan.Change) string {
 		if c.Kind == plan.NodeChange || c.Kind == plan.MemberChange {
 			name = "" // the host's own
 		}
-		_, _ = fmt.Fprintf(&b, "%c%s %s %s\n%s", c.Action, c.Kind, name, c.Reason, v.detail(c))
+		_, _ = fmt.Fprintf(&b, "%c%s %s %s%s\n%s", c.Action, c.Kind, name, c.Reason, copies([]plan.Change{c}), v.detail(c))
 	}
 	return b.String()
 }

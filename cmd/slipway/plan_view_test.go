@@ -57,11 +57,23 @@ func TestPlanView(t *testing.T) {
 		{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
 		{Name: "demo-cp-2", Action: plan.Update, Reason: "is exited, and has to be started"},
 	}}
+	copied := samplePlan()
+	for i := range 8 {
+		copied.Changes = append(copied.Changes, plan.Change{
+			Host: "demo-worker-1", Kind: plan.ProgramChange, Name: "/opt/slipway/x/v1/bin/" + strings.Repeat("x", i+1), Action: plan.Create,
+			Cause: plan.Wanted, Reason: "missing", Copy: 50<<20 + 1,
+		})
+	}
+	copied.Changes = append(copied.Changes, plan.Change{
+		Host: "demo-worker-2", Kind: plan.ProgramChange, Name: "/opt/slipway/cni/v1/bin/bridge", Action: plan.Update, Cause: plan.Wanted,
+		Reason: "the bundle changed", Copy: 1,
+	})
 	unasked := &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
 	for name, v := range map[string]planView{
 		"plan-short":    {plan: samplePlan()},
 		"plan-all":      {plan: samplePlan(), all: true, steps: true},
 		"plan-diff":     {plan: samplePlan(), all: true, diffs: converge.TextDiffs{}},
+		"plan-copied":   {plan: copied},
 		"plan-empty":    {plan: &plan.Plan{Cluster: "demo", Alive: true}},
 		"plan-machines": {plan: machines},
 		"plan-unasked":  {plan: unasked},

@@ -52,9 +52,10 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	selfFile := filepath.Join(selfDir, self.Path)
 	slipway := stack.Artifact{
-		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256,
-		Mounted: path.Join(filepath.Base(selfDir), self.Path), Identity: bundle.Identity(filepath.Join(selfDir, self.Path)),
+		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256, Local: selfFile, Size: self.Size,
+		Mounted: path.Join(filepath.Base(selfDir), self.Path), Identity: bundle.Identity(selfFile),
 	}
 	file, err := a.specFile()
 	if err != nil {

@@ -33,17 +33,21 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 	deletes, more := deleted(changes), false // more is owned, for now, than is wanted
 	var files []host.File
 	for _, c := range changes {
-		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile {
+		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile && !want.Files[c.Name].Copied() {
 			files = append(files, hostFile(c.Name, want.Files[c.Name]))
 		}
 	}
-	if len(files)+len(deletes) > 0 {
+	place := placing(changes, want)
+	if len(files)+len(deletes) > 0 || len(place) > 0 {
 		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
 		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
 		files = append([]host.File{hostFile(stack.OwnedFile, all)}, files...)
 		more = all.Digest != want.Files[stack.OwnedFile].Digest
 	} else if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
 		files = []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}
+	}
+	if err := placePrograms(ctx, h, want, have, place); err != nil { // before links lead to them
+		return err
 	}
 	if len(files) > 0 {
 		if err := h.Write(ctx, files); err != nil {

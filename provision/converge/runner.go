@@ -40,6 +40,7 @@ type Runner struct {
 
 // doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
 var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
+	plan.Deliver:             (*Runner).deliver,
 	plan.Install:             (*Runner).install,
 	plan.Apply:               (*Runner).apply,
 	plan.StartLate:           (*Runner).install,

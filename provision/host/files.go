@@ -71,7 +71,7 @@ func check(files []File) error {
 			return fmt.Errorf("%s: mode %v is of no kind that Write knows", f.Path, f.Mode)
 		case kind != fs.ModeSymlink && f.Mode.Perm() == 0:
 			return fmt.Errorf("%s: the mode has no permission bits", f.Path)
-		case f.Open != nil && (kind != 0 || len(f.Content) != 0 || f.Size < 0 || !digestPattern.MatchString(f.SHA256)):
+		case !f.streamable():
 			return fmt.Errorf("%s is streamed, but is no regular file with a size and a SHA-256, or has other content too", f.Path)
 		case kind == fs.ModeDir && len(f.Content) != 0:
 			return fmt.Errorf("%s is a directory and has content", f.Path)
@@ -83,6 +83,11 @@ func check(files []File) error {
 		seen[f.Path] = true
 	}
 	return nil
+}
+
+// streamable reports whether a file is not streamed, or is a regular one with all that this needs.
+func (f File) streamable() bool {
+	return f.Open == nil || f.Mode.IsRegular() && len(f.Content) == 0 && f.Size >= 0 && digestPattern.MatchString(f.SHA256)
 }
 
 // staged is the temporary path of a path's new content.

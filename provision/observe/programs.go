@@ -34,11 +34,16 @@ func (o *observation) contents(desired stack.HostState) {
 	}
 	for name, want := range desired.Files {
 		f, there := o.state.Files[name]
-		if !want.Program || !there || f.Mode.Type() != want.Mode.Type() || f.Mode.Type() == fs.ModeSymlink && f.Digest != want.Digest {
-			continue // it leads elsewhere, and is about to be changed
+		if !want.Program || !there {
+			continue
 		}
 		id, leads := o.identities[name]
+		if f.Mode.IsRegular() {
+			f.Digest = o.sums[id]
+		}
 		switch sum := o.sums[id]; {
+		case f.Mode.Type() != want.Mode.Type(), f.Mode.Type() == fs.ModeSymlink && f.Digest != want.Digest:
+			// It is, or leads, elsewhere, and is about to be changed.
 		case !leads:
 			f.Sum = stack.NoFile
 		case sum != "":

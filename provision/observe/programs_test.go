@@ -109,6 +109,78 @@ func TestProgramsAreKnownByTheirContent(t *testing.T) {
 	check("changed", want)
 }
 
+// A program that was copied is known by the memo too, and what it is compared with is its content.
+func TestCopiedProgramsAreKnownByTheirContent(t *testing.T) {
+	dir := t.TempDir()
+	memo, at := filepath.Join(dir, "memo"), filepath.Join(dir, "program")
+	if err := os.WriteFile(at, []byte("good"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	good := stack.Digest([]byte("good"))
+	want := stack.File{Mode: 0o755, Owner: "root:root", Digest: good, Sum: good, Program: true, Size: 4}
+	none := filepath.Join(dir, "none")
+	desired := stack.HostState{Files: map[string]stack.File{at: want, none: want}}
+	state := look(t, memo, desired)
+	if f, there := state.Files[at]; !there || f.Digest != good || f.Sum != good || f.Mode != 0o700 || len(state.Files) != 1 || state.Blind() != "" {
+		t.Errorf("got %+v", state.Files)
+	}
+	text, err := os.ReadFile(memo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remembered := strings.Repeat("7", 64)
+	if err := os.WriteFile(memo, []byte(strings.ReplaceAll(string(text), good, remembered)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := look(t, memo, desired).Files[at]; f.Digest != remembered {
+		t.Errorf("it was read again: %+v", f)
+	}
+	link := want // of a machine that sees the bundle now
+	link.Mode, link.Digest = fs.ModeSymlink|0o777, "/bundles/program"
+	desired.Files[at] = link
+	if f := look(t, memo, desired).Files[at]; f.Digest != remembered || f.Sum != "" {
+		t.Errorf("where a link should be: %+v", f)
+	}
+}
+
+func TestDiffOfCopiedPrograms(t *testing.T) {
+	const program, unit = "/opt/slipway/x/v1/bin/x", "x.service"
+	want := stack.File{Mode: 0o755, Owner: "root:root", Digest: "aa", Sum: "aa", Program: true, Size: 7}
+	desired := stack.State{Hosts: map[string]stack.HostState{"h": {
+		Files: map[string]stack.File{program: want},
+		Units: map[string]stack.Unit{unit: {Enabled: true, Active: true, Inputs: "i", Reads: []string{program}}},
+	}}}
+	file := func(mode fs.FileMode, owner, digest string) stack.File {
+		return stack.File{Mode: mode, Owner: owner, Digest: digest, Sum: digest}
+	}
+	for name, test := range map[string]struct {
+		have stack.File
+		want []string
+		copy int64
+	}{
+		"as it should be": {have: file(0o755, "root:root", "aa")},
+		"other content":   {file(0o755, "root:root", "bb"), []string{"~ " + program, "^ " + unit}, 7},
+		"other mode":      {file(0o700, "root:root", "aa"), []string{"~ " + program}, 0},
+		"other owner":     {file(0o755, "alice:alice", "aa"), []string{"~ " + program}, 0},
+		"a link":          {stack.File{Mode: fs.ModeSymlink | 0o777, Digest: "/bundles/x"}, []string{"~ " + program}, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			observed := stack.State{Hosts: map[string]stack.HostState{"h": {
+				Files: map[string]stack.File{program: test.have}, Owned: map[string]string{program: "aa"},
+				Units: map[string]stack.Unit{unit: {Enabled: true, Active: true, Inputs: "i", State: "active/running"}},
+			}}}
+			var got []string
+			var bytes int64
+			for _, c := range plan.Diff(desired, observed) {
+				got, bytes = append(got, string(c.Action)+" "+c.Name), bytes+c.Copy
+			}
+			if !slices.Equal(got, test.want) || bytes != test.copy {
+				t.Errorf("%q and %d bytes, want %q and %d", got, bytes, test.want, test.copy)
+			}
+		})
+	}
+}
+
 func TestDiffOfProgramsContents(t *testing.T) {
 	const program, unit = "/opt/slipway/x/v1/bin/x", "x.service"
 	link := stack.File{Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: "/bundles/x", Program: true, Sum: "aa"}

@@ -98,6 +98,9 @@ type Change struct {
 	To     string `json:"to,omitempty"`
 	Mode   string `json:"mode,omitempty"` // of a file that will be there, in octal
 	Secret bool   `json:"secret,omitempty"`
+	// Copy is how many bytes of a program have to be copied to the host; 0 if the host mounts the
+	// bundle or has the content.
+	Copy   int64  `json:"copy,omitempty"`
 	Cause  Cause  `json:"cause"`
 	Reason string `json:"reason"`
 }

@@ -88,6 +88,9 @@ func (d *hostDiff) files(want, have stack.HostState) {
 		default:
 			continue
 		}
+		if w.Copied() && (h.Digest != w.Digest || !h.Mode.IsRegular()) {
+			c.Copy = w.Size
+		}
 		d.add(c)
 	}
 	for _, p := range slices.Sorted(maps.Keys(have.Owned)) {

@@ -289,7 +289,7 @@ func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) 
 			return a.setSpec(in, now, p.graft(was, is))
 		}})
 	}
-	if !maps.Equal(a.Artifacts, now.Artifacts) {
+	if !maps.EqualFunc(a.Artifacts, now.Artifacts, stack.Artifact.Same) {
 		// Artifacts that this slipway needs and the old bundle lacked are taken from the new one.
 		base.Artifacts = maps.Clone(now.Artifacts)
 		maps.Copy(base.Artifacts, a.Artifacts)

@@ -97,6 +97,39 @@ func TestPropertyOnlyMembersThatAreProvenAreSealed(t *testing.T) {
 	}
 }
 
+// What has to be copied to a host is copied before its programs change, once, and waits for nothing; and what was proven for
+// the sake of a change is not proven long before it, while something is still being copied.
+func TestPropertyProgramsAreCopiedBefore(t *testing.T) {
+	copies := 0
+	each(t, func(t *testing.T, _ shape, _ stack.State, situation Situation, _ *rand.Rand) {
+		steps := Schedule(situation)
+		before := closure(steps)
+		copied := map[string]bool{}
+		for _, s := range steps {
+			if s.Verb == Deliver {
+				copied[s.Host] = true
+				copies++
+				if len(s.Deps) > 0 || s.Gate() || !s.Interruptible() {
+					t.Errorf("%q is %+v", s.Name, s)
+				}
+			}
+		}
+		for _, s := range steps {
+			lacks := slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Copy > 0 })
+			delivery := newStep(Deliver, s.Host, nil, nil).Name
+			if lacks && (s.Verb != Install && s.Verb != Apply || !before[s.Name][delivery]) {
+				t.Errorf("%q waits for %q only", s.Name, s.Deps)
+			}
+			if s.Verb == CheckQuorum && copied[s.Host] && !before[s.Name][delivery] {
+				t.Errorf("%q does not wait for what is copied", s.Name)
+			}
+		}
+	})
+	if copies == 0 {
+		t.Error("nothing was copied")
+	}
+}
+
 // A worker that is not Ready waits for no other worker, however many there are, and those of its pool that are Ready wait for it
 // as far as the pool allows no more to be disturbed.
 func TestPropertyWorkersThatAreDownWaitForNone(t *testing.T) {

@@ -22,9 +22,10 @@ type shape struct {
 // shapes are clusters of one, three and five control planes with two pools of workers, cut from real desired states.
 func shapes(t *testing.T) []shape {
 	in := fixture.Input(t)
-	model := fixture.Desired(t, in)
+	models := []stack.State{fixture.Desired(t, in), fixture.Desired(t, fixture.Blind(in))}
 	var all []shape
-	for _, size := range [][3]int{{1, 0, 0}, {1, 2, 0}, {3, 1, 4}, {3, 7, 0}, {5, 3, 3}} {
+	for i, size := range [][3]int{{1, 0, 0}, {1, 2, 0}, {3, 1, 4}, {3, 7, 0}, {5, 3, 3}} {
+		model := models[i%2] // every second sees no bundle
 		s := shape{
 			desired:        stack.State{Hosts: map[string]stack.HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]stack.Member{}},
 			maxUnavailable: map[string]int{"a": 1 + size[1]%3, "b": 1},

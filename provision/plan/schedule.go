@@ -60,12 +60,13 @@ func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
-	down := p.proveDown()
+	copied := p.deliverFirst()
+	down := p.proveDown(copied)
 	for _, m := range p.Machines {
 		if m.Role == spec.Worker && p.Initialized { // pods may run there: see below
 			continue
 		}
-		installs[m.Name] = p.ifNeeded(Install, m.Name, down)
+		installs[m.Name] = p.ifNeeded(Install, m.Name, cmp.Or(down, copied[m.Name]))
 		if m.Role == spec.ControlPlane {
 			servers = append(servers, installs[m.Name])
 		}
@@ -109,12 +110,21 @@ func (p *planner) first() {
 }
 
 // proveDown adds the check that precedes installing all control planes of a cluster that has been
-// up at once, if any are installed.
-func (p *planner) proveDown() string {
-	if p.Initialized && slices.ContainsFunc(p.Machines, func(m spec.Machine) bool { return m.Role == spec.ControlPlane && p.carries(Install, m.Name) }) {
-		return p.add(ProveDown, "")
+// up at once, if any are installed. It follows all that is copied to them: an old check proves
+// nothing.
+func (p *planner) proveDown(copied map[string]string) string {
+	var deps []string
+	installs := false
+	for _, m := range p.Machines {
+		if m.Role == spec.ControlPlane {
+			deps = append(deps, copied[m.Name])
+			installs = installs || p.carries(Install, m.Name)
+		}
 	}
-	return ""
+	if !p.Initialized || !installs {
+		return ""
+	}
+	return p.add(ProveDown, "", deps...)
 }
 
 // ifUnknown is ifNeeded, but if the API was not queried it also adds the step, which then finds
@@ -229,10 +239,12 @@ func (p *planner) controlPlane(name, gate string) string {
 		return gate
 	}
 	if p.carries(Apply, name) {
+		copied := p.deliver(name)
 		if p.restartsEtcd(name) {
-			gate = p.add(CheckQuorum, name, gate)
+			gate = p.add(CheckQuorum, name, gate, copied)
+			copied = ""
 		}
-		gate = p.add(Apply, name, gate)
+		gate = p.add(Apply, name, gate, copied)
 	}
 	if p.carries(Apply, name) || p.carries(AwaitUnits, name) || p.carries(AwaitEtcd, name) || p.carries(MarkInitialized, name) {
 		gate = p.add(AwaitUnits, name, gate)
@@ -313,7 +325,7 @@ func (p *planner) pool(workers []spec.Machine, most int, gate string, before []s
 
 func (p *planner) worker(name string, deps []string) string {
 	if p.carries(Apply, name) {
-		deps = []string{p.add(Apply, name, deps...)}
+		deps = []string{p.add(Apply, name, slices.Concat(deps, []string{p.deliver(name)})...)}
 	}
 	if p.carries(Apply, name) || p.carries(AwaitUnits, name) {
 		deps = []string{p.add(AwaitUnits, name, deps...)}

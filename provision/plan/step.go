@@ -25,6 +25,9 @@ type Verb string
 
 // The verbs.
 const (
+	// Deliver copies to a host what it lacks of the bundle, if it has no mount of it, and puts
+	// nothing in place: it disturbs nothing, and may take long.
+	Deliver Verb = "deliver"
 	// Install makes a host of a cluster that is not up equal to its desired state, except for what
 	// needs the API.
 	Install Verb = "install"
@@ -100,6 +103,9 @@ type verbRow struct {
 // How long a step may take.
 const (
 	gateTimeout = 5 * time.Minute
+	// deliverTimeout is for slow connections: half a gigabyte at 200 kbit/s. A host that receives
+	// nothing is noticed earlier.
+	deliverTimeout = 6 * time.Hour
 	// presentedTimeout is how long old connections may live: client-go checks its certificate every
 	// 5 min.
 	presentedTimeout = 7 * time.Minute
@@ -112,6 +118,7 @@ const (
 var verbTable = []verbRow{
 	{verb: CheckQuorum, title: "check that etcd keeps its quorum", gate: always},
 	{verb: ProveDown, title: "check that it is down", gate: always},
+	{verb: Deliver, title: "copy programs", interruptible: true, timeout: deliverTimeout},
 	{verb: Install, title: "install", carries: func(c Change) bool { return carriedByApply(c) && !isLateUnit(c) }},
 	{verb: Apply, title: "apply changes", carries: carriedByApply},
 	{verb: AwaitAPI, title: "wait for the API", gate: always},

@@ -19,6 +19,7 @@ func Artifacts(b *bundle.Bundle) map[string]Artifact {
 		artifacts[name] = Artifact{
 			Name: a.Name, Component: a.Component, Version: a.Version, SHA256: a.SHA256, Image: a.Ref,
 			Mounted: path.Join(b.Digest, a.Path), Identity: bundle.Identity(b.File(a)),
+			Local: b.File(a), Size: a.Size,
 		}
 	}
 	return artifacts

@@ -296,10 +296,18 @@ func link(target, why string) File {
 	return File{Mode: fs.ModeSymlink | 0o777, Owner: "root:root", Digest: target, Content: []byte(target), Why: why}
 }
 
-// artifactFile returns a link into the bundle that the machine mounts, so that nothing is copied
-// twice.
+// artifactFile returns a link into the bundle that the machine mounts, so that nothing is copied;
+// or, if it has no mount, a file that is copied.
 func (n Node) artifactFile(a Artifact) File {
-	f := link(path.Join(n.machine.Artifacts, a.Mounted), a.Component+" "+a.Version)
+	why := a.Component + " " + a.Version
+	if n.machine.Artifacts == "" {
+		mode := fs.FileMode(0o755)
+		if a.Image != "" {
+			mode = 0o644
+		}
+		return File{Mode: mode, Owner: "root:root", Digest: a.SHA256, Program: true, Sum: a.SHA256, Local: a.Local, Size: a.Size, Why: why}
+	}
+	f := link(path.Join(n.machine.Artifacts, a.Mounted), why)
 	f.Program, f.Sum, f.Identity = true, a.SHA256, a.Identity
 	return f
 }

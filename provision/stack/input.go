@@ -54,8 +54,17 @@ type Artifact struct {
 	Mounted string
 	// Identity of the file on this computer (bundle.Identity), empty if it is not here.
 	Identity string
+	// Local is the path of that file, and Size its bytes: for machines without a mount of the bundle.
+	Local string `json:"-"`
+	Size  int64  `json:"-"`
 	// Image is the reference of the imported file; empty for programs.
 	Image string
+}
+
+// Same reports whether both are the same on hosts, wherever this computer has them.
+func (a Artifact) Same(b Artifact) bool {
+	a.Local, a.Size = b.Local, b.Size
+	return a == b
 }
 
 // Path is the artifact's path on a host.

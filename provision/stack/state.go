@@ -60,16 +60,23 @@ type File struct {
 	// Secret content is never shown, by no command. Program is an artifact of the bundle.
 	Secret  bool `json:"secret,omitempty"`
 	Program bool `json:"program,omitempty"`
-	// Sum is the hex SHA-256 of the target of a program's link, "none" if there is no target;
-	// observed, empty is unknown. Identity identifies the file on this computer (bundle.Identity);
-	// set in desired state only.
+	// Sum is the hex SHA-256 of a program or of the target of its link, "none" if there is no
+	// target; observed, empty is unknown. Identity identifies the file on this computer to which the
+	// link leads (bundle.Identity); set in desired state only.
 	Sum      string `json:"sum,omitempty"`
 	Identity string `json:"-"`
+	// Local is the file on this computer with the content of a program that is copied, and Size its
+	// bytes; set in desired state only.
+	Local string `json:"-"`
+	Size  int64  `json:"-"`
 	// Changed is when the file last changed, by the host's clock (its ctime); observed only.
 	Changed time.Time `json:"changed,omitzero"`
 	// Why explains the file in a plan; set in desired state only.
 	Why string `json:"-"`
 }
+
+// Copied reports whether the file is a program that has to be copied to the host.
+func (f File) Copied() bool { return f.Program && f.Mode.IsRegular() }
 
 // Unit is a systemd service or timer.
 type Unit struct {

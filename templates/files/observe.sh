@@ -37,10 +37,11 @@ df -B1 --output=avail,size /var 2>/dev/null | tail -n 1 | { read -r free size; e
 echo '[files]'
 xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "%y\t%m\t%u:%g\t%C@\t%l\t%p\n" 2>/dev/null; true' find <"$list"
 
+# Programs are below, with a memo.
 echo '[digests]'
-xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -exec sha256sum {} + 2>/dev/null; true' find <"$list"
+tr '\0' '\n' <"$list" | grep -vxF -e "${PROGRAMS:-none}" | tr '\n' '\0' | xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -exec sha256sum {} + 2>/dev/null; true' find
 
-# What programs lead to. Reading them takes seconds, so a digest is kept with what changes when the content does. $KNOWN are
+# What programs are, or lead to. Reading them takes seconds, so a digest is kept with what changes when the content does. $KNOWN are
 # files that were read already, where they come from.
 echo '[contents]'
 memo=${MEMO:-/run/slipway-digests}
