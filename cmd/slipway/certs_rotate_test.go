@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,30 +13,6 @@ import (
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 )
-
-// TestReplacedByItself: an authority of the spec that is in use already, perhaps with another certificate, replaces nothing.
-func TestReplacedByItself(t *testing.T) {
-	_, _, own, dir := elsewhere(t)
-	names := []string{certs.KubernetesCA, certs.EtcdCA, certs.ServiceAccounts}
-	in := certs.Material{certs.EtcdCA: own[certs.EtcdCA]}
-	openssl(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "4000", "-subj", "/CN=Etcd", "-out", "again.crt")
-	for _, file := range []string{"etcd.crt", "again.crt"} {
-		text, err := os.ReadFile(filepath.Join(dir, file)) // #nosec G304 -- made above
-		if err != nil {
-			t.Fatal(err)
-		}
-		const want = "the spec's own authority etcd is the one in use: put the new one's files into spec.pki.authorities.etcd first; nothing was changed"
-		if err := rotate.CheckReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
-			t.Errorf("%s: %v", file, err)
-		}
-	}
-	_, _, other, _ := elsewhere(t)
-	for _, own := range []map[string]certs.Item{nil, other} {
-		if err := rotate.CheckReplaced(names, in, own); err != nil {
-			t.Errorf("refused: %v", err)
-		}
-	}
-}
 
 // TestRotationSignedElsewhere has a rotation wait for the signatures of an authority whose key is elsewhere, and go on
 // with them.

@@ -8,21 +8,24 @@ import (
 
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 // TestSavedPlanCarriesThePluginChange: what the plan was allowed, applying it is, and nothing else.
 func TestSavedPlanCarriesThePluginChange(t *testing.T) {
-	k := newKeeper(t)
+	c, _, _ := fixture.OneMachine(t)
 	for _, allowed := range []bool{false, true} {
 		file := filepath.Join(t.TempDir(), "next.plan")
 		a := &app{file: "-", stderr: io.Discard}
 		p := planRun{out: file, work: work{
-			app: a, cluster: &cluster{spec: k.spec}, Session: provision.Session{Wish: provision.Wish{AllowPluginChange: allowed}},
+			app: a, cluster: &cluster{spec: c}, Session: provision.Session{Wish: provision.Wish{AllowPluginChange: allowed}},
 		}}
-		k.must(p.save(plan.NewPlan("demo", plan.Situation{})))
+		if err := p.save(plan.NewPlan("demo", plan.Situation{})); err != nil {
+			t.Fatal(err)
+		}
 		t.Setenv("SLIPWAY_CACHE_DIR", "/dev/null/nowhere") // no further than that
 		r := applyRun{work: work{app: a}}
-		if err := r.applySaved(k.Context(), file, false); err == nil || r.AllowPluginChange != allowed {
+		if err := r.applySaved(t.Context(), file, false); err == nil || r.AllowPluginChange != allowed {
 			t.Errorf("planned with %t, applied with %t, %v", allowed, r.AllowPluginChange, err)
 		}
 	}

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision"
@@ -46,23 +44,6 @@ func TestChoicesOfARotation(t *testing.T) {
 	}
 }
 
-// TestPauseAhead: to pause after a stage that has passed would be never to pause.
-func TestPauseAhead(t *testing.T) {
-	at := demoRotation(t) // in stage issue
-	for stage, ok := range map[string]bool{"": true, "issue": true, "trust": false, "rollout": false, "drop": false, "nonsense": false} {
-		err := rotate.Wish{PauseAfter: stage}.CheckPause(at)
-		if (err == nil) != ok {
-			t.Errorf("--pause-after %s: %v", stage, err)
-		}
-		if err != nil && (!strings.Contains(err.Error(), "stage issue, 4 of 5") || !strings.Contains(err.Error(), "can pause after: issue;")) {
-			t.Errorf("it does not say where the rotation is: %v", err)
-		}
-	}
-	if err := (rotate.Wish{PauseAfter: "drop"}).CheckPause(at.Next(at.Began)); err == nil || !strings.Contains(err.Error(), "can pause after: none;") {
-		t.Errorf("in the last stage: %v", err)
-	}
-}
-
 // TestAgreedTo: workloads that could not be shown in the beginning are asked about in their stage.
 func TestAgreedTo(t *testing.T) {
 	for _, tt := range []struct {
@@ -77,57 +58,6 @@ func TestAgreedTo(t *testing.T) {
 	} {
 		if got := (&rotateRun{agreed: tt.agreed, unseen: tt.unseen}).agreedTo(tt.stage); got != tt.want {
 			t.Errorf("%+v: %t", tt, got)
-		}
-	}
-}
-
-// TestStrays: a node that slipway does not reach would be cut off by another Kubernetes CA, and by nothing else.
-func TestStrays(t *testing.T) {
-	infra := &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1"}, {Name: "demo-worker-1"}}}
-	if got := rotate.UnmanagedNodes([]string{"demo-cp-1", "demo-worker-1"}, infra, "cluster.yaml"); got != nil {
-		t.Errorf("the spec's own are strays: %v", got)
-	}
-	infra.Surplus = []spec.Machine{{Name: "demo-worker-2"}, {Name: "demo-worker-3"}} // the last is no node
-	var names []string
-	for _, s := range rotate.UnmanagedNodes([]string{"byhand", "demo-cp-1", "demo-worker-1", "demo-worker-2"}, infra, "cluster.yaml") {
-		names = append(names, s.Name)
-		if !strings.Contains(s.Why, "`kubectl delete node "+s.Name+"`") || !strings.Contains(s.Why, "cluster.yaml") {
-			t.Errorf("no remedy: %v", s)
-		}
-	}
-	if want := []string{"byhand", "demo-worker-2", "demo-worker-3"}; !slices.Equal(names, want) {
-		t.Errorf("got %q, want %q", names, want)
-	}
-	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	all := []string{certs.KubernetesCA, certs.EtcdCA}
-	back, err := certs.Begin(all, began).Rollback()
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(r *certs.Rotation, stage certs.Stage) *certs.Rotation {
-		for ; r != nil && r.Stage != stage; r = r.Next(began) {
-		}
-		return r
-	}
-	for _, tt := range []struct {
-		next    *certs.Rotation
-		refused bool
-	}{
-		{at(certs.Begin(all, began), certs.Rollout), false},
-		{at(certs.Begin(all, began), certs.Issue), true},
-		{at(certs.Begin(all, began), certs.Drop), true},
-		{at(certs.Begin([]string{certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}, began), certs.Issue), false},
-		{at(certs.Begin([]string{certs.EncryptionKey}, began), certs.Issue), false},
-		{at(certs.BeginExpired(all, began), certs.Drop), false},
-		{at(back, certs.Drop), false},
-		{nil, false},
-	} {
-		err := rotate.RefuseNext(tt.next, []string{"byhand"}, infra, "cluster.yaml", "certs rotate-ca")
-		if (err != nil) != tt.refused {
-			t.Errorf("%v: %v", tt.next, err)
-		}
-		if err != nil && (!strings.Contains(err.Error(), "was not begun") || !strings.Contains(err.Error(), "\n  byhand: ")) {
-			t.Errorf("%v: %v", tt.next, err)
 		}
 	}
 }

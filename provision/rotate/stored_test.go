@@ -1,10 +1,13 @@
-package main
+package rotate_test
 
 import (
 	"context"
 	"errors"
 	"io/fs"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
+	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 	"slipway.dev/slipway/testing/fixture"
@@ -32,6 +36,11 @@ func newKeeper(t *testing.T) *keeper {
 	t.Helper()
 	c, infra, store := fixture.OneMachine(t)
 	return &keeper{T: t, spec: c, infra: infra, store: store}
+}
+
+// rotating is k's cluster as a rotation sees it.
+func (k *keeper) rotating() rotate.Cluster {
+	return rotate.Cluster{Spec: k.spec, Found: k.infra, Own: k.own}
 }
 
 func (k *keeper) must(err error) {
@@ -323,4 +332,22 @@ func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 	if _, err := k.store.Get(t.Context(), keys.RotationFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the rotation has not ended: %v", err)
 	}
+}
+
+func openssl(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "openssl", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func fileOf(t *testing.T, dir, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
