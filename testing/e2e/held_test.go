@@ -45,7 +45,19 @@ func (c *cluster) hold(t *testing.T, k *kube, pod corev1.Pod) *held {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := exec.CommandContext(ctx, k.kubectl, "--kubeconfig", k.kubeconfig, "exec", "-i", pod.Name, "--", "/testserver", "echo")
+	h.openStreams(t)
+	h.checkWatch(t, "opened")
+	return h
+}
+
+// openStreams opens an exec and a port-forward, and uses them.
+func (h *held) openStreams(t *testing.T) {
+	t.Helper()
+	k := h.kube
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(cancel)
+	var err error
+	run := exec.CommandContext(ctx, k.kubectl, "--kubeconfig", k.kubeconfig, "exec", "-i", h.pod, "--", "/testserver", "echo")
 	if h.input, err = run.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +66,7 @@ func (c *cluster) hold(t *testing.T, k *kube, pod corev1.Pod) *held {
 		t.Fatal(err)
 	}
 	h.output = bufio.NewReader(out)
-	forward := exec.CommandContext(ctx, k.kubectl, "--kubeconfig", k.kubeconfig, "port-forward", pod.Name, fmt.Sprintf(":%d", serverPort))
+	forward := exec.CommandContext(ctx, k.kubectl, "--kubeconfig", k.kubeconfig, "port-forward", h.pod, fmt.Sprintf(":%d", serverPort))
 	said, err := forward.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -77,12 +89,11 @@ func (c *cluster) hold(t *testing.T, k *kube, pod corev1.Pod) *held {
 		t.Fatal(err)
 	}
 	h.answers = bufio.NewReader(h.forward)
-	h.check(t, "opened")
-	return h
+	h.checkStreams(t, "opened")
 }
 
-// check uses each of them once more.
-func (h *held) check(t *testing.T, when string) {
+// checkWatch uses the watch once more.
+func (h *held) checkWatch(t *testing.T, when string) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"data":{"when":%q}}`, when)
 	if _, err := h.kube.CoreV1().ConfigMaps("default").Patch(t.Context(), "watched", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
@@ -95,7 +106,6 @@ func (h *held) check(t *testing.T, when string) {
 				t.Fatalf("%s: the watch has ended", when)
 			}
 			if m, is := e.Object.(*corev1.ConfigMap); is && m.Data["when"] == when {
-				h.checkStreams(t, when)
 				return
 			}
 		case <-limit:
@@ -104,6 +114,7 @@ func (h *held) check(t *testing.T, when string) {
 	}
 }
 
+// checkStreams uses the exec and the port-forward once more.
 func (h *held) checkStreams(t *testing.T, when string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(h.input, when); err != nil {
