@@ -29,14 +29,14 @@ func TestChaos(t *testing.T) {
 // TestLongChaosKill does this to an install and a reconfiguration of three control planes.
 func TestLongChaosKill(t *testing.T) {
 	long(t)
-	parallel(t, 12*time.Minute)
+	parallel(t, 3*time.Minute)
 	newCluster(t, "e2e-chaos-kill", clusterSpec{subnet: "10.88.21.0/24", controlPlanes: 3, workers: 1}).chaos(t, (*cluster).kill)
 }
 
 // TestLongChaosCut cuts all SSH connections instead.
 func TestLongChaosCut(t *testing.T) {
 	long(t)
-	parallel(t, 12*time.Minute)
+	parallel(t, 3*time.Minute)
 	newCluster(t, "e2e-chaos-cut", clusterSpec{subnet: "10.88.22.0/24", controlPlanes: 3, workers: 1}).chaos(t, (*cluster).cut)
 }
 

@@ -39,7 +39,7 @@ func threeWithClients(t *testing.T, name, subnet string) (*cluster, *oldTrust) {
 // both, and pods with their tokens use the API, and no budget is violated.
 func TestLongRotation(t *testing.T) {
 	long(t)
-	parallel(t, 10*time.Minute)
+	parallel(t, 7*time.Minute)
 	c, old := threeWithClients(t, "e2e-rotation", "10.88.51.0/24")
 	began := time.Now()
 	c.ok(t, "certs", "rotate-ca", "all", "-f", c.file, "--yes", "--pause-after", "trust")
@@ -71,7 +71,7 @@ func TestLongRotation(t *testing.T) {
 // TestLongRollback begins to rotate everything on three control planes, is killed in the second stage, and goes back.
 func TestLongRollback(t *testing.T) {
 	long(t)
-	parallel(t, 6*time.Minute)
+	parallel(t, 4*time.Minute)
 	c, old := threeWithClients(t, "e2e-back", "10.88.52.0/24")
 	c.ok(t, "certs", "rotate-ca", "all", "-f", c.file, "--yes", "--pause-after", "trust")
 	trusting := c.kube(t)

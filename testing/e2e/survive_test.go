@@ -24,7 +24,7 @@ func (c *cluster) machine(t *testing.T, node string) string {
 // TestLongSurvival stops each control plane in turn.
 func TestLongSurvival(t *testing.T) {
 	long(t)
-	parallel(t, 5*time.Minute)
+	parallel(t, 3*time.Minute)
 	c := newCluster(t, "e2e-survival", clusterSpec{subnet: "10.88.53.0/24", controlPlanes: 3, workers: 1})
 	c.apply(t)
 	c.deliverServer(t)
