@@ -203,7 +203,7 @@ func TestPendingStops(t *testing.T) {
 	if all := strings.Join(hints(err, "slipway certs rotate-ca"), "\n"); !strings.Contains(all, "slipway certs csr --out DIR") || !strings.Contains(all, "slipway certs import DIR") {
 		t.Errorf("the hints are %s", all)
 	}
-	if _, err := keys.Chosen([]keys.IndexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `certificate "b" is signed here`) {
+	if _, err := keys.Chosen([]keys.IndexEntry{{Name: "a"}}, []string{"b"}); err == nil || !strings.Contains(err.Error(), `certificate "b" has no external CA`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -216,9 +216,9 @@ func TestNotes(t *testing.T) {
 		Pending: []certs.Pending{{Change: certs.Change{Name: "admin", Detail: "expires in 9 days"}, Usable: true}},
 	}}
 	want := []string{
-		"a certificate authority was kept as it is: ca: expires in 9 days",
-		"warning: authority ca ends before leafValidity: its certificates end with it, on 2027-01-01",
-		"warning: certificate admin expires in 9 days, and has to be signed elsewhere: `slipway certs csr`",
+		"a CA was kept unchanged: ca: expires in 9 days",
+		"warning: CA ca expires before leafValidity: its certificates end with it, on 2027-01-01",
+		"warning: certificate admin expires in 9 days, and has to be signed by an external CA: `slipway certs csr`",
 	}
 	if got := s.Notes(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

@@ -43,7 +43,7 @@ func TestRenewElsewhere(t *testing.T) {
 		t.Errorf("all of an authority's: %v", err)
 	}
 	s, err := now(keys.EveryLeaf...)
-	if err != nil || len(s.Issued) < 5 || len(s.PKI.Pending) != 4 || !strings.Contains(strings.Join(s.Notes(), "\n"), "certificate "+leaf+" is not renewed before it is signed elsewhere") {
+	if err != nil || len(s.Issued) < 5 || len(s.PKI.Pending) != 4 || !strings.Contains(strings.Join(s.Notes(), "\n"), "certificate "+leaf+" is renewed only after an external CA has signed it") {
 		t.Errorf("everything: %v, issued %v, notes %q", err, s.Issued, s.Notes())
 	}
 	if s, err = now(); err != nil || len(s.PKI.Pending) > 0 {
@@ -60,7 +60,7 @@ func TestRenewElsewhere(t *testing.T) {
 		return index, err
 	}
 	for pattern, want := range map[string]string{
-		"admin": `certificate "admin" is signed here: ` + "`slipway certs renew admin`", "zzz": `there is no certificate "zzz"`, "etcd/ca": "etcd/ca is an authority",
+		"admin": `certificate "admin" has no external CA: ` + "`slipway certs renew admin`", "zzz": `there is no certificate "zzz"`, "etcd/ca": "etcd/ca is a CA or a key",
 	} {
 		if _, err := ask(pattern); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", pattern, err)

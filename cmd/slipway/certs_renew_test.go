@@ -27,7 +27,7 @@ func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
 		}
 	}
 	for _, words := range []string{"zzz all ca", "ca kubernetes zzz"} {
-		const want = `there is no authority ["ca" "zzz"]: name kubernetes, etcd, front-proxy, service-account, or all`
+		const want = `there is no CA ["ca" "zzz"]: name kubernetes, etcd, front-proxy, service-account, or all`
 		if got, err := rotate.Items(strings.Fields(words)); err == nil || err.Error() != want || got != nil {
 			t.Errorf("%q: got %v, %v", words, got, err)
 		}
@@ -67,9 +67,9 @@ func TestRenewalsAreTheLeavesThatPatternsName(t *testing.T) {
 		}
 	}
 	for pattern, want := range map[string]string{
-		"ca":          "ca is an authority or a key",
-		"sa":          "sa is an authority or a key",
-		"etcd/ca":     "etcd/ca is an authority or a key",
+		"ca":          "ca is a CA or a key",
+		"sa":          "sa is a CA or a key",
+		"etcd/ca":     "etcd/ca is a CA or a key",
 		"kubelet@x":   `there is no certificate "kubelet@x"`,
 		"kubelet[":    `there is no certificate "kubelet["`,
 		"kube":        `there is no certificate "kube"`,

@@ -121,7 +121,7 @@ func TestPersonalKubeconfigNeedsAControlPlane(t *testing.T) {
 		t.Errorf("error %v, printed %q", err, out)
 	}
 	r.valid = 40 * 365 * 24 * time.Hour
-	if err := r.give(t.Context(), c, infra); err == nil || !strings.Contains(err.Error(), "the cluster's CA ends on") {
+	if err := r.give(t.Context(), c, infra); err == nil || !strings.Contains(err.Error(), "the cluster's CA expires on") {
 		t.Errorf("error %v", err)
 	}
 	if got := listed(t, r); len(got) != 0 {
@@ -142,7 +142,7 @@ func TestPersonalKubeconfigNeedsASigner(t *testing.T) {
 	held := lock(t, c) // it would be waited for
 	defer held.Close() //nolint:errcheck // nothing was written
 	err = r.issue(t.Context(), c, infra, pki)
-	if err == nil || out.Len() > 0 || !strings.Contains(err.Error(), "the key of its CA is kept elsewhere; nothing was issued") || !strings.Contains(err.Error(), `"CN=ana,O=dev"`) {
+	if err == nil || out.Len() > 0 || !strings.Contains(err.Error(), "since its CA is external; nothing was issued") || !strings.Contains(err.Error(), `"CN=ana,O=dev"`) {
 		t.Errorf("error %v, printed %q", err, out)
 	}
 }

@@ -84,7 +84,7 @@ func TestGatesOfARotation(t *testing.T) {
 	if err := r.Preflight(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.begin(t.Context()); err == nil || !strings.Contains(err.Error(), "names no stage that lies ahead") {
+	if _, err := r.begin(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a stage that lies ahead") {
 		t.Errorf("it goes on: %v", err)
 	}
 	if _, err := r.pass(t.Context(), at, []string{"byhand"}); err == nil || !strings.Contains(err.Error(), "byhand") {

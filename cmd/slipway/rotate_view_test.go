@@ -63,7 +63,7 @@ func TestRotationOverview(t *testing.T) {
 	again := sampleOverview(plan.Rolling{})
 	again.Begins, again.OtherChanges, again.Unmanaged = false, 0, rotate.UnmanagedNodes([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
 	unasked := rotate.NewOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))
-	unasked.APIError = "authorities have expired"
+	unasked.APIError = "CAs have expired"
 	for name, o := range map[string]*rotate.Overview{
 		"rotate-again": again, "rotate-unasked": unasked,
 		"rotate": sampleOverview(plan.Rolling{}), "rotate-leave": sampleOverview(plan.Rolling{Manual: true, SkipUnmanaged: true}), "rotate-back": rollback,
@@ -93,7 +93,7 @@ func TestRotationBlocked(t *testing.T) {
 	o.Begins, o.Unmanaged = true, nil
 	o.OtherChanges = 0
 	err = o.Refuse()
-	if err == nil || !strings.Contains(err.Error(), "could never end, since:\n  StatefulSet shop/db: budget shop/db never allows") {
+	if err == nil || !strings.Contains(err.Error(), "could never complete, since:\n  StatefulSet shop/db: budget shop/db never allows") {
 		t.Errorf("got %v", err)
 	}
 	o = sampleOverview(plan.Rolling{Manual: true})

@@ -31,8 +31,8 @@ func demoRotation(t *testing.T) *certs.Rotation {
 
 func TestStatusOfARotation(t *testing.T) {
 	r := demoRotation(t)
-	line := "rotation of kubernetes, service-account: stage issue, 4 of 5, under way since " + r.Began.Local().Format(time.DateTime) +
-		": `slipway certs rotate-ca` goes on\n"
+	line := "rotation of kubernetes, service-account: stage issue, 4 of 5, running since " + r.Began.Local().Format(time.DateTime) +
+		": `slipway certs rotate-ca` continues it\n"
 	for _, rotation := range []*certs.Rotation{nil, r} {
 		var out strings.Builder
 		s := &observe.Status{Cluster: "demo", Rotation: rotation}

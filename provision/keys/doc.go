@@ -1,3 +1,3 @@
-// Package keys has a cluster's keys and certificates as the state store keeps them: loaded, completed with what is
-// missing, saved. What certificates there are and whether one fits is the business of package certs.
+// Package keys loads a cluster's keys and certificates from the state store, adds what is missing,
+// and saves them. Package certs defines the certificates and checks them.
 package keys

@@ -18,7 +18,7 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// AuthoritiesField is where the spec has authorities, and authorityFields are theirs.
+// AuthoritiesField is the spec's field for the user's own CAs.
 const AuthoritiesField = "spec.pki.authorities."
 
 // AuthorityFields are the fields of the spec that name a CA, by name of the table.
@@ -28,36 +28,36 @@ var AuthorityFields = map[string]string{
 	certs.FrontProxyCA: AuthoritiesField + "frontProxy",
 }
 
-// UsersFile is where the state store keeps the record of kubeconfigs that were given away.
+// UsersFile is the state store's file for the record of issued kubeconfigs.
 const UsersFile = "users.json"
 
-// Where things are in the state store.
+// Names in the state store.
 const (
 	Prefix       = "pki/"
 	RotationFile = "rotation.json"
 )
 
-// Stored is what the state store keeps of a cluster's secrets.
+// Stored is a cluster's secrets in the state store.
 type Stored struct {
-	// Material has the key of Secrets at rest, too, and the new ones of a rotation.
+	// Material includes the key of Secrets at rest, and the new items of a rotation.
 	Material certs.Material
-	// Rotation under way, or nil.
+	// Rotation in progress, or nil.
 	Rotation *certs.Rotation
-	// Leaving names what a rotation is about to replace that is not stored yet.
+	// Leaving names what a rotation will replace and has not stored yet.
 	Leaving []string
-	// Retired names the keys of Secrets at rest that were in use once.
+	// Retired names the former keys of Secrets at rest.
 	Retired []string
-	// Users is the record of kubeconfigs, as it is kept; nil where there is none.
+	// Users is the stored record of kubeconfigs; nil if there is none.
 	Users secret.Bytes
 }
 
-// PKI is what is in use, without what may have to be issued.
+// PKI is the current PKI, without what may have to be issued.
 func (s *Stored) PKI() *certs.PKI {
 	used, other := s.Rotation.View(s.Material)
 	return &certs.PKI{Material: used, Rotation: s.Rotation, Other: other}
 }
 
-// Load reads what the store (which may be nil) has.
+// Load reads the secrets in the store, which may be nil.
 func Load(ctx context.Context, store *state.Store) (*Stored, error) {
 	s := &Stored{Material: certs.Material{}}
 	if store == nil {
@@ -99,7 +99,7 @@ func Load(ctx context.Context, store *state.Store) (*Stored, error) {
 	return s, err
 }
 
-// Flat gives items the names that they have in the store.
+// Flat returns items under their names in the store.
 func Flat(items certs.Material) map[string]secret.Bytes {
 	rest, all := maps.Clone(items), map[string]secret.Bytes{}
 	for _, name := range []string{certs.EncryptionKey, certs.NextName(certs.EncryptionKey)} {
@@ -114,7 +114,7 @@ func Flat(items certs.Material) map[string]secret.Bytes {
 	return all
 }
 
-// storedNames are the names under which the store may have items.
+// storedNames returns the names under which the store may have items.
 func storedNames(items []string) []string {
 	var names []string
 	for _, name := range items {
@@ -127,23 +127,24 @@ func storedNames(items []string) []string {
 	return names
 }
 
-// Secrets are a cluster's, as they are to be: what is stored, and what was made because it is missing.
+// Secrets are a cluster's secrets: those in the store, and those that were created because they are
+// missing.
 type Secrets struct {
 	PKI *certs.PKI
 	// EncryptionKeys of Secrets at rest: the first encrypts.
 	EncryptionKeys []stack.EncryptionKey
 
-	Before     *certs.PKI // as it was
+	Before     *certs.PKI // the previous PKI
 	BeforeKeys []stack.EncryptionKey
-	Issued     []certs.Change // what is not in the store yet
-	Made       certs.Material // the same, and the encryption key where there was none
+	Issued     []certs.Change // changes that are not in the store yet
+	Made       certs.Material // their items, and the encryption key if there was none
 	Requested  bool           // signing requests, or certificates for them, are not stored yet
 }
 
-// Ensure makes, in memory, what a cluster needs and is not stored, and leaves that patterns in renew name; own are the
-// authorities that the spec names. Where certificates have to be signed elsewhere first, the error is a
-// *certs.PendingError, and the secrets are given all the same; so it is where renew names such, but for everyLeaf as long as
-// there are others.
+// Ensure creates, in memory, what a cluster needs and is not stored, and the leaves that patterns
+// in renew name; own are the CAs that the spec names. If an external CA has to sign certificates
+// first, the error is a *certs.PendingError, and the secrets are returned, too. The same holds if
+// renew names certificates of an external CA, except for EveryLeaf as long as there are others.
 func Ensure(
 	ctx context.Context, s *Stored, renew []string, c *spec.Cluster, infra *spec.Infrastructure, own map[string]certs.Item,
 ) (*Secrets, error) {
@@ -151,7 +152,7 @@ func Ensure(
 	key, ok := used[certs.EncryptionKey]
 	delete(used, certs.EncryptionKey)
 	if !ok && len(used) > 0 { // all are stored in one write
-		return nil, fmt.Errorf("the state of %s has certificates and no key for Secrets at rest (%s): with another key the cluster could not read "+
+		return nil, fmt.Errorf("the state of %s has certificates but no key for Secrets at rest (%s): with another key the cluster could not read "+
 			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
 	}
 	requests := certs.Table(stack.CertInputs(c, infra.Machines, infra.ExtraSANs))
@@ -175,7 +176,7 @@ func Ensure(
 		pending = left
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
-	if s.Rotation == nil { // what an ended one has left behind
+	if s.Rotation == nil { // leftovers of a finished rotation
 		for name := range s.Material {
 			if _, ok := used[name]; !ok && name != certs.EncryptionKey {
 				pki.Obsolete = append(pki.Obsolete, name)
@@ -185,7 +186,7 @@ func Ensure(
 	made := certs.Material{}
 	for _, change := range issued {
 		name := change.Name
-		if s.Rotation.UsesNew(name) { // the user's own authority has come with a new certificate
+		if s.Rotation.UsesNew(name) { // the user's own CA has a new certificate
 			name = certs.NextName(name)
 		}
 		made[name] = pki.Material[change.Name]
@@ -203,7 +204,7 @@ func Ensure(
 	}, pending
 }
 
-// encryptionKeys are the one that encrypts, and another that still has to decrypt.
+// encryptionKeys returns the key that encrypts, and another that still has to decrypt.
 func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []stack.EncryptionKey {
 	keys := []stack.EncryptionKey{{Name: string(used.Cert), Key: used.Key}}
 	if o, ok := other[certs.EncryptionKey]; ok && r.TrustsBoth() {
@@ -212,7 +213,7 @@ func encryptionKeys(r *certs.Rotation, used certs.Item, other certs.Material) []
 	return keys
 }
 
-// CertPolicy is what the spec says of certificates, with the authorities that it names.
+// CertPolicy returns the spec's policy for certificates, with the CAs that it names.
 func CertPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	return certs.Policy{
 		CAValidity: p.CADuration(), LeafValidity: p.LeafDuration(), AdminValidity: p.AdminDuration(), RenewalWindow: p.RenewalDuration(),
@@ -221,33 +222,33 @@ func CertPolicy(p spec.PKI, own map[string]certs.Item) certs.Policy {
 	}
 }
 
-// Notes are what somebody should know of certificates that are as good as they can be now.
+// Notes returns remarks about certificates that need attention although nothing failed.
 func (s *Secrets) Notes() []string {
 	var notes []string
 	for _, d := range s.PKI.Drift {
-		notes = append(notes, "a certificate authority was kept as it is: "+d.String())
+		notes = append(notes, "a CA was kept unchanged: "+d.String())
 	}
 	for _, l := range s.PKI.Limited {
-		notes = append(notes, "warning: authority "+l.Name+" ends before leafValidity: "+l.Detail)
+		notes = append(notes, "warning: CA "+l.Name+" expires before leafValidity: "+l.Detail)
 	}
 	for _, p := range s.PKI.Pending {
 		if p.Reason == certs.Requested {
-			notes = append(notes, "warning: certificate "+p.Name+" is not renewed before it is signed elsewhere: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
+			notes = append(notes, "warning: certificate "+p.Name+" is renewed only after an external CA has signed it: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
 			continue
 		}
-		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed elsewhere: `slipway certs csr`")
+		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed by an external CA: `slipway certs csr`")
 	}
 	return notes
 }
 
-// Unsaved says whether anything was made that the store does not have.
+// Unsaved reports whether items were created that the store does not have.
 func (s *Secrets) Unsaved() bool { return len(s.Made) > 0 }
 
-// Save stores what was made, before anybody uses it, and forgets what nobody needs any more.
+// Save stores the new items, before they are used, and removes obsolete ones.
 func (s *Secrets) Save(ctx context.Context, store *state.Store) error {
 	if s.Requested {
 		for name, item := range s.PKI.Material {
-			if !s.PKI.Rotation.Has(name) { // what is being replaced stays under its name until the end
+			if !s.PKI.Rotation.Has(name) { // items in rotation keep their names until the end
 				s.Made[name] = item
 			}
 		}
@@ -264,7 +265,7 @@ func (s *Secrets) Save(ctx context.Context, store *state.Store) error {
 	return store.Remove(ctx, storedNames(s.PKI.Obsolete)...)
 }
 
-// SaveRotation records how far a rotation has come, with what it brings.
+// SaveRotation records the stage of a rotation, with its new items.
 func SaveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, items certs.Material) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -275,11 +276,11 @@ func SaveRotation(ctx context.Context, store *state.Store, r *certs.Rotation, it
 	return store.Put(ctx, put)
 }
 
-// RetiredPrefix is where keys of Secrets at rest are kept that are not in use any more: backups of etcd need them.
+// RetiredPrefix is where former keys of Secrets at rest are stored: backups of etcd need them.
 const RetiredPrefix = "retired/"
 
-// EndRotation puts the new in the place of the old, unless it went back, and forgets the other. Killed on the way it has
-// either not ended, or has left behind what the next save forgets.
+// EndRotation replaces the old items by the new ones, unless it was rolled back, and removes the
+// others. If it is killed, it has either not ended, or left behind what the next save removes.
 func EndRotation(ctx context.Context, store *state.Store, r *certs.Rotation, material certs.Material) error {
 	put := Flat(r.Finished(material))
 	if _, other := r.View(material); r.Has(certs.EncryptionKey) && len(other[certs.EncryptionKey].Key) > 0 {

@@ -12,7 +12,8 @@ import (
 // EveryLeaf is the pattern of all certificates.
 var EveryLeaf = []string{"*"}
 
-// Renewals are the leaves that patterns name: a whole name, or the part before its @, with * for anything.
+// Renewals returns the leaves that patterns name: a whole name, or the part before its @, with *
+// for anything.
 func Renewals(patterns []string, requests []certs.Request) ([]string, error) {
 	var names []string
 	for _, pattern := range patterns {
@@ -31,14 +32,14 @@ func Renewals(patterns []string, requests []certs.Request) ([]string, error) {
 			continue
 		}
 		if slices.ContainsFunc(requests, func(q certs.Request) bool { return q.Name == pattern }) {
-			return nil, fmt.Errorf("%s is an authority or a key, and renewing it means that everybody has to trust another: see `slipway certs rotate-ca --help`", pattern)
+			return nil, fmt.Errorf("%s is a CA or a key, and to replace it changes what everything trusts: see `slipway certs rotate-ca --help`", pattern)
 		}
-		return nil, fmt.Errorf("there is no certificate %q: see `slipway certs status` for what there is", pattern)
+		return nil, fmt.Errorf("there is no certificate %q: `slipway certs status` lists them", pattern)
 	}
 	return names, nil
 }
 
-// matches is path.Match, but for slashes, which are like any other character.
+// matches is path.Match, except that slashes are like any other character.
 func matches(pattern, name string) bool {
 	plain := strings.NewReplacer("/", ":")
 	ok, err := path.Match(plain.Replace(pattern), plain.Replace(name))

@@ -24,7 +24,7 @@ func (s *Secrets) Request(ctx context.Context, policy certs.Policy, patterns []s
 	return Chosen(newIndex(requests, policy), names)
 }
 
-// IndexEntry says of a signing request what is in it, and what cannot be.
+// IndexEntry has the contents of a signing request, and the data that a request cannot contain.
 type IndexEntry struct {
 	Name              string   `json:"name"`
 	File              string   `json:"file"`
@@ -35,7 +35,8 @@ type IndexEntry struct {
 	IPAddresses       []string `json:"ipAddresses,omitempty"`
 	KeyUsages         []string `json:"keyUsages"`
 	ExtendedKeyUsages []string `json:"extendedKeyUsages"`
-	// Validity is what spec.pki.leafValidity or adminValidity wants, in hours; whoever signs decides.
+	// Validity is the validity that spec.pki.leafValidity or adminValidity wants, in hours; the
+	// signer decides.
 	Validity float64 `json:"validityHours"`
 	// Reason is why a certificate is wanted.
 	Reason string `json:"reason"`
@@ -61,7 +62,7 @@ func newIndex(requests []certs.SigningRequest, policy certs.Policy) []IndexEntry
 	return index
 }
 
-// Chosen are the entries of some names, or all.
+// Chosen returns the entries of some names, or all.
 func Chosen(index []IndexEntry, names []string) ([]IndexEntry, error) {
 	if len(names) == 0 {
 		return index, nil
@@ -70,7 +71,7 @@ func Chosen(index []IndexEntry, names []string) ([]IndexEntry, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(index, func(e IndexEntry) bool { return e.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("certificate %q is signed here: `slipway certs renew %s` renews it", name, name)
+			return nil, fmt.Errorf("certificate %q has no external CA: `slipway certs renew %s` renews it", name, name)
 		}
 		some = append(some, index[i])
 	}
@@ -81,7 +82,7 @@ func Chosen(index []IndexEntry, names []string) ([]IndexEntry, error) {
 func (s *Secrets) Import(signed []certs.Signed, policy certs.Policy) ([]string, error) {
 	names, err := s.PKI.Import(signed, policy, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("not all certificates fit, and none was taken in:\n%w", err)
+		return nil, fmt.Errorf("not all certificates fit, and none was imported:\n%w", err)
 	}
 	s.Requested = len(names) > 0
 	return names, nil

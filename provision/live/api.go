@@ -13,8 +13,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// API speaks to the cluster's API as its super admin, through the balancer of the first control plane of its own that
-// can be reached over SSH: nothing but SSH has to be open to the operator.
+// API connects to the cluster's API as its super admin, through the balancer of the first of its
+// control planes that can be reached over SSH: the operator needs only SSH.
 func API(in stack.Input, hosts map[string]host.Host) (*kube.Client, error) {
 	var dialers []host.Dialer
 	for _, m := range in.Ours() {
@@ -25,7 +25,8 @@ func API(in stack.Input, hosts map[string]host.Host) (*kube.Client, error) {
 	return kube.New(APIConfig(in.PKI, stack.BalancerPort, dialers...))
 }
 
-// APIConfig reaches a port of the loopback interface of the first of hosts that takes the connection.
+// APIConfig connects to a port of the loopback interface of the first host that accepts the
+// connection.
 func APIConfig(pki *certs.PKI, port int, hosts ...host.Dialer) *rest.Config {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		if len(hosts) == 0 {

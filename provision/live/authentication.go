@@ -10,8 +10,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// AuthenticationOf is the hash of the AuthenticationConfiguration by which the API server of a control plane works, "" where
-// it names none. Its answer has megabytes: ask every few seconds at the most.
+// AuthenticationOf returns the hash of the AuthenticationConfiguration that the API server of a
+// control plane uses, "" if it reports none. The answer has megabytes: query it at most every few
+// seconds.
 func AuthenticationOf(ctx context.Context, pki *certs.PKI, controlPlane host.Dialer) (string, error) {
 	api, err := kube.New(APIConfig(pki, stack.APIPort, controlPlane))
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// LockFile is what changes to a host hold a lock of (host.Config.Lock): a run that was killed may have left a script there
-// that is still at work.
+// LockFile is the lock that changes to a host hold (host.Config.Lock): a run that was killed may
+// have left a script there that is still working.
 const LockFile = "/run/slipway.lock"
 
 // SSH is how machines are entered, besides what is known of each of them.
@@ -32,8 +32,8 @@ func (s SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
 	})
 }
 
-// DialAll connects to every machine, side by side. All failures are reported, by machine, not just the first; what was
-// opened is closed by the returned function in any case.
+// DialAll connects to every machine in parallel. All failures are reported, by machine, not just
+// the first; the returned function closes the opened connections in any case.
 func (s SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
 	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
 	var group errgroup.Group

@@ -1,3 +1,3 @@
-// Package live reaches a living cluster through its hosts: its API, its etcd and the TLS endpoints of its components.
-// It asks and waits; it changes nothing.
+// Package live reaches a running cluster through its hosts: its API, its etcd and the TLS endpoints
+// of its components. It queries and waits; it changes nothing.
 package live

@@ -16,7 +16,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// AwaitServed waits until an endpoint shows the first certificate of a file's content.
+// AwaitServed waits until an endpoint serves the first certificate of a file's content.
 func AwaitServed(ctx context.Context, reach Reach, h host.Dialer, address string, content []byte) error {
 	want, err := certs.Parse(content)
 	if err != nil {
@@ -33,9 +33,10 @@ func AwaitServed(ctx context.Context, reach Reach, h host.Dialer, address string
 	})
 }
 
-// Admits asks an endpoint as the owner of a client certificate: whether it knows who that is, and how it said so (a TLS
-// alert, or an HTTP status). The certificate is shown also where the server does not name its authority among those that it
-// would take: some go on without one, as nobody.
+// Admits queries an endpoint as the owner of a client certificate. It returns whether the endpoint
+// knows the client, and how it said so (a TLS alert, or an HTTP status). The certificate is sent
+// even if the server does not list its CA among the accepted ones: otherwise some servers continue
+// with an anonymous client.
 func Admits(
 	ctx context.Context, h host.Dialer, e stack.Endpoint, address string, roots []byte, client certs.Item,
 ) (taken bool, how string, err error) {
@@ -72,7 +73,7 @@ func Admits(
 		return false, "", err
 	}
 	switch response.StatusCode {
-	case http.StatusOK, http.StatusForbidden: // it knows who asks, and that this is nobody's business
+	case http.StatusOK, http.StatusForbidden: // it knows the client, which has no rights
 		return true, response.Status, nil
 	case http.StatusUnauthorized:
 		return false, response.Status, nil
@@ -80,8 +81,9 @@ func Admits(
 	return false, "", fmt.Errorf("%s%s: %s", address, e.Path, response.Status)
 }
 
-// PeerCertificate makes a handshake, as far as the server's certificate. What comes after it does not matter: a server that
-// wants a certificate from its clients, as etcd does, ends the connection then. Nothing is sent over it.
+// PeerCertificate makes a TLS handshake until the server's certificate arrives. Later failures do
+// not matter: a server that requires client certificates, such as etcd, then ends the connection.
+// Nothing is sent over it.
 func PeerCertificate(ctx context.Context, d host.Dialer, address, serverName string) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -93,7 +95,7 @@ func PeerCertificate(ctx context.Context, d host.Dialer, address, serverName str
 	var chain []*x509.Certificate
 	err = tls.Client(conn, &tls.Config{
 		ServerName: serverName, MinVersion: tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // G402: whatever it shows is what is asked for
+		InsecureSkipVerify: true, //nolint:gosec // G402: the served certificate is the result, whatever it is
 		VerifyConnection: func(s tls.ConnectionState) error {
 			chain = s.PeerCertificates
 			return nil
@@ -103,7 +105,7 @@ func PeerCertificate(ctx context.Context, d host.Dialer, address, serverName str
 		return chain[0], nil
 	}
 	if err == nil {
-		err = errors.New("it shows no certificate")
+		err = errors.New("it serves no certificate")
 	}
 	return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
 }

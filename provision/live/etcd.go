@@ -12,7 +12,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Members asks etcd for its members; nil where none answers.
+// Members queries etcd for its members; nil if none answers.
 func Members(ctx context.Context, reach Reach, in stack.Input, hosts map[string]host.Host) map[string]stack.Member {
 	client, err := reach.Etcd(in, hosts)
 	if err != nil {
@@ -42,12 +42,12 @@ func membersOf(list []etcd.Member) map[string]stack.Member {
 	return found
 }
 
-// Etcd speaks to the members on those control planes of the cluster's own that can be reached.
+// Etcd connects to the members on those of the cluster's control planes that can be reached.
 func Etcd(in stack.Input, hosts map[string]host.Host) (*etcd.Client, error) {
 	var endpoints []etcd.Endpoint
 	var anyone string
 	for _, m := range in.ControlPlanes() {
-		anyone = m.Name // one control plane's client certificate is as good as another's
+		anyone = m.Name // all control planes have an equivalent client certificate
 		if d, ok := hosts[m.Name].(host.Dialer); ok && in.Speaks(m.Name) {
 			endpoints = append(endpoints, etcd.Endpoint{Address: netip.AddrPortFrom(m.Address, stack.EtcdClientPort).String(), Dial: d.DialContext})
 		}
@@ -56,7 +56,8 @@ func Etcd(in stack.Input, hosts map[string]host.Host) (*etcd.Client, error) {
 	return etcd.New(endpoints, in.PKI.Bundle(certs.EtcdCA), cert.Cert, cert.Key)
 }
 
-// ClusterOf is etcd's ID of the cluster, in hex, by the first member that tells; empty where none does.
+// ClusterOf returns etcd's ID of the cluster, in hex, from the first member that reports it; "" if
+// none does.
 func ClusterOf(members []etcd.Member) string {
 	for _, m := range members {
 		if m.ClusterID != 0 {

@@ -19,7 +19,8 @@ const (
 	healthAttempt  = 2 * time.Second
 )
 
-// HealthClient asks a host's loopback interface, through its connection. TLS is verified with ca. done ends what is idle.
+// HealthClient returns a client for a host's loopback interface, through its connection. TLS is
+// verified with ca. done closes idle connections.
 func HealthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), err error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
@@ -29,12 +30,13 @@ func HealthClient(h host.Dialer, ca []byte) (client *http.Client, done func(), e
 	return &http.Client{Transport: transport, Timeout: healthAttempt}, transport.CloseIdleConnections, nil
 }
 
-// WaitFor asks until there is no error. It ends with ctx, and the error says what is not so, and what was seen last.
+// WaitFor repeats a check until it returns no error. It ends with ctx; its error then has the
+// condition and the last failure.
 func WaitFor(ctx context.Context, problem string, ask func(context.Context) error) error {
 	return WaitEvery(ctx, healthInterval, problem, ask)
 }
 
-// WaitEvery is WaitFor for what should not be asked so often.
+// WaitEvery is WaitFor for checks that should not run as often.
 func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask func(context.Context) error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -44,7 +46,7 @@ func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask 
 		if err == nil {
 			return nil
 		}
-		if last == nil || ctx.Err() == nil { // the end of ctx itself is no news
+		if last == nil || ctx.Err() == nil { // the error of ctx itself adds nothing
 			last = err
 		}
 		select {
@@ -55,7 +57,7 @@ func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask 
 	}
 }
 
-// Healthy asks a health endpoint once; nil is an answer of 200.
+// Healthy queries a health endpoint once; nil is an answer of 200.
 func Healthy(ctx context.Context, client *http.Client, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -69,6 +71,6 @@ func Healthy(ctx context.Context, client *http.Client, url string) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the status says enough
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the status is enough
 	return fmt.Errorf("%s: %s %s", url, response.Status, strings.TrimSpace(string(body)))
 }

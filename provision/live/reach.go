@@ -12,7 +12,7 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// APIClient is what a run asks of the cluster's API. *kube.Client is it.
+// APIClient is what a run needs of the cluster's API. *kube.Client implements it.
 type APIClient interface {
 	Ready(ctx context.Context) error
 	Now(ctx context.Context) (time.Time, error)
@@ -32,24 +32,26 @@ type APIClient interface {
 	RewriteSecrets(ctx context.Context, report func(what string)) (n int, err error)
 }
 
-// EtcdClient is what a run asks of the members of etcd. *etcd.Client is it.
+// EtcdClient is what a run needs of etcd's members. *etcd.Client implements it.
 type EtcdClient interface {
 	Status(ctx context.Context) ([]etcd.Member, error)
 	EncryptionPrefixes(ctx context.Context) (map[string]int, error)
 }
 
-// Reach is how a run reaches the living cluster. Network is the real one; a test may have another.
+// Reach is how a run reaches the running cluster. Network is the real one; tests may have another.
 type Reach interface {
 	// API and Etcd are reached through the control planes among hosts that may speak for the cluster.
 	API(in stack.Input, hosts map[string]host.Host) (APIClient, error)
 	Etcd(in stack.Input, hosts map[string]host.Host) (EtcdClient, error)
-	// Health asks a host's loopback interface; ask is nil where the URL answers 200. done ends what is idle.
+	// Health queries a host's loopback interface; ask returns nil if the URL answers 200. done
+	// closes idle connections.
 	Health(h host.Dialer, ca []byte) (ask func(ctx context.Context, url string) error, done func(), err error)
-	// PeerCertificate, Admits and AuthenticationOf are as the functions of their names.
+	// PeerCertificate, Admits and AuthenticationOf are like the functions of the same names.
 	PeerCertificate(ctx context.Context, h host.Dialer, address, serverName string) (*x509.Certificate, error)
 	Admits(ctx context.Context, h host.Dialer, e stack.Endpoint, address string, roots []byte, client certs.Item) (taken bool, how string, err error)
 	AuthenticationOf(ctx context.Context, pki *certs.PKI, controlPlane host.Dialer) (string, error)
-	// EncryptionConfigs are the hashes of the EncryptionConfigurations by which the API server of a control plane works.
+	// EncryptionConfigs returns the hashes of the EncryptionConfigurations that the API server of a
+	// control plane uses.
 	EncryptionConfigs(ctx context.Context, pki *certs.PKI, controlPlane host.Dialer) ([]string, error)
 }
 
@@ -94,7 +96,7 @@ func (Network) AuthenticationOf(ctx context.Context, pki *certs.PKI, controlPlan
 	return AuthenticationOf(ctx, pki, controlPlane)
 }
 
-// EncryptionConfigs implements Reach. The answer has megabytes: ask every few seconds at the most.
+// EncryptionConfigs implements Reach. The answer has megabytes: query it at most every few seconds.
 func (Network) EncryptionConfigs(ctx context.Context, pki *certs.PKI, controlPlane host.Dialer) ([]string, error) {
 	api, err := kube.New(APIConfig(pki, stack.APIPort, controlPlane))
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 )
 
 const (
-	// CompareTimeout bounds one question to the API or to etcd.
+	// CompareTimeout bounds one query to the API or to etcd.
 	CompareTimeout = 10 * time.Second
 )
 

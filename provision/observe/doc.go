@@ -1,3 +1,3 @@
-// Package observe reads what is there: the state of hosts, the health of a cluster, and certificates where they are used.
-// It changes nothing.
+// Package observe reads the state of hosts, the health of a cluster, and certificates where they
+// are used. It changes nothing.
 package observe

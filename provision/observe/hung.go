@@ -15,23 +15,25 @@ import (
 )
 
 const (
-	// ObserveTimeout is how long one host may take to be read. It takes a second; a disk that is near its end, much longer.
+	// ObserveTimeout is how long reading one host may take. It usually takes a second; with a
+	// failing disk, much longer.
 	ObserveTimeout = 2 * time.Minute
-	// turnTimeout is for what has to end on a host before: host.Config.Patience, and what ending it takes.
+	// turnTimeout allows for earlier work on a host to end: host.Config.Patience, and the time to
+	// terminate it.
 	turnTimeout = 2 * time.Minute
 	// maxReport is how many bytes a host may report.
 	maxReport = 64 << 20
 )
 
-// UnreadError is hosts that could not be observed.
+// UnreadError reports hosts that could not be observed.
 type UnreadError struct {
-	// Hosts by name, with why.
+	// Hosts are the errors by name.
 	Hosts map[string]error
 }
 
 func (e *UnreadError) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
-// Unwrap gives the errors in the order of the hosts' names.
+// Unwrap returns the errors in the order of the hosts' names.
 func (e *UnreadError) Unwrap() []error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(e.Hosts)) {
@@ -44,7 +46,8 @@ func (e *UnreadError) Unwrap() []error {
 type HungError struct {
 	Host  string
 	Limit time.Duration
-	// Section is the part of the host's report that had begun last, such as "[files]"; empty where none had.
+	// Section is the section of the host's report that began last, such as "[files]"; empty if none
+	// had.
 	Section string
 }
 
@@ -53,15 +56,15 @@ func (e *HungError) Error() string {
 	if e.Section != "" {
 		at = ", and was at " + e.Section
 	}
-	return fmt.Sprintf("%s did not answer within %s%s: a disk or a service of it may hang; `dmesg` there may tell", e.Host, e.Limit, at)
+	return fmt.Sprintf("%s did not answer within %s%s: one of its disks or services may hang; check `dmesg` there", e.Host, e.Limit, at)
 }
 
-// Within bounds what is asked of a host.
+// Within bounds a query of a host.
 func Within(ctx context.Context, h host.Host, limit time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, limit, &HungError{Host: h.Name(), Limit: limit})
 }
 
-// hostReport collects what a host says, so that it can be told how far it came.
+// hostReport collects a host's report, to know how far it came.
 type hostReport struct {
 	mu   sync.Mutex
 	said bytes.Buffer
@@ -82,7 +85,7 @@ func (r *hostReport) text() string {
 	return r.said.String()
 }
 
-// section is the last one that has begun.
+// section returns the last section that has begun.
 func (r *hostReport) section() string {
 	last := ""
 	for line := range strings.Lines(r.text()) {

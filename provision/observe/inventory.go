@@ -14,16 +14,18 @@ import (
 )
 
 const (
-	// inventoryTimeout bounds the whole of an inventory: what has not answered by then is said not to have.
+	// inventoryTimeout bounds a whole inventory: what has not answered by then is reported as not
+	// answering.
 	inventoryTimeout = 30 * time.Second
 	// inventoryAPITimeout is the API's part, and handshakeTimeout that of one server.
 	inventoryAPITimeout = 10 * time.Second
 )
 
-// Inventory looks at every certificate of a cluster where it is used: what servers serve, what is in files and
-// kubeconfigs on hosts, what objects of the API trust, and what the state keeps. All are asked side by side, each host in
-// one session; nothing is changed. Whatever does not answer becomes an entry with an Error. in needs Machines and a PKI
-// with its Requests; unreachable says, by name, why a machine is not among hosts.
+// Inventory reads every certificate of a cluster where it is used: served certificates, files and
+// kubeconfigs on hosts, the trust of objects in the API, and the state. All are read in parallel,
+// each host in one session; nothing is changed. Whatever does not answer becomes an entry with an
+// Error. in needs Machines and a PKI with its Requests; unreachable has the reasons, by name, why a
+// machine is not among hosts.
 func Inventory(ctx context.Context, in stack.Input, hosts map[string]host.Host, unreachable map[string]error) []certs.Use {
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
@@ -46,21 +48,21 @@ func Inventory(ctx context.Context, in stack.Input, hosts map[string]host.Host, 
 	return slices.Concat(append(found, absentHosts(nodes, hosts, unreachable), known.stateUses())...)
 }
 
-// LocalInventory is the part of Inventory that is on one node. Nothing is known of the state there.
+// LocalInventory is the part of Inventory on one node, without the state.
 func LocalInventory(ctx context.Context, h host.Host, n certs.Node) []certs.Use {
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
 	clients := stack.ClientCerts()
 	pki := &certs.PKI{Requests: certs.Table(certs.Inputs{Nodes: []certs.Node{n}, Clients: map[string][]certs.Client{n.Name: clients}})}
 	l := newHostInventory(h, n, pki.Files(n), newKnown(pki))
-	// Whether it has those is not known here: they are found where kubeconfigs refer to them.
+	// Whether it has those is unknown here: they are found if kubeconfigs refer to them.
 	l.paths = slices.DeleteFunc(l.paths, func(p string) bool {
 		return slices.ContainsFunc(clients, func(c certs.Client) bool { return c.Path() == p })
 	})
 	return l.look(ctx)
 }
 
-// absentHosts has an entry for each machine that could not be looked at.
+// absentHosts returns an entry for each machine that could not be read.
 func absentHosts(nodes []certs.Node, hosts map[string]host.Host, unreachable map[string]error) []certs.Use {
 	why := map[string]string{}
 	for _, n := range nodes {
@@ -78,7 +80,7 @@ func absentHosts(nodes []certs.Node, hosts map[string]host.Host, unreachable map
 	return uses
 }
 
-// known is what the state has, to tell what others have by.
+// known is the content of the state, to identify the certificates of others.
 type known struct {
 	pki *certs.PKI
 	// names of items by fingerprint.
@@ -95,7 +97,7 @@ func newKnown(pki *certs.PKI) known {
 	return k
 }
 
-// named fills in the item's name where none was expected, by the fingerprint.
+// named fills in the item's name by the fingerprint if none was expected.
 func (k known) named(uses []certs.Use) []certs.Use {
 	for i, u := range uses {
 		if u.Name == "" && u.SHA256 != "" {
@@ -105,7 +107,8 @@ func (k known) named(uses []certs.Use) []certs.Use {
 	return uses
 }
 
-// stateUses are the items of the state that belong to no node: authorities, people's, and the keys of tokens.
+// stateUses returns the items of the state that belong to no node: CAs, people's certificates, and
+// the keys of tokens.
 func (k known) stateUses() []certs.Use {
 	var uses []certs.Use
 	for _, q := range k.pki.Requests {
@@ -117,7 +120,7 @@ func (k known) stateUses() []certs.Use {
 	return uses
 }
 
-// placeOf says what kind of place an object is.
+// placeOf returns the kind of place of an object.
 var placeOf = map[string]certs.Place{
 	"ValidatingWebhookConfiguration": certs.InWebhook,
 	"MutatingWebhookConfiguration":   certs.InWebhook,

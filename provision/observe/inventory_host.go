@@ -17,7 +17,7 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// hostInventory looks at one host.
+// hostInventory reads one host.
 type hostInventory struct {
 	host  host.Host
 	node  certs.Node
@@ -27,7 +27,7 @@ type hostInventory struct {
 	items, pathOf map[string]string
 	// wanted are the contents of files that the state has, by path.
 	wanted map[string][]certs.Use
-	// clients is whether connections of clients are looked at, which takes root on the host.
+	// clients means that connections of clients are checked, which needs root on the host.
 	clients bool
 }
 
@@ -55,7 +55,7 @@ func newHostInventory(h host.Host, n certs.Node, files []certs.File, known known
 	return l
 }
 
-// look reads the files and asks the servers, side by side, and compares.
+// look reads the files and queries the servers, in parallel, and compares.
 func (l *hostInventory) look(ctx context.Context) []certs.Use {
 	var files, kubeconfigs []certs.Use
 	var err error
@@ -84,7 +84,7 @@ func (l *hostInventory) look(ctx context.Context) []certs.Use {
 	return slices.Concat(served, files, kubeconfigs)
 }
 
-// served asks one server for its certificate.
+// served reads one server's certificate.
 func (l *hostInventory) served(ctx context.Context, row stack.Endpoint) certs.Use {
 	address := row.Address(l.node)
 	u := certs.Use{Host: l.node.Name, Place: certs.Served, Location: address, Name: l.items[row.Cert]}
@@ -104,9 +104,9 @@ func (l *hostInventory) served(ctx context.Context, row stack.Endpoint) certs.Us
 	return u.Of(cert)
 }
 
-// certificatesScript prints the certificates and public keys of $PATHS, one a line, of the kubeconfigs that there are,
-// and of what those refer to. Private keys never leave the host: blocks of them are dropped, and of kubeconfigs only the
-// fields that hold certificates are printed.
+// certificatesScript prints the certificates and public keys in $PATHS, one path per line, in the
+// kubeconfigs of the host, and in the files that those refer to. Private keys never leave the host:
+// their blocks are dropped, and of kubeconfigs only the fields that hold certificates are printed.
 const certificatesScript = `
 pem() {
   sed -n -e '/^-----BEGIN .*PRIVATE KEY-----/,/^-----END /d' \
@@ -126,15 +126,17 @@ confs | while read -r f; do
 done
 `
 
-// clientsScript prints what connections of units show whose client certificates were renewed.
+// clientsScript prints what the connections of units present whose client certificates were
+// renewed.
 func clientsScript() string {
 	return "(\nKEPT=" + stack.ConnectionsDir + "\n" + templates.ConnectionsScript() + ")\n"
 }
 
-// section is what certificatesScript prints of one file.
+// section is certificatesScript's output for one file.
 type section struct{ kind, path, text string }
 
-// parseSections reads the output of certificatesScript and clientsScript. Output without its end marker was cut off, and is an error.
+// parseSections parses the output of certificatesScript and clientsScript. Output without its end
+// marker is incomplete, and an error.
 func parseSections(report string) ([]section, error) {
 	var all []section
 	for line := range strings.Lines(report) {
@@ -147,10 +149,10 @@ func parseSections(report string) ([]section, error) {
 			all[len(all)-1].text += line
 		}
 	}
-	return nil, errors.New("the host's report of certificates was cut off")
+	return nil, errors.New("the host's report of certificates is incomplete")
 }
 
-// read looks at the host's files, in one session.
+// read reads the host's files, in one session.
 func (l *hostInventory) read(ctx context.Context) (files, kubeconfigs []certs.Use, err error) {
 	script := "# read certificates\nPATHS=" + host.Quote(strings.Join(l.paths, "\n")) + certificatesScript
 	if l.clients {
@@ -182,7 +184,7 @@ func (l *hostInventory) read(ctx context.Context) (files, kubeconfigs []certs.Us
 	return files, kubeconfigs, nil
 }
 
-// presented records what a line of clientsScript says: unit, port, and what its connections show.
+// presented records a line of clientsScript: unit, port, and what its connections present.
 func presented(files []certs.Use, line string) {
 	fields := strings.Fields(line)
 	if len(fields) != 3 || fields[2] != "new" && fields[2] != "old" {
@@ -203,7 +205,7 @@ func (l *hostInventory) file(s section) []certs.Use {
 	return l.compared(at, certs.Read(at, []byte(s.text)), l.wanted[s.path])
 }
 
-// kubeconfig reads what is embedded. What it refers to is among the files.
+// kubeconfig reads embedded certificates. Files that it refers to are among the files.
 func (l *hostInventory) kubeconfig(s section) []certs.Use {
 	var uses []certs.Use
 	for line := range strings.Lines(s.text) {
@@ -223,7 +225,7 @@ func (l *hostInventory) kubeconfig(s section) []certs.Use {
 	return uses
 }
 
-// embedded compares what a kubeconfig of slipway's holds with the state. Others are anybody's.
+// embedded compares slipway's own kubeconfigs with the state. Others are not slipway's.
 func (l *hostInventory) embedded(at certs.Use, file, field string, text []byte) []certs.Use {
 	var wanted []certs.Use
 	for _, row := range stack.Embedded() {

@@ -20,11 +20,11 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// Observe reads what is on every host, in one session of two round trips each, all side by side, and changes nothing.
-// It looks at the paths of desired and at those that slipway put there before.
-// Who is going to change what is found gives waits: what an earlier run has left at work on a host is waited for then, or
-// ended, and waits hears of it.
-// The error is an *UnreadError where hosts could not be read, each within limit (0 is two minutes): the State has the others.
+// Observe reads the state of every host, in one session of two round trips each, all in parallel,
+// and changes nothing. It reads the paths of desired and those that slipway wrote before. If waits
+// is set, because the caller will change hosts, Observe waits until work of an earlier run on a
+// host ends, or ends it, and reports that to waits. If hosts could not be read, each within limit
+// (0 is two minutes), the error is an *UnreadError, and the State has the others.
 func Observe(ctx context.Context, hosts map[string]host.Host, desired stack.State, waits func(host, what string), limit time.Duration) (stack.State, error) {
 	names := slices.Sorted(maps.Keys(hosts))
 	states, errs := make([]stack.HostState, len(names)), make([]error, len(names))
@@ -52,8 +52,8 @@ func Observe(ctx context.Context, hosts map[string]host.Host, desired stack.Stat
 	return state, nil
 }
 
-// HasJoined says by what a host shows that it is, or has been, part of a cluster: etcd's data, a record that it was up, or
-// anything that slipway has put there; empty for none.
+// HasJoined returns the evidence that a host is or has been part of a cluster: etcd data, a record
+// that it was up, or any file that slipway wrote; "" for none.
 func HasJoined(ctx context.Context, h host.Host) (string, error) {
 	ctx, cancel := Within(ctx, h, ObserveTimeout)
 	defer cancel()
@@ -63,13 +63,13 @@ elif [ -e ` + stack.InitializedFile + ` ]; then echo "been part of a cluster tha
 elif [ -e ` + stack.OwnedFile + ` ]; then echo "been set up as a node"
 fi`})
 	if err != nil {
-		return "", fmt.Errorf("look at %s: %w", h.Name(), err)
+		return "", fmt.Errorf("check %s: %w", h.Name(), err)
 	}
 	return strings.TrimSpace(string(result.Stdout)), nil
 }
 
-// vocabulary keeps one copy of each word: hosts report much the same paths and digests, and a word by itself does not
-// keep the whole report.
+// vocabulary keeps one copy of each word: hosts report mostly the same paths and digests, and a
+// word by itself does not keep the whole report in memory.
 type vocabulary struct {
 	mu    sync.Mutex
 	words map[string]string
@@ -98,7 +98,7 @@ func observeHost(ctx context.Context, h host.Host, desired stack.HostState, wait
 	if waits != nil {
 		cmd.Exclusive = true
 		cmd.Stderr = waiter(func(what string) {
-			over.Reset(turnTimeout + limit) // the host has not been asked yet
+			over.Reset(turnTimeout + limit) // the host has not been queried yet
 			if what == host.LockAcquired {
 				over.Reset(limit)
 			}
@@ -118,7 +118,7 @@ func observeHost(ctx context.Context, h host.Host, desired stack.HostState, wait
 	return state, nil
 }
 
-// waiter hears what a script says while it waits for its turn.
+// waiter receives the messages of a script that waits for its turn.
 type waiter func(what string)
 
 func (w waiter) Write(p []byte) (int, error) {
@@ -130,15 +130,15 @@ func (w waiter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// observeScript asks about what is desired. All of it is in the script, and nothing on stdin: that would be sent only
-// once the host has said that the script runs, a round trip later.
+// observeScript queries what is desired. All of it is in the script, and nothing on stdin: stdin
+// would be sent only after the host has reported that the script runs, a round trip later.
 func observeScript(desired stack.HostState) string {
 	programs, known := programsWords(desired)
 	return fmt.Sprintf("SYSCTLS=%s\nMODULES=%s\nACCOUNTS=%s\nPATHS=%s\nPROGRAMS=%s\nKNOWN=%s\n%s", words(desired.Sysctls, " "), words(desired.Modules, " "),
 		words(desired.Accounts, " "), words(desired.Files, "\n"), programs, known, templates.ObserveScript())
 }
 
-// words are the keys of a map, sorted, as one word of a shell.
+// words returns the keys of a map, sorted, as one shell word.
 func words[V any](m map[string]V, separator string) string {
 	return host.Quote(strings.Join(slices.Sorted(maps.Keys(m)), separator))
 }
@@ -151,15 +151,15 @@ type observation struct {
 	images  []string
 	units   []map[string]string
 	inputs  map[string]string // by process ID, or by unit for those that have exited
-	// identities of what programs lead to, by path, and digests by identity; looked says that the host has reported them.
+	// identities of the targets of program links, by path, and digests by identity; looked means that the host has reported them.
 	identities, sums map[string]string
 	looked           bool
 	replaced         map[string]bool // by process ID
 	facts            map[string]string
 }
 
-// parseObservation reads the output of observe.sh for a host that should be so. Output without its end marker was cut off,
-// and is an error.
+// parseObservation parses the output of observe.sh for a host with a desired state. Output without
+// its end marker is incomplete, and an error.
 func parseObservation(text string, desired stack.HostState, words *vocabulary) (stack.HostState, error) {
 	o := observation{
 		words:   words,
@@ -180,7 +180,7 @@ func parseObservation(text string, desired stack.HostState, words *vocabulary) (
 		}
 	}
 	if section != "[end]" {
-		return stack.HostState{}, fmt.Errorf("the host's report was cut off in section %q", section)
+		return stack.HostState{}, fmt.Errorf("the host's report is incomplete in section %q", section)
 	}
 	o.finish()
 	o.contents(desired)
@@ -241,7 +241,8 @@ func (o *observation) pair(line string) (key, value string) {
 	return o.words.keep(key), o.words.keep(value)
 }
 
-// own parses "digest path", separated by a tab. The lists of slipway's first versions have paths only.
+// own parses "digest path", separated by a tab. The lists of slipway's first versions contain only
+// paths.
 func (o *observation) own(line string) {
 	if digest, p, ok := strings.Cut(line, "\t"); ok {
 		o.state.Owned[o.words.keep(p)] = o.words.keep(digest)
@@ -254,11 +255,11 @@ func (o *observation) own(line string) {
 func (o *observation) file(line string) error {
 	fields := strings.SplitN(line, "\t", 6)
 	if len(fields) != 6 {
-		return fmt.Errorf("the host's report has a strange file line %q", line)
+		return fmt.Errorf("the host's report has an invalid file line %q", line)
 	}
 	perm, err := strconv.ParseUint(fields[1], 8, 32)
 	if err != nil {
-		return fmt.Errorf("the host's report has a strange mode in %q", line)
+		return fmt.Errorf("the host's report has an invalid mode in %q", line)
 	}
 	f := stack.File{Mode: fs.FileMode(perm), Owner: o.words.keep(fields[2]), Changed: unixTime(fields[3])}
 	switch fields[0] {
@@ -311,7 +312,7 @@ func (o *observation) finish() {
 	o.state.Facts = o.parseFacts()
 }
 
-// running is for how long a unit has been active that changed last at some time; both times are the host's.
+// running returns how long a unit has been active since its last change; both times are the host's.
 func running(active bool, changed, now time.Time) time.Duration {
 	if !active || changed.IsZero() || now.Before(changed) {
 		return 0
@@ -319,7 +320,7 @@ func running(active bool, changed, now time.Time) time.Duration {
 	return now.Sub(changed)
 }
 
-// systemdTime reads a time as systemctl prints it in UTC; zero for what is none.
+// systemdTime parses a time as systemctl prints it in UTC; zero if it is none.
 func systemdTime(text string) time.Time {
 	t, err := time.Parse("Mon 2006-01-02 15:04:05 MST", text)
 	if err != nil {
@@ -328,7 +329,7 @@ func systemdTime(text string) time.Time {
 	return t.UTC()
 }
 
-// unixTime reads seconds since 1970, with or without a fraction; zero for what is none.
+// unixTime parses seconds since 1970, with or without a fraction; zero if it is no time.
 func unixTime(text string) time.Time {
 	seconds, _, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseInt(seconds, 10, 64)
@@ -345,7 +346,7 @@ const (
 )
 
 func (o *observation) parseFacts() stack.Facts {
-	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // absent where df is: no fact, no check
+	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // missing without df: no fact, no check
 	size, _ := strconv.ParseInt(o.facts["disk"], 10, 64)
 	uid, generation, _ := strings.Cut(o.facts["cluster"], " ")
 	return stack.Facts{
@@ -371,7 +372,7 @@ func (o *observation) parseFacts() stack.Facts {
 	}
 }
 
-// hasCapability tests a bit of a mask as /proc/PID/status prints it.
+// hasCapability tests a bit of a mask in the format of /proc/PID/status.
 func hasCapability(mask string, bit uint) bool {
 	raw, err := hex.DecodeString(mask)
 	if err != nil || len(raw) != 8 {

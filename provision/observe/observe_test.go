@@ -142,7 +142,7 @@ func TestParseObservation(t *testing.T) {
 func TestParseObservationCutOff(t *testing.T) {
 	for _, end := range []string{"[end]\n", "[sysctls]", "[digests]"} {
 		cut, _, _ := strings.Cut(report, end)
-		if _, err := parseObservation(cut, stack.HostState{}, newVocabulary()); err == nil || !strings.Contains(err.Error(), "cut off") {
+		if _, err := parseObservation(cut, stack.HostState{}, newVocabulary()); err == nil || !strings.Contains(err.Error(), "incomplete") {
 			t.Errorf("a report without %q gives error %v", end, err)
 		}
 	}
@@ -276,21 +276,21 @@ func TestStatusSaysWhyNot(t *testing.T) {
 		"unreachable":     {func(s *Status) { s.Machines[1].Error, s.Machines[1].Units = "no answer", nil }, []string{"worker: no answer"}},
 		"surplus": {
 			func(s *Status) { s.Machines[1].Surplus = true },
-			[]string{"worker: is not in the spec any more: put it back, or remove the machine and run `kubectl delete node worker`"},
+			[]string{"worker: is no longer in the spec: put it back, or remove the machine and run `kubectl delete node worker`"},
 		},
 		"a unit":   {func(s *Status) { s.Machines[1].Units["kubelet.service"] = "failed/failed" }, []string{"worker: not active: kubelet.service"}},
 		"no units": {func(s *Status) { s.Machines[1].Units = nil }, []string{"worker: has none of slipway's units"}},
-		"no node":  {func(s *Status) { s.Machines[1].Node = nil }, []string{"worker: the API does not know the node"}},
+		"no node":  {func(s *Status) { s.Machines[1].Node = nil }, []string{"worker: the node is not in the API"}},
 		"NotReady": {
 			func(s *Status) { s.Machines[1].Node = &NodeStatus{Reason: "NetworkNotReady"} }, []string{"worker: the node is not Ready: NetworkNotReady"},
 		},
 		"trouble":   {func(s *Status) { s.Machines[1].Node.Trouble = []string{"DiskPressure"} }, []string{"worker: DiskPressure"}},
-		"no member": {func(s *Status) { s.Machines[0].Etcd = nil }, []string{"cp: etcd was not asked"}},
+		"no member": {func(s *Status) { s.Machines[0].Etcd = nil }, []string{"cp: etcd was not queried"}},
 		"a member":  {func(s *Status) { s.Machines[0].Etcd = &EtcdStatus{Error: "timeout"} }, []string{"cp: etcd: timeout"}},
 		"an alarm":  {func(s *Status) { s.Machines[0].Etcd = &EtcdStatus{Alarms: []string{"NOSPACE"}} }, []string{"cp: etcd: alarm NOSPACE"}},
 		"two": {
 			func(s *Status) { s.Machines[0].Etcd, s.Machines[1].Node = &EtcdStatus{}, nil },
-			[]string{"cp: etcd: the member is not healthy", "worker: the API does not know the node"},
+			[]string{"cp: etcd: the member is not healthy", "worker: the node is not in the API"},
 		},
 	} {
 		s := well()

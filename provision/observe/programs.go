@@ -10,8 +10,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// programsWords give observe.sh the programs to look into, one a line, and what is known of files of the operator's
-// computer: where a machine mounts them they are the very same, and nobody reads them twice.
+// programsWords tells observe.sh which programs to check, one per line, and the known digests of
+// files on the operator's computer: if a machine mounts these, they are identical, and need not be
+// read twice.
 func programsWords(desired stack.HostState) (paths, known string) {
 	var p, k []string
 	for _, name := range slices.Sorted(maps.Keys(desired.Files)) {
@@ -27,7 +28,8 @@ func programsWords(desired stack.HostState) (paths, known string) {
 	return host.Quote(strings.Join(p, "\n")), host.Quote(strings.Join(k, "\n"))
 }
 
-// contents says of every observed program what is in it. Where the host has not reported, nothing is known.
+// contents sets the digest of every observed program. If the host has not reported it, it stays
+// unknown.
 func (o *observation) contents(desired stack.HostState) {
 	if !o.looked {
 		return
@@ -43,7 +45,7 @@ func (o *observation) contents(desired stack.HostState) {
 		}
 		switch sum := o.sums[id]; {
 		case f.Mode.Type() != want.Mode.Type(), f.Mode.Type() == fs.ModeSymlink && f.Digest != want.Digest:
-			// It is, or leads, elsewhere, and is about to be changed.
+			// It has another type or target, and will be changed.
 		case !leads:
 			f.Sum = stack.NoFile
 		case sum != "":

@@ -19,16 +19,17 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Status is how a cluster is: what `slipway status` shows. Its JSON form is stable.
+// Status is the health of a cluster as `slipway status` shows it. Its JSON form is stable.
 type Status struct {
 	Cluster string `json:"cluster"`
 	// UID of the cluster; empty if nothing was applied yet.
 	UID               string `json:"uid,omitempty"`
-	KubernetesVersion string `json:"kubernetesVersion"` // that the spec asks for
+	KubernetesVersion string `json:"kubernetesVersion"` // from the spec
 	Endpoint          string `json:"endpoint"`
-	// Exists reports whether there is anything of the cluster: a machine, a disk, a certificate, or a record that it was up.
+	// Exists reports whether any part of the cluster exists: a machine, a disk, a certificate, or a
+	// record that it was up.
 	Exists bool `json:"exists"`
-	// Healthy is true if there is no reason for the opposite.
+	// Healthy is true if there is no Reason.
 	Healthy bool     `json:"healthy"`
 	Reasons []Reason `json:"reasons,omitempty"`
 	// API is "ok", or why it does not answer; DNS is "ok", or what is wrong with CoreDNS.
@@ -36,11 +37,11 @@ type Status struct {
 	DNS          string          `json:"dns"`
 	Machines     []MachineStatus `json:"machines"`
 	Certificates CertStatus      `json:"certificates"`
-	// Rotation that is under way, or nil.
+	// Rotation in progress, or nil.
 	Rotation *certs.Rotation `json:"rotation,omitempty"`
 }
 
-// Reason is one of those why a cluster is not healthy.
+// Reason is one reason why a cluster is not healthy.
 type Reason struct {
 	// Machine or node that it is about; empty for the cluster as a whole.
 	Machine string `json:"machine,omitempty"`
@@ -59,26 +60,28 @@ type MachineStatus struct {
 	Name    string     `json:"name"`
 	Role    spec.Role  `json:"role"`
 	Address netip.Addr `json:"address"`
-	// State is "running", "missing" or the provider's word; Error why it could not be asked.
+	// State is "running", "missing" or the provider's word; Error why it could not be queried.
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
-	// Surplus says that the spec does not have the machine.
+	// Surplus means that the machine is not in the spec.
 	Surplus bool `json:"surplus,omitempty"`
-	// Units are systemd's words for those that slipway owns, "active/running", by name.
+	// Units are systemd's states of slipway's units, "active/running", by name.
 	Units map[string]string `json:"units,omitempty"`
-	// Node is empty where the API does not know it.
+	// Node is nil if the API does not have it.
 	Node *NodeStatus `json:"node,omitempty"`
 	Etcd *EtcdStatus `json:"etcd,omitempty"`
 }
 
-// NodeStatus is what the API says of a node.
+// NodeStatus is a node's status in the API.
 type NodeStatus struct {
 	Ready   bool   `json:"ready"`
 	Reason  string `json:"reason"`
 	Version string `json:"version"` // of the kubelet
-	// Trouble is what keeps pods from it beside not being Ready: what it has too little of, and taints that Kubernetes gave it.
+	// Trouble is what keeps pods off besides not being Ready: pressure, and taints that Kubernetes
+	// set.
 	Trouble []string `json:"trouble,omitempty"`
-	// Taints that the spec does not ask for, "key:effect"; a cordoned node has one. They are somebody's decision, and healthy.
+	// Taints that are not in the spec, "key:effect"; a cordoned node has one. They are deliberate,
+	// and count as healthy.
 	Taints []string `json:"taints,omitempty"`
 }
 
@@ -89,13 +92,14 @@ type EtcdStatus struct {
 	Learner bool   `json:"learner"`
 	Version string `json:"version,omitempty"`
 	DBSize  int64  `json:"dbSizeBytes"`
-	// Quota is what the database may grow to before etcd takes no more writes, in bytes; Alarms are etcd's names ("NOSPACE").
+	// Quota is the size at which etcd accepts no more writes, in bytes; Alarms are etcd's names
+	// ("NOSPACE").
 	Quota  int64    `json:"quotaBytes,omitempty"`
 	Alarms []string `json:"alarms,omitempty"`
 	Error  string   `json:"error,omitempty"`
 }
 
-// CertStatus counts certificates and names the one that ends first.
+// CertStatus counts certificates and names the one that expires first.
 type CertStatus struct {
 	Count int `json:"count"`
 	// Nearest is its name, "etcd/server@demo-cp-1".
@@ -103,10 +107,10 @@ type CertStatus struct {
 	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 
-// statusTimeout bounds the whole of a status: what has not answered by then is said not to have.
+// statusTimeout bounds a whole status: what has not answered by then is reported as not answering.
 const statusTimeout = 10 * time.Second
 
-// GetStatus asks hosts, etcd and the API side by side. Whatever does not answer becomes part of the answer.
+// GetStatus queries hosts, etcd and the API in parallel. Failures become part of the answer.
 func GetStatus(ctx context.Context, in stack.Input, infra *spec.Infrastructure, hosts map[string]host.Host, unreachable map[string]error) *Status {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
@@ -137,7 +141,7 @@ func GetStatus(ctx context.Context, in stack.Input, infra *spec.Infrastructure, 
 	return s
 }
 
-// Words of Status.API and Status.DNS, and of MachineStatus.State.
+// Values of Status.API and Status.DNS, and of MachineStatus.State.
 const (
 	statusOK       = "ok"
 	notInstalled   = "not installed"
@@ -145,7 +149,7 @@ const (
 	machineMissing = "missing"
 )
 
-// judge works out whether the cluster is healthy, and why not; nodes are those that the API knows.
+// judge determines whether the cluster is healthy, and why not; nodes are those in the API.
 func (s *Status) judge(nodes []string) {
 	switch {
 	case s.API == notInstalled:
@@ -162,17 +166,18 @@ func (s *Status) judge(nodes []string) {
 	}
 	for _, name := range nodes {
 		if !slices.ContainsFunc(s.Machines, func(m MachineStatus) bool { return m.Name == name }) {
-			s.Reasons = append(s.Reasons, Reason{name, "is a node of the API, and not in the spec: add it there, or run `kubectl delete node " + name + "`"})
+			s.Reasons = append(s.Reasons, Reason{name, "is a node in the API, but not in the spec: add it there, or run `kubectl delete node " + name + "`"})
 		}
 	}
 	s.Healthy = len(s.Reasons) == 0
 }
 
-// troubles are the reasons why a machine is not healthy; what follows from another one is left out. api is the API's word.
+// troubles returns the reasons why a machine is not healthy, without those that follow from another
+// one. api is the API's word.
 func (m *MachineStatus) troubles(api string) []string {
 	switch {
 	case m.Surplus:
-		return []string{"is not in the spec any more: put it back, or remove the machine and run `kubectl delete node " + m.Name + "`"}
+		return []string{"is no longer in the spec: put it back, or remove the machine and run `kubectl delete node " + m.Name + "`"}
 	case m.Error != "" && m.State != spec.MachineRunning:
 		return []string{"its machine is " + cmp.Or(m.State, "damaged") + ": " + m.Error}
 	case m.Error != "":
@@ -192,7 +197,7 @@ func (m *MachineStatus) troubles(api string) []string {
 	}
 	switch {
 	case m.Node == nil && api == statusOK:
-		all = append(all, "the API does not know the node")
+		all = append(all, "the node is not in the API")
 	case m.Node != nil && !m.Node.Ready:
 		all = append(all, "the node is not Ready: "+m.Node.Reason)
 	}
@@ -205,11 +210,11 @@ func (m *MachineStatus) troubles(api string) []string {
 	return all
 }
 
-// troubles are the reasons why a member is not healthy. One that is not known is not.
+// troubles returns the reasons why a member is not healthy. An unknown member is not healthy.
 func (e *EtcdStatus) troubles() []string {
 	switch {
 	case e == nil:
-		return []string{"etcd was not asked"}
+		return []string{"etcd was not queried"}
 	case e.Healthy:
 		return nil
 	case e.Error != "":
@@ -220,7 +225,7 @@ func (e *EtcdStatus) troubles() []string {
 	return []string{"etcd: the member is not healthy"}
 }
 
-// Machines lists what the spec asks for and what else there is.
+// Machines lists the machines of the spec, and others.
 func (s *Status) machines(in stack.Input, infra *spec.Infrastructure, unreachable map[string]error) {
 	have := map[string]spec.Machine{}
 	for _, m := range append(slices.Clone(infra.Machines), infra.Surplus...) {
@@ -256,7 +261,8 @@ func (m *MachineStatus) units(ctx context.Context, h host.Host) {
 	}
 }
 
-// nodeStatus asks the API, side by side, for its nodes and for DNS. Either word is "ok", or why not.
+// nodeStatus queries the API for its nodes and for DNS, in parallel. Either word is "ok", or an
+// error.
 func nodeStatus(ctx context.Context, in stack.Input, hosts map[string]host.Host) (nodes map[string]*NodeStatus, api, dns string) {
 	client, err := live.API(in, hosts)
 	if err != nil {
@@ -289,7 +295,7 @@ func nodeStatus(ctx context.Context, in stack.Input, hosts map[string]host.Host)
 	return nodes, statusOK, dns
 }
 
-// wantedTaints are those that the spec asks for, by node: a status knows no more of how nodes should be.
+// wantedTaints returns the taints of the spec, by node: a status compares nothing else of nodes.
 func wantedTaints(in stack.Input) map[string]kube.Node {
 	wanted := map[string]kube.Node{}
 	for _, n := range in.Cluster.Nodes() {
@@ -339,7 +345,7 @@ func certStatus(in stack.Input) CertStatus {
 	return CertStatus{Count: len(expiries), Nearest: expiries[0].Name, NotAfter: expiries[0].NotAfter}
 }
 
-// UnitsDown names the units of a machine that are not active, sorted.
+// UnitsDown returns the units of a machine that are not active, sorted.
 func (m *MachineStatus) UnitsDown() []string {
 	var down []string
 	for _, name := range slices.Sorted(maps.Keys(m.Units)) {

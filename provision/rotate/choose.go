@@ -15,10 +15,10 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Cluster is what a rotation is worked out from. No host is asked.
+// Cluster is the input of a rotation. No host is queried.
 type Cluster struct {
 	Spec *spec.Cluster
-	// Found are its machines, and File is where its spec was read.
+	// Found are its machines, and File is the path of its spec.
 	Found *spec.Infrastructure
 	File  string
 	// Own are the CAs that the spec names, by name of the table.
@@ -27,24 +27,24 @@ type Cluster struct {
 	Artifacts map[string]stack.Artifact
 }
 
-// Wish is what a person asks of a rotation.
+// Wish is a person's request for a rotation.
 type Wish struct {
 	// Command continues the rotation: see commandOf.
 	Command string
-	// Names of the items to replace; none continues the rotation under way.
+	// Names of the items to replace; none continues the current rotation.
 	Names []string
 	// PauseAfter is the stage to end after, empty for none.
 	PauseAfter string
-	// Rollback turns the rotation under way round.
+	// Rollback reverses the current rotation.
 	Rollback bool
-	// NoRollout and SkipUnmanaged are nil if they were not given: then the earlier choice holds.
+	// NoRollout and SkipUnmanaged are nil if they were not set: then the earlier choice stays.
 	NoRollout, SkipUnmanaged *bool
 }
 
-// CheckPause refuses to pause after a stage that does not lie ahead: it would never be reached, and all others would.
+// CheckPause refuses to pause after a stage that does not lie ahead: that pause would never happen.
 func (w Wish) CheckPause(rotation *certs.Rotation) error {
 	left := rotation.Remaining()
-	left = left[:len(left)-1] // after the last there is nothing to go on with
+	left = left[:len(left)-1] // after the last there is nothing to continue
 	if w.PauseAfter == "" || slices.Contains(left, certs.Stage(w.PauseAfter)) {
 		return nil
 	}
@@ -52,11 +52,11 @@ func (w Wish) CheckPause(rotation *certs.Rotation) error {
 	for _, stage := range left {
 		words = append(words, string(stage))
 	}
-	return fmt.Errorf("--pause-after %s names no stage that lies ahead (%v); it can pause after: %s; nothing was changed",
+	return fmt.Errorf("--pause-after %s is not a stage that lies ahead (%v); it can pause after: %s; nothing was changed",
 		w.PauseAfter, rotation, cmp.Or(strings.Join(words, ", "), "none"))
 }
 
-// Choices gives a rotation the flags that were given, and takes over those that were given before.
+// Choices sets a rotation's flags from the wish, and keeps earlier ones that were not set.
 func (w Wish) Choices(rotation *certs.Rotation) *certs.Rotation {
 	chosen := *rotation
 	if w.NoRollout != nil {
@@ -68,20 +68,21 @@ func (w Wish) Choices(rotation *certs.Rotation) *certs.Rotation {
 	return &chosen
 }
 
-// Choose gives the rotation that is meant: the one under way, the same turned round, or a new one with what it brings.
+// Choose returns the requested rotation: the current one, the same reversed, or a new one with its
+// new items.
 func (c Cluster) Choose(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
 	under := s.Rotation
 	switch {
 	case len(s.Material) == 0:
 		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", c.Spec.Metadata.Name)
 	case under == nil && w.Rollback:
-		return nil, nil, errors.New("no rotation is under way that could go back")
+		return nil, nil, errors.New("no rotation is running that could be rolled back")
 	case under == nil && len(w.Names) == 0:
-		return nil, nil, errors.New("no rotation is under way; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
+		return nil, nil, errors.New("no rotation is running; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
 	case under != nil && !w.Rollback && len(c.Expired(s, under)) > 0:
 		return c.withExpired(s, w)
 	case under != nil && (CommandOf(under) != w.Command || len(w.Names) > 0 && !slices.Equal(w.Names, under.Names)):
-		return nil, nil, fmt.Errorf("the %v: end it first with `slipway %s`, or go back with --rollback", under, CommandOf(under))
+		return nil, nil, fmt.Errorf("the %v: complete it first with `slipway %s`, or return with --rollback", under, CommandOf(under))
 	case w.Rollback:
 		back, err := under.Rollback()
 		if err == nil {
@@ -102,12 +103,12 @@ func (c Cluster) Choose(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material
 	return rotation, items, err
 }
 
-// Requests are the rows of the table.
+// Requests returns the rows of the table.
 func (c Cluster) Requests() []certs.Request {
 	return certs.Table(stack.CertInputs(c.Spec, c.Found.Machines, c.Found.ExtraSANs))
 }
 
-// CommandOf is the command that goes on with a rotation.
+// CommandOf returns the command that continues a rotation.
 func CommandOf(r *certs.Rotation) string {
 	if slices.Equal(r.Names, []string{certs.EncryptionKey}) {
 		return "rotate-encryption-key"
@@ -117,24 +118,24 @@ func CommandOf(r *certs.Rotation) string {
 
 // Progress describes a rotation: its stage, since when it runs, and which command continues it.
 func Progress(r *certs.Rotation) string {
-	return fmt.Sprintf("%v, under way since %s: `slipway %s` goes on", r, r.Began.Local().Format(time.DateTime), CommandOf(r))
+	return fmt.Sprintf("%v, running since %s: `slipway %s` continues it", r, r.Began.Local().Format(time.DateTime), CommandOf(r))
 }
 
-// CheckReplaced refuses to put an authority in its own place: where the spec names the one that is in use.
+// CheckReplaced refuses to replace a CA by itself, if the spec names the one that is in use.
 func CheckReplaced(names []string, stored certs.Material, own map[string]certs.Item) error {
 	var errs []error
 	for _, name := range names {
 		item, given := own[name]
 		if given && certs.SameAuthority(stored[name], item) {
 			field := keys.AuthorityFields[name]
-			errs = append(errs, fmt.Errorf("the spec's own authority %s is the one in use: put the new one's files into %s first; nothing was changed",
+			errs = append(errs, fmt.Errorf("the spec's own CA %s is the one in use: put the new CA's files into %s first; nothing was changed",
 				strings.TrimPrefix(field, keys.AuthoritiesField), field))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// NewItems makes what a rotation brings.
+// NewItems creates the new items of a rotation.
 func (c Cluster) NewItems(s *keys.Stored, names []string) (certs.Material, error) {
 	items, err := certs.NewItems(names, c.Requests(), keys.CertPolicy(c.Spec.Spec.PKI, c.Own), time.Now())
 	if err == nil && slices.Contains(names, certs.EncryptionKey) {
@@ -143,7 +144,8 @@ func (c Cluster) NewItems(s *keys.Stored, names []string) (certs.Material, error
 	return items, err
 }
 
-// Rotatable is what `slipway certs rotate-ca` can be told to rotate, by certs.PlainName, in the order of the table.
+// Rotatable are the items that `slipway certs rotate-ca` can rotate, by certs.PlainName, in the
+// order of the table.
 var Rotatable = []string{certs.KubernetesCA, certs.EtcdCA, certs.FrontProxyCA, certs.ServiceAccounts}
 
 // Items turns words of the command line into the names of items, in the order of the table.
@@ -164,7 +166,7 @@ func Items(words []string) ([]string, error) {
 		delete(wanted, word)
 	}
 	if unknown := slices.Sorted(maps.Keys(wanted)); len(unknown) > 0 {
-		return nil, fmt.Errorf("there is no authority %q: name %s, or all", unknown, strings.Join(known, ", "))
+		return nil, fmt.Errorf("there is no CA %q: name %s, or all", unknown, strings.Join(known, ", "))
 	}
 	return items, nil
 }

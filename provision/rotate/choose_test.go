@@ -76,7 +76,7 @@ func TestStrays(t *testing.T) {
 		if (err != nil) != tt.refused {
 			t.Errorf("%v: %v", tt.next, err)
 		}
-		if err != nil && (!strings.Contains(err.Error(), "was not begun") || !strings.Contains(err.Error(), "\n  byhand: ")) {
+		if err != nil && (!strings.Contains(err.Error(), "was not started") || !strings.Contains(err.Error(), "\n  byhand: ")) {
 			t.Errorf("%v: %v", tt.next, err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestReplacedByItself(t *testing.T) {
 	openssl(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "4000", "-subj", "/CN=Etcd", "-out", "again.crt")
 	for _, file := range []string{"etcd.crt", "again.crt"} {
 		text := fileOf(t, dir, file)
-		const want = "the spec's own authority etcd is the one in use: put the new one's files into spec.pki.authorities.etcd first; nothing was changed"
+		const want = "the spec's own CA etcd is the one in use: put the new CA's files into spec.pki.authorities.etcd first; nothing was changed"
 		if err := rotate.CheckReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", file, err)
 		}

@@ -46,11 +46,11 @@ func TestARotationDuringWhichSomethingExpires(t *testing.T) {
 		"the old one, which is not used": {under: etcd, stage: certs.Issue, expired: certs.EtcdCA, command: ca},
 		"the new one, which is used":     {under: etcd, stage: certs.Issue, expired: certs.NextName(certs.EtcdCA), command: ca, want: etcd},
 		"of the key of Secrets":          {under: encryption, stage: certs.Trust, expired: certs.EtcdCA, command: ca, want: []string{certs.EtcdCA, certs.EncryptionKey}},
-		"by the other command":           {under: encryption, stage: certs.Trust, expired: certs.EtcdCA, command: key, words: encryption, refused: "end it, with `slipway certs rotate-ca`"},
-		"another one":                    {under: kubernetes, stage: certs.Trust, expired: certs.EtcdCA, command: ca, words: []string{certs.FrontProxyCA}, refused: "authority etcd has expired during the rotation of kubernetes: stage trust"},
-		"back":                           {under: kubernetes, stage: certs.Trust, expired: certs.EtcdCA, command: ca, back: true, refused: "cannot go back, since authority etcd has expired meanwhile"},
+		"by the other command":           {under: encryption, stage: certs.Trust, expired: certs.EtcdCA, command: key, words: encryption, refused: "complete the rotation, with `slipway certs rotate-ca`"},
+		"another one":                    {under: kubernetes, stage: certs.Trust, expired: certs.EtcdCA, command: ca, words: []string{certs.FrontProxyCA}, refused: "CA etcd has expired during the rotation of kubernetes: stage trust"},
+		"back":                           {under: kubernetes, stage: certs.Trust, expired: certs.EtcdCA, command: ca, back: true, refused: "cannot be rolled back, since CA etcd has expired meanwhile"},
 		"back to what has not":           {under: etcd, stage: certs.Issue, expired: certs.NextName(certs.EtcdCA), command: ca, back: true},
-		"nothing is under way":           {expired: certs.EtcdCA, command: ca, words: kubernetes, refused: "replaced by themselves first, at once: `slipway certs rotate-ca etcd`"},
+		"nothing is under way":           {expired: certs.EtcdCA, command: ca, words: kubernetes, refused: "replace these alone first, at once: `slipway certs rotate-ca etcd`"},
 		"nothing is, and that is named":  {expired: certs.EtcdCA, command: ca, words: etcd, want: etcd},
 	} {
 		t.Run(name, func(t *testing.T) {

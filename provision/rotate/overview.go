@@ -16,24 +16,25 @@ import (
 	"slipway.dev/slipway/provision/users"
 )
 
-// Overview is what a rotation is going to do, before anything of it is done. Its JSON is documented in
+// Overview is what a rotation will do, before any of it is done. Its JSON is documented in
 // docs/certificates.md.
 type Overview struct {
 	Cluster string `json:"cluster"`
-	// Names of what is rotated, as people call it.
+	// Names of the rotated items, for people.
 	Names []string `json:"names"`
-	// Back says that it returns to the old.
+	// Back means a rollback.
 	Back bool `json:"back"`
-	// Expired are authorities that have, as people call them: the rotation replaces them at once.
+	// Expired are the expired CAs, by plain name: the rotation replaces them at once.
 	Expired []string `json:"expired"`
-	// Under is the rotation that is under way, and goes on with what has expired meanwhile.
+	// Under is the current rotation, if it continues with CAs that have expired since.
 	Under  string  `json:"under,omitempty"`
 	Stages []Stage `json:"stages"`
-	// Workloads that the stage rollout, where it lies ahead, replaces or leaves.
+	// Workloads that the stage rollout, if it lies ahead, replaces or leaves to the user.
 	Workloads []rolledWorkload `json:"workloads"`
-	// Blocked are reasons why workloads cannot be replaced, as things are: it does not begin.
+	// Blocked are reasons why workloads cannot be replaced: with any, it does not begin.
 	Blocked []string `json:"blocked"`
-	// TokenSecrets ("namespace/name") have tokens that the stage rollout waits for people to have made anew.
+	// TokenSecrets ("namespace/name") have tokens that users have to renew; the stage rollout waits
+	// for that.
 	TokenSecrets []string `json:"tokenSecrets"`
 	// Unmanaged are nodes that would lose access to the API server. With any, a rotation neither begins nor
 	// continues to stage issue.
@@ -43,17 +44,18 @@ type Overview struct {
 	APIError string `json:"unasked,omitempty"`
 	// Kubeconfigs that stop working.
 	Kubeconfigs []LostKubeconfig `json:"kubeconfigs"`
-	// OtherChanges are not the rotation's, which its first stage would carry out, too: it does not begin.
+	// OtherChanges are pending changes besides the rotation, which its first stage would make, too:
+	// with any, it does not begin.
 	OtherChanges int `json:"otherChanges"`
 
 	// Rolls and Users report whether workloads and kubeconfigs are still affected.
 	Rolls bool `json:"-"`
 	Users bool `json:"-"`
-	// Begins reports whether no rotation is under way yet.
+	// Begins reports whether no rotation is running yet.
 	Begins bool `json:"-"`
 	// SkipUnmanaged reports whether workloads without a controller are not waited for.
 	SkipUnmanaged bool `json:"-"`
-	// File is where the spec was read.
+	// File is the path of the spec.
 	File string `json:"-"`
 }
 
@@ -63,27 +65,27 @@ type Stage struct {
 	What  string      `json:"what"`
 	// Restarts are units, without their suffix.
 	Restarts []string `json:"restarts"`
-	// Signatures are how many certificates have to be signed elsewhere before it.
+	// Signatures are how many certificates an external CA has to sign before it.
 	Signatures int `json:"signatures"`
 }
 
-// rolledWorkload is one with what becomes of its pods.
+// rolledWorkload is a workload, with what happens to its pods.
 type rolledWorkload struct {
 	kube.Workload
 	How string `json:"how"`
 }
 
-// LostKubeconfig is one that was handed out.
+// LostKubeconfig is an issued kubeconfig that stops working.
 type LostKubeconfig struct {
 	users.User
-	// DistrustsFrom is the stage from which it takes no server for the cluster's, since it knows only the authority of
-	// before; empty where it knows both.
+	// DistrustsFrom is the stage from which it no longer trusts the servers, since it contains only
+	// the old CA; empty if it contains both.
 	DistrustsFrom certs.Stage `json:"distrustsFrom,omitempty"`
-	// RefusedFrom is the stage from which no server takes its certificate.
+	// RefusedFrom is the stage from which servers refuse its certificate.
 	RefusedFrom certs.Stage `json:"refusedFrom"`
 }
 
-// NewOverview is the overview of a rotation, with nothing in it yet but what the rotation itself says.
+// NewOverview returns an overview with the data of the rotation itself.
 func NewOverview(cluster string, r *certs.Rotation) *Overview {
 	return &Overview{
 		Cluster: cluster, Names: r.PlainNames(), Back: r.Back, Workloads: []rolledWorkload{}, Blocked: []string{}, TokenSecrets: []string{},
@@ -92,8 +94,8 @@ func NewOverview(cluster string, r *certs.Rotation) *Overview {
 	}
 }
 
-// Overview works out what a rotation is going to do, but for what only the cluster knows. under is the rotation under way,
-// nil for none; items are what a new one brings.
+// Overview determines what a rotation will do, without the data of the running cluster. under is
+// the current rotation, nil for none; items are the new ones of a new rotation.
 func (c Cluster) Overview(s *keys.Stored, rotation *certs.Rotation, items certs.Material) (*Overview, *keys.Stored, error) {
 	o := NewOverview(c.Spec.Metadata.Name, rotation)
 	o.Begins, o.File = s.Rotation == nil, c.File
@@ -110,7 +112,8 @@ func (c Cluster) Overview(s *keys.Stored, rotation *certs.Rotation, items certs.
 	return o, s, nil
 }
 
-// Expire says what has expired, in a rotation that replaces it, and which one was under way until then, nil for none.
+// Expire adds expired CAs, in a rotation that replaces them, and the rotation that was running
+// until then, nil for none.
 func (o *Overview) Expire(names []string, rotation, under *certs.Rotation) {
 	if len(names) == 0 || !rotation.Expired {
 		return
@@ -141,8 +144,8 @@ func LostKubeconfigs(issued users.Users, r *certs.Rotation, stored certs.Materia
 	return lost
 }
 
-// shareCertificate says whether two authorities have a certificate in common, the root above them: who knows that trusts
-// servers of both.
+// shareCertificate reports whether two CAs have a certificate in common, the root above them:
+// whoever trusts that root trusts the servers of both.
 func shareCertificate(a, b []byte) bool {
 	these, err := certs.Parse(a)
 	those, err2 := certs.Parse(b)
@@ -152,7 +155,7 @@ func shareCertificate(a, b []byte) bool {
 // Stages predicts, as a plan does, what each stage restarts: by the desired states before and after.
 func (c Cluster) Stages(ctx context.Context, s *keys.Stored, rotation *certs.Rotation) ([]Stage, error) {
 	s.Leaving = rotation.Names
-	var before stack.State // of authorities that have expired nothing can be issued: nothing is predicted
+	var before stack.State // expired CAs cannot issue certificates: nothing is predicted
 	if !rotation.Expired {
 		var err error
 		if before, _, err = c.desiredAt(ctx, s); err != nil {
@@ -173,8 +176,8 @@ func (c Cluster) Stages(ctx context.Context, s *keys.Stored, rotation *certs.Rot
 	return all, nil
 }
 
-// desiredAt is the desired state of the stage that s is in, and how many certificates it lacks that are signed elsewhere.
-// What the stage issues s keeps, for the next one.
+// desiredAt returns the desired state of the stage that s is in, and how many externally signed
+// certificates are missing. Certificates that the stage issues are kept in s for the next one.
 func (c Cluster) desiredAt(ctx context.Context, s *keys.Stored) (stack.State, int, error) {
 	secrets, err := keys.Ensure(ctx, s, nil, c.Spec, c.Found, c.Own)
 	unsigned := 0
@@ -191,12 +194,12 @@ func (c Cluster) desiredAt(ctx context.Context, s *keys.Stored) (stack.State, in
 	return state, unsigned, err
 }
 
-// StageWords say what a stage does, to people.
+// StageWords describe the stages for people.
 var StageWords = map[certs.Stage]string{
-	certs.Trust:   "old and new are trusted",
+	certs.Trust:   "old and new are both trusted",
 	certs.Tokens:  "tokens are signed with the new key",
 	certs.Rollout: "workloads are replaced",
 	certs.Issue:   "the new one is used",
-	certs.Drop:    "the other one is trusted no more",
+	certs.Drop:    "the other one is no longer trusted",
 	certs.Return:  "the old one is used again",
 }

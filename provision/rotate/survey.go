@@ -18,14 +18,15 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Survey asks the cluster about what a rotation still meets there. It changes nothing. Where one begins, the cluster has to
-// answer, and to be as its spec asks; to go on with one that is not needed, and that it did not answer is said.
+// Survey queries the cluster for what the rotation will affect there. It changes nothing. To begin
+// a rotation, the cluster has to answer, and to be as its spec asks; to continue one, it need not:
+// then the error is part of the overview.
 func (c Cluster) Survey(
 	ctx context.Context, o *Overview, s *keys.Stored, rotation *certs.Rotation, reach func(context.Context) (map[string]host.Host, func(), error),
 ) error {
 	switch {
 	case o.Begins && rotation.Expired:
-		o.APIError = "authorities have expired"
+		o.APIError = "CAs have expired"
 		return nil
 	case !o.Begins && !o.Rolls && !CutsOff(rotation):
 		return nil
@@ -58,7 +59,7 @@ func (c Cluster) Survey(
 	return nil
 }
 
-// OtherChanges counts what a plan that knows of no rotation would do.
+// OtherChanges counts the changes of a plan without the rotation.
 func OtherChanges(todo *plan.Plan) int {
 	n := 0
 	for _, c := range todo.Changes {
@@ -69,7 +70,7 @@ func OtherChanges(todo *plan.Plan) int {
 	return n
 }
 
-// Roll says what becomes of workloads.
+// Roll sets what happens to workloads.
 func (o *Overview) Roll(workloads []kube.Workload, how plan.Rolling) {
 	for _, w := range workloads {
 		text := w.Describe()
@@ -86,7 +87,7 @@ func (o *Overview) Roll(workloads []kube.Workload, how plan.Rolling) {
 	}
 }
 
-// UnmanagedNode is one that slipway does not reach.
+// UnmanagedNode is a node that slipway does not manage.
 type UnmanagedNode struct {
 	Name string `json:"name"`
 	Why  string `json:"why"`
@@ -94,32 +95,34 @@ type UnmanagedNode struct {
 
 func (n UnmanagedNode) String() string { return n.Name + ": " + n.Why }
 
-// CutsOff says whether a rotation has stages ahead that would cut off a node which slipway does not reach: at issue its
-// kubelet trusts no server, at drop none takes it. Other authorities are of no concern to kubelets. Where the old have
-// expired nothing is left to be cut off, and going back is to what such a node knows.
+// CutsOff reports whether later stages would cut off an unmanaged node: at issue its kubelet trusts
+// no server, at drop no server accepts it. Kubelets do not use the other CAs. If the old CAs have
+// expired, the node has already lost access, and a rollback returns to CAs that it knows.
 func CutsOff(r *certs.Rotation) bool {
 	return r.Has(certs.KubernetesCA) && !r.Back && !r.Expired
 }
 
-// UnmanagedNodes are the nodes, by name, that are not machines of the spec, and machines that it does not have any more.
+// UnmanagedNodes returns the nodes, by name, that are not machines of the spec, and the machines
+// that are no longer in it.
 func UnmanagedNodes(nodes []string, infra *spec.Infrastructure, file string) []UnmanagedNode {
 	var all []UnmanagedNode
 	for _, m := range infra.Surplus {
 		all = append(all, UnmanagedNode{m.Name, fmt.Sprintf(
-			"its machine is not in %s any more: put it back, or remove the machine and run `kubectl delete node %s`", file, m.Name)})
+			"its machine is no longer in %s: put it back, or remove the machine and run `kubectl delete node %s`", file, m.Name)})
 	}
 	for _, name := range nodes {
 		known := func(m spec.Machine) bool { return m.Name == name }
 		if !slices.ContainsFunc(infra.Machines, known) && !slices.ContainsFunc(infra.Surplus, known) {
 			all = append(all, UnmanagedNode{name, fmt.Sprintf(
-				"no machine of %s: put it there, or take it out of the cluster and run `kubectl delete node %s`", file, name)})
+				"it is not in %s: add it there, or remove it from the cluster and run `kubectl delete node %s`", file, name)})
 		}
 	}
 	slices.SortFunc(all, func(a, b UnmanagedNode) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
-// RefuseUnmanaged says why a rotation does not begin or go on with nodes that it would cut off.
+// RefuseUnmanaged says why a rotation neither begins nor continues with nodes that it would cut
+// off.
 func RefuseUnmanaged(found []UnmanagedNode) error {
 	if len(found) == 0 {
 		return nil
@@ -128,22 +131,22 @@ func RefuseUnmanaged(found []UnmanagedNode) error {
 	for _, n := range found {
 		lines = append(lines, n.String())
 	}
-	return fmt.Errorf("nodes that slipway does not reach would be cut off, trusting no API server and trusted by none:\n  %s", strings.Join(lines, "\n  "))
+	return fmt.Errorf("unmanaged nodes would lose access to the API server:\n  %s", strings.Join(lines, "\n  "))
 }
 
-// Refuse says why a rotation does not begin. One that is under way goes on as far as it can.
+// Refuse says why a rotation does not begin. A running one continues as far as it can.
 func (o *Overview) Refuse() error {
 	if !o.Begins {
 		return nil
 	}
 	var errs []error
 	if o.OtherChanges > 0 {
-		errs = append(errs, fmt.Errorf("the cluster is not as its spec asks (%s), and a rotation would carry that out, too: run `slipway apply` first",
+		errs = append(errs, fmt.Errorf("the cluster is not as its spec requires (%s), and a rotation would change that, too: run `slipway apply` first",
 			plan.Count(o.OtherChanges, "change")))
 	}
 	errs = append(errs, RefuseUnmanaged(o.Unmanaged))
 	if len(o.Blocked) > 0 {
-		errs = append(errs, fmt.Errorf("the stage rollout could never end, since:\n  %s\nor leave workloads to yourself with --no-rollout",
+		errs = append(errs, fmt.Errorf("the stage rollout could never complete, since:\n  %s\nor replace workloads yourself, with --no-rollout",
 			strings.Join(o.Blocked, "\n  ")))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -152,14 +155,15 @@ func (o *Overview) Refuse() error {
 	return nil
 }
 
-// RefuseNext looks once more at nodes of the API, before the stages that cut nodes off: some may have come since the rotation
-// began. next is the stage that comes, nil for none; command continues the rotation.
+// RefuseNext checks the nodes in the API again before the stages that cut nodes off: some may have
+// joined since the rotation began. next is the next stage, nil for none; command continues the
+// rotation.
 func RefuseNext(next *certs.Rotation, nodes []string, infra *spec.Infrastructure, file, command string) error {
 	if next == nil || !CutsOff(next) || next.Stage != certs.Issue && next.Stage != certs.Drop {
 		return nil
 	}
 	if err := RefuseUnmanaged(UnmanagedNodes(nodes, infra, file)); err != nil {
-		return fmt.Errorf("stage %s was not begun; `slipway %s` goes on once that is seen to: %w", next.Stage, command, err)
+		return fmt.Errorf("stage %s was not started; `slipway %s` continues once that is fixed: %w", next.Stage, command, err)
 	}
 	return nil
 }

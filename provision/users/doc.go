@@ -1,2 +1,3 @@
-// Package users issues client certificates to people, checks what they ask for, and remembers what was issued.
+// Package users issues client certificates to people, checks their names and validity, and records
+// what was issued.
 package users

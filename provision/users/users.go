@@ -13,33 +13,35 @@ import (
 	"slipway.dev/slipway/certs"
 )
 
-// User is a client certificate that a person was given in a kubeconfig: all that is known of it but its key.
+// User is a client certificate that was issued to a person in a kubeconfig: everything except its
+// key.
 type User struct {
 	Name   string   `json:"name"`
 	Groups []string `json:"groups,omitempty"`
 	// Serial number, in hexadecimal.
 	Serial string `json:"serial"`
-	// CA is the SHA-256 of the authority's certificate, in hexadecimal: with that authority goes the certificate.
+	// CA is the SHA-256 of the CA's certificate, in hexadecimal: the certificate is valid only as
+	// long as that CA is trusted.
 	CA string `json:"ca"`
-	// Issued is when it was given away first.
+	// Issued is when it was first issued.
 	Issued   time.Time `json:"issued"`
 	NotAfter time.Time `json:"notAfter"`
-	// By is who gave it away: "ana@workstation".
+	// By is who issued it: "ana@workstation".
 	By string `json:"by"`
 }
 
-// UserState is whether a certificate still opens the API.
+// UserState is whether the API accepts a certificate.
 type UserState string
 
 // The states of certificates.
 const (
 	UserValid   UserState = "valid"
 	UserExpired UserState = "expired"
-	// UserOrphaned is of an authority that the cluster does not trust any more.
+	// UserOrphaned means that the cluster no longer trusts its CA.
 	UserOrphaned UserState = "not trusted"
 )
 
-// NewUser reads what a certificate says. cas are the authorities, in PEM, one of which has signed it.
+// NewUser reads a certificate. cas are the CAs, in PEM, one of which has signed it.
 func NewUser(cert, cas []byte, by string, now time.Time) (User, error) {
 	found, err := certs.Parse(cert)
 	if err != nil {
@@ -60,7 +62,7 @@ func NewUser(cert, cas []byte, by string, now time.Time) (User, error) {
 	}, nil
 }
 
-// State says whether the certificate opens the API of a cluster that trusts cas, in PEM.
+// State reports whether a cluster that trusts cas, in PEM, accepts the certificate.
 func (u User) State(cas []byte, now time.Time) UserState {
 	authorities, err := certs.Parse(cas)
 	trusted := err == nil && slices.ContainsFunc(authorities, func(ca *x509.Certificate) bool { return certs.Fingerprint(ca.Raw) == u.CA })
@@ -73,19 +75,19 @@ func (u User) State(cas []byte, now time.Time) UserState {
 	return UserValid
 }
 
-// Users are the kubeconfigs that were given away, in the order in which that was.
+// Users are the issued kubeconfigs, in order of issue.
 type Users []User
 
-// usersVersion changes when an older slipway would misread the record.
+// usersVersion changes if an older slipway would misread the record.
 const usersVersion = 1
 
-// usersFile is the record as it is kept.
+// usersFile is the stored form of the record.
 type usersFile struct {
 	Version int   `json:"version"`
 	Users   Users `json:"users"`
 }
 
-// ReadUsers reads what Encode wrote; of nothing there are none.
+// ReadUsers parses the output of Encode; an empty text has no users.
 func ReadUsers(text []byte) (Users, error) {
 	if len(text) == 0 {
 		return nil, nil
@@ -95,23 +97,23 @@ func ReadUsers(text []byte) (Users, error) {
 		return nil, fmt.Errorf("read the record of kubeconfigs: %w", err)
 	}
 	if f.Version != usersVersion {
-		return nil, fmt.Errorf("the record of kubeconfigs has format %d; this slipway knows %d: use the newer slipway that wrote it", f.Version, usersVersion)
+		return nil, fmt.Errorf("the record of kubeconfigs has format %d; this slipway reads %d: use the newer slipway that wrote it", f.Version, usersVersion)
 	}
 	return f.Users, nil
 }
 
-// Encode gives the record as it is kept.
+// Encode returns the record in its stored form.
 func (us Users) Encode() ([]byte, error) { return json.Marshal(usersFile{usersVersion, us}) }
 
-// Has says whether a certificate is recorded.
+// Has reports whether a certificate is recorded.
 func (us Users) Has(u User) bool {
 	return slices.ContainsFunc(us, func(o User) bool { return o.Serial == u.Serial && o.CA == u.CA })
 }
 
-// userMemory is how long a certificate is remembered that has expired.
+// userMemory is how long an expired certificate stays recorded.
 const userMemory = 365 * 24 * time.Hour
 
-// Add records a certificate once, and forgets those that expired a year ago.
+// Add records a certificate once, and removes those that expired a year ago.
 func (us Users) Add(u User, now time.Time) Users {
 	kept := slices.DeleteFunc(slices.Clone(us), func(o User) bool { return now.Sub(o.NotAfter) > userMemory })
 	if kept.Has(u) {
@@ -120,14 +122,15 @@ func (us Users) Add(u User, now time.Time) Users {
 	return append(kept, u)
 }
 
-// The bounds of what a person's certificate may be valid; CertificateSigningRequests cannot ask for less.
+// The bounds of a person's certificate validity; CertificateSigningRequests cannot request less.
 const (
 	minUserValidity     = 10 * time.Minute
 	defaultUserValidity = 365 * 24 * time.Hour
 )
 
-// UserValidity is how long a person's certificate is to be valid: what was asked for, or a year where that is 0, but never
-// longer than the CA that signs it. cas are the authorities in PEM; the first signs.
+// UserValidity returns the validity of a person's certificate: the requested one, or a year if that
+// is 0, but never longer than that of the CA that signs it. cas are the CAs in PEM; the first
+// signs.
 func UserValidity(asked time.Duration, cas []byte, now time.Time) (time.Duration, error) {
 	authorities, err := certs.Parse(cas)
 	if err != nil {
@@ -136,28 +139,28 @@ func UserValidity(asked time.Duration, cas []byte, now time.Time) (time.Duration
 	left := authorities[0].NotAfter.Sub(now)
 	switch {
 	case left < minUserValidity:
-		return 0, fmt.Errorf("the cluster's CA ends on %s: nothing can be signed any more", authorities[0].NotAfter.Format(time.DateTime))
+		return 0, fmt.Errorf("the cluster's CA expires on %s: it can sign nothing any more", authorities[0].NotAfter.Format(time.DateTime))
 	case asked == 0:
 		return min(defaultUserValidity, left), nil
 	case asked < minUserValidity:
 		return 0, fmt.Errorf("the validity %v is too short: Kubernetes issues certificates for %v and more", asked, minUserValidity)
 	case asked > left:
-		return 0, fmt.Errorf("the validity is too long: the cluster's CA ends on %s, in %d days", authorities[0].NotAfter.Format(time.DateOnly), int(left.Hours()/24))
+		return 0, fmt.Errorf("the validity is too long: the cluster's CA expires on %s, in %d days", authorities[0].NotAfter.Format(time.DateOnly), int(left.Hours()/24))
 	}
 	return asked, nil
 }
 
-// CheckUser says what is wrong with a person's name and groups, all at once.
+// CheckUser returns all errors in a person's name and groups.
 func CheckUser(name string, groups []string) error {
 	errs := []error{checkSubject("user", name)}
 	seen := map[string]bool{}
 	for _, g := range groups {
 		switch {
 		case g == "system:masters":
-			errs = append(errs, errors.New("group system:masters is refused: nothing can take its rights away until the certificate ends, "+
+			errs = append(errs, errors.New("group system:masters is refused: its rights cannot be revoked before the certificate expires, "+
 				"so the API server signs none; use a group of your own, and bind a role to it"))
 		case seen[g]:
-			errs = append(errs, fmt.Errorf("group %q is given twice", g))
+			errs = append(errs, fmt.Errorf("group %q is repeated", g))
 		default:
 			errs = append(errs, checkSubject("group", g))
 		}
@@ -174,11 +177,11 @@ func checkSubject(what, name string) error {
 	case name == "":
 		return fmt.Errorf("the %s has no name", what)
 	case strings.HasPrefix(name, "system:"):
-		return fmt.Errorf("%s %q is refused: names that begin with system: are those of Kubernetes itself", what, name)
+		return fmt.Errorf("%s %q is refused: names that begin with system: are reserved for Kubernetes", what, name)
 	case len(name) > maxSubject:
-		return fmt.Errorf("%s %q... is longer than the %d bytes that a certificate has room for", what, name[:20], maxSubject)
+		return fmt.Errorf("%s %q... is longer than the %d bytes that a certificate allows", what, name[:20], maxSubject)
 	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) || strings.TrimSpace(name) != name:
-		return fmt.Errorf("%s %q has characters that cannot be seen", what, name)
+		return fmt.Errorf("%s %q has invisible characters", what, name)
 	}
 	return nil
 }

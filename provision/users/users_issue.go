@@ -23,18 +23,18 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// UserRequest is a kubeconfig that is asked for.
+// UserRequest is a request for a kubeconfig.
 type UserRequest struct {
 	Name   string
 	Groups []string
-	// Validity is one that UserValidity gave.
+	// Validity is a result of UserValidity.
 	Validity time.Duration
-	// By is who asks.
+	// By is the requester.
 	By string
 }
 
-// IssueUser makes a key here, and has the cluster sign a certificate for it, through any control plane that answers. The
-// key is nowhere else. in needs its machines and PKI.
+// IssueUser creates a key here, and has the cluster sign a certificate for it, through any control
+// plane that answers. The key is stored nowhere else. in needs its machines and PKI.
 func IssueUser(ctx context.Context, in stack.Input, hosts map[string]host.Host, r UserRequest) (certs.Item, User, error) {
 	api, err := live.API(in, hosts)
 	if err != nil {
@@ -43,14 +43,14 @@ func IssueUser(ctx context.Context, in stack.Input, hosts map[string]host.Host, 
 	return issueUser(ctx, api.SignClient, in.PKI.Material[certs.KubernetesCA].Cert, r)
 }
 
-// CheckSigner says, where the key of the cluster's CA is elsewhere, that nobody in the cluster can sign a certificate for a
-// person, and what to do instead.
+// CheckSigner returns an error if the cluster's CA is external, so that the cluster cannot sign a
+// certificate for a person; the error says what to do instead.
 func CheckSigner(pki *certs.PKI, name string, groups []string) error {
 	if pki.Signs(certs.KubernetesCA) {
 		return nil
 	}
-	return fmt.Errorf("nobody in the cluster can sign a certificate for %s, since the key of its CA is kept elsewhere; nothing was issued: "+
-		"have whoever keeps the key sign a client certificate with the subject %q, or name the key in spec.pki.authorities.kubernetes.keyFile and run `slipway apply`",
+	return fmt.Errorf("the cluster cannot sign a certificate for %s, since its CA is external; nothing was issued: "+
+		"have the owner of the CA's key sign a client certificate with the subject %q, or name the key in spec.pki.authorities.kubernetes.keyFile and run `slipway apply`",
 		name, pkix.Name{CommonName: name, Organization: groups})
 }
 
@@ -74,7 +74,7 @@ func issueUser(ctx context.Context, sign signer, cas []byte, r UserRequest) (cer
 	return certs.Item{Cert: cert, Key: keyPEM}, u, err
 }
 
-// userRequest has a name of its own, by the key.
+// userRequest has a name of its own, derived from the key.
 func userRequest(key crypto.Signer, r UserRequest) (kube.ClientRequest, error) {
 	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: r.Name, Organization: r.Groups}}
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
@@ -93,7 +93,8 @@ func userRequest(key crypto.Signer, r UserRequest) (kube.ClientRequest, error) {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// requestName is "slipway-<user>-<hash of the public key>", as far as names of objects can have the user's.
+// requestName is "slipway-<user>-<hash of the public key>", with the part of the user that an
+// object's name can contain.
 func requestName(user string, public []byte) string {
 	sum := sha256.Sum256(public)
 	plain := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(user), "-"), "-")
@@ -103,7 +104,7 @@ func requestName(user string, public []byte) string {
 	return "slipway-" + plain + "-" + hex.EncodeToString(sum[:6])
 }
 
-// checkIssued looks whether the signer did what it was asked to.
+// checkIssued checks that the signer issued what was requested.
 func checkIssued(cert, cas []byte, key crypto.PublicKey, r UserRequest) (User, error) {
 	u, err := NewUser(cert, cas, r.By, time.Now())
 	if err != nil {
@@ -114,13 +115,13 @@ func checkIssued(cert, cas []byte, key crypto.PublicKey, r UserRequest) (User, e
 		return User{}, err
 	}
 	if public, ok := parsed[0].PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key) || u.Name != r.Name {
-		return User{}, errors.New("the certificate that the cluster issued is not the one that was asked for")
+		return User{}, errors.New("the certificate that the cluster issued is not the requested one")
 	}
 	return u, nil
 }
 
-// Shorter says whether a certificate was issued for less than was asked for. Signers begin some minutes early, and end
-// so, too.
+// Shorter reports whether a certificate was issued for less than the requested time. Signers move
+// both ends of the validity some minutes into the past.
 func (u User) Shorter(asked time.Duration) bool {
 	return u.NotAfter.Sub(u.Issued) < asked-10*time.Minute
 }

@@ -76,7 +76,7 @@ func TestIssueUser(t *testing.T) {
 	for want, sign := range map[string]signer{
 		"no signer":                        func(context.Context, kube.ClientRequest) ([]byte, error) { return nil, why },
 		"not signed by the cluster's CA":   fromElsewhere,
-		"not the one that was asked for":   func(context.Context, kube.ClientRequest) ([]byte, error) { return item.Cert, nil },
+		"not the requested one":   func(context.Context, kube.ClientRequest) ([]byte, error) { return item.Cert, nil },
 		"the certificate that the cluster": func(context.Context, kube.ClientRequest) ([]byte, error) { return earlier, nil },
 	} {
 		if _, _, err := issueUser(t.Context(), sign, ca.Cert, request); err == nil || !strings.Contains(err.Error(), want) {
@@ -158,10 +158,10 @@ func TestUserValidity(t *testing.T) {
 		{10 * time.Minute, 0, 10 * time.Minute, ""},
 		{20 * year, 0, 20 * year, ""},
 		{9 * time.Minute, 0, 0, "too short"},
-		{31 * year, 0, 0, "too long: the cluster's CA ends on"},
+		{31 * year, 0, 0, "too long: the cluster's CA expires on"},
 		{-time.Hour, 0, 0, "too short"},
 		{year, 29*year + time.Hour, 0, "in 364 days"},
-		{0, 31 * year, 0, "nothing can be signed any more"},
+		{0, 31 * year, 0, "it can sign nothing any more"},
 	} {
 		got, err := UserValidity(tt.asked, ca, now.Add(tt.after))
 		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
@@ -186,10 +186,10 @@ func TestCheckUser(t *testing.T) {
 		{"", nil, []string{"the user has no name"}},
 		{"system:kube-scheduler", nil, []string{"names that begin with system:"}},
 		{long, nil, []string{"longer than the 64 bytes"}},
-		{"a\nb", nil, []string{"cannot be seen"}},
-		{" ana", nil, []string{"cannot be seen"}},
+		{"a\nb", nil, []string{"invisible characters"}},
+		{" ana", nil, []string{"invisible characters"}},
 		{"system:x", []string{"system:masters", "", "system:nodes", "a", "a"}, []string{
-			`user "system:x"`, "group system:masters is refused", "the group has no name", `group "system:nodes" is refused`, `group "a" is given twice`,
+			`user "system:x"`, "group system:masters is refused", "the group has no name", `group "system:nodes" is refused`, `group "a" is repeated`,
 		}},
 	} {
 		err := CheckUser(tt.name, tt.groups)
