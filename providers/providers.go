@@ -30,6 +30,9 @@ type Provider interface {
 	Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error)
 	// Find looks and changes nothing. Machines that do not exist are left out.
 	Find(ctx context.Context) (*spec.Infrastructure, error)
+	// Plan returns what Ensure would create or change besides machines and their disks. It changes
+	// nothing.
+	Plan(ctx context.Context, machines []string) ([]spec.ResourceChange, error)
 	// Remove removes machines that the spec does not have, with their disks.
 	Remove(ctx context.Context, machines []string, report func(name, what string)) error
 	// Destroy removes everything that Ensure made for this cluster, disks included, also when half

@@ -120,10 +120,16 @@ func (s *Session) observeSettled(ctx context.Context) (*plan.Plan, error) {
 func (s *Session) verify(ctx context.Context) error {
 	s.RebuildEmpty, s.beginning = "", "" // that has been done
 	left, err := s.observeSettled(ctx)
+	if err == nil {
+		err = s.planResources(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	var lines []string
+	for _, r := range s.resources {
+		lines = append(lines, r.Kind+" "+r.Name+" "+r.Reason)
+	}
 	for _, c := range left.Changes {
 		lines = append(lines, c.String())
 	}

@@ -159,6 +159,7 @@ func (s *Session) settle(ctx context.Context, alive bool) error {
 		if _, err := s.Machines.Ensure(ctx, slices.Sorted(maps.Keys(s.hosts)), s.UI.Host); err != nil {
 			return err
 		}
+		s.resources = nil
 	}
 	if p, ok := s.Machines.(Publisher); ok {
 		return p.Publish(s.infra, s.secrets.PKI.Bundle(certs.KubernetesCA))

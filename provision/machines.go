@@ -26,8 +26,25 @@ func (s *Session) Preflight(ctx context.Context) (err error) {
 		return err
 	}
 	s.preflights, err = plan.Preflights(s.Cluster, s.Record.Identity, s.found, plan.Wish{Only: s.Only, RebuildEmpty: s.RebuildEmpty != "", AllowPluginChange: s.AllowPluginChange})
+	if err != nil {
+		return err
+	}
 	s.found = s.withGone(s.found)
+	return s.planResources(ctx)
+}
+
+// planResources asks the provider what it would create or change besides machines.
+func (s *Session) planResources(ctx context.Context) (err error) {
+	s.resources, err = s.Machines.Plan(ctx, s.toEnsure())
 	return err
+}
+
+// toEnsure are the machines to create or start.
+func (s *Session) toEnsure() (names []string) {
+	for _, c := range s.preflights.Changes {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
@@ -37,15 +54,11 @@ func (s *Session) ensureMachines(ctx context.Context) error {
 	group.Go(func() error {
 		infra := s.found
 		if s.ensured = len(s.preflights.Changes) > 0; s.ensured {
-			var names []string
-			for _, c := range s.preflights.Changes {
-				names = append(names, c.Name)
-			}
-			made, err := s.Machines.Ensure(groupCtx, names, s.UI.Host)
+			made, err := s.Machines.Ensure(groupCtx, s.toEnsure(), s.UI.Host)
 			if err != nil {
 				return err
 			}
-			infra = s.withGone(made)
+			infra, s.resources = s.withGone(made), nil
 		}
 		s.infra = infra
 		return nil

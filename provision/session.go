@@ -41,6 +41,8 @@ type Machines interface {
 	Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error)
 	// Find looks and changes nothing.
 	Find(ctx context.Context) (*spec.Infrastructure, error)
+	// Plan returns what Ensure would create or change besides machines and their disks. It changes nothing.
+	Plan(ctx context.Context, machines []string) ([]spec.ResourceChange, error)
 }
 
 // Publisher is a second power of Machines that run an API balancer for the operator.
@@ -97,7 +99,8 @@ type Session struct {
 	// found are the machines before anything was done; infra those that there are then, with those that are gone.
 	found, infra *spec.Infrastructure
 	preflights   plan.Preflight
-	beginning    string // the generation that a cluster without data gets
+	resources    []spec.ResourceChange // what the provider would create or change besides machines
+	beginning    string                // the generation that a cluster without data gets
 	artifacts    map[string]stack.Artifact
 	bundleNotes  []string // what the cached bundle was not
 	causes       []error  // why machines are left alone that could not be reached
@@ -175,6 +178,7 @@ func (s *Session) MachinePlan() *plan.Plan {
 // newPlan is a plan of this slipway, made now.
 func (s *Session) newPlan(situation plan.Situation) *plan.Plan {
 	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
+	p.Resources = s.resources
 	p.Slipway, p.Created = s.Version, time.Now().UTC().Truncate(time.Second)
 	return p
 }

@@ -58,9 +58,14 @@ func (silent) Note(string)         {}
 type machinesThere struct {
 	Machines
 	infra *spec.Infrastructure
+	lacks []spec.ResourceChange
 }
 
 func (p machinesThere) Find(context.Context) (*spec.Infrastructure, error) { return p.infra, nil }
+
+func (p machinesThere) Plan(context.Context, []string) ([]spec.ResourceChange, error) {
+	return p.lacks, nil
+}
 
 // up is a cluster that has been up with the plugin of its spec, as the state has it, and as an older slipway has left it.
 func (k *keeper) up(c *spec.Cluster, older bool) {
@@ -172,5 +177,22 @@ func TestPlansOfMachines(t *testing.T) {
 	p := s.MachinePlan()
 	if len(p.Machines) != 1 || p.Slipway != "v1" || time.Since(p.Created) > time.Minute || p.Created.Nanosecond() != 0 {
 		t.Errorf("the plan is %+v", p)
+	}
+}
+
+// TestResourcesArePlanned: what the provider would make besides machines is in every plan, and makes it one that does something.
+func TestResourcesArePlanned(t *testing.T) {
+	k := newKeeper(t)
+	s := k.session(k.spec)
+	lacks := []spec.ResourceChange{{Kind: "balancer", Name: "demo-balancer", Reason: "does not exist"}}
+	s.Machines = machinesThere{infra: k.infra, lacks: lacks}
+	k.must(s.Preflight(k.Context()))
+	if p := s.newPlan(plan.Situation{}); p.Empty() || len(p.Resources) != 1 || p.Resources[0] != lacks[0] {
+		t.Errorf("the plan is %+v", p)
+	}
+	saved, now := s.newPlan(plan.Situation{}), s.newPlan(plan.Situation{})
+	saved.Basis, now.Resources = &plan.Basis{}, nil
+	if moved := saved.Moved(stack.State{}, now); len(moved) != 1 || !strings.Contains(moved[0], "balancer demo-balancer") {
+		t.Errorf("moved is %q", moved)
 	}
 }

@@ -45,6 +45,7 @@ func (v *planMarkdown) line(format string, args ...any) { fmt.Fprintf(&v.text, f
 // summary is one line, and the machines to create first.
 func (v *planMarkdown) summary() {
 	p := v.plan
+	defer v.resourceTable()
 	switch {
 	case len(p.Machines) > 0:
 		v.line("**%s to create or start.** Further changes can be planned once they run; apply continues with them.", plan.Count(len(p.Machines), "machine"))
@@ -62,10 +63,21 @@ func (v *planMarkdown) summary() {
 		if n := driftOf(p.Changes); n > 0 {
 			drift = fmt.Sprintf(" Drift: %s that slipway did not make.", plan.Count(n, "change"))
 		}
-		v.line("**%s, in %s%s.**%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), copies(p.Changes), drift)
+		v.line("**%s.**%s", totals(p), drift)
 	}
 	if p.APIError != "" {
 		v.line("\nThe API could not be queried (%s); objects and nodes are handled once it answers.", mdText(p.APIError))
+	}
+}
+
+// resourceTable is what the provider creates or changes besides machines.
+func (v *planMarkdown) resourceTable() {
+	if len(v.plan.Resources) == 0 {
+		return
+	}
+	v.line("\n| action | resource | reason |\n|---|---|---|")
+	for _, r := range v.plan.Resources {
+		v.line("| %s | %s %s | %s |", actionWord(actionOf(r)), r.Kind, mdCode(r.Name), mdText(r.Reason))
 	}
 }
 

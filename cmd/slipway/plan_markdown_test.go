@@ -10,6 +10,7 @@ import (
 
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/testing/fixture"
 )
 
@@ -27,11 +28,12 @@ func markdownOf(t *testing.T, v planView) string {
 func TestPlanMarkdown(t *testing.T) {
 	held := &plan.Plan{Cluster: "demo", Alive: true, Held: map[string][]string{"demo-cp-2": {"its machine is gone"}}}
 	for name, v := range map[string]planView{
-		"plan-markdown":      {plan: samplePlan()},
-		"plan-markdown-all":  {plan: samplePlan(), all: true, steps: true, diffs: converge.TextDiffs{}},
-		"plan-markdown-none": {plan: &plan.Plan{Cluster: "demo", Alive: true}},
-		"plan-markdown-held": {plan: held},
-		"plan-markdown-machines": {plan: &plan.Plan{Cluster: "demo", Machines: []plan.MachineChange{
+		"plan-markdown":           {plan: samplePlan()},
+		"plan-markdown-all":       {plan: samplePlan(), all: true, steps: true, diffs: converge.TextDiffs{}},
+		"plan-markdown-none":      {plan: &plan.Plan{Cluster: "demo", Alive: true}},
+		"plan-markdown-held":      {plan: held},
+		"plan-markdown-resources": {plan: &plan.Plan{Cluster: "demo", Alive: true, Resources: sampleResources}},
+		"plan-markdown-machines": {plan: &plan.Plan{Cluster: "demo", Resources: sampleResources[:1], Machines: []plan.MachineChange{
 			{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
 		}}},
 		"plan-markdown-unasked": {plan: &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}},
@@ -87,9 +89,10 @@ func TestMarkdownOfHostileNames(t *testing.T) {
 			Changes:     []plan.Change{{Host: text, Kind: plan.FileChange, Name: text, Action: plan.Update, Cause: plan.Drift, Reason: text}},
 			Disruptions: []plan.Disruption{{What: text, Hosts: []string{text}, How: text, Effect: text}},
 			LeftOut:     []plan.Change{{Host: text}},
+			Resources:   []spec.ResourceChange{{Kind: "network", Name: text, Reason: text}},
 		}})
 		for line := range strings.Lines(got) {
-			if strings.HasPrefix(line, "| update ") && strings.Count(line, "|") != 5 {
+			if strings.HasPrefix(line, "| update ") && strings.Count(line, "|") != 5 || strings.HasPrefix(line, "| create ") && strings.Count(line, "|") != 4 {
 				t.Errorf("of %q the row is %q", text, line)
 			}
 		}

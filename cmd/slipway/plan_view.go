@@ -10,6 +10,7 @@ import (
 
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/spec"
 )
 
 // planView prints a plan for people.
@@ -34,6 +35,7 @@ func (v *planView) printf(format string, args ...any) {
 
 func (v *planView) print() {
 	p := v.plan
+	v.resources()
 	switch {
 	case len(p.Machines) > 0:
 		v.machines()
@@ -64,7 +66,7 @@ func (v *planView) print() {
 	}
 	v.disruptions()
 	v.leftOut()
-	v.printf("Plan: %s, in %s%s.\n", counts(p.Changes), plan.Count(len(p.Steps), "step"), copies(p.Changes))
+	v.printf("Plan: %s.\n", totals(p))
 }
 
 func after(deps []string) string {
@@ -72,6 +74,38 @@ func after(deps []string) string {
 		return ""
 	}
 	return "  (after: " + strings.Join(deps, "; ") + ")"
+}
+
+// totals counts what a plan does.
+func totals(p *plan.Plan) string {
+	var parts []string
+	if n := len(p.Resources); n > 0 {
+		parts = append(parts, plan.Count(n, "resource")+" to create or change")
+	}
+	if len(p.Steps) > 0 {
+		parts = append(parts, fmt.Sprintf("%s, in %s%s", counts(p.Changes), plan.Count(len(p.Steps), "step"), copies(p.Changes)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// resources are what the provider creates or changes besides machines.
+func (v *planView) resources() {
+	if len(v.plan.Resources) == 0 {
+		return
+	}
+	v.printf("Infrastructure\n")
+	for _, r := range v.plan.Resources {
+		v.printf("  %c %s %s (%s)\n", actionOf(r), r.Kind, r.Name, r.Reason)
+	}
+	v.printf("\n")
+}
+
+// actionOf is what happens to a resource.
+func actionOf(r spec.ResourceChange) plan.Action {
+	if r.Exists {
+		return plan.Update
+	}
+	return plan.Create
 }
 
 func (v *planView) machines() {

@@ -6,6 +6,7 @@ import (
 
 	"slipway.dev/slipway/provision/converge"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/testing/fixture"
 )
 
@@ -52,8 +53,14 @@ func samplePlan() *plan.Plan {
 	}
 }
 
+// sampleResources are what a provider would create and change besides machines.
+var sampleResources = []spec.ResourceChange{
+	{Kind: "network", Name: "slipway-demo", Reason: "does not exist"},
+	{Kind: "balancer", Name: "demo-balancer", Exists: true, Reason: "is exited (137) 2 minutes ago"},
+}
+
 func TestPlanView(t *testing.T) {
-	machines := &plan.Plan{Cluster: "demo", Machines: []plan.MachineChange{
+	machines := &plan.Plan{Cluster: "demo", Resources: sampleResources[:1], Machines: []plan.MachineChange{
 		{Name: "demo-cp-1", Action: plan.Create, Reason: "does not exist"},
 		{Name: "demo-cp-2", Action: plan.Update, Reason: "is exited, and has to be started"},
 	}}
@@ -70,13 +77,14 @@ func TestPlanView(t *testing.T) {
 	})
 	unasked := &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
 	for name, v := range map[string]planView{
-		"plan-short":    {plan: samplePlan()},
-		"plan-all":      {plan: samplePlan(), all: true, steps: true},
-		"plan-diff":     {plan: samplePlan(), all: true, diffs: converge.TextDiffs{}},
-		"plan-copied":   {plan: copied},
-		"plan-empty":    {plan: &plan.Plan{Cluster: "demo", Alive: true}},
-		"plan-machines": {plan: machines},
-		"plan-unasked":  {plan: unasked},
+		"plan-resources": {plan: &plan.Plan{Cluster: "demo", Alive: true, Resources: sampleResources}},
+		"plan-short":     {plan: samplePlan()},
+		"plan-all":       {plan: samplePlan(), all: true, steps: true},
+		"plan-diff":      {plan: samplePlan(), all: true, diffs: converge.TextDiffs{}},
+		"plan-copied":    {plan: copied},
+		"plan-empty":     {plan: &plan.Plan{Cluster: "demo", Alive: true}},
+		"plan-machines":  {plan: machines},
+		"plan-unasked":   {plan: unasked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

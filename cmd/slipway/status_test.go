@@ -60,6 +60,10 @@ type foundProvider struct {
 
 func (p foundProvider) Find(context.Context) (*spec.Infrastructure, error) { return p.infra, nil }
 
+func (p foundProvider) Plan(context.Context, []string) ([]spec.ResourceChange, error) {
+	return nil, nil
+}
+
 // statusOf runs status for demo, of which there is no state, where a provider finds infra.
 func statusOf(t *testing.T, infra *spec.Infrastructure, output string) (string, error) {
 	t.Helper()

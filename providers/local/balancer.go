@@ -76,7 +76,7 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 		return err
 	}
 	name := p.balancerName()
-	if exists != nil && exists.state == container.StateRunning && exists.labels[labelBalancer] == config.Labels[labelBalancer] {
+	if exists.balancerDiffers(config) == "" {
 		return nil
 	}
 	if err := os.MkdirAll(p.balancerDir(), 0o700); err != nil {
@@ -105,6 +105,19 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 	}
 	report(name, fmt.Sprintf("listens on 127.0.0.1:%d", port))
 	return nil
+}
+
+// balancerDiffers returns why the balancer that exists (nil: none) has to be replaced, or "".
+func (f *found) balancerDiffers(wanted *container.Config) string {
+	switch {
+	case f == nil:
+		return "does not exist"
+	case f.state != container.StateRunning:
+		return "is " + f.describeState()
+	case f.labels[labelBalancer] != wanted.Labels[labelBalancer]:
+		return "was started by another slipway, or with other settings"
+	}
+	return ""
 }
 
 // balancerSpec is the balancer's container: no rights but to listen and to read two directories, as

@@ -160,6 +160,29 @@ func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines
 	return failed, err
 }
 
+// Plan returns what Ensure would create or change besides machines and their disks.
+func (p *Local) Plan(ctx context.Context, _ []string) ([]spec.ResourceChange, error) {
+	inv, err := p.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changes []spec.ResourceChange
+	if len(inv.networks) == 0 {
+		changes = append(changes, spec.ResourceChange{Kind: "network", Name: p.networkName(), Reason: "does not exist"})
+	}
+	if p.o.Slipway == "" {
+		return changes, nil
+	}
+	config, _, _, err := p.balancerSpec("", cmp.Or(p.apiPort, inv.apiPort()))
+	if err != nil {
+		return nil, err
+	}
+	if reason := inv.balancer.balancerDiffers(config); reason != "" {
+		changes = append(changes, spec.ResourceChange{Kind: "balancer", Name: p.balancerName(), Exists: inv.balancer != nil, Reason: reason})
+	}
+	return changes, nil
+}
+
 // Find looks at what exists and changes nothing.
 func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	inv, err := p.inventory(ctx)

@@ -3,14 +3,18 @@ package local
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/volume"
+
+	"slipway.dev/slipway/provision/spec"
 )
 
 // dockerWith is a Docker daemon that has these containers and volumes, and nothing else.
@@ -173,5 +177,43 @@ func TestAClaimedUIDHasToBeBorneOut(t *testing.T) {
 				t.Errorf("machines %v, disks %v, foreign %v", inv.machines, inv.disks, inv.foreign)
 			}
 		})
+	}
+}
+
+// TestPlan: what Ensure would make besides machines is known before, and why.
+func TestPlan(t *testing.T) {
+	uid := "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"
+	p, user := opened(t, 1, Options{UID: uid, Slipway: "/bundles/self/slipway"})
+	config, _, _, err := p.balancerSpec("image", 16443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	balancer := func(state container.ContainerState, labels map[string]string) container.Summary {
+		return container.Summary{ID: "b", Names: []string{"/demo-balancer"}, State: state, Status: "Exited (137) 2 minutes ago", Labels: labels}
+	}
+	other := maps.Clone(config.Labels)
+	other[labelBalancer] = "0000"
+	network := spec.ResourceChange{Kind: "network", Name: "slipway-demo", Reason: "does not exist"} // the fake has none
+	for name, tt := range map[string]struct {
+		balancer []container.Summary
+		exists   bool
+		reason   string
+	}{
+		"none":            {nil, false, "does not exist"},
+		"down":            {[]container.Summary{balancer(container.StateExited, config.Labels)}, true, "is exited (137) 2 minutes ago"},
+		"another":         {[]container.Summary{balancer(container.StateRunning, other)}, true, "was started by another slipway, or with other settings"},
+		"as it should be": {[]container.Summary{balancer(container.StateRunning, config.Labels)}, true, ""},
+	} {
+		dockerWith(t, append(p.containers(t, user), tt.balancer...), nil)
+		if p.docker, err = newDocker(); err != nil {
+			t.Fatal(err)
+		}
+		want := []spec.ResourceChange{network}
+		if tt.reason != "" {
+			want = append(want, spec.ResourceChange{Kind: "balancer", Name: "demo-balancer", Exists: tt.exists, Reason: tt.reason})
+		}
+		if got, err := p.Plan(t.Context(), nil); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
+		}
 	}
 }

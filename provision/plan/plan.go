@@ -30,6 +30,8 @@ type Plan struct {
 	// Machines to create or start first. Hosts that do not run cannot be observed: with any, the
 	// rest is empty.
 	Machines []MachineChange `json:"machines,omitempty"`
+	// Resources are what the provider creates or changes besides machines.
+	Resources []spec.ResourceChange `json:"resources,omitempty"`
 	// Alive means that the cluster is up and is changed in a rolling manner.
 	Alive bool `json:"alive"`
 	// APIError says why the API was not queried or did not answer: then differences there are unknown.
@@ -74,7 +76,9 @@ type Basis struct {
 }
 
 // Empty reports whether there is nothing to do.
-func (p *Plan) Empty() bool { return len(p.Machines) == 0 && len(p.Steps) == 0 }
+func (p *Plan) Empty() bool {
+	return len(p.Machines) == 0 && len(p.Resources) == 0 && len(p.Steps) == 0
+}
 
 // NewPlan schedules a situation.
 func NewPlan(cluster string, s Situation) *Plan {
@@ -148,6 +152,9 @@ func (p *Plan) Moved(observed stack.State, now *Plan) []string {
 func (p *Plan) circumstances() map[string]string {
 	all := map[string]string{
 		"the cluster: alive": fmt.Sprint(p.Alive), "the API: unreachable": fmt.Sprint(p.APIError != ""), "slipway: version": p.Slipway,
+	}
+	for _, r := range p.Resources {
+		all[r.Kind+" "+r.Name] = r.Reason
 	}
 	for _, s := range p.Steps {
 		all["step "+s.Name] = "after " + strings.Join(s.Deps, ", ")

@@ -36,3 +36,15 @@ type Foreign struct {
 	// Remove is a command with which the owner can remove it.
 	Remove string
 }
+
+// ResourceChange is a resource besides machines and their disks, such as a network or a balancer,
+// that a provider would create or change.
+type ResourceChange struct {
+	// Kind is "network" or "balancer"; Name is the provider's.
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Exists means that it is changed or replaced; otherwise it is created.
+	Exists bool `json:"exists,omitempty"`
+	// Reason says what is wrong with it ("does not exist").
+	Reason string `json:"reason"`
+}

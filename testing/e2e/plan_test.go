@@ -26,9 +26,14 @@ type change struct {
 
 // planned is what the tests read of `slipway plan --output json`.
 type planned struct {
-	Version     string            `json:"version"`
-	Changes     []change          `json:"changes"`
-	Steps       []json.RawMessage `json:"steps"`
+	Version   string            `json:"version"`
+	Changes   []change          `json:"changes"`
+	Steps     []json.RawMessage `json:"steps"`
+	Resources []struct {
+		Kind   string `json:"kind"`
+		Name   string `json:"name"`
+		Reason string `json:"reason"`
+	} `json:"resources"`
 	Disruptions []struct {
 		What  string   `json:"what"`
 		Hosts []string `json:"hosts"`
@@ -44,17 +49,33 @@ func (c *cluster) plan(t *testing.T) planned {
 	if err := json.Unmarshal([]byte(r.stdout), &p); err != nil {
 		t.Fatalf("%v: %v", err, r)
 	}
-	if want := map[bool]int{true: 0, false: 2}[len(p.Steps) == 0]; r.code != want {
+	if want := map[bool]int{true: 0, false: 2}[len(p.Steps)+len(p.Resources) == 0]; r.code != want {
 		t.Errorf("exit code %d, want %d with %d steps: %v", r.code, want, len(p.Steps), r)
 	}
 	p.Changes = slices.DeleteFunc(p.Changes, func(c change) bool { return c.Name == "/var/lib/slipway/owned" })
 	return p
 }
 
+// checkResources removes the API balancer: the plan names it, and apply makes another.
+func (c *cluster) checkResources(t *testing.T) {
+	t.Helper()
+	balancer := c.name + "-balancer"
+	docker(t, "rm", "-f", balancer)
+	p := c.plan(t)
+	if len(p.Resources) != 1 || p.Resources[0].Kind != "balancer" || p.Resources[0].Name != balancer || p.Resources[0].Reason != "does not exist" || len(p.Steps) != 0 {
+		t.Errorf("planned is %+v", p)
+	}
+	c.apply(t)
+	c.checkNothingPlanned(t)
+	if state := docker(t, "inspect", "-f", "{{.State.Status}}", balancer); strings.TrimSpace(state) != "running" {
+		t.Errorf("the balancer is %s", state)
+	}
+}
+
 // checkNothingPlanned wants an empty plan.
 func (c *cluster) checkNothingPlanned(t *testing.T) {
 	t.Helper()
-	if p := c.plan(t); len(p.Changes)+len(p.Steps) != 0 {
+	if p := c.plan(t); len(p.Changes)+len(p.Steps)+len(p.Resources) != 0 {
 		t.Errorf("still planned: %+v", p)
 	}
 }

@@ -49,6 +49,7 @@ func TestCluster(t *testing.T) {
 	t.Run("drift", func(t *testing.T) { c.checkDrift(t, k) })
 	t.Run("reconfigure", func(t *testing.T) { c.checkReconfigure(t, k) })
 	t.Run("saved plan", func(t *testing.T) { c.checkSavedPlan(t, k) })
+	t.Run("infrastructure", func(t *testing.T) { c.checkResources(t) })
 	t.Run("only", func(t *testing.T) { c.checkOnly(t) })
 	t.Run("scaled DNS", func(t *testing.T) {
 		k.ctl(t, "scale", "deployment", "coredns", "--namespace=kube-system", "--replicas=3")

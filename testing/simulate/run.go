@@ -228,6 +228,9 @@ func (m machines) Ensure(_ context.Context, _ []string, _ func(name, what string
 	return m.infrastructure(), nil
 }
 
+// Plan implements provision.Machines.
+func (m machines) Plan(context.Context, []string) ([]spec.ResourceChange, error) { return nil, nil }
+
 // dialAll connects to all hosts side by side.
 func (r *Run) dialAll(ctx context.Context, to []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error) {
 	conns, errs := make([]*Conn, len(to)), make([]error, len(to))
