@@ -22,8 +22,9 @@ func newCertsRenewCmd(a *app) *cobra.Command {
 		Long: `Renew certificates, with new keys and the current CAs: all of them, or those that are named. A name is one from
 ` + "`slipway certs status`" + `; without its @node it means those of all nodes, and * matches anything.
 
-Every apply renews certificates that are due. Nothing is restarted: components reload the files while they run. Control
-planes are changed one after another, and the next is changed once the endpoints of the previous one serve the new
+Every apply renews certificates that are due. Nothing is restarted: components reload the files while they run. Sessions
+of kubectl exec, port-forward and logs --follow end once, when API servers start to use their new client certificate.
+Control planes are changed one after another, and the next is changed once the endpoints of the previous one serve the new
 certificates. At the end, renew waits until clients present theirs: they check every 5 minutes (client-go), and until then
 the old certificates stay valid. With --wait=served it ends before that and says what is not proven;
 ` + "`slipway certs status`" + ` then shows which clients do not present their new certificates yet. API servers, as clients of

@@ -46,6 +46,12 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 			}
 		}
 	}
+	for _, row := range stack.Clients() {
+		if hosts := hostsOf(steps, FileChange, row.Cert, Update); len(hosts) > 0 && row.Disturbs != "" {
+			unit := strings.TrimSuffix(row.Unit, ".service")
+			all = append(all, Disruption{What: unit + " connects with a new client certificate", Hosts: hosts, Effect: row.Disturbs})
+		}
+	}
 	for _, step := range steps {
 		for _, c := range step.Changes {
 			switch {

@@ -187,6 +187,15 @@ func TestDisruptions(t *testing.T) {
 			nil,
 		},
 		{
+			"client certificates of an API server, and of a kubelet", 1, 1, 1,
+			[]Change{
+				{Host: "cp-1", Kind: FileChange, Name: stack.PKIDir + "/apiserver-kubelet-client.crt", Action: Update},
+				{Host: "cp-1", Kind: FileChange, Name: "/var/lib/kubelet/pki/kubelet-client.crt", Action: Update},
+			},
+			[]string{"kube-apiserver connects with a new client certificate on cp-1: sessions of kubectl exec, attach, port-forward and logs --follow end " +
+				"within 5 minutes, and can be started again"},
+		},
+		{
 			"a taint and a Deployment", 1, 1, 1,
 			[]Change{
 				{Host: "w-1", Kind: TaintChange, Name: "gpu:NoExecute", Action: Create},

@@ -76,7 +76,10 @@ var apiServer = Component{
 		},
 		{ControlPlane: true, Port: APIPort, ServerName: LoopbackName},
 	},
-	Clients: []Client{{Cert: PKIDir + "/apiserver-kubelet-client.crt", Port: kubeletPort}},
+	Clients: []Client{{
+		Cert: PKIDir + "/apiserver-kubelet-client.crt", Port: kubeletPort,
+		Disturbs: "sessions of kubectl exec, attach, port-forward and logs --follow end within 5 minutes, and can be started again",
+	}},
 }
 
 func apiServerUnit(n Node) templates.Unit {

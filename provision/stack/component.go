@@ -187,6 +187,9 @@ type Client struct {
 	// Mixed means that the unit has other long-lived connections to that port that use tokens:
 	// those of controllers.
 	Mixed bool
+	// Disturbs says what people notice when the unit ends its connections, which client-go does once
+	// it sees that the certificate was renewed. Empty if they notice nothing.
+	Disturbs string
 }
 
 // Units are the services of the stack.
