@@ -134,14 +134,8 @@ func (s *Session) Observed() stack.State {
 // Hosts are the hosts that are connected.
 func (s *Session) Hosts() map[string]host.Host { return s.hosts }
 
-// Stored are the secrets as they were read from the state.
-func (s *Session) Stored() *keys.Stored { return s.stored }
-
 // Unsaved reports whether a plan issued certificates that are not stored.
 func (s *Session) Unsaved() bool { return s.secrets != nil && s.secrets.Unsaved() }
-
-// Proven is when a stage of a rotation was reached, by the cluster's clock.
-func (s *Session) Proven() time.Time { return s.proven }
 
 // TextDiffs are the texts that changes of a plan change, as Plan found them.
 func (s *Session) TextDiffs(ctx context.Context, changes []plan.Change) (converge.TextDiffs, error) {

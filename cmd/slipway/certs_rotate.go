@@ -178,19 +178,13 @@ func (r *rotateRun) waiting(stage certs.Stage, err error) error {
 	return fmt.Errorf("stage %s waits for signatures; `slipway %s` continues it then (or returns without them, with --rollback): %w", stage, r.wish.Command, err)
 }
 
-// pass continues with the next stage, or ends the rotation. nodes are those in the API. The time is
-// the cluster's, with which pods are compared.
-func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []string) (*certs.Rotation, error) {
-	next := passed.Next(r.Proven())
-	if err := rotate.RefuseNext(next, nodes, r.Found(), r.file, r.wish.Command); err != nil {
-		return nil, err
-	}
-	return next, underLock(ctx, r.Store, func(ctx context.Context) error {
-		if next == nil {
-			return keys.EndRotation(ctx, r.Store, passed, r.Stored().Material)
-		}
-		return keys.SaveRotation(ctx, r.Store, next, nil)
+// pass continues with the next stage, or ends the rotation. nodes are those in the API.
+func (r *rotateRun) pass(ctx context.Context, passed *certs.Rotation, nodes []string) (next *certs.Rotation, err error) {
+	err = underLock(ctx, r.Store, func(ctx context.Context) (err error) {
+		next, err = r.NextStage(ctx, passed, nodes, r.wish.Command)
+		return err
 	})
+	return next, err
 }
 
 // begin returns the rotation to continue, reverses it, or starts one: after an overview and a

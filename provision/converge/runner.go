@@ -77,7 +77,7 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 			defer cancel()
-			if r.Holds != nil && !s.Gate() {
+			if r.Holds != nil && s.Writes() {
 				if err := r.Holds(ctx); err != nil {
 					return fmt.Errorf("not begun, since it is not sure that nobody else is at work: %w", err)
 				}

@@ -77,6 +77,7 @@ func TestStepsThatChangeSomethingAskForTheLock(t *testing.T) {
 		{plan.Step{Verb: plan.MarkInitialized, Host: "h"}, true},
 		{plan.Step{Verb: plan.ApplyManifests}, true},
 		{plan.Step{Verb: plan.RollWorkloads}, true},
+		{plan.Step{Verb: plan.EnsureNode, Host: "h"}, true},   // a node that registers is given labels
 		{plan.Step{Verb: plan.CheckQuorum, Host: "h"}, false}, // of one control plane: nothing to prove
 	} {
 		query := 0

@@ -93,6 +93,8 @@ type verbRow struct {
 	carries func(Change) bool
 	// gate reports whether a step with these changes changes nothing; nil is never.
 	gate func([]Change) bool
+	// writes means that the step may change something although it is a gate.
+	writes bool
 	// interruptible steps wait nearly all of the time: if the run is cancelled, they end at once,
 	// as gates do.
 	interruptible bool
@@ -129,7 +131,7 @@ var verbTable = []verbRow{
 	{verb: AwaitAuthentication, title: "wait for the authentication configuration", gate: always},
 	{verb: RecordUp, title: "record in the state that it is up"},
 	{verb: MarkInitialized, title: "record that the cluster is up", carries: func(c Change) bool { return c.Name == stack.InitializedFile }},
-	{verb: EnsureNode, title: "wait for the node", carries: ofNode, gate: onlyAwaitsNode, interruptible: true},
+	{verb: EnsureNode, title: "wait for the node", carries: ofNode, gate: onlyAwaitsNode, writes: true, interruptible: true},
 	{verb: AwaitUsable, title: "wait until it can be used", gate: always},
 	{verb: AwaitServed, title: "wait until its certificates are served", gate: always},
 	{verb: AwaitPresented, title: "wait until its clients use new certificates", gate: always, timeout: presentedTimeout},
@@ -181,11 +183,15 @@ func onlyAwaitsNode(changes []Change) bool {
 	return !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind != NodeChange })
 }
 
-// Gate reports whether the step changes nothing.
+// Gate reports whether the step is planned to change nothing.
 func (s Step) Gate() bool {
 	gate := s.Verb.row().gate
 	return gate != nil && gate(s.Changes)
 }
+
+// Writes reports whether the step may change something, so that it must not begin without the lock.
+// A gate may: a node that has just registered is given its labels.
+func (s Step) Writes() bool { return s.Verb.row().writes || !s.Gate() }
 
 // Interruptible reports whether the step can end at any moment without leaving work half done.
 func (s Step) Interruptible() bool { return s.Gate() || s.Verb.row().interruptible }

@@ -9,22 +9,22 @@ import (
 func TestStepsOfVerbs(t *testing.T) {
 	label, node := Change{Kind: LabelChange}, Change{Kind: NodeChange}
 	for name, tt := range map[string]struct {
-		step                Step
-		gate, interruptible bool
-		timeout             time.Duration
+		step                        Step
+		gate, writes, interruptible bool
+		timeout                     time.Duration
 	}{
-		"changes a host":          {Step{Verb: Apply}, false, false, 5 * time.Minute},
-		"changes the state":       {Step{Verb: RecordUp}, false, false, 5 * time.Minute},
-		"waits":                   {Step{Verb: AwaitUnits}, true, true, 5 * time.Minute},
-		"waits for a node":        {Step{Verb: EnsureNode, Changes: []Change{node}}, true, true, 5 * time.Minute},
-		"gives a node its labels": {Step{Verb: EnsureNode, Changes: []Change{node, label}}, false, true, 5 * time.Minute},
-		"waits for connections":   {Step{Verb: AwaitPresented}, true, true, 7 * time.Minute},
-		"waits for people":        {Step{Verb: AwaitTokens}, true, true, 24 * time.Hour},
-		"replaces pods":           {Step{Verb: RollWorkloads}, false, true, 24 * time.Hour},
-		"writes Secrets":          {Step{Verb: RewriteSecrets}, false, false, 24 * time.Hour},
+		"changes a host":          {Step{Verb: Apply}, false, true, false, 5 * time.Minute},
+		"changes the state":       {Step{Verb: RecordUp}, false, true, false, 5 * time.Minute},
+		"waits":                   {Step{Verb: AwaitUnits}, true, false, true, 5 * time.Minute},
+		"waits for a node":        {Step{Verb: EnsureNode, Changes: []Change{node}}, true, true, true, 5 * time.Minute},
+		"gives a node its labels": {Step{Verb: EnsureNode, Changes: []Change{node, label}}, false, true, true, 5 * time.Minute},
+		"waits for connections":   {Step{Verb: AwaitPresented}, true, false, true, 7 * time.Minute},
+		"waits for people":        {Step{Verb: AwaitTokens}, true, false, true, 24 * time.Hour},
+		"replaces pods":           {Step{Verb: RollWorkloads}, false, true, true, 24 * time.Hour},
+		"writes Secrets":          {Step{Verb: RewriteSecrets}, false, true, false, 24 * time.Hour},
 	} {
-		if s := tt.step; s.Gate() != tt.gate || s.Interruptible() != tt.interruptible || s.Timeout() != tt.timeout {
-			t.Errorf("%s: gate %t, interruptible %t, timeout %v, want %+v", name, s.Gate(), s.Interruptible(), s.Timeout(), tt)
+		if s := tt.step; s.Gate() != tt.gate || s.Writes() != tt.writes || s.Interruptible() != tt.interruptible || s.Timeout() != tt.timeout {
+			t.Errorf("%s: gate %t, writes %t, interruptible %t, timeout %v, want %+v", name, s.Gate(), s.Writes(), s.Interruptible(), s.Timeout(), tt)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func TestIssueUser(t *testing.T) {
 	for want, sign := range map[string]signer{
 		"no signer":                        func(context.Context, kube.ClientRequest) ([]byte, error) { return nil, why },
 		"not signed by the cluster's CA":   fromElsewhere,
-		"not the requested one":   func(context.Context, kube.ClientRequest) ([]byte, error) { return item.Cert, nil },
+		"not the requested one":            func(context.Context, kube.ClientRequest) ([]byte, error) { return item.Cert, nil },
 		"the certificate that the cluster": func(context.Context, kube.ClientRequest) ([]byte, error) { return earlier, nil },
 	} {
 		if _, _, err := issueUser(t.Context(), sign, ca.Cert, request); err == nil || !strings.Contains(err.Error(), want) {

@@ -23,7 +23,7 @@ func TestRotate(t *testing.T) {
 		var stages []certs.Stage
 		proofs := map[plan.Verb]bool{}
 		r, err := begin(c, memory, v, names)
-		for ; err == nil && r != nil; r, err = next(memory, r) {
+		for ; err == nil && r != nil; r, err = underWay(memory) {
 			time.Sleep(time.Minute)
 			stages = append(stages, r.Stage)
 			run := NewRun(c, 10+len(stages), memory, v)

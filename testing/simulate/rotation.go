@@ -6,7 +6,6 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
-	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/state"
 )
@@ -29,19 +28,16 @@ func begin(c *Cluster, memory *state.Memory, v Variant, names []string) (*certs.
 	})
 }
 
-// next goes on to the next stage, or ends the rotation: nil.
-func next(memory *state.Memory, passed *certs.Rotation) (*certs.Rotation, error) {
-	r := passed.Next(time.Now())
-	return r, edit(memory, func(ctx context.Context, store *state.Store) error {
-		if r != nil {
-			return keys.SaveRotation(ctx, store, r, nil)
-		}
+// underWay is the rotation that a state records, nil for none.
+func underWay(memory *state.Memory) (r *certs.Rotation, err error) {
+	err = edit(memory, func(ctx context.Context, store *state.Store) error {
 		stored, err := keys.Load(ctx, store)
-		if err != nil {
-			return err
+		if err == nil {
+			r = stored.Rotation
 		}
-		return keys.EndRotation(ctx, store, passed, stored.Material)
+		return err
 	})
+	return r, err
 }
 
 // rotatable are what a rotation may replace, one after another or all at once.
@@ -84,17 +80,21 @@ func (s *simulation) rotate() {
 	s.c.note("rotation: the %v", s.rotation)
 }
 
-// pass goes on with the next stage of a rotation, where a run has reached the one under way.
-func (s *simulation) pass(r *Run) {
-	if r.Prove != plan.ProveStage || r.err != nil {
+// recall finds out how far the rotation under way has come, after a run.
+func (s *simulation) recall() {
+	if s.rotation == nil {
 		return
 	}
-	var err error
-	s.rotation, err = next(s.memory, s.rotation)
+	was, err := s.rotation, error(nil)
+	s.rotation, err = underWay(s.memory)
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if err != nil {
-		s.c.violate("rotation: it cannot be recorded: %v", err)
+	switch {
+	case err != nil:
+		s.c.violate("rotation: what the state has cannot be read: %v", err)
+	case s.rotation == nil:
+		s.c.note("rotation: it has ended")
+	case s.rotation.Stage != was.Stage:
+		s.c.note("rotation: the %v", s.rotation)
 	}
-	s.c.note("rotation: next is the %v", s.rotation)
 }

@@ -14,13 +14,14 @@ import (
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
 
-// Run is one apply.
+// Run is one apply, or (Wish.Prove) one stage of a rotation.
 type Run struct {
 	// Wish is what is asked of it. NewKeys says that keys may take the place of others.
 	provision.Wish
@@ -52,7 +53,6 @@ type Run struct {
 	down     bool // it has proven that it is down
 	asked    time.Time
 	changes  int
-	err      error           // how it ended
 	running  map[string]bool // steps that change something, and have begun
 	finish   map[string]bool // those of them that had when its lock was stolen; nil as long as it has the lock
 	failed   []string        // events of steps that did not succeed
@@ -159,7 +159,6 @@ func (r *Run) Apply(ctx context.Context) error {
 		r.c.note("%s", line)
 	}
 	r.c.note("run %d ends, well: %t", r.id, err == nil)
-	r.err = err
 	if err != nil {
 		r.say(err.Error())
 		if strings.Contains(err.Error(), "nothing was changed") && r.changes > 0 {
@@ -202,7 +201,15 @@ func (r *Run) apply(ctx context.Context) error {
 	if err := r.session.Preflight(ctx); err != nil {
 		return err
 	}
-	return r.session.Apply(ctx)
+	if err := r.session.Apply(ctx); err != nil || r.Prove != plan.ProveStage {
+		return err
+	}
+	stored, err := keys.Load(ctx, store)
+	if err != nil {
+		return err
+	}
+	_, err = r.session.NextStage(ctx, stored.Rotation, slices.Sorted(maps.Keys(r.session.Observed().Nodes)), "certs rotate-ca")
+	return err
 }
 
 // parallelism is how many steps run at a time.
@@ -311,7 +318,7 @@ func (o operator) Step(e dag.Event) {
 	if e.Err != nil {
 		r.say(e.Step.Name, ": ", e.Err.Error())
 	}
-	if e.Type == dag.Started && !step.Gate() {
+	if e.Type == dag.Started && step.Writes() {
 		r.running[step.Name] = true
 	} else {
 		delete(r.running, step.Name)

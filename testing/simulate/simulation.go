@@ -143,7 +143,7 @@ func (s *simulation) round() {
 		}
 	}
 	<-done
-	s.pass(r)
+	s.recall()
 }
 
 // wait is true where a run still goes on after some time.
@@ -187,7 +187,7 @@ func (s *simulation) last() {
 			s.c.violate("end: the %v is not reached: %v", s.rotation, err)
 			return
 		}
-		s.pass(r)
+		s.recall()
 	}
 	for i, name := range []string{"the last apply", "the one after it"} {
 		r := s.newRun()
