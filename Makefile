@@ -53,7 +53,7 @@ E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format sta
 e2e: build
 	$(E2E) -timeout 60m
 
-e2e-all: prepare build ## Run all tests with real clusters, also those that take too long for every change (over an hour)
+e2e-all: prepare build ## Run all tests with real clusters, also those that take too long for every change (about half an hour)
 	trap 'testing/machine.sh release' EXIT
 	code=0
 	SLIPWAY_E2E_LONG=1 $(E2E) -timeout 180m || code=$$?

@@ -20,7 +20,7 @@ import (
 
 // TestCertificates takes one cluster through all that can happen to its certificates while it lives.
 func TestCertificates(t *testing.T) {
-	parallel(t, 2*time.Minute)
+	parallel(t, 95*time.Second)
 	c := newCluster(t, "e2e-certs", clusterSpec{subnet: "10.88.7.0/24", controlPlanes: 3, workers: 1})
 	c.apply(t)
 	k := c.kube(t)

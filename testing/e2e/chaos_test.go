@@ -19,7 +19,7 @@ type strike func(c *cluster, t *testing.T, slipway *os.Process)
 // nothing is left to interrupt. In the end the cluster is healthy, and nothing that a step had done was done again. One step
 // runs at a time, so that a boundary is one.
 func TestChaos(t *testing.T) {
-	parallel(t, 2*time.Minute)
+	parallel(t, 30*time.Second)
 	c := newCluster(t, "e2e-chaos", clusterSpec{subnet: "10.88.20.0/24", controlPlanes: 1, workers: 1})
 	points := c.survive(t, (*cluster).kill)
 	c.checkWhole(t)

@@ -23,7 +23,7 @@ import (
 // TestExpired lets every certificate of a cluster expire: status says so before, nothing works afterwards, and apply
 // repairs it, first without one of its control planes.
 func TestExpired(t *testing.T) {
-	parallel(t, 4*time.Minute)
+	parallel(t, 200*time.Second)
 	const life = 3 * time.Minute
 	c := newCluster(t, "e2e-expired", clusterSpec{subnet: "10.88.8.0/24", controlPlanes: 3, extra: "  pki: {leafValidity: 3m}\n"})
 	began := time.Now()

@@ -78,7 +78,7 @@ func onSomeHost(script string) func(c *cluster) func(ctx context.Context) error 
 // TestFaults breaks one thing after another during the first applies of one cluster; each must be named clearly, and
 // the last apply, with everything mended, finishes the job.
 func TestFaults(t *testing.T) {
-	parallel(t, 90*time.Second)
+	parallel(t, 50*time.Second)
 	c := newCluster(t, "e2e-fault", clusterSpec{subnet: "10.88.3.0/24", controlPlanes: 1, workers: 1})
 	worker := c.nodes()[1]
 	interrupted := c.applyStoppedWhen(t, os.Interrupt, "every machine answers SSH", func(ctx context.Context) error {

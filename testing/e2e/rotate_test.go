@@ -91,7 +91,7 @@ func TestLongRollback(t *testing.T) {
 // TestRotation goes back from a rotation, and then to its end, on a single control plane, where nobody expects the API
 // never to pause. A worker joins while two authorities are trusted, and is taken back with the others.
 func TestRotation(t *testing.T) {
-	parallel(t, 4*time.Minute)
+	parallel(t, 260*time.Second)
 	spec := clusterSpec{subnet: "10.88.31.0/24", controlPlanes: 1, extra: "  pki: {keyAlgorithm: Ed25519, caKeyAlgorithm: ECDSA-P384}\n"}
 	c := newCluster(t, "e2e-rollback", spec)
 	c.apply(t)

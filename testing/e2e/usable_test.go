@@ -19,7 +19,7 @@ import (
 
 // TestFullDisk has kubelets that find their disk too full: apply says so and fails, and status does not call the cluster healthy.
 func TestFullDisk(t *testing.T) {
-	parallel(t, 2*time.Minute)
+	parallel(t, 20*time.Second)
 	c := newCluster(t, "e2e-full", clusterSpec{
 		subnet: "10.88.33.0/24", controlPlanes: 1,
 		kubernetes: "    kubelet: {configPatch: {evictionHard: {nodefs.available: \"99.9%\"}}}\n",

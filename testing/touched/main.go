@@ -78,19 +78,32 @@ func choose(stderr io.Writer, tree *tree, base string, passed map[string]pass) (
 	return touched, nil
 }
 
-// fit chooses tests until the minutes are full; less than 0 is without a limit. Two tests run at a time.
+// fit chooses tests until the minutes are full; less than 0 is without a limit.
 func fit(tests []string, passed map[string]pass, minutes int) (chosen, left []string) {
-	var sum, longest int
+	var seconds []int
 	for _, test := range tests {
-		seconds := passed[test].assumed()
-		if minutes >= 0 && max(longest, seconds, (sum+seconds+1)/2) > minutes*60 {
+		with := append(slices.Clone(seconds), passed[test].assumed())
+		if minutes >= 0 && together(with) > minutes*60 {
 			left = append(left, test)
 			continue
 		}
-		sum, longest = sum+seconds, max(longest, seconds)
-		chosen = append(chosen, test)
+		seconds, chosen = with, append(chosen, test)
 	}
 	return chosen, left
+}
+
+// together is how long tests take of which two run at a time, the longest first, as testing/e2e has it.
+func together(seconds []int) int {
+	var lanes [2]int
+	slices.Sort(seconds)
+	for _, s := range slices.Backward(seconds) {
+		if lanes[0] <= lanes[1] {
+			lanes[0] += s
+		} else {
+			lanes[1] += s
+		}
+	}
+	return max(lanes[0], lanes[1])
 }
 
 func pattern(tests []string) string {

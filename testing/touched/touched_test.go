@@ -45,7 +45,7 @@ func TestCausesNamePackagesOnce(t *testing.T) {
 }
 
 func TestFit(t *testing.T) {
-	passed := map[string]pass{"a": {seconds: 240}, "b": {seconds: 100}, "c": {seconds: 200}, "d": {seconds: 60}}
+	passed := map[string]pass{"a": {seconds: 240}, "b": {seconds: 100}, "c": {seconds: 200}, "d": {seconds: 60}, "e": {seconds: 150}}
 	for _, tt := range []struct {
 		name    string
 		tests   []string
@@ -58,6 +58,7 @@ func TestFit(t *testing.T) {
 		{"one alone may not take longer", []string{"a"}, 3, nil, []string{"a"}},
 		{"two at a time, and a shorter one where a longer one does not fit", []string{"a", "b", "c", "d"}, 4, []string{"a", "b", "d"}, []string{"c"}},
 		{"what has never passed takes long", []string{"new", "d"}, 19, []string{"d"}, []string{"new"}},
+		{"what comes after another counts whole", []string{"c", "b", "e"}, 4, []string{"c", "b"}, []string{"e"}},
 		{"there is no time", []string{"d"}, 0, nil, []string{"d"}},
 		{"nothing is touched", nil, 4, nil, nil},
 	} {
