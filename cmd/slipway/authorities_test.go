@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"slipway.dev/slipway/testing/fixture"
+
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/spec"
@@ -63,6 +65,6 @@ func TestKeyFileIsGone(t *testing.T) {
 		len(a.remarks) != 1 || !strings.HasPrefix(a.remarks[0], remark) || !strings.HasSuffix(a.remarks[0], "; the state has the key") {
 		t.Errorf("with a state: %v; remarks are %q", err, a.remarks)
 	}
-	openssl(t, dir, "req", "-x509", "-key", "away.key", "-days", "100", "-subj", "/CN=Another", "-out", "etcd.crt")
+	fixture.OpenSSL(t, dir, "req", "-x509", "-key", "away.key", "-days", "100", "-subj", "/CN=Another", "-out", "etcd.crt")
 	refused("with another authority's state")
 }

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"slipway.dev/slipway/testing/fixture"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
@@ -37,7 +38,7 @@ spec:
 func elsewhere(t *testing.T) (c *cluster, infra *spec.Infrastructure, own map[string]certs.Item, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	openssl(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
+	fixture.OpenSSL(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
 	a := &app{file: filepath.Join(dir, "cluster.yaml")}
 	if err := os.WriteFile(a.file, []byte(signedElsewhere), 0o600); err != nil {
 		t.Fatal(err)
@@ -50,15 +51,6 @@ func elsewhere(t *testing.T) (c *cluster, infra *spec.Infrastructure, own map[st
 	infra = &spec.Infrastructure{Machines: []spec.Machine{{Name: "demo-cp-1", Role: spec.ControlPlane, Address: netip.MustParseAddr("192.0.2.1")}}}
 	t.Setenv("SLIPWAY_STATE_DIR", filepath.Join(dir, "none"))
 	return c, infra, a.own, dir
-}
-
-func openssl(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "openssl", args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
 }
 
 // TestSignedElsewhere goes the whole way of certificates that OpenSSL signs, through files and the store.
@@ -79,15 +71,15 @@ func TestSignedElsewhere(t *testing.T) {
 	}
 	write()
 	names := requestsIn(t, out)
-	first := fileOf(t, out, names[0])
-	if write(); !bytes.Equal(first, fileOf(t, out, names[0])) {
+	first := fixture.FileOf(t, out, names[0])
+	if write(); !bytes.Equal(first, fixture.FileOf(t, out, names[0])) {
 		t.Error("the requests are others the second time")
 	}
 	if found := inStore(t, c); !slices.Contains(found, "pki/etcd/server@demo-cp-1.pending.key") || slices.Contains(found, "pki/etcd/server@demo-cp-1.crt") {
 		t.Errorf("the store has %v", found)
 	}
 	for _, name := range names {
-		openssl(t, out, "x509", "-req", "-in", name, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key",
+		fixture.OpenSSL(t, out, "x509", "-req", "-in", name, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key",
 			"-CAcreateserial", "-out", strings.TrimSuffix(name, ".csr")+".crt")
 	}
 	take := func(paths ...string) (names []string, err error) {
@@ -103,7 +95,7 @@ func TestSignedElsewhere(t *testing.T) {
 	}
 	before := inStore(t, c)
 	stranger := filepath.Join(dir, "stranger.pem")
-	openssl(t, dir, "x509", "-req", "-in", filepath.Join(out, names[0]), "-days", "730", "-CA", "etcd.crt", "-CAkey", "etcd.key", "-CAcreateserial", "-out", stranger)
+	fixture.OpenSSL(t, dir, "x509", "-req", "-in", filepath.Join(out, names[0]), "-days", "730", "-CA", "etcd.crt", "-CAkey", "etcd.key", "-CAcreateserial", "-out", stranger)
 	if got, err := take(out, stranger); err == nil || got != nil || !strings.Contains(err.Error(), "stranger.pem: ") {
 		t.Errorf("took in %v: %v", got, err)
 	}
@@ -136,7 +128,7 @@ func TestSignedElsewhere(t *testing.T) {
 func requestsIn(t *testing.T, dir string) []string {
 	t.Helper()
 	var index []keys.IndexEntry
-	if err := json.Unmarshal(fileOf(t, dir, indexFile), &index); err != nil {
+	if err := json.Unmarshal(fixture.FileOf(t, dir, indexFile), &index); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(dir)
@@ -146,7 +138,7 @@ func requestsIn(t *testing.T, dir string) []string {
 	var names []string
 	for _, e := range index {
 		names = append(names, e.File)
-		if text := fileOf(t, dir, e.File); bytes.Contains(text, []byte("PRIVATE")) || !bytes.Contains(text, []byte("CERTIFICATE REQUEST")) {
+		if text := fixture.FileOf(t, dir, e.File); bytes.Contains(text, []byte("PRIVATE")) || !bytes.Contains(text, []byte("CERTIFICATE REQUEST")) {
 			t.Errorf("%s is no request", e.File)
 		}
 	}
@@ -169,15 +161,6 @@ func equalJSON(t *testing.T, a, b any) bool {
 		t.Fatal(err)
 	}
 	return bytes.Equal(x, y)
-}
-
-func fileOf(t *testing.T, dir, name string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 func inStore(t *testing.T, c *cluster) []string {

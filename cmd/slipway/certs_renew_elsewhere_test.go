@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"slipway.dev/slipway/testing/fixture"
+
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
 )
@@ -76,7 +78,7 @@ func TestRenewElsewhere(t *testing.T) {
 	if err := writeIndex(out, index); err != nil {
 		t.Fatal(err)
 	}
-	openssl(t, out, "x509", "-req", "-in", index[0].File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key", "-CAcreateserial", "-out", "new.crt")
+	fixture.OpenSSL(t, out, "x509", "-req", "-in", index[0].File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key", "-CAcreateserial", "-out", "new.crt")
 	if s, err := now(); err != nil || !bytes.Equal(s.PKI.Material[leaf].Key, before.Key) || len(s.PKI.Pending) != 1 {
 		t.Errorf("while it is signed: %v", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"slipway.dev/slipway/testing/fixture"
+
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/rotate"
@@ -80,7 +82,7 @@ func signAll(t *testing.T, c *cluster, infra *spec.Infrastructure, own map[strin
 		t.Fatal(err)
 	}
 	for _, e := range index {
-		openssl(t, out, "x509", "-req", "-in", e.File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key",
+		fixture.OpenSSL(t, out, "x509", "-req", "-in", e.File, "-copy_extensions", "copyall", "-days", "730", "-CA", "../etcd.crt", "-CAkey", "../etcd.key",
 			"-CAcreateserial", "-out", strings.TrimSuffix(e.File, ".csr")+".crt")
 	}
 	signed, err := readSigned([]string{out})

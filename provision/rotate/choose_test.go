@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"slipway.dev/slipway/testing/fixture"
+
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/rotate"
 	"slipway.dev/slipway/provision/spec"
@@ -85,19 +87,19 @@ func TestStrays(t *testing.T) {
 // TestReplacedByItself: an authority of the spec that is in use already, perhaps with another certificate, replaces nothing.
 func TestReplacedByItself(t *testing.T) {
 	dir := t.TempDir()
-	openssl(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
+	fixture.OpenSSL(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
 	names := []string{certs.KubernetesCA, certs.EtcdCA, certs.ServiceAccounts}
-	in := certs.Material{certs.EtcdCA: {Cert: fileOf(t, dir, "etcd.crt")}}
-	openssl(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "4000", "-subj", "/CN=Etcd", "-out", "again.crt")
+	in := certs.Material{certs.EtcdCA: {Cert: fixture.FileOf(t, dir, "etcd.crt")}}
+	fixture.OpenSSL(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "4000", "-subj", "/CN=Etcd", "-out", "again.crt")
 	for _, file := range []string{"etcd.crt", "again.crt"} {
-		text := fileOf(t, dir, file)
+		text := fixture.FileOf(t, dir, file)
 		const want = "the spec's own CA etcd is the one in use: put the new CA's files into spec.pki.authorities.etcd first; nothing was changed"
 		if err := rotate.CheckReplaced(names, in, map[string]certs.Item{certs.EtcdCA: {Cert: text}}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	openssl(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "other.key", "-out", "other.crt")
-	for _, own := range []map[string]certs.Item{nil, {certs.EtcdCA: {Cert: fileOf(t, dir, "other.crt")}}} {
+	fixture.OpenSSL(t, dir, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "3000", "-subj", "/CN=Etcd", "-keyout", "other.key", "-out", "other.crt")
+	for _, own := range []map[string]certs.Item{nil, {certs.EtcdCA: {Cert: fixture.FileOf(t, dir, "other.crt")}}} {
 		if err := rotate.CheckReplaced(names, in, own); err != nil {
 			t.Errorf("refused: %v", err)
 		}

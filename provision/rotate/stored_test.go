@@ -5,9 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -292,10 +289,10 @@ func TestRetiredEncryptionKeysKeepTheirNames(t *testing.T) {
 // An authority of the user's that comes with a new certificate while it is rotated to is no other authority.
 func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 	k, dir := newKeeper(t), t.TempDir()
-	openssl(t, dir, "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "5000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
-	openssl(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "6000", "-subj", "/CN=Etcd", "-out", "again.crt")
+	fixture.OpenSSL(t, dir, "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "5000", "-subj", "/CN=Etcd", "-keyout", "etcd.key", "-out", "etcd.crt")
+	fixture.OpenSSL(t, dir, "req", "-x509", "-key", "etcd.key", "-days", "6000", "-subj", "/CN=Etcd", "-out", "again.crt")
 	own := func(file string) map[string]certs.Item {
-		return map[string]certs.Item{certs.EtcdCA: {Cert: fileOf(t, dir, file), Key: fileOf(t, dir, "etcd.key")}}
+		return map[string]certs.Item{certs.EtcdCA: {Cert: fixture.FileOf(t, dir, file), Key: fixture.FileOf(t, dir, "etcd.key")}}
 	}
 	_, made := k.load() // with slipway's own
 	k.must(made.Save(t.Context(), k.store))
@@ -332,22 +329,4 @@ func TestAnOwnAuthorityRenewedWhileItIsNew(t *testing.T) {
 	if _, err := k.store.Get(t.Context(), keys.RotationFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the rotation has not ended: %v", err)
 	}
-}
-
-func openssl(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "openssl", args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-}
-
-func fileOf(t *testing.T, dir, name string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
