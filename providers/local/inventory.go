@@ -31,7 +31,7 @@ const (
 	labelSSHPort  = "slipway.dev/ssh-port" // on 127.0.0.1
 	labelAPIPort  = "slipway.dev/api-port" // on 127.0.0.1; of the network and the balancer
 	labelKeys     = "slipway.dev/keys"     // digest of the public keys that were put in
-	labelBundles  = "slipway.dev/bundles"  // the directory mounted at Bundles
+	labelBundles  = "slipway.dev/bundles"  // the directory mounted at Bundles; empty if bundles are copied
 	labelBalancer = "slipway.dev/balancer" // digest of how the balancer was started
 )
 
@@ -233,7 +233,10 @@ func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spe
 	m := spec.Machine{
 		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
 		SSHAddress: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), SSHUser: "root", SSHKey: user.private,
-		Address: known[f.name], Artifacts: Bundles, SharedDisk: true,
+		Address: known[f.name], SharedDisk: true,
+	}
+	if f.mounts() {
+		m.Artifacts = Bundles
 	}
 	if i := p.place(f.name); i >= 0 {
 		m.Pool, m.Role = cmp.Or(m.Pool, p.nodes[i].Pool), cmp.Or(m.Role, p.nodes[i].Role)
@@ -245,6 +248,12 @@ func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spe
 		m.HostKeys = []string{host.public}
 	}
 	return m
+}
+
+// mounts reports whether a machine mounts the bundles. One that lost the label does: older slipways made no others.
+func (f found) mounts() bool {
+	dir, labelled := f.labels[labelBundles]
+	return dir != "" || !labelled
 }
 
 // lostKeys is why a machine cannot be entered, if one of its keys is missing here: no other is tried.

@@ -48,7 +48,8 @@ type Local struct {
 	cluster string
 	nodes   []spec.Node
 	subnet  netip.Prefix
-	apiPort int // 0: choose
+	apiPort int  // 0: choose
+	mounted bool // machines mount the bundles
 	o       Options
 	docker  *client.Client
 	api     string // the daemon's API version, once connected
@@ -80,7 +81,8 @@ func Open(c *spec.Cluster, o Options) (*Local, error) {
 	}
 	return &Local{
 		cluster: c.Metadata.Name, nodes: c.Nodes(), subnet: subnet, apiPort: c.Spec.Provider.Local.APIPort,
-		o: o, docker: docker, proc: "/proc",
+		mounted: c.Spec.Provider.Local.Bundle != spec.CopyBundle,
+		o:       o, docker: docker, proc: "/proc",
 	}, nil
 }
 

@@ -142,11 +142,31 @@ func (p *Local) checkMachine(m machine) error {
 			"put them back there",
 			m.node.Name, p.keyDir())
 	}
-	if have := m.exists.labels[labelBundles]; have != p.bundlesDir() {
+	if have := m.exists.mounts(); have != p.mounted {
+		return fmt.Errorf("machine %s was made with spec.provider.local.bundle: %s, which cannot be changed while it exists: put that back",
+			m.node.Name, delivery(have))
+	}
+	if have := m.exists.labels[labelBundles]; p.mounted && have != p.bundlesDir() {
 		return fmt.Errorf("machine %s sees the bundles in %s, and the cache is now %s; "+
 			"point SLIPWAY_CACHE_DIR back", m.node.Name, have, p.bundlesDir())
 	}
 	return nil
+}
+
+// delivery is how the spec says whether a machine mounts the bundles.
+func delivery(mounts bool) spec.BundleDelivery {
+	if mounts {
+		return spec.MountBundle
+	}
+	return spec.CopyBundle
+}
+
+// mountedDir is what machines have mounted at Bundles; empty if bundles are copied.
+func (p *Local) mountedDir() string {
+	if !p.mounted {
+		return ""
+	}
+	return p.bundlesDir()
 }
 
 // ensureMachine brings one machine up, from whatever it is now, until it answers SSH.
@@ -285,7 +305,7 @@ func (p *Local) machineConfig(image string, m machine) *container.Config {
 		Labels: map[string]string{
 			labelCluster: p.cluster, labelUID: p.o.UID, labelPool: m.node.Pool, labelRole: string(m.node.Role),
 			labelAddress: m.address.String(), labelSSHPort: strconv.Itoa(m.sshPort),
-			labelKeys: m.keys(), labelBundles: p.bundlesDir(),
+			labelKeys: m.keys(), labelBundles: p.mountedDir(),
 		},
 	}
 }
@@ -305,8 +325,10 @@ func (p *Local) machineHostConfig(m machine) *container.HostConfig {
 			// Containerd's snapshots cannot lie on overlayfs; of a volume the image's /var is the
 			// first content.
 			{Type: mount.TypeVolume, Source: m.disk, Target: "/var"},
-			{Type: mount.TypeBind, Source: p.bundlesDir(), Target: Bundles, ReadOnly: true},
 		},
+	}
+	if p.mounted {
+		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: p.bundlesDir(), Target: Bundles, ReadOnly: true})
 	}
 	if fi, err := os.Stat("/lib/modules"); err == nil && fi.IsDir() {
 		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: "/lib/modules", Target: "/lib/modules", ReadOnly: true})

@@ -25,7 +25,7 @@ const (
 	// stallTimeout is how long a host may take nothing of what is sent to it, or to verify it.
 	stallTimeout = 5 * time.Minute
 	// reportEvery is how often the progress of a copy is reported.
-	reportEvery = time.Second
+	reportEvery = 2 * time.Second
 )
 
 // deliver copies to a host what it lacks of the bundle, and verifies it there: one program after
@@ -129,7 +129,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	m.stall.Reset(stallTimeout)
 	if now := time.Now(); now.Sub(m.said) >= reportEvery {
 		m.said = now
-		m.report(fmt.Sprintf("%d of %d MB", m.read>>20, m.size>>20))
+		m.report(fmt.Sprintf("%d of %d MB", m.read>>20, (m.size+1<<20-1)>>20))
 	}
 	return n, err
 }

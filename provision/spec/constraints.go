@@ -36,6 +36,7 @@ var constraints = map[string]constraint{
 
 	"LocalProvider.subnet":  {def: "10.89.0.0/24", pattern: ipv4CIDR},
 	"LocalProvider.apiPort": {example: "6443", max: 65535},
+	"LocalProvider.bundle":  {enum: []string{string(MountBundle), string(CopyBundle)}, example: string(CopyBundle)},
 	"AWSProvider.region":    {example: "eu-central-1"},
 	"HostsProvider.user":    {def: "root"},
 	"HostsProvider.port":    {example: "22", min: 1, max: 65535},

@@ -93,6 +93,7 @@ var malformed = []struct {
 	{"provider aws", "provider: {local: {}}", "provider: {aws: «{}}", "spec.provider.aws", "the aws provider is not available yet", "local: {}"},
 	{"port out of range", "local: {}", "local: {apiPort: «65536}", "spec.provider.local.apiPort", "65536 is out of range", "from 0 to 65535"},
 	{"port negative", "local: {}", "local: {apiPort: «-1}", "spec.provider.local.apiPort", "-1 is out of range", "from 0 to 65535"},
+	{"unknown delivery", "local: {}", "local: {bundle: «download}", "spec.provider.local.bundle", "download", "copy"},
 	{"port octal", "local: {}", "local: {apiPort: «0100}", "spec.provider.local.apiPort", "not a plain decimal", "without leading zeros"},
 	{"port too large for a number", "local: {}", "local: {apiPort: «99999999999999999999}", "spec.provider.local.apiPort", "99999999999999999999 is too large", "a smaller number"},
 	{"port a fraction", "local: {}", "local: {apiPort: «1.5}", "spec.provider.local.apiPort", "must be a whole number", "whole number"},

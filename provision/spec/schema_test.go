@@ -145,6 +145,7 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 		{"provider: {local: {}}", "provider: {local: {}, aws: {}}"},
 		{"local: {}", "local: {apiPort: 65536}"},
 		{"local: {}", "local: {apiPort: -1}"},
+		{"local: {}", "local: {bundle: download}"},
 		{"local: {}", "local: {subnet: 10.89.0.0}"},
 		{"replicas: 3", "replicas: 0"},
 		{"replicas: 3", `replicas: "3"`},

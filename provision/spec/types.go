@@ -146,7 +146,20 @@ type LocalProvider struct {
 	// Port on 127.0.0.1 where the API server is published; 0, the default, picks a free one and
 	// keeps it.
 	APIPort int `json:"apiPort,omitempty"`
+	// How machines get programs and images: mount, the default, mounts the bundle of this computer;
+	// copy copies what each machine needs over SSH, as for machines elsewhere. It cannot be changed
+	// while machines exist.
+	Bundle BundleDelivery `json:"bundle,omitempty"`
 }
+
+// BundleDelivery is how machines get the artifacts of a bundle.
+type BundleDelivery string
+
+// The ways in which machines get the artifacts of a bundle.
+const (
+	MountBundle BundleDelivery = "mount"
+	CopyBundle  BundleDelivery = "copy"
+)
 
 // AWSProvider makes EC2 instances. Not available yet.
 type AWSProvider struct {
