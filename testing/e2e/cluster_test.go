@@ -31,6 +31,7 @@ type clusterSpec struct {
 	subnet                 string // of the machines; no two clusters may share one
 	controlPlanes, workers int
 	kubernetes             string // YAML under spec.kubernetes
+	local                  string // YAML under spec.provider.local
 	workerLabels           string // "key: value"
 	extra                  string // YAML under spec
 }
@@ -77,11 +78,11 @@ spec:
 %s  provider:
     local:
       subnet: %s
-%s  nodePools:
+%s%s  nodePools:
   - name: cp
     role: control-plane
     replicas: %d
-`, c.name, kubernetesVersion, spec.kubernetes, spec.subnet, spec.port(), spec.controlPlanes)
+`, c.name, kubernetesVersion, spec.kubernetes, spec.subnet, spec.port(), spec.local, spec.controlPlanes)
 	if spec.workers > 0 {
 		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n    labels: {%s}\n", spec.workers, spec.workerLabels)
 	}
