@@ -13,19 +13,20 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// nodePatience is how long nodes may take to be Ready once more. What the API says of a node whose machine was away is old
-// for a moment, and its kubelet has to make itself ready.
+// nodePatience is how long nodes may take to be Ready again. The API's data about a node whose
+// machine was away is outdated for a moment, and its kubelet needs time to become ready.
 const nodePatience = time.Minute
 
-// MovedError says that a saved plan no longer fits.
+// MovedError means that a saved plan no longer fits.
 type MovedError struct{ Moved []string }
 
 func (e *MovedError) Error() string {
-	return "the plan does not fit any more; nothing was touched, since:\n  " + strings.Join(e.Moved, "\n  ")
+	return "the plan no longer fits; nothing was changed, since:\n  " + strings.Join(e.Moved, "\n  ")
 }
 
-// Apply makes the cluster equal to its spec, or carries out what was planned (Saved): machines, PKI, observe, diff, schedule,
-// run, observe again. Preflight has to come before it, and the lock of Store has to be held.
+// Apply makes the cluster equal to its spec, or carries out a saved plan (Saved): machines, PKI,
+// observe, diff, schedule, run, observe again. Preflight has to precede it, and the lock of Store
+// has to be held.
 func (s *Session) Apply(ctx context.Context) error {
 	s.UI.Phase("machines and bundle")
 	if err := s.Record.save(ctx, s.Store, s.SpecPath); err != nil {
@@ -62,7 +63,7 @@ func (s *Session) Apply(ctx context.Context) error {
 	}
 	s.UI.Phase("converge")
 	stop := context.AfterFunc(ctx, func() {
-		s.UI.Note("interrupted: steps that change something come to their end, up to 30 s; interrupt again to end at once")
+		s.UI.Note("interrupted: steps that change something finish, within 30 s; interrupt again to end at once")
 	})
 	defer stop()
 	if err := dag.Run(ctx, s.runner().Bind(todo.Steps), s.Parallelism, s.UI.Step); err != nil {
@@ -71,7 +72,7 @@ func (s *Session) Apply(ctx context.Context) error {
 	return s.verify(ctx)
 }
 
-// runner carries out the steps of a plan that was made of the last view.
+// runner carries out the steps of a plan made from the last view.
 func (s *Session) runner() *converge.Runner {
 	return &converge.Runner{View: *s.view, Holds: s.Store.Holds, Record: s.recordUp, Exist: s.exist}
 }
@@ -89,14 +90,14 @@ func (s *Session) nothing(ctx context.Context, todo *plan.Plan) error {
 		return held
 	}
 	if n := len(todo.LeftOut); n > 0 || len(todo.Held) > 0 {
-		s.UI.Note("No changes. Left out by --only: " + plan.Count(n, "change") + ".")
+		s.UI.Note("No changes. Excluded by --only: " + plan.Count(n, "change") + ".")
 		return nil
 	}
 	s.UI.Note("No changes. The cluster is as " + s.File + " asks.")
 	return s.saveApplied(ctx)
 }
 
-// observeSettled observes, and again as long as nothing is left but nodes that are not Ready.
+// observeSettled observes, and repeats that as long as only nodes that are not Ready are left.
 func (s *Session) observeSettled(ctx context.Context) (*plan.Plan, error) {
 	limited, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
@@ -116,7 +117,7 @@ func (s *Session) observeSettled(ctx context.Context) (*plan.Plan, error) {
 	}
 }
 
-// verify observes again: what still differs is named, and a failure.
+// verify observes again, and returns an error that lists the remaining differences.
 func (s *Session) verify(ctx context.Context) error {
 	s.RebuildEmpty, s.beginning = "", "" // that has been done
 	left, err := s.observeSettled(ctx)
@@ -134,22 +135,22 @@ func (s *Session) verify(ctx context.Context) error {
 		lines = append(lines, c.String())
 	}
 	if left.APIError != "" {
-		lines = append(lines, "cluster: the API could not be asked: "+left.APIError)
+		lines = append(lines, "cluster: the API could not be queried: "+left.APIError)
 	}
 	if len(lines) > 0 {
-		return fmt.Errorf("after all steps had run, this still differed:\n  %s", strings.Join(lines, "\n  "))
+		return fmt.Errorf("after all steps, these differences remain:\n  %s", strings.Join(lines, "\n  "))
 	}
 	if held := s.HeldBy(left); held != nil {
 		return held
 	}
 	if len(left.LeftOut) > 0 || len(left.Held) > 0 {
-		s.UI.Note(fmt.Sprintf("left out by --only: %s", plan.Count(len(left.LeftOut), "change")))
+		s.UI.Note(fmt.Sprintf("excluded by --only: %s", plan.Count(len(left.LeftOut), "change")))
 		return nil
 	}
 	return errors.Join(s.stamp(ctx), s.saveApplied(ctx))
 }
 
-// stamp asks for the time, where a stage of a rotation has been reached.
+// stamp reads the cluster's clock if a stage of a rotation has been reached.
 func (s *Session) stamp(ctx context.Context) (err error) {
 	if s.Prove == plan.ProveStage {
 		s.proven, err = s.view.API.Now(ctx)

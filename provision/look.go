@@ -18,11 +18,11 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// appliedName is where the state has what was last applied.
+// appliedName is the state's name for what was last applied.
 const appliedName = "applied.json"
 
-// look observes everything and plans. It changes nothing: secrets that are missing are made, and kept in memory.
-// The returned function ends the connections.
+// look observes everything and plans. It changes nothing: missing secrets are created, and kept in
+// memory. The returned function closes the connections.
 func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 	nothing := func() {}
 	s.surplus()
@@ -64,17 +64,18 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 	return p, closeAll, nil
 }
 
-// ofRotation says of signatures that are missing for what a rotation brings whom that concerns: nothing can be applied
-// before they are there.
+// ofRotation adds to missing signatures that the rotation needs them, and that nothing can be
+// applied before.
 func (s *Session) ofRotation(err error) error {
 	r := s.stored.Rotation
 	if r == nil || r.Stage != certs.Issue || s.Prove == plan.ProveStage || !errors.As(err, new(*certs.PendingError)) {
 		return err
 	}
-	return fmt.Errorf("the %v; until what it brings is signed nothing can be applied, unless `slipway %s --rollback` goes back: %w", r, rotate.CommandOf(r), err)
+	return fmt.Errorf("the %v; until its new certificates are signed nothing can be applied, except `slipway %s --rollback`: %w", r, rotate.CommandOf(r), err)
 }
 
-// Notes are those of the spec and of the secrets, and that a rotation is under way which others would not expect.
+// Notes returns those of the spec and of the secrets, and a running rotation that this run does not
+// expect.
 func (s *Session) Notes() []string {
 	if s.secrets == nil {
 		return nil // nothing was planned
@@ -86,7 +87,7 @@ func (s *Session) Notes() []string {
 	return notes
 }
 
-// observe reads hosts and API and works out what differs.
+// observe reads hosts and API and determines the differences.
 func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 	s.UI.Phase("observe")
 	in := &s.observer.Input
@@ -116,7 +117,7 @@ func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 	return p, nil
 }
 
-// applied reads what was last applied; nil where that is not known.
+// applied reads what was last applied; nil if unknown.
 func (s *Session) applied(ctx context.Context) (*plan.Applied, error) {
 	if s.Store == nil {
 		return nil, nil
@@ -124,7 +125,8 @@ func (s *Session) applied(ctx context.Context) (*plan.Applied, error) {
 	return ReadApplied(ctx, s.Store)
 }
 
-// saveApplied records what is on all hosts now: the network plugin, and the rest for the reasons of later changes.
+// saveApplied records what all hosts have now: the network plugin, and the input for the reasons of
+// later changes.
 func (s *Session) saveApplied(ctx context.Context) error {
 	if err := s.view.RecordPlugin(ctx, s.recordUp); err != nil {
 		return err
@@ -143,18 +145,19 @@ func (s *Session) saveApplied(ctx context.Context) error {
 	return s.Store.Put(ctx, map[string]secret.Bytes{appliedName: text})
 }
 
-// settle stores the secrets that were made, sees to what the provider has beside machines (a balancer), and tells the
-// provider's own parts what they need, before anything uses them. Of a cluster that lives the state learns that it does.
+// settle stores the new secrets, updates what the provider has besides machines (a balancer), and
+// passes the provider's parts what they need, before anything uses them. If the cluster is up, the
+// state records that.
 func (s *Session) settle(ctx context.Context, alive bool) error {
 	if err := s.secrets.Save(ctx, s.Store); err != nil {
 		return err
 	}
-	if alive && s.RebuildEmpty == "" { // what only begins is recorded once it has been up
+	if alive && s.RebuildEmpty == "" { // a new generation is recorded once it has been up
 		if err := s.view.RecordLiving(ctx, s.recordUp); err != nil {
 			return err
 		}
 	}
-	s.observer.Before.PKI, s.observer.Before.Issued = nil, nil // from here on they are what the cluster has
+	s.observer.Before.PKI, s.observer.Before.Issued = nil, nil // from here on the cluster has them
 	if !s.ensured {
 		if _, err := s.Machines.Ensure(ctx, slices.Sorted(maps.Keys(s.hosts)), s.UI.Host); err != nil {
 			return err

@@ -14,12 +14,12 @@ import (
 	"slipway.dev/slipway/provision/spec"
 )
 
-// Preflight finds the machines, and refuses what cannot come to a good end before any of them is made.
+// Preflight finds the machines, and refuses what cannot succeed before any of them is created.
 func (s *Session) Preflight(ctx context.Context) (err error) {
 	if name := s.Cluster.Metadata.Name; s.RebuildEmpty != "" && s.RebuildEmpty != name {
 		return fmt.Errorf("--rebuild-empty names %q, and the spec is of cluster %q; nothing was changed", s.RebuildEmpty, name)
 	}
-	if s.RebuildEmpty != "" { // a beginning that an earlier run has not brought to its end is gone on with
+	if s.RebuildEmpty != "" { // a rebuild that an earlier run did not complete is continued
 		s.beginning = cmp.Or(s.Record.Rebuilding, plan.NewGeneration())
 	}
 	if s.found, err = s.Machines.Find(ctx); err != nil {
@@ -39,7 +39,7 @@ func (s *Session) planResources(ctx context.Context) (err error) {
 	return err
 }
 
-// toEnsure are the machines to create or start.
+// toEnsure returns the machines to create or start.
 func (s *Session) toEnsure() (names []string) {
 	for _, c := range s.preflights.Changes {
 		names = append(names, c.Name)
@@ -47,8 +47,8 @@ func (s *Session) toEnsure() (names []string) {
 	return names
 }
 
-// ensureMachines gets machines and bundle, side by side, since both take long when nothing is there. Where all machines
-// run nothing is done to them yet: settle does that.
+// ensureMachines gets machines and bundle in parallel, since both take long if nothing exists yet.
+// If all machines run, it does not change them: settle does that.
 func (s *Session) ensureMachines(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -70,7 +70,8 @@ func (s *Session) ensureMachines(ctx context.Context) error {
 	return group.Wait()
 }
 
-// withGone adds the machines that are gone: they are still members of etcd, and in the certificates of the others.
+// withGone adds the machines that are gone: they are still etcd members, and in the certificates of
+// the others.
 func (s *Session) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
 	all := *infra
 	have := map[string]spec.Machine{}
@@ -86,7 +87,8 @@ func (s *Session) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
 	return &all
 }
 
-// running are the machines that can be asked: not those that are gone, nor those that --only leaves out and that do not run.
+// running returns the machines that can be reached: not those that are gone, nor those that --only
+// excludes and that do not run.
 func (s *Session) running() []spec.Machine {
 	var all []spec.Machine
 	for _, m := range s.infra.Machines {
@@ -97,7 +99,8 @@ func (s *Session) running() []spec.Machine {
 	return all
 }
 
-// exist names the machines that there are by now, and those of which there is a disk, with which they can come back.
+// exist returns the machines that exist now, and those whose disk exists, with which they can
+// return.
 func (s *Session) exist(ctx context.Context) ([]string, error) {
 	infra, err := s.Machines.Find(ctx)
 	if err != nil {
@@ -106,8 +109,8 @@ func (s *Session) exist(ctx context.Context) ([]string, error) {
 	return slices.Concat(slices.Collect(maps.Keys(infra.States)), slices.Collect(maps.Keys(infra.Disks))), nil
 }
 
-// without goes on without the machines that are gone or cannot be reached: they are left alone. A rotation needs every
-// machine that there is, and nothing can be done where none can be reached.
+// without continues without the machines that are gone or cannot be reached: they are held. A
+// rotation needs every existing machine, and nothing can be done if none can be reached.
 func (s *Session) without(ctx context.Context, failed map[string]error) error {
 	s.observer.Held, s.causes = map[string][]string{}, nil
 	for _, m := range s.preflights.Gone {
@@ -123,7 +126,7 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 	for name := range s.hosts {
 		reached = reached || s.wanted(name)
 	}
-	for _, n := range s.Cluster.Nodes() { // without its address nobody can be told of it
+	for _, n := range s.Cluster.Nodes() { // its address is unknown
 		known := func(m spec.Machine) bool { return m.Name == n.Name }
 		if n.Role == spec.ControlPlane && !slices.ContainsFunc(s.infra.Machines, known) {
 			errs = append(errs, fmt.Errorf("control plane %s has no machine, and the others need to know its address: %w", n.Name,
@@ -138,7 +141,7 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 	for _, name := range slices.Sorted(maps.Keys(failed)) {
 		switch {
 		case !s.wanted(name):
-			s.UI.Note("left out by --only, and it cannot be reached: " + failed[name].Error())
+			s.UI.Note("excluded by --only, and it cannot be reached: " + failed[name].Error())
 		case s.Prove == plan.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
@@ -149,10 +152,10 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 	return errors.Join(errs...)
 }
 
-// wanted says whether --only does not leave a node out.
+// wanted reports whether --only includes a node.
 func (s *Session) wanted(name string) bool { return len(s.Only) == 0 || slices.Contains(s.Only, name) }
 
-// HeldBy is the error of nodes that were wanted and left alone; nil for none.
+// HeldBy returns the error for nodes that were wanted and held; nil for none.
 func (s *Session) HeldBy(p *plan.Plan) error {
 	held := map[string][]string{}
 	for name, reasons := range p.Held {
@@ -166,7 +169,7 @@ func (s *Session) HeldBy(p *plan.Plan) error {
 	return &plan.HeldError{Held: held, Causes: s.causes}
 }
 
-// allTakePart refuses a rotation where a machine is held that is not gone: it would be cut off.
+// allTakePart refuses a rotation if a machine is held that is not gone: it would be cut off.
 func (s *Session) allTakePart(situation plan.Situation) error {
 	if s.Prove != plan.ProveStage {
 		return nil
@@ -178,14 +181,14 @@ func (s *Session) allTakePart(situation plan.Situation) error {
 	if len(held) == 0 {
 		return nil
 	}
-	return fmt.Errorf("a rotation needs every machine that there is: %w", &plan.HeldError{Held: held})
+	return fmt.Errorf("a rotation needs every existing machine: %w", &plan.HeldError{Held: held})
 }
 
-// surplus speaks of machines that the spec no longer has. Removing them is not available yet. Members of etcd are not
-// among them: those were refused before.
+// surplus notes machines that are no longer in the spec. Removing them is not available yet. Etcd
+// members are not among them: those were refused before.
 func (s *Session) surplus() {
 	for _, m := range s.infra.Surplus {
-		s.UI.Note("machine " + m.Name + " is not in " + s.File + " any more, and is left as it is; `slipway destroy --machine " + m.Name + "` removes one that " +
+		s.UI.Note("machine " + m.Name + " is not in " + s.File + " any more, and is kept; `slipway destroy --machine " + m.Name + "` removes one that " +
 			"has never joined the cluster")
 	}
 }

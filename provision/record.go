@@ -15,18 +15,19 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// identityName is where the state has which cluster it is of.
+// identityName is the state's name for the cluster's identity.
 const identityName = "cluster.json"
 
-// Record is what the state knows of its cluster.
+// Record is what the state records of its cluster.
 type Record struct {
 	plan.Identity
-	// Known reports whether the state has it; else it was made now, or taken from an older state.
+	// Known reports whether the state has it; otherwise it was created now, or derived from an
+	// older state.
 	Known bool
 }
 
-// ReadRecord finds out which cluster the state is of. If the state (which may be nil) knows of none, a new identity is made
-// and kept in memory. where names the state in errors.
+// ReadRecord determines which cluster the state belongs to. If the state (which may be nil) has
+// none, a new identity is created and kept in memory. where names the state in errors.
 func ReadRecord(ctx context.Context, store *state.Store, c *spec.Cluster, where fmt.Stringer) (*Record, error) {
 	r := &Record{Identity: plan.NewIdentity(c.Metadata.Name)}
 	if store != nil {
@@ -48,9 +49,9 @@ func ReadRecord(ctx context.Context, store *state.Store, c *spec.Cluster, where 
 	return r, r.check(c, where)
 }
 
-// readOlder takes what a state of an older slipway has: keys, and what was applied, and no UID. Where the cluster has got
-// one since, as where the state is a copy from before, only the spec can say it; machines with the state's keys have to bear
-// it out.
+// readOlder reads the state of an older slipway: keys, and what was applied, but no UID. If the
+// cluster has got one since, because the state is an earlier copy, only the spec can name it;
+// machines with the state's keys have to confirm it.
 func (r *Record) readOlder(ctx context.Context, store *state.Store, c *spec.Cluster) error {
 	applied, err := ReadApplied(ctx, store)
 	if err != nil {
@@ -67,7 +68,8 @@ func (r *Record) readOlder(ctx context.Context, store *state.Store, c *spec.Clus
 	return nil
 }
 
-// recallPlugin completes what an older slipway has recorded of a cluster that is up with the plugin that it applied.
+// recallPlugin adds the applied network plugin to an older slipway's record of a cluster that is
+// up.
 func (r *Record) recallPlugin(ctx context.Context, store *state.Store) error {
 	up := r.Up
 	if up == nil || up.Plugin != "" {
@@ -85,46 +87,47 @@ func (r *Record) recallPlugin(ctx context.Context, store *state.Store) error {
 	return nil
 }
 
-// check refuses a spec that is not of the cluster that the state is of.
+// check refuses a spec whose cluster is not that of the state.
 func (r *Record) check(c *spec.Cluster, where fmt.Stringer) error {
 	name := c.Metadata.Name
 	if r.Name != name {
-		return fmt.Errorf("the state %s is of cluster %s, and the spec is of %s: set spec.state to another place, or metadata.name back; nothing was changed",
+		return fmt.Errorf("the state %s is of cluster %s, and the spec is of %s: set spec.state to another place, or restore metadata.name; nothing was changed",
 			where, r.Name, name)
 	}
 	if uid := c.Metadata.UID; uid != "" && uid != r.UID {
 		if !r.Known {
-			return fmt.Errorf("metadata.uid is %s, and the state %s knows of no cluster: set SLIPWAY_STATE_DIR or spec.state to where its state is, "+
-				"or leave the field out of the spec of a new cluster; nothing was changed", uid, where)
+			return fmt.Errorf("metadata.uid is %s, and the state %s has no cluster: set SLIPWAY_STATE_DIR or spec.state to its state, "+
+				"or omit the field for a new cluster; nothing was changed", uid, where)
 		}
-		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spec.state to where the other's "+
-			"is; nothing was changed", uid, where, r.UID)
+		return fmt.Errorf("metadata.uid is %s, and the state %s is of the cluster with the UID %s: set SLIPWAY_STATE_DIR or spec.state to the other "+
+			"state; nothing was changed", uid, where, r.UID)
 	}
 	return nil
 }
 
-// CheckSpecFile keeps two specs of one name from being taken for one cluster.
+// CheckSpecFile prevents two specs with the same name from being taken for one cluster.
 func (r *Record) CheckSpecFile(c *spec.Cluster, path string) error {
 	last := r.SpecFile
 	if last == "" || last == path || path == "-" || c.Metadata.UID != "" {
 		return nil
 	}
 	other, err := spec.Load(last)
-	what, mend := "which is still there", ""
+	what, mend := "which still exists", ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // this one has taken its place
-	case err != nil: // whose it is by now nobody can tell
-		what, mend = fmt.Sprintf("which is still there and cannot be read (%v)", err), ", or mend that file"
+	case err != nil: // it is unknown whose it is now
+		what, mend = fmt.Sprintf("which still exists and cannot be read (%v)", err), ", or repair that file"
 	case other.Metadata.Name != r.Name || other.Metadata.UID != "" && other.Metadata.UID != r.UID:
-		return nil // it is another cluster's by now
+		return nil // it is another cluster's now
 	}
-	return fmt.Errorf("cluster %s was last applied from %s, %s, and this is %s: two specs of one name would be one cluster. If this is another cluster, give "+
+	return fmt.Errorf("cluster %s was last applied from %s, %s, and this is %s: two specs with one name would be one cluster. If this is another cluster, give "+
 		"it another metadata.name. If it is the same, write `uid: %s` into its metadata%s; nothing was changed",
 		r.Name, last, what, path, r.UID, mend)
 }
 
-// ReadApplied reads what was last applied; nil if nothing was, or by a slipway that wrote it differently.
+// ReadApplied reads what was last applied; nil if nothing was, or if another version's format
+// cannot be read.
 func ReadApplied(ctx context.Context, store *state.Store) (*plan.Applied, error) {
 	text, err := store.Get(ctx, appliedName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,13 +138,14 @@ func ReadApplied(ctx context.Context, store *state.Store) (*plan.Applied, error)
 	}
 	var applied plan.Applied
 	if json.Unmarshal(text.Reveal(), &applied) != nil {
-		return nil, nil // another slipway's: reasons will be less precise, and nothing else
+		return nil, nil // another version's: only the reasons will be less precise
 	}
 	return &applied, nil
 }
 
-// begin records that the cluster begins again without its data, before any host is told: the hosts have shown that there is
-// none. What is known of the cluster of before stays until this one is up.
+// begin records that the cluster starts again without its data, before any host is changed: the
+// hosts have shown that there is no data. The record of the previous generation stays until this
+// one is up.
 func (s *Session) begin(ctx context.Context) error {
 	if s.beginning == "" || s.beginning == s.Record.Rebuilding {
 		return nil
@@ -151,7 +155,7 @@ func (s *Session) begin(ctx context.Context) error {
 	return s.Record.put(ctx, s.Store, id)
 }
 
-// recordUp is a converge.Record: it changes what the state knows of a cluster that is up.
+// recordUp is a converge.Record: it changes the record of a cluster that is up.
 func (s *Session) recordUp(ctx context.Context, change func(*plan.Up) *plan.Up) error {
 	id := s.Record.Recorded(s.view.Input.Generation, change)
 	if id.Equal(s.Record.Identity) && s.Record.Known {
@@ -160,7 +164,7 @@ func (s *Session) recordUp(ctx context.Context, change func(*plan.Up) *plan.Up) 
 	return s.Record.put(ctx, s.Store, id)
 }
 
-// save records which cluster it is, and from which file, before anything is made.
+// save records the cluster's identity, and the file of its spec, before anything is created.
 func (r *Record) save(ctx context.Context, store *state.Store, specPath string) error {
 	id := r.Identity
 	if specPath != "-" {

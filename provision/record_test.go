@@ -28,8 +28,8 @@ func TestIdentify(t *testing.T) {
 		refused string
 	}{
 		"nothing":                      {},
-		"nothing, and the spec's":      {uid: oneUID, refused: "knows of no cluster"},
-		"runs alone":                   {state: map[string]string{"runs/000001.json": "{}"}, uid: oneUID, refused: "knows of no cluster"},
+		"nothing, and the spec's":      {uid: oneUID, refused: "has no cluster"},
+		"runs alone":                   {state: map[string]string{"runs/000001.json": "{}"}, uid: oneUID, refused: "has no cluster"},
 		"keys":                         {state: map[string]string{"pki/ca.key": "x"}, older: true},
 		"keys, and the spec's":         {state: map[string]string{"pki/ca.key": "x"}, uid: oneUID, older: true, want: oneUID},
 		"applied, and the spec's":      {state: map[string]string{appliedName: "{}"}, uid: oneUID, older: true, want: oneUID},
@@ -89,12 +89,12 @@ func TestSpecFile(t *testing.T) {
 		{last: "other.yaml", now: "demo.yaml"},
 		{last: "another.yaml", now: "demo.yaml"},
 		{last: "demo.yaml", now: "new.yaml", uid: oneUID},
-		{last: "demo.yaml", now: "new.yaml", refused: []string{"demo.yaml, which is still there, and", "uid: " + oneUID}},
-		{last: "uid.yaml", now: "demo.yaml", refused: []string{"uid.yaml, which is still there, and", "uid: " + oneUID}},
-		{last: "broken.yaml", now: "demo.yaml", refused: []string{"broken.yaml, which is still there and cannot be read (", "or mend that file"}},
-		{last: "wrong.yaml", now: "demo.yaml", refused: []string{"wrong.yaml, which is still there and cannot be read (", "nonsense", "or mend that file"}},
+		{last: "demo.yaml", now: "new.yaml", refused: []string{"demo.yaml, which still exists, and", "uid: " + oneUID}},
+		{last: "uid.yaml", now: "demo.yaml", refused: []string{"uid.yaml, which still exists, and", "uid: " + oneUID}},
+		{last: "broken.yaml", now: "demo.yaml", refused: []string{"broken.yaml, which still exists and cannot be read (", "or repair that file"}},
+		{last: "wrong.yaml", now: "demo.yaml", refused: []string{"wrong.yaml, which still exists and cannot be read (", "nonsense", "or repair that file"}},
 		{last: "", now: "broken.yaml"},
-		{last: ".", now: "demo.yaml", refused: []string{"cannot be read (", "or mend that file"}}, // a directory
+		{last: ".", now: "demo.yaml", refused: []string{"cannot be read (", "or repair that file"}}, // a directory
 	} {
 		r := &Record{Identity: plan.Identity{Name: "demo", UID: oneUID}}
 		if tt.last != "" {

@@ -1,7 +1,8 @@
-// Package provision is one run on a cluster. A Session finds the machines, plans, asks, carries the plan out, and looks
-// again; each of its methods reads as a table of contents of the packages below.
+// Package provision is one run on a cluster. A Session finds the machines, plans, asks, carries the
+// plan out, and observes again; each of its methods reads as a table of contents of the packages
+// below.
 //
-// It knows neither flags nor terminals (UI), nor where machines come from (Machines).
+// It knows neither flags nor terminals (UI), nor the source of machines (Machines).
 package provision
 
 import (
@@ -20,110 +21,116 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// UI shows a run to a person, and asks them.
+// UI shows a run to a person, and asks for confirmation.
 type UI interface {
 	// Phase begins a part of the run ("observe").
 	Phase(name string)
-	// Host says what a host, or "bundle", waits for.
+	// Host reports what a host, or "bundle", waits for.
 	Host(name, what string)
-	// Note says something that the person should know.
+	// Note reports something that the person should know.
 	Note(text string)
-	// Confirm asks whether the plan is to be carried out; an error is a no.
+	// Confirm asks whether to carry out the plan; an error is a no.
 	Confirm(ctx context.Context, p *plan.Plan) error
-	// Begin is told the plan that is carried out now; Step what becomes of its steps.
+	// Begin receives the plan that is carried out now; Step the events of its steps.
 	Begin(p *plan.Plan) error
 	Step(e dag.Event)
 }
 
-// Machines is where machines come from: what a session needs of a provider.
+// Machines is the source of machines: what a session needs of a provider.
 type Machines interface {
-	// Ensure makes those of the machines named that are missing, and starts those that are stopped. It removes no disk.
+	// Ensure creates the named machines that are missing, and starts those that are stopped. It
+	// removes no disk.
 	Ensure(ctx context.Context, machines []string, report func(name, what string)) (*spec.Infrastructure, error)
-	// Find looks and changes nothing.
+	// Find reads and changes nothing.
 	Find(ctx context.Context) (*spec.Infrastructure, error)
 	// Plan returns what Ensure would create or change besides machines and their disks. It changes nothing.
 	Plan(ctx context.Context, machines []string) ([]spec.ResourceChange, error)
 }
 
-// Publisher is a second power of Machines that run an API balancer for the operator.
+// Publisher is an optional interface of Machines that run an API balancer for the operator.
 type Publisher interface {
-	// Publish points the balancer at the control planes of infra, whose API servers are verified with ca (PEM). It may be
-	// called before or after the balancer started, and any number of times.
+	// Publish points the balancer at the control planes of infra, whose API servers are verified
+	// with ca (PEM). It may be called before or after the balancer started, and any number of
+	// times.
 	Publish(infra *spec.Infrastructure, ca []byte) error
 }
 
-// Wish is what a person asks of a run, besides the spec.
+// Wish is what a person wants of a run, besides the spec.
 type Wish struct {
 	// Only are the nodes that it is restricted to; empty is all.
 	Only []string
-	// RebuildEmpty names the cluster if it may begin again without its data; else it is empty.
+	// RebuildEmpty names the cluster if it may start again without its data; otherwise it is empty.
 	RebuildEmpty string
 	// AllowPluginChange allows another network plugin in a cluster that has been up.
 	AllowPluginChange bool
-	// Renew are patterns of certificates that are renewed although they fit.
+	// Renew are patterns of certificates that are renewed although they still fit.
 	Renew []string
-	// Leaving are the items that a rotation is about to replace.
+	// Leaving are the items that a rotation will replace.
 	Leaving []string
-	// Prove is what is proven in the end.
+	// Prove is what is proven at the end.
 	Prove plan.Proving
-	// Saved is a plan to carry out to the letter; nil plans.
+	// Saved is a plan to carry out exactly; if it is nil, the run plans.
 	Saved *plan.Plan
 }
 
-// Session is one run on one cluster. The exported fields are given before it begins.
+// Session is one run on one cluster. The exported fields are set before it begins.
 type Session struct {
 	Cluster *spec.Cluster
-	// File is the spec as the person named it, and SpecPath where it was read, absolute or "-".
+	// File is the spec as the person named it, and SpecPath its absolute path, or "-".
 	File, SpecPath string
-	// Version is that of this slipway.
+	// Version is this slipway's version.
 	Version string
-	// Own are the CAs that the spec names, by name of the table; Remarks are what its checks found that is no mistake.
+	// Own are the CAs that the spec names, by name of the table; Remarks are findings of its checks
+	// that are not errors.
 	Own     map[string]certs.Item
 	Remarks []string
-	// Record is what the state knows of the cluster, and Store the state; Store is nil if a plan finds none.
+	// Record is what the state records of the cluster, and Store the state; Store is nil if a plan
+	// finds none.
 	Record   *Record
 	Store    *state.Store
 	Machines Machines
-	// Bundle gets the artifacts, and says in notes what was wrong with the cached ones.
+	// Bundle gets the artifacts, and returns the defects of cached ones as notes.
 	Bundle func(context.Context) (artifacts map[string]stack.Artifact, notes []string, err error)
 	UI     UI
-	// Dial connects to machines. Reach is how API, etcd and endpoints are reached; nil is the network, through the hosts.
+	// Dial connects to machines. Reach is how API, etcd and endpoints are reached; nil is the
+	// network, through the hosts.
 	Dial  func(context.Context, []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error)
 	Reach live.Reach
-	// Wishes computes what is desired; nil is package stack.
+	// Wishes computes the desired state; nil is package stack.
 	Wishes converge.Wishes
 	// Parallelism is how many steps may run at a time.
 	Parallelism int
 	Wish
 
-	// found are the machines before anything was done; infra those that there are then, with those that are gone.
+	// found are the machines before any change; infra those after, with the machines that are gone.
 	found, infra *spec.Infrastructure
 	preflights   plan.Preflight
 	resources    []spec.ResourceChange // what the provider would create or change besides machines
-	beginning    string                // the generation that a cluster without data gets
+	beginning    string                // the generation for a cluster without data
 	artifacts    map[string]stack.Artifact
-	bundleNotes  []string // what the cached bundle was not
-	causes       []error  // why machines are left alone that could not be reached
+	bundleNotes  []string // the defects of the cached bundle
+	causes       []error  // errors of machines that are held because they could not be reached
 	ensured      bool     // the provider has done its part
-	changing     bool     // what is found is going to be changed
+	changing     bool     // the run will change what it observes
 	stored       *keys.Stored
 	secrets      *keys.Secrets
 	hosts        map[string]host.Host
 	observer     converge.Observer
-	view         *converge.View // as it was seen last
-	proven       time.Time      // when a stage of a rotation was, by the cluster's clock
+	view         *converge.View // the last view
+	proven       time.Time      // when a stage of a rotation was reached, by the cluster's clock
 }
 
-// Found are the machines that Preflight found, with those that are gone: they are still members of etcd.
+// Found returns the machines that Preflight found, with those that are gone: they are still etcd
+// members.
 func (s *Session) Found() *spec.Infrastructure { return s.found }
 
-// MachineChanges are the machines that Apply makes or starts, as Preflight found out.
+// MachineChanges returns the machines that Apply creates or starts, as determined by Preflight.
 func (s *Session) MachineChanges() []plan.MachineChange { return s.preflights.Changes }
 
-// ForgetMachineChanges leaves machines alone that are missing or do not run.
+// ForgetMachineChanges skips machines that are missing or do not run.
 func (s *Session) ForgetMachineChanges() { s.preflights.Changes = nil }
 
-// Observed is the state of the hosts and the API as they were seen last.
+// Observed returns the last observed state of the hosts and the API.
 func (s *Session) Observed() stack.State {
 	if s.view == nil {
 		return stack.State{}
@@ -131,13 +138,13 @@ func (s *Session) Observed() stack.State {
 	return s.view.Observed
 }
 
-// Hosts are the hosts that are connected.
+// Hosts returns the connected hosts.
 func (s *Session) Hosts() map[string]host.Host { return s.hosts }
 
 // Unsaved reports whether a plan issued certificates that are not stored.
 func (s *Session) Unsaved() bool { return s.secrets != nil && s.secrets.Unsaved() }
 
-// TextDiffs are the texts that changes of a plan change, as Plan found them.
+// TextDiffs returns the text diffs of changes that Plan found.
 func (s *Session) TextDiffs(ctx context.Context, changes []plan.Change) (converge.TextDiffs, error) {
 	return s.view.TextDiffs(ctx, changes)
 }
@@ -149,8 +156,9 @@ func (s *Session) Artifacts(ctx context.Context) (map[string]stack.Artifact, err
 	return s.artifacts, err
 }
 
-// Plan observes the machines that there are, and works out what differs. It gets the bundle if that was not done. It changes
-// nothing: secrets that are missing are made in memory. The function that it returns ends the connections.
+// Plan observes the existing machines, and determines the differences. It gets the bundle if that
+// was not done. It changes nothing: missing secrets are created in memory. The returned function
+// closes the connections.
 func (s *Session) Plan(ctx context.Context) (*plan.Plan, func(), error) {
 	if s.artifacts == nil {
 		if _, err := s.Artifacts(ctx); err != nil {
@@ -161,15 +169,15 @@ func (s *Session) Plan(ctx context.Context) (*plan.Plan, func(), error) {
 	return s.look(ctx)
 }
 
-// MachinePlan is the plan of a cluster whose machines have to be made or started first: what is to be done on them cannot be
-// known before they run.
+// MachinePlan is the plan of a cluster whose machines have to be created or started first: further
+// changes are unknown before they run.
 func (s *Session) MachinePlan() *plan.Plan {
 	p := s.newPlan(plan.Situation{})
 	p.Machines = s.preflights.Changes
 	return p
 }
 
-// newPlan is a plan of this slipway, made now.
+// newPlan returns a plan of this version of slipway, made now.
 func (s *Session) newPlan(situation plan.Situation) *plan.Plan {
 	p := plan.NewPlan(s.Cluster.Metadata.Name, situation)
 	p.Resources = s.resources

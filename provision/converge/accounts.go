@@ -10,8 +10,9 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// makeAccounts makes the accounts that a host lacks; empty where it lacks none. It comes before any file is written: a unit
-// whose user is not there would not start again where the host goes down in between.
+// makeAccounts returns a script that creates the accounts that a host lacks, "" if it lacks none.
+// It runs before any file is written: if the host went down in between, a unit whose user does not
+// exist would not start again.
 func makeAccounts(changes []plan.Change) string {
 	names := named(changes, plan.AccountChange, plan.Create)
 	if len(names) == 0 {
@@ -24,15 +25,16 @@ func makeAccounts(changes []plan.Change) string {
 	return script
 }
 
-// accountThere is a test of a shell.
+// accountThere is a shell test.
 func accountThere(name string) string {
 	return "{ getent passwd " + name + " && getent group " + name + "; } >/dev/null"
 }
 
-// openPrograms lets others than root get at programs, also where root's umask has kept them from the directories.
+// openPrograms lets users other than root execute programs, even if root's umask has restricted the
+// directories.
 const openPrograms = "find " + stack.ProgramDir + " -type d ! -perm -0055 -exec chmod go+rx {} +"
 
-// beforeEtcd is what comes before etcd is stopped or started. Where the cluster lives, that is a proof, too.
+// beforeEtcd runs before etcd is stopped or started. If the cluster is up, that includes a test.
 func beforeEtcd(changes []plan.Change, want stack.HostState, first bool) []string {
 	if !slices.ContainsFunc(changes, func(c plan.Change) bool {
 		return c.Kind == plan.UnitChange && c.Name == stack.EtcdService && c.Action != plan.Await
@@ -45,8 +47,8 @@ func beforeEtcd(changes []plan.Change, want stack.HostState, first bool) []strin
 	return []string{openPrograms}
 }
 
-// tryEtcd proves that systemd can run etcd's program as its user and that this one can read its keys; empty where it runs
-// as root. The data is not touched.
+// tryEtcd tests that systemd can run etcd's program as its user and that this user can read its
+// keys; "" if it runs as root. The data is not touched.
 func tryEtcd(want stack.HostState) string {
 	i := slices.IndexFunc(want.Units[stack.EtcdService].Reads, func(p string) bool { return strings.HasPrefix(p, stack.ProgramDir) })
 	if i < 0 || !strings.Contains(string(want.Files[stack.UnitDir+stack.EtcdService].Content), "\nUser="+stack.EtcdAccount+"\n") {

@@ -11,8 +11,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// observeAuthentication notes by what the API servers of the hosts work, where the spec names identity providers: an API
-// server keeps what it had where it cannot reach a new one, and its file does not tell. Those that do not answer are not known.
+// observeAuthentication records which configuration the API servers of the hosts use, if the spec
+// names identity providers: an API server keeps its old one if it cannot reach a new issuer, and
+// its file does not show that. Servers that do not answer are unknown.
 func (v *View) observeAuthentication(ctx context.Context) map[string]string {
 	var mu sync.Mutex
 	var questions sync.WaitGroup
@@ -34,19 +35,19 @@ func (v *View) observeAuthentication(ctx context.Context) map[string]string {
 	return loaded
 }
 
-// awaitAuthentication waits until the API server of a host works by the file that is wanted.
+// awaitAuthentication waits until the API server of a host uses the wanted file.
 func (r *Runner) awaitAuthentication(ctx context.Context, s plan.Step) error {
 	dialer, ok := r.Hosts[s.Host].(host.Dialer)
 	if !ok {
 		return fmt.Errorf("%s: cannot reach its network", s.Host)
 	}
 	want := stack.ConfigHash(r.Desired.Hosts[s.Host].Files[stack.AuthenticationFile].Content)
-	r.report(s.Host, "waiting for the API server to take its authentication file, which it does when it reaches every new issuer")
-	problem := "the API server of " + s.Host + " has not taken " + stack.AuthenticationFile + ", as it does when it reaches every new issuer"
+	r.report(s.Host, "waiting for the API server to load its authentication file, which it does once it reaches every new issuer")
+	problem := "the API server of " + s.Host + " has not loaded " + stack.AuthenticationFile + ", which it does once it reaches every new issuer"
 	err := live.WaitEvery(ctx, encryptionInterval, problem, func(ctx context.Context) error {
 		loaded, err := r.reach().AuthenticationOf(ctx, r.Input.PKI, dialer)
 		if err == nil && loaded != want {
-			err = fmt.Errorf("it works by %.15s still; wanted is %.15s", loaded, want)
+			err = fmt.Errorf("it still uses %.15s; wanted is %.15s", loaded, want)
 		}
 		return err
 	})

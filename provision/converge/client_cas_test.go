@@ -62,7 +62,7 @@ func TestAwaitClientCAs(t *testing.T) {
 			t.Parallel()
 			r := publishing(t, tt.in, tt.client, tt.frontProxy)
 			if tt.lacks != "" {
-				fails(t, name, r, (*Runner).awaitClientCAs, "extension API servers are not told to trust the new authority", tt.lacks)
+				fails(t, name, r, (*Runner).awaitClientCAs, "extension API servers are not told to trust the new CA", tt.lacks)
 				return
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), enough)

@@ -9,8 +9,8 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// brought is what may be certificates that nobody has used before: what was issued just now, and the files that changes put
-// on hosts, which an earlier run may have stored and not brought there.
+// brought returns what may be certificates that were never used before: those issued just now, and
+// the files that changes write to hosts, which an earlier run may have stored but not delivered.
 func (v *View) brought(changes []plan.Change) [][]byte {
 	var contents [][]byte
 	for _, c := range v.Before.Issued {
@@ -24,11 +24,11 @@ func (v *View) brought(changes []plan.Change) [][]byte {
 	return contents
 }
 
-// warnOfClocks speaks of clocks with which no certificate could be issued.
+// warnOfClocks warns of clocks that would reject newly issued certificates.
 func (v *View) warnOfClocks() {
 	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
 		if late := -v.Observed.Hosts[name].Facts.Clock.Offset(); late > plan.FarBehind {
-			v.report(name, fmt.Sprintf("warning: its clock is %s behind this computer's; set both (NTP), before certificates are issued", late.Round(time.Second)))
+			v.report(name, fmt.Sprintf("warning: its clock is %s behind this computer's; synchronize both (NTP), before certificates are issued", late.Round(time.Second)))
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// noteConnections remembers the connections of units whose client certificates are about to be renewed, also on the host:
-// `certs status` finds out later which of them are still there.
+// noteConnections records the connections of units whose client certificates are about to be
+// renewed, also on the host: `certs status` determines later which of them still exist.
 func (r *Runner) noteConnections(ctx context.Context, s plan.Step) error {
 	units := plan.Clients(s.Changes)
 	if units == "" {
@@ -35,9 +35,9 @@ func (r *Runner) noteConnections(ctx context.Context, s plan.Step) error {
 // connections of some units, by the inodes of their sockets.
 type connections struct{ units, inodes string }
 
-// awaitPresented waits until no connection is left that showed a client certificate of before: whatever is dialed then
-// is dialed with the certificate that is in its file (client-go asks for it at every handshake, looks every 5 min whether
-// it is another, and then ends the connections that there are).
+// awaitPresented waits until no connection is left that presented an old client certificate: new
+// connections use the certificate in the file (client-go reads it at every handshake, checks every
+// 5 min whether it has changed, and then closes existing connections).
 func (r *Runner) awaitPresented(ctx context.Context, s plan.Step) error {
 	r.mu.Lock()
 	before := r.connections[s.Host]
@@ -45,10 +45,10 @@ func (r *Runner) awaitPresented(ctx context.Context, s plan.Step) error {
 	if before.inodes == "" {
 		return nil
 	}
-	r.report(s.Host, "waiting for connections with certificates of before to end; clients look every 5 min")
+	r.report(s.Host, "waiting for connections with old certificates to end; clients check every 5 min")
 	script := "CLIENTS=" + host.Quote(before.units) + "\nBEFORE=" + host.Quote(before.inodes) + "\n" + templates.ConnectionsScript()
 	if _, err := r.Hosts[s.Host].Run(ctx, host.Cmd{Script: script}); err != nil {
-		return fmt.Errorf("wait until %s shows its new client certificates: %w", s.Host, err)
+		return fmt.Errorf("wait until %s presents its new client certificates: %w", s.Host, err)
 	}
 	return nil
 }

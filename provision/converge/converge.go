@@ -13,24 +13,27 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// How long a step may take. These are generous: they only bound what never ends.
+// How long a step may take. These are generous: they only bound what would never end.
 const (
 	detailTimeout = 10 * time.Second
-	// finishTime is what a step that changes something gets to come to its end when the run is cancelled.
+	// finishTime is how long a step that changes something may continue after the run was
+	// cancelled.
 	finishTime = 30 * time.Second
 )
 
-// converge makes one host equal to its desired state, given the changes that Diff found for it: files first, then what
-// reads them. Killed at any point it leaves a state from which the next Diff goes on: nothing is remembered elsewhere.
+// converge makes one host equal to its desired state, given the changes that Diff found for it:
+// files first, then what reads them. If it is killed at any point, the next Diff continues from the
+// state of the host: nothing is recorded in another place.
 //
-// On a first start it returns once systemd has its orders; else once every unit that it started says that it is up.
+// On a first start it returns once systemd has its orders; otherwise once every unit that it
+// started reports that it is up.
 func converge(ctx context.Context, h host.Host, want, have stack.HostState, changes []plan.Change, first bool) error {
 	if script := makeAccounts(changes); script != "" {
 		if _, err := h.Run(ctx, host.Cmd{Script: script, Exclusive: true}); err != nil {
-			return fmt.Errorf("make system users on %s: %w", h.Name(), err)
+			return fmt.Errorf("create system users on %s: %w", h.Name(), err)
 		}
 	}
-	deletes, more := deleted(changes), false // more is owned, for now, than is wanted
+	deletes, more := deleted(changes), false // for now, more is owned than wanted
 	var files []host.File
 	for _, c := range changes {
 		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile && !want.Files[c.Name].Copied() {
@@ -39,7 +42,7 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 	}
 	place := placing(changes, want)
 	if len(files)+len(deletes) > 0 || len(place) > 0 {
-		// Ownership comes first, so that nothing that is put down or taken away can be orphaned.
+		// Ownership comes first, so that no file that is written or removed can be orphaned.
 		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
 		files = append([]host.File{hostFile(stack.OwnedFile, all)}, files...)
 		more = all.Digest != want.Files[stack.OwnedFile].Digest
@@ -67,7 +70,8 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 	return nil
 }
 
-// convergeScript is everything after the files, in one session: kernel, units, deletions. Empty when there is nothing.
+// convergeScript is everything after the files, in one session: kernel, units, deletions. It is
+// empty if there is nothing to do.
 func convergeScript(changes []plan.Change, want stack.HostState, first bool) string {
 	if !slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name != stack.OwnedFile }) {
 		return ""
@@ -76,7 +80,8 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	if units := named(changes, plan.UnitChange, plan.Delete); len(units) > 0 {
 		script = append(script, "systemctl disable --now "+strings.Join(units, " "))
 	}
-	// Units' files go before systemd looks; the rest only when nothing runs with it any more.
+	// Unit files are removed before systemd reloads; the rest only when nothing runs with it any
+	// more.
 	gone, late := []string{}, []string{}
 	for _, p := range deleted(changes) {
 		if strings.HasPrefix(p, stack.UnitDir) {
@@ -86,7 +91,8 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 		}
 	}
 	script = append(script, gone...)
-	// Also where no unit's file is written: an earlier run may have been killed after it had written one.
+	// Even if no unit file is written: an earlier run may have been killed after it had written
+	// one.
 	if touches(changes, stack.UnitDir) || len(named(changes, plan.UnitChange, plan.Create))+len(named(changes, plan.UnitChange, plan.Update))+len(named(changes, plan.UnitChange, plan.Restart)) > 0 {
 		script = append(script, "systemctl daemon-reload")
 	}
@@ -102,7 +108,7 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	if first {
 		block = "--no-block "
 	}
-	// One order for all: systemd knows the sequence. A unit that has failed begins anew.
+	// One command for all: systemd knows the order. A failed unit starts again.
 	if len(start) > 0 {
 		script = append(script,
 			"systemctl reset-failed "+strings.Join(start, " ")+" 2>/dev/null || true",
@@ -113,7 +119,8 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 			script = append(script, "systemctl stop "+row.Name)
 		}
 	}
-	// Images have names that only this bundle gives them: they are there before anything runs that asks for them by these.
+	// Only this bundle uses these image names, so that they exist before anything runs that needs
+	// them.
 	if i := slices.Index(restart, stack.ImagesService); i >= 0 {
 		script = append(script, "systemctl restart "+stack.ImagesService)
 		restart = slices.Delete(restart, i, i+1)
@@ -125,7 +132,7 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	return strings.Join(script, "\n") + "\n"
 }
 
-// prepare is the part of it that comes before any unit is touched.
+// prepare is the part before any unit is changed.
 func prepare(changes []plan.Change, want stack.HostState, first bool) []string {
 	script := append([]string{"set -e"}, uncover(changes)...)
 	if touches(changes, "/etc/modules-load.d/") || len(named(changes, plan.ModuleChange, plan.Create)) > 0 {
@@ -137,32 +144,34 @@ func prepare(changes []plan.Change, want stack.HostState, first bool) []string {
 	return append(script, beforeEtcd(changes, want, first)...)
 }
 
-// stillTrying forgives systemctl a unit whose first attempt has failed, while systemd goes on to try (Restart=always):
-// the gate that follows says what comes of it.
+// stillTrying ignores an error of systemctl for a unit whose first attempt has failed, while
+// systemd retries (Restart=always): the following gate shows the result.
 func stillTrying(units []string) string {
 	return "for u in " + strings.Join(units, " ") + "; do case $(systemctl is-active $u) in active|activating|reloading) ;; *) exit 1 ;; esac; done"
 }
 
-// runtimeSays prints the runtime's status as crictl has it, on one line.
+// runtimeSays prints the runtime's status from crictl, on one line.
 const runtimeSays = `crictl info 2>/dev/null | tr -d ' \n'`
 
-// balancerSays prints which configuration the host's balancer has in force.
+// balancerSays prints which configuration the host's balancer uses.
 const balancerSays = `systemctl show --value -p StatusText ` + stack.BalancerService
 
 const (
-	// What is built in or missing is not an error: containers share a kernel that they may not load into.
+	// A built-in or missing module is not an error: containers share a kernel into which they may
+	// not load modules.
 	loadModules = `while read -r m; do case $m in '#'*|'') ;; *) modprobe -q "$m" 2>/dev/null || true ;; esac; done </etc/modules-load.d/slipway.conf`
-	// systemd-sysctl knows the leading dash; sysctl of procps older than 3.3.17 does not.
+	// systemd-sysctl supports the leading dash; sysctl of procps older than 3.3.17 does not.
 	loadSysctls = "/usr/lib/systemd/systemd-sysctl 90-slipway.conf 2>/dev/null || /lib/systemd/systemd-sysctl 90-slipway.conf"
 )
 
-// unitsUp waits on a host until all its units are active and the container runtime says that it is ready, and so is its
-// network; also are tests of a shell that have to hold as well. It is one session; ctx bounds it, and on expiry the error says which units were not up, what they last logged,
-// and what the runtime says. While it lasts, report is told every few seconds which units it waits for.
+// unitsUp waits on a host until all its units are active and the container runtime reports that it
+// and its network are ready; also are shell tests that have to succeed as well. It is one session;
+// ctx bounds it, and on expiry the error has the units that were not up, their last log lines, and
+// the runtime's status. Meanwhile report receives every few seconds which units it waits for.
 func unitsUp(ctx context.Context, h host.Host, units map[string]stack.Unit, report func(what string), also ...string) error {
 	says := newUnitsReport(units, report)
 	names := strings.Join(says.names, " ")
-	// is-active prints a line a unit, or none when systemd does not answer.
+	// is-active prints one line per unit, or none if systemd does not answer.
 	up := []string{fmt.Sprintf(`[ "$(systemctl is-active %s | grep -cx active)" = %d ]`, names, len(units))}
 	up = append(up, also...)
 	for unit, condition := range map[string]string{"containerd.service": "RuntimeReady", "flanneld.service": "NetworkReady"} {
@@ -191,7 +200,7 @@ func hostFile(path string, f stack.File) host.File {
 	return host.File{Path: path, Mode: f.Mode, Owner: f.Owner, Content: f.Content}
 }
 
-// named gives the names of the changes of a kind with an action.
+// named returns the names of the changes of a kind with an action.
 func named(changes []plan.Change, kind plan.Kind, action plan.Action) []string {
 	var names []string
 	for _, c := range changes {
@@ -202,7 +211,7 @@ func named(changes []plan.Change, kind plan.Kind, action plan.Action) []string {
 	return names
 }
 
-// deleted are the paths that go.
+// deleted returns the paths to delete.
 func deleted(changes []plan.Change) []string {
 	return slices.Concat(named(changes, plan.FileChange, plan.Delete), named(changes, plan.ProgramChange, plan.Delete))
 }
@@ -213,7 +222,7 @@ func touches(changes []plan.Change, prefix string) bool {
 	})
 }
 
-// union are the wanted files and those that slipway once put there.
+// union returns the wanted files and those that slipway once wrote.
 func union(want map[string]stack.File, owned map[string]string) map[string]stack.File {
 	all := maps.Clone(want)
 	for p, digest := range owned {

@@ -13,15 +13,16 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// evictions are the signals of a kubelet about its disk, with their defaults (k8s.io/kubernetes, pkg/kubelet/eviction).
-// /var has both file systems.
+// evictions are a kubelet's disk signals, with their defaults (k8s.io/kubernetes,
+// pkg/kubelet/eviction). /var has both file systems.
 var evictions = map[string]string{"nodefs.available": "10%", "imagefs.available": "15%"}
 
-// scarce is how little of a disk is worth a warning where kubelets do not mind.
+// scarce is how little free disk space causes a warning even if kubelets accept it.
 const scarce = 2 << 30
 
-// evictsBelow is how much of /var has to be free, in bytes, lest a kubelet with this configuration reports DiskPressure; 0 is
-// nothing. A threshold that it would not take says nothing here.
+// evictsBelow returns how much of /var has to be free, in bytes, so that a kubelet with this
+// configuration does not report DiskPressure; 0 is no threshold. A threshold that the kubelet would
+// reject is ignored here.
 func evictsBelow(config []byte, size int64) int64 {
 	var kubelet struct {
 		EvictionHard  map[string]string `json:"evictionHard"`
@@ -56,12 +57,12 @@ func threshold(value string, size int64) int64 {
 	return quantity.Value()
 }
 
-// fullDisks are the hosts whose kubelet is going to report DiskPressure, as far as was observed.
+// fullDisks returns the hosts whose kubelet will report DiskPressure, as far as observed.
 func (v *View) fullDisks() []string {
 	var hosts []string
 	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
 		facts := v.Observed.Hosts[name].Facts
-		if facts.DiskBytes == 0 { // not known
+		if facts.DiskBytes == 0 { // unknown
 			continue
 		}
 		if facts.FreeBytes < evictsBelow(v.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes) {
@@ -71,16 +72,16 @@ func (v *View) fullDisks() []string {
 	return hosts
 }
 
-// warnOfDisks speaks of disks that are too full for pods, or nearly full.
+// warnOfDisks warns of disks that are too full for pods, or nearly full.
 func (v *View) warnOfDisks() {
 	full := v.fullDisks()
 	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
 		facts := v.Observed.Hosts[name].Facts
 		switch {
-		case facts.DiskBytes == 0: // not known
+		case facts.DiskBytes == 0: // unknown
 		case slices.Contains(full, name):
-			v.report(name, fmt.Sprintf("warning: only %s of /var are free: its kubelet reports DiskPressure below %s, takes no pods and evicts those that "+
-				"are there; make room, or set evictionHard in spec.kubernetes.kubelet.configPatch", gib(facts.FreeBytes),
+			v.report(name, fmt.Sprintf("warning: only %s of /var are free: its kubelet reports DiskPressure below %s, accepts no pods and evicts those that "+
+				"run there; free space, or set evictionHard in spec.kubernetes.kubelet.configPatch", gib(facts.FreeBytes),
 				gib(evictsBelow(v.Desired.Hosts[name].Files[stack.KubeletFile].Content, facts.DiskBytes))))
 		case facts.FreeBytes < scarce:
 			v.report(name, fmt.Sprintf("warning: only %s of /var are free", gib(facts.FreeBytes)))

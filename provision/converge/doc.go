@@ -1,5 +1,5 @@
-// Package converge carries steps out: a Runner binds the verbs of a schedule to effects on hosts, the API and etcd, and
-// waits until what a step promises is proven.
+// Package converge carries steps out: a Runner binds the verbs of a schedule to effects on hosts,
+// the API and etcd, and waits until the result of a step is proven.
 //
-// What has to be done, and in which order, was decided before, by package plan.
+// Package plan decides which steps are needed, and their order.
 package converge

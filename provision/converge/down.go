@@ -16,21 +16,23 @@ import (
 )
 
 const (
-	// downTime is how long a cluster that has been up must answer nobody before it counts as down, where it is not certain
-	// that it can have no majority: longer than machines that boot, disks that stall and elections need.
+	// downTime is how long a cluster that has been up must not answer before it counts as down, if
+	// it is not certain that it can have no majority: longer than booting machines, stalled disks
+	// and elections need.
 	downTime = time.Minute
-	// downInterval is how often it is asked meanwhile.
+	// downInterval is how often it is queried meanwhile.
 	downInterval = time.Second
 )
 
-// ErrAnswers is of a cluster that was found to be down, and answers before anything was changed.
-var ErrAnswers = errors.New("the cluster answers again, and was planned for as one that is down: nothing was changed; plan again")
+// ErrAnswers means that a cluster was observed as down, and answers before anything was changed.
+var ErrAnswers = errors.New("the cluster answers again, but the plan is for a cluster that is down: nothing was changed; plan again")
 
-// proveDown looks again whether the cluster is down, right before all its control planes are changed at once. Since it was
-// observed somebody may have been asked a question, and it may have begun to work.
+// proveDown checks again whether the cluster is down, right before all its control planes are
+// changed at once. Since the observation, a question may have been open for long, and the cluster
+// may have started to work.
 func (r *Runner) proveDown(ctx context.Context, _ plan.Step) error {
 	report := sync.OnceFunc(func() {
-		r.report("", fmt.Sprintf("it is not certain that it is down: asking it for %v", downTime))
+		r.report("", fmt.Sprintf("it is not certain that the cluster is down: querying it for %v", downTime))
 	})
 	certain := func(ctx context.Context) bool {
 		down := r.certainlyDown(ctx)
@@ -42,7 +44,8 @@ func (r *Runner) proveDown(ctx context.Context, _ plan.Step) error {
 	return provenDown(ctx, downTime, certain, r.answers)
 }
 
-// provenDown is nil where it is certain that the cluster is down, or where it has answered nothing for as long as patience.
+// provenDown returns nil if it is certain that the cluster is down, or if it has not answered for
+// as long as patience.
 func provenDown(ctx context.Context, patience time.Duration, certain, answers func(context.Context) bool) error {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -57,14 +60,14 @@ func provenDown(ctx context.Context, patience time.Duration, certain, answers fu
 		}
 		select {
 		case <-limited.Done():
-			return context.Cause(ctx) // nil: nobody has answered
+			return context.Cause(ctx) // nil: nothing has answered
 		case <-tick.C:
 		}
 	}
 }
 
-// certainlyDown says whether so many members of etcd do not run, or cannot be taken for members, that no majority is left.
-// What cannot be asked is not known to be down.
+// certainlyDown reports whether so many etcd members do not run, or cannot be members, that no
+// majority is left. A member that cannot be queried is not known to be down.
 func (r *Runner) certainlyDown(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, live.CompareTimeout)
 	defer cancel()
@@ -91,8 +94,8 @@ func (r *Runner) certainlyDown(ctx context.Context) bool {
 	return possible < members/2+1
 }
 
-// stillGone are the machines that did not exist and do not now: one may have been brought back since, and its member runs.
-// Where nobody can say, none counts.
+// stillGone returns the machines that did not exist and still do not: one may have been restored
+// since, with a running member. If that cannot be determined, none counts.
 func (r *Runner) stillGone(ctx context.Context) []string {
 	if len(r.Input.Gone) == 0 || r.Exist == nil {
 		return r.Input.Gone
@@ -104,7 +107,7 @@ func (r *Runner) stillGone(ctx context.Context) []string {
 	return slices.DeleteFunc(slices.Clone(r.Input.Gone), func(name string) bool { return slices.Contains(exist, name) })
 }
 
-// etcdUnitNow asks a host how its member's unit is.
+// etcdUnitNow queries a host for the state of its etcd unit.
 func etcdUnitNow(ctx context.Context, h host.Host) (stack.Unit, error) {
 	result, err := h.Run(ctx, host.Cmd{Script: "systemctl show -p ActiveState -p SubState etcd.service"})
 	if err != nil {
@@ -116,12 +119,12 @@ func etcdUnitNow(ctx context.Context, h host.Host) (stack.Unit, error) {
 		said[key] = value
 	}
 	if said["ActiveState"] == "" {
-		return stack.Unit{}, fmt.Errorf("%s: systemd does not say how etcd is", h.Name())
+		return stack.Unit{}, fmt.Errorf("%s: systemd does not report the state of etcd", h.Name())
 	}
 	return stack.Unit{Active: said["ActiveState"] == "active", State: said["ActiveState"] + "/" + said["SubState"]}, nil
 }
 
-// answers asks the API and all members of etcd at once, and says whether any of them works.
+// answers queries the API and all etcd members at once, and reports whether any of them works.
 func (r *Runner) answers(ctx context.Context) bool {
 	var ready bool
 	var found map[string]stack.Member

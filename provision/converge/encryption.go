@@ -13,9 +13,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// encryptionLoaded asks the API server of a control plane whether it works by an EncryptionConfiguration of that content.
-// The error says why not, or not yet: a server looks at its file once a minute. Its answer has megabytes: ask every few
-// seconds at the most.
+// encryptionLoaded queries the API server of a control plane whether it uses an
+// EncryptionConfiguration with that content. The error says why not, or not yet: a server checks
+// its file once a minute. The answer has megabytes: query it at most every few seconds.
 func encryptionLoaded(ctx context.Context, reach live.Reach, config []byte, pki *certs.PKI, controlPlane host.Dialer) error {
 	loaded, err := reach.EncryptionConfigs(ctx, pki, controlPlane)
 	if err != nil {
@@ -28,15 +28,16 @@ func encryptionLoaded(ctx context.Context, reach live.Reach, config []byte, pki 
 		}
 	}
 	if len(loaded) == 0 {
-		return fmt.Errorf("its API server works by no encryption configuration; wanted is %.15s", want)
+		return fmt.Errorf("its API server uses no encryption configuration; wanted is %.15s", want)
 	}
-	return fmt.Errorf("its API server works by encryption configuration %.15s still; wanted is %.15s", strings.Join(loaded, ", "), want)
+	return fmt.Errorf("its API server still uses encryption configuration %.15s; wanted is %.15s", strings.Join(loaded, ", "), want)
 }
 
-// encryptionInterval is how often API servers are asked: they look at their file once a minute, and answer with megabytes.
+// encryptionInterval is how often API servers are queried: they check their file once a minute, and
+// answer with megabytes.
 const encryptionInterval = 3 * time.Second
 
-// awaitEncryption waits until the API server of a host works by the keys that are wanted.
+// awaitEncryption waits until the API server of a host uses the wanted keys.
 func (r *Runner) awaitEncryption(ctx context.Context, s plan.Step) error {
 	config, err := stack.EncryptionConfig(r.Input.EncryptionKeys)
 	if err != nil {
@@ -52,8 +53,8 @@ func (r *Runner) awaitEncryption(ctx context.Context, s plan.Step) error {
 	})
 }
 
-// rewriteSecrets has every Secret written again, and wants proof of etcd that none is left under another key. What is
-// written meanwhile may be counted while it changes: then it looks, and writes, once more.
+// rewriteSecrets rewrites every Secret, and proves with etcd that none is left under another key.
+// Secrets written meanwhile may change during the count: then it counts, and writes, once more.
 func (r *Runner) rewriteSecrets(ctx context.Context, _ plan.Step) error {
 	client, err := r.etcd()
 	if err != nil {
@@ -77,11 +78,11 @@ func (r *Runner) rewriteSecrets(ctx context.Context, _ plan.Step) error {
 	return left
 }
 
-// rewriteTries is how often Secrets are written again while others are found.
+// rewriteTries is how often Secrets are rewritten while others are found.
 const rewriteTries = 5
 
-// leftUnder says which of etcd's Secrets do not begin with the wanted prefix, or that there are fewer than were written:
-// then it was not the right place to look.
+// leftUnder returns an error if Secrets in etcd do not begin with the wanted prefix, or if there
+// are fewer than were written: then it was not the right place to look.
 func leftUnder(found map[string]int, want string, written int) error {
 	total := 0
 	for prefix, n := range found {

@@ -70,14 +70,14 @@ func TestEncryptionKeysRotate(t *testing.T) {
 		}
 		if stage.keys == nil {
 			makeSecrets(t, api, secrets)
-			if err := encryptionLoaded(ctx, live.Network{}, []byte("x"), pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "works by no encryption") {
+			if err := encryptionLoaded(ctx, live.Network{}, []byte("x"), pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "uses no encryption") {
 				t.Errorf("without a configuration: error %v", err)
 			}
 		} else {
 			if err := encryptionLoaded(ctx, live.Network{}, config, pki, loopback{server}); err != nil {
 				t.Error(err)
 			}
-			if err := encryptionLoaded(ctx, live.Network{}, last, pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "still; wanted is sha256:") {
+			if err := encryptionLoaded(ctx, live.Network{}, last, pki, loopback{server}); err == nil || !strings.Contains(err.Error(), "; wanted is sha256:") {
 				t.Errorf("of the configuration before: error %v", err)
 			}
 		}

@@ -12,9 +12,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// endedMembers are the hosts whose member of etcd shows a certificate that has ended, by the host's own clock. They are
-// asked only where the cluster has been up, no member answers, and the rest does not tell: etcd notes each such handshake in
-// its log.
+// endedMembers returns the hosts whose etcd member serves an expired certificate, by the host's own
+// clock. They are queried only if the cluster has been up, no member answers, and the rest is not
+// conclusive: etcd logs each such handshake.
 func (v *View) endedMembers(ctx context.Context, observed stack.State) map[string]bool {
 	if !plan.Alive(v.Input.Machines, observed, plan.Signs{API: true, BeenUp: v.Input.BeenUp, Gone: v.Input.Gone}) || plan.Answered(observed) {
 		return nil
@@ -33,14 +33,14 @@ func (v *View) endedMembers(ctx context.Context, observed stack.State) map[strin
 				}
 				shown, err := v.reach().PeerCertificate(ctx, h, address, "")
 				if err != nil || !time.Now().Add(offset).After(shown.NotAfter) {
-					return nil //nolint:nilerr // who cannot be asked shows nothing, and keeps the others from nothing
+					return nil //nolint:nilerr // an unreachable member shows nothing, and does not stop the others
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				ended[m.Name] = true
-				v.report(m.Name, fmt.Sprintf("its member of etcd shows a certificate that has ended at %s", shown.NotAfter.UTC().Format(time.RFC3339)))
+				v.report(m.Name, fmt.Sprintf("its etcd member serves a certificate that expired at %s", shown.NotAfter.UTC().Format(time.RFC3339)))
 				return nil
-			}) // a host that cannot be reached shows nothing, either
+			}) // a host that cannot be reached shows nothing
 		})
 	}
 	questions.Wait()

@@ -17,7 +17,8 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// eachEndpoint does something with all endpoints of a host, side by side; the first failure ends the others.
+// eachEndpoint calls do for all endpoints of a host, in parallel; the first failure ends the
+// others.
 func (v *View) eachEndpoint(ctx context.Context, name string, do func(context.Context, host.Dialer, stack.Endpoint, string) error) error {
 	dialer, ok := v.Hosts[name].(host.Dialer)
 	if !ok {
@@ -34,7 +35,7 @@ func (v *View) eachEndpoint(ctx context.Context, name string, do func(context.Co
 	return group.Wait()
 }
 
-// AwaitServed waits until every endpoint of a host shows the certificate that is in its file.
+// awaitServed waits until every endpoint of a host serves the certificate in its file.
 func (r *Runner) awaitServed(ctx context.Context, s plan.Step) error {
 	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e stack.Endpoint, address string) error {
 		if e.Cert == "" {
@@ -47,10 +48,11 @@ func (r *Runner) awaitServed(ctx context.Context, s plan.Step) error {
 	})
 }
 
-// awaitRootCA waits until the controller manager has published in every namespace whom pods are to trust.
+// awaitRootCA waits until the controller manager has published the current CA bundle in every
+// namespace.
 func (r *Runner) awaitRootCA(ctx context.Context, _ plan.Step) error {
 	want := string(r.Input.PKI.Chain(certs.KubernetesCA))
-	return live.WaitFor(ctx, "the ConfigMaps kube-root-ca.crt are not as they should be", func(ctx context.Context) error {
+	return live.WaitFor(ctx, "the ConfigMaps kube-root-ca.crt are not up to date", func(ctx context.Context) error {
 		published, err := r.API.RootCAs(ctx)
 		if err != nil {
 			return err
@@ -60,15 +62,16 @@ func (r *Runner) awaitRootCA(ctx context.Context, _ plan.Step) error {
 		}
 		for namespace, text := range published {
 			if text != want {
-				return fmt.Errorf("that of namespace %s has other authorities", namespace)
+				return fmt.Errorf("that of namespace %s has other CAs", namespace)
 			}
 		}
 		return nil
 	})
 }
 
-// awaitClientCAs waits until extension API servers are told to trust old and new, whichever is used: API servers add what
-// they trust within a minute. Going back needs no such wait: nothing has taken the old out.
+// awaitClientCAs waits until extension API servers are told to trust old and new CAs, whichever is
+// in use: API servers add the CAs that they trust within a minute. A rollback needs no such wait:
+// the old CA was not removed.
 func (r *Runner) awaitClientCAs(ctx context.Context, _ plan.Step) error {
 	pki := r.Input.PKI
 	trusted := map[string][]byte{}
@@ -77,7 +80,7 @@ func (r *Runner) awaitClientCAs(ctx context.Context, _ plan.Step) error {
 			trusted[name] = pki.Bundle(name)
 		}
 	}
-	return live.WaitFor(ctx, "extension API servers are not told to trust the new authority", func(ctx context.Context) error {
+	return live.WaitFor(ctx, "extension API servers are not told to trust the new CA", func(ctx context.Context) error {
 		lacking, err := r.API.LacksClientCAs(ctx, trusted[certs.KubernetesCA], trusted[certs.FrontProxyCA])
 		if err == nil && len(lacking) > 0 {
 			err = fmt.Errorf("the ConfigMap kube-system/extension-apiserver-authentication lacks one in %s", strings.Join(lacking, " and "))
@@ -86,14 +89,14 @@ func (r *Runner) awaitClientCAs(ctx context.Context, _ plan.Step) error {
 	})
 }
 
-// dropClientCAs has extension API servers take no more clients of the authorities that are dropped. API servers no longer
-// add them by then, but what they once added stays.
+// dropClientCAs makes extension API servers reject clients of the dropped CAs. API servers no
+// longer add these CAs by then, but do not remove what they once added.
 func (r *Runner) dropClientCAs(ctx context.Context, _ plan.Step) error {
 	other := r.Input.PKI.Other
-	return live.WaitFor(ctx, "extension API servers are told to trust the authority that was dropped", func(ctx context.Context) error {
+	return live.WaitFor(ctx, "extension API servers are told to trust the dropped CA", func(ctx context.Context) error {
 		found, err := r.API.DropClientCAs(ctx, other[certs.KubernetesCA].First(), other[certs.FrontProxyCA].First())
 		if err == nil && found {
-			err = errors.New("it was there when last looked at")
+			err = errors.New("it was present at the last check")
 		}
 		return err
 	})

@@ -232,9 +232,9 @@ func TestProofsWantEveryEndpoint(t *testing.T) {
 					t.Parallel()
 					where := row.Unit + " on demo-cp-1"
 					fails(t, "trust, where it takes the old alone", node1(t, trust, v, both, old, lags(old)), (*Runner).proveTrust,
-						where, "does not trust the new authority yet", "it refused the client")
+						where, "does not trust the new CA yet", "it refused the client")
 					fails(t, "refusal, where it takes the old still", node1(t, drop, v, next, old, lags(both)), (*Runner).proveRefusal,
-						where, "is not proven to refuse", "it took the client: ")
+						where, "is not proven to refuse", "it accepted the client: ")
 				})
 			}
 		})
@@ -279,7 +279,7 @@ func TestWhoTakesNobodyRefusesNoAuthority(t *testing.T) {
 					c.taken = taken
 				}
 			}
-			const said = "it refused a client of the authority in use, too: "
+			const said = "it also refused a client of the CA in use: "
 			fails(t, "trust", node1(t, trust, tls.VersionTLS13, both, old, nobody), (*Runner).proveTrust, row.Unit, "it refused the client: ", said)
 			fails(t, "refusal", node1(t, drop, tls.VersionTLS13, next, old, nobody), (*Runner).proveRefusal, row.Unit, "is not proven to refuse", said)
 		})
@@ -300,7 +300,7 @@ func TestWhoTakesNobodyRefusesNoAuthority(t *testing.T) {
 		if err := soon(t, known(node1(t, drop, v, next, old, ahead)), (*Runner).proveRefusal, enough); err != nil {
 			t.Errorf("refusal by a clock that is known, %s: %v", version, err)
 		}
-		fails(t, "refusal by a clock that is known, where it takes both, "+version, known(node1(t, drop, v, both, old, ahead)), (*Runner).proveRefusal, "it took the client")
+		fails(t, "refusal by a clock that is known, where it takes both, "+version, known(node1(t, drop, v, both, old, ahead)), (*Runner).proveRefusal, "it accepted the client")
 	}
 }
 
@@ -316,7 +316,7 @@ func TestRefusalIsProvenWithClientsThatThereAre(t *testing.T) {
 	if err := soon(t, node1(t, drop, tls.VersionTLS13, next, old, nil), (*Runner).proveRefusal, enough); err != nil {
 		t.Error(err)
 	}
-	fails(t, "where nobody is taken", node1(t, drop, tls.VersionTLS13, nil, old, nil), (*Runner).proveRefusal, "of the authority in use, too")
+	fails(t, "where nobody is taken", node1(t, drop, tls.VersionTLS13, nil, old, nil), (*Runner).proveRefusal, "of the CA in use")
 }
 
 // Where the key of the other authority is elsewhere nobody can tell, and nobody is asked.

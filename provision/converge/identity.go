@@ -10,18 +10,19 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// Record changes what the state knows of a cluster that is up (nil: that it is). It is called by one step at a time.
+// Record changes what the state records of a cluster that is up (nil: that it is). It is called by
+// one step at a time.
 type Record func(ctx context.Context, change func(was *plan.Up) *plan.Up) error
 
-// recordUp has the state record that the cluster is up, with the ID that etcd gave it: before its hosts record it, and
-// before anybody is told that the cluster can be used.
+// recordUp records in the state that the cluster is up, with etcd's ID of it: before its hosts
+// record it, and before users are told that the cluster is usable.
 func (r *Runner) recordUp(ctx context.Context, _ plan.Step) error {
 	client, err := r.etcd()
 	if err != nil {
 		return err
 	}
 	var id string
-	err = live.WaitFor(ctx, "no member of etcd tells of which cluster it is", func(ctx context.Context) error {
+	err = live.WaitFor(ctx, "no etcd member reports its cluster", func(ctx context.Context) error {
 		members, err := client.Status(ctx)
 		if id = live.ClusterOf(members); err == nil && id == "" {
 			err = errors.New("none has answered")
@@ -40,7 +41,7 @@ func (r *Runner) recordJoined(ctx context.Context, etcdCluster string, members m
 	return r.record(ctx, r.Record, etcdCluster, members)
 }
 
-// RecordLiving has the state record what has been observed of a cluster that lives, where the state knows less.
+// RecordLiving records in the state what was observed of a running cluster, if the state has less.
 func (v *View) RecordLiving(ctx context.Context, record Record) error {
 	members, id := map[string]bool{}, ""
 	for name, m := range v.Observed.Members {
@@ -49,7 +50,7 @@ func (v *View) RecordLiving(ctx context.Context, record Record) error {
 	return v.record(ctx, record, id, members)
 }
 
-// RecordPlugin has the state record that the whole cluster has the network plugin that its spec names.
+// RecordPlugin records in the state that the whole cluster has the spec's network plugin.
 func (v *View) RecordPlugin(ctx context.Context, record Record) error {
 	return record(ctx, func(was *plan.Up) *plan.Up {
 		if was == nil {

@@ -16,17 +16,19 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Observer looks at a cluster: what is given of it before any host is asked. It may look any number of times.
+// Observer observes a cluster: its input before any host is queried. It can observe any number of
+// times.
 type Observer struct {
 	// Input lacks the facts of the hosts.
 	Input stack.Input
 	// Before explains changes; it may be empty.
 	Before plan.Before
-	// Prove is what is proven in the end.
+	// Prove is what is proven at the end.
 	Prove plan.Proving
-	// Changing says that what is observed is going to be changed: what an earlier run has left at work has to end first.
+	// Changing means that the run will change what it observes: work left by an earlier run has to
+	// end first.
 	Changing bool
-	// Held are hosts that are left alone, and why.
+	// Held are hosts that this run must not change, and why.
 	Held map[string][]string
 	// Limit is how long a host may take to be observed; 0 is two minutes.
 	Limit time.Duration
@@ -34,11 +36,11 @@ type Observer struct {
 	Reach live.Reach
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
-	// Wishes computes what is desired; nil is package stack.
+	// Wishes computes the desired state; nil is package stack.
 	Wishes Wishes
 }
 
-// Wishes are stack.Query and stack.Desired, or remember what these have computed.
+// Wishes are stack.Query and stack.Desired, or cache their results.
 type Wishes interface {
 	Query(in stack.Input) (stack.State, error)
 	Desired(in stack.Input) (stack.State, error)
@@ -49,16 +51,16 @@ type computed struct{}
 func (computed) Query(in stack.Input) (stack.State, error)   { return stack.Query(in) }
 func (computed) Desired(in stack.Input) (stack.State, error) { return stack.Desired(in) }
 
-// looking is a view that is not complete yet.
+// looking is an incomplete view.
 type looking struct {
 	View
 	from   Observer
 	unread map[string][]string // hosts that could not be read, with the reasons
 }
 
-// Look observes the hosts, one session each, then asks the API and etcd what they know. hosts may lack machines that cannot
-// be reached: these are held, or left out (plan.Situation.Only). It fails where a host could not be read and where going on
-// would do harm. It changes nothing.
+// Look observes the hosts, one session each, then queries the API and etcd. hosts may lack machines
+// that cannot be reached: these are held, or left out (plan.Situation.Only). It fails if a host
+// could not be read and to continue would do harm. It changes nothing.
 func (o Observer) Look(ctx context.Context, hosts map[string]host.Host) (*View, error) {
 	if o.Wishes == nil {
 		o.Wishes = computed{}
@@ -101,7 +103,8 @@ func (o Observer) Look(ctx context.Context, hosts map[string]host.Host) (*View, 
 	return &l.View, nil
 }
 
-// compare completes the situation with what differs, and with what that asks for. refused are hosts that must not be changed.
+// compare completes the situation with the differences and their consequences. refused are hosts
+// that must not be changed.
 func (l *looking) compare(ctx context.Context, refused map[string][]string) error {
 	s := &l.Situation
 	signs := plan.Signs{API: s.APIError == "", Ended: l.endedMembers(ctx, l.Observed), Gone: l.Input.Gone, BeenUp: l.Input.BeenUp}
@@ -127,7 +130,7 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 	return nil
 }
 
-// observeHosts observes the hosts, and takes from what they are the facts that desired state is computed from.
+// observeHosts observes the hosts, and returns the facts that desired state is computed from.
 func (l *looking) observeHosts(ctx context.Context) error {
 	query, err := l.from.Wishes.Query(l.Input)
 	if err != nil {
@@ -142,7 +145,7 @@ func (l *looking) observeHosts(ctx context.Context) error {
 		return err
 	}
 	if l.Input.Adopt(l.Observed) {
-		l.Before.Up, l.Before.Applied = nil, nil // what the state knows is of before
+		l.Before.Up, l.Before.Applied = nil, nil // the state's record is of the previous generation
 	}
 	plan.Forget(l.Input, l.Observed)
 	l.Input.Facts = map[string]stack.Facts{}
@@ -152,8 +155,8 @@ func (l *looking) observeHosts(ctx context.Context) error {
 	return nil
 }
 
-// withoutUnread leaves hosts alone that could not be observed. A rotation needs every host, and nothing can be done where
-// none can be read.
+// withoutUnread holds hosts that could not be observed. A rotation needs every host, and nothing
+// can be done if none can be read.
 func (l *looking) withoutUnread(ctx context.Context, err error) error {
 	var unread *observe.UnreadError
 	if !errors.As(err, &unread) || ctx.Err() != nil || l.Prove == plan.ProveStage || len(l.Observed.Hosts) == 0 {
@@ -167,7 +170,8 @@ func (l *looking) withoutUnread(ctx context.Context, err error) error {
 	return nil
 }
 
-// observeCluster asks the API and etcd, side by side. That the API does not answer is not an error but an answer.
+// observeCluster queries the API and etcd in parallel. If the API does not answer, that is a
+// result, not an error.
 func (l *looking) observeCluster(ctx context.Context) (apiError string, err error) {
 	text, err := stack.Manifests(l.Input)
 	if err != nil {

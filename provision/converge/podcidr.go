@@ -17,9 +17,10 @@ const (
 	podCIDRAttempt  = 5 * time.Second
 )
 
-// AwaitPodCIDR runs on a node, and waits until that has been given a network for its pods. kubeconfig is a file, of somebody
-// who may read nodes. It asks until ctx ends: the node may not be registered yet, and no API server may answer, as when all
-// machines have just been switched on.
+// AwaitPodCIDR runs on a node, and waits until the node has got a network for its pods. kubeconfig
+// is the file of a user who may read nodes. It retries until ctx ends: the node may not be
+// registered yet, and no API server may answer, for example when all machines have just been
+// switched on.
 func AwaitPodCIDR(ctx context.Context, kubeconfig, node string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {

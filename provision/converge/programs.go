@@ -5,7 +5,8 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// uncover takes mounts away that lie over what programs lead to. Where there are none, umount fails and changes nothing.
+// uncover removes mounts that cover the targets of program links. If there are none, umount fails
+// and changes nothing.
 func uncover(changes []plan.Change) []string {
 	var script []string
 	for _, p := range named(changes, plan.ProgramChange, plan.Update) {

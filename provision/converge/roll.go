@@ -16,12 +16,13 @@ import (
 const (
 	// rollAtOnce is how many workloads are rolled at a time.
 	rollAtOnce = 8
-	// rollInterval is how often is asked whether others have done their part.
+	// rollInterval is how often it checks whether users have done their part.
 	rollInterval = 2 * time.Second
 )
 
-// rollWorkloads replaces the pods that began before the stage before was proven: their programs may have read authority
-// or token once, at their start. What has no controller is waited for.
+// rollWorkloads replaces the pods that started before the previous stage was proven: their programs
+// may have read the CA or a token only once, at their start. It waits for pods without a
+// controller.
 func (r *Runner) rollWorkloads(ctx context.Context, _ plan.Step) error {
 	how, since := plan.RollingOf(r.Input.PKI.Rotation), staleBefore(r.Input.PKI.Rotation)
 	workloads, err := r.API.Workloads(ctx)
@@ -39,7 +40,7 @@ func (r *Runner) rollWorkloads(ctx context.Context, _ plan.Step) error {
 		}
 	}
 	said := ""
-	return live.WaitEvery(ctx, rollInterval, "pods may know only what was before", func(ctx context.Context) error {
+	return live.WaitEvery(ctx, rollInterval, "pods may know only the old CA or token", func(ctx context.Context) error {
 		workloads, err := r.API.Workloads(ctx)
 		if err != nil {
 			return err
@@ -67,12 +68,14 @@ func workloadNames(workloads []kube.Workload) string {
 	return strings.Join(all, ", ")
 }
 
-// staleBefore is when a pod has to have begun in stage rollout, so that it cannot have read what was before.
+// staleBefore returns the time after which a pod must have started in stage rollout, so that it
+// cannot have read the old CA or token.
 func staleBefore(r *certs.Rotation) time.Time {
 	return r.Passed[len(r.Passed)-1].At.Add(time.Second) // pods know their age in whole seconds
 }
 
-// blocked names workloads whose budgets never allow what is needed. Other workloads are not touched then, either.
+// blocked returns an error for workloads whose budgets never allow the eviction. Other workloads
+// are not replaced then, either.
 func blocked(workloads []kube.Workload) error {
 	reasons := plan.Blocked(workloads)
 	if len(reasons) == 0 {
@@ -81,7 +84,7 @@ func blocked(workloads []kube.Workload) error {
 	return fmt.Errorf("no workload was replaced, and the rotation stays in its stage, since:\n  %s", strings.Join(reasons, "\n  "))
 }
 
-// roll looks what stage rollout would do; nil where no proof wants it.
+// roll determines what stage rollout would do; nil if no proof needs it.
 func (v *View) roll(ctx context.Context, s plan.Situation) *plan.Roll {
 	if !slices.Contains(s.Proofs, plan.Proof{Verb: plan.RollWorkloads}) {
 		return nil

@@ -17,15 +17,15 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Runner carries out the steps of a plan that was made of a view.
+// Runner carries out the steps of a plan made from a view.
 type Runner struct {
 	View
-	// Holds says whether this run is still the only one; it is asked before each step that changes something, and an error
-	// keeps the step from beginning. It may be nil.
+	// Holds reports whether this run is still the only one; it is called before each step that
+	// changes something, and if it returns an error, the step does not begin. It may be nil.
 	Holds func(context.Context) error
-	// Record is asked before hosts are told that they were part of a cluster that was up.
+	// Record is called before hosts record that they were part of a cluster that was up.
 	Record Record
-	// Exist names the machines that exist now; nil where Input.Gone cannot have changed since.
+	// Exist returns the machines that exist now; nil if Input.Gone cannot have changed.
 	Exist func(context.Context) ([]string, error)
 
 	recording sync.Mutex
@@ -38,7 +38,7 @@ type Runner struct {
 	connections map[string]connections
 }
 
-// doTable says how each verb is carried out. All else that is known of a verb is its row in package plan.
+// doTable has the function of each verb. Everything else about a verb is its row in package plan.
 var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 	plan.Deliver:             (*Runner).deliver,
 	plan.Install:             (*Runner).install,
@@ -68,9 +68,9 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 	plan.AwaitAuthentication: (*Runner).awaitAuthentication,
 }
 
-// Bind makes of a schedule what dag.Run can run. Every step is bounded by its timeout. When the run is cancelled, a
-// step that only waits ends at once; one that changes something has finishTime to come to its end. A step whose
-// connection is lost ends at once.
+// Bind turns a schedule into steps for dag.Run. Every step is bounded by its timeout. If the run is
+// cancelled, a step that only waits ends at once; one that changes something has finishTime to
+// complete. A step whose connection is lost ends at once.
 func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	var p dag.Plan
 	for _, s := range steps {
@@ -79,7 +79,7 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 			defer cancel()
 			if r.Holds != nil && s.Writes() {
 				if err := r.Holds(ctx); err != nil {
-					return fmt.Errorf("not begun, since it is not sure that nobody else is at work: %w", err)
+					return fmt.Errorf("not begun, since another process may be working on the cluster: %w", err)
 				}
 			}
 			if !s.Interruptible() {
@@ -95,8 +95,9 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	return p
 }
 
-// connected gives a context that ends when waiting is in vain: when the connection to the step's host has ended, or
-// those to all control planes, through which the API is reached. The cause is a *host.LostError.
+// connected returns a context that ends when waiting is useless: when the connection to the step's
+// host has ended, or those to all control planes, through which the API is reached. The cause is a
+// *host.LostError.
 func (r *Runner) connected(ctx context.Context, name string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var controlPlanes []host.Host
@@ -124,8 +125,8 @@ func (r *Runner) connected(ctx context.Context, name string) (context.Context, f
 	return ctx, func() { cancel(nil) }
 }
 
-// finishing gives a context that outlives an interrupt by finishTime. What ends for another reason, such as a lock that
-// was lost, ends at once: somebody else may begin.
+// finishing returns a context that outlives an interrupt by finishTime. If the run ends for another
+// reason, such as a lost lock, it ends at once: another process may begin.
 func finishing(ctx context.Context) (context.Context, func()) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -139,7 +140,7 @@ func finishing(ctx context.Context) (context.Context, func()) {
 	return late, func() { stop(); cancel(nil) }
 }
 
-// install gives systemd its orders, and leaves it to a gate to wait.
+// install gives systemd its orders; a gate waits for the result.
 func (r *Runner) install(ctx context.Context, s plan.Step) error { return r.converge(ctx, s, true) }
 
 func (r *Runner) apply(ctx context.Context, s plan.Step) error {
@@ -167,8 +168,9 @@ func (r *Runner) applyManifests(ctx context.Context, _ plan.Step) error {
 	return err
 }
 
-// ensureNode believes what the API says of a node only once a kubelet that was restarted has been heard of again: until
-// its controller has lost patience, the API calls a node Ready whose kubelet is dead.
+// ensureNode trusts the API's data about a node only after a kubelet that was restarted has sent
+// heartbeats: until the node controller's grace period ends, the API reports a node with a dead
+// kubelet as Ready.
 func (r *Runner) ensureNode(ctx context.Context, s plan.Step) error {
 	err := r.awaitHeartbeat(ctx, s.Host)
 	if err == nil {
@@ -177,7 +179,7 @@ func (r *Runner) ensureNode(ctx context.Context, s plan.Step) error {
 	return r.explain(ctx, err, s.Host, "kubelet", "containerd")
 }
 
-// explain adds what units of a host last said to an error, unless it is that of an interrupt.
+// explain adds the last log lines of units to an error, unless it is that of an interrupt.
 func (r *Runner) explain(ctx context.Context, err error, name string, units ...string) error {
 	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) {
 		return err
@@ -185,17 +187,17 @@ func (r *Runner) explain(ctx context.Context, err error, name string, units ...s
 	return fmt.Errorf("%w\n%s", err, r.journal(ctx, name, units...))
 }
 
-// checkQuorum asks etcd whether it keeps its quorum while the member of a host restarts. A cluster of one member has
-// nothing to keep, and one whose own member is down loses nothing by its restart.
+// checkQuorum checks that etcd keeps its quorum while the member of a host restarts. A cluster with
+// one member has no quorum to lose, and if the member itself is down, its restart loses nothing.
 func (r *Runner) checkQuorum(ctx context.Context, s plan.Step) error {
 	if len(r.Input.ControlPlanes()) == 1 {
-		return nil // nor is it asked: it may be what has to be repaired
+		return nil // nor is it queried: it may be what has to be repaired
 	}
 	client, err := r.etcd()
 	if err != nil {
 		return err
 	}
-	return live.WaitFor(ctx, "etcd cannot spare the member of "+s.Host, func(ctx context.Context) error {
+	return live.WaitFor(ctx, "etcd would lose its quorum without the member of "+s.Host, func(ctx context.Context) error {
 		members, err := client.Status(ctx)
 		if err != nil {
 			return err
@@ -204,7 +206,8 @@ func (r *Runner) checkQuorum(ctx context.Context, s plan.Step) error {
 	})
 }
 
-// awaitEtcd waits until the member of a host answers linearizable reads: it is caught up, and a majority works.
+// awaitEtcd waits until the member of a host answers linearizable reads: it is up to date, and a
+// majority works.
 func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
 	client, err := r.etcd()
 	if err != nil {
@@ -220,7 +223,7 @@ func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
 		for _, m := range members {
 			if m.Name == s.Host {
 				if errors.As(m.Err, new(*etcd.AlarmError)) {
-					end(m.Err) // which no waiting takes away
+					end(m.Err) // which do not clear by waiting
 				}
 				return m.Err
 			}
@@ -230,8 +233,8 @@ func (r *Runner) awaitEtcd(ctx context.Context, s plan.Step) error {
 	return r.explain(ctx, err, s.Host, "etcd")
 }
 
-// markInitialized records on a host that it has been part of a cluster that was up, and before in the state that its member of etcd
-// has been healthy.
+// markInitialized records on a host that it has been part of a cluster that was up, and first in
+// the state that its etcd member has been healthy.
 func (r *Runner) markInitialized(ctx context.Context, s plan.Step) error {
 	if err := r.recordJoined(ctx, "", map[string]bool{s.Host: true}); err != nil {
 		return err
@@ -239,7 +242,8 @@ func (r *Runner) markInitialized(ctx context.Context, s plan.Step) error {
 	return r.Hosts[s.Host].Write(ctx, []host.File{hostFile(stack.InitializedFile, r.Desired.Hosts[s.Host].Files[stack.InitializedFile])})
 }
 
-// journal gives the last words of units, for an error's text. What cannot be read is said in its place.
+// journal returns the last log lines of units, for an error's text. If they cannot be read, it
+// returns why.
 func (r *Runner) journal(ctx context.Context, name string, units ...string) string {
 	h, ok := r.Hosts[name]
 	if !ok {

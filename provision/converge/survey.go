@@ -13,18 +13,19 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// Survey is what a rotation still meets in a cluster, beside its hosts.
+// Survey is what a rotation will affect in a cluster, besides its hosts.
 type Survey struct {
-	// Nodes that the API has, sorted.
+	// Nodes in the API, sorted.
 	Nodes []string
 	// Workloads that stage rollout replaces or waits for; in that stage, those that are left.
 	Workloads []kube.Workload
-	// TokenSecrets are Secrets ("namespace/name") with a token of the key that goes, which people have to have made anew.
+	// TokenSecrets are Secrets ("namespace/name") with a token of the key that is replaced, which
+	// users have to renew.
 	TokenSecrets []string
 }
 
-// NewSurvey asks the API, through any control plane that answers, as the rotation in the PKI of in wants to know it. It
-// changes nothing. Of in it needs machines and PKI.
+// NewSurvey queries the API, through any control plane that answers, for what the rotation in the
+// PKI of in affects. It changes nothing. Of in it needs machines and PKI.
 func NewSurvey(ctx context.Context, in stack.Input, hosts map[string]host.Host) (Survey, error) {
 	api, err := live.API(in, hosts)
 	if err != nil {
@@ -34,7 +35,7 @@ func NewSurvey(ctx context.Context, in stack.Input, hosts map[string]host.Host) 
 }
 
 func survey(ctx context.Context, api live.APIClient, pki *certs.PKI) (Survey, error) {
-	short, cancel := context.WithTimeout(ctx, live.CompareTimeout) // where nobody answers that is to be known soon
+	short, cancel := context.WithTimeout(ctx, live.CompareTimeout) // fail soon if the API does not answer
 	defer cancel()
 	nodes, err := api.Nodes(short)
 	if err != nil {
@@ -57,10 +58,10 @@ func survey(ctx context.Context, api live.APIClient, pki *certs.PKI) (Survey, er
 	return s, err
 }
 
-// workloadsTimeout bounds the listing of all that is in a cluster.
+// workloadsTimeout bounds listing all objects in a cluster.
 const workloadsTimeout = 2 * time.Minute
 
-// workloadsLeft are all, or in stage rollout those that it has still to see to.
+// workloadsLeft returns all workloads, or in stage rollout those that still have to be replaced.
 func workloadsLeft(ctx context.Context, api live.APIClient, r *certs.Rotation) ([]kube.Workload, error) {
 	ctx, cancel := context.WithTimeout(ctx, workloadsTimeout)
 	defer cancel()
@@ -71,7 +72,7 @@ func workloadsLeft(ctx context.Context, api live.APIClient, r *certs.Rotation) (
 	return kube.Stale(workloads, staleBefore(r)), nil
 }
 
-// keptKey is the public key of service accounts that stays when the rotation has ended.
+// keptKey returns the public key of service accounts that stays after the rotation.
 func keptKey(pki *certs.PKI) []byte {
 	if pki.Rotation.Back || pki.Rotation.UsesNew(certs.ServiceAccounts) {
 		return pki.Material[certs.ServiceAccounts].Cert

@@ -137,7 +137,7 @@ func TestWaitForPeople(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := r.awaitTokens(ctx, plan.Step{})
-	if err == nil || !strings.Contains(err.Error(), "shop/robot, shop/scraper; go on when") || !strings.Contains(err.Error(), RenewToken) {
+	if err == nil || !strings.Contains(err.Error(), "shop/robot, shop/scraper; continue when") || !strings.Contains(err.Error(), RenewToken) {
 		t.Errorf("got %v", err)
 	}
 	in.PKI.Rotation.SkipUnmanaged = true

@@ -18,8 +18,9 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// TextDiffs gives, by Change.key, unified diffs of what the changes do to text: files that are not secret, and objects.
-// It reads the files from the hosts in one more round trip each. What it cannot show it leaves out.
+// TextDiffs returns unified diffs, by Change.Key, of the changes to text: files that are not
+// secret, and objects. It reads the files from the hosts in one more round trip each. It leaves out
+// what it cannot show.
 func (v *View) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs, error) {
 	wanted := map[string][]string{} // paths by host
 	for _, c := range changes {
@@ -63,10 +64,10 @@ func (v *View) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs,
 	return diffs, nil
 }
 
-// TextDiffs are unified diffs by Change.key.
+// TextDiffs are unified diffs by Change.Key.
 type TextDiffs map[string]string
 
-// Of gives the diff of a change; empty where there is none to show.
+// Of returns the diff of a change; "" if there is none to show.
 func (d TextDiffs) Of(c plan.Change) string { return d[c.Key()] }
 
 // unified is the diff without the two lines that name files.
@@ -74,7 +75,7 @@ func unified(from, to string) string {
 	return strings.TrimPrefix(udiff.Unified("", "", from, to), "--- \n+++ \n")
 }
 
-// readAll reads files of a host in one session. Those that are not there are left out.
+// readAll reads files of a host in one session. It leaves out files that do not exist.
 func readAll(ctx context.Context, h host.Host, paths []string) (map[string][]byte, error) {
 	ctx, cancel := observe.Within(ctx, h, observe.ObserveTimeout)
 	defer cancel()

@@ -19,12 +19,14 @@ import (
 	"slipway.dev/slipway/provision/plan"
 )
 
-// tokensTimeout is how long pods' tokens of before may live: a kubelet renews them after 48 min of their hour.
+// tokensTimeout is how long old tokens of pods may live: a kubelet renews them after 48 min of
+// their hour.
 const tokensTimeout = time.Hour
 
-// awaitTokens waits until no pod has a token any more that was signed with another key than the one in use, and no Secret
-// either, unless these are forsaken: they hold tokens without an end, of which the API server takes no other than that in
-// the Secret, so that nobody but their users can change over. People get longer for that than kubelets do.
+// awaitTokens waits until no pod has a token that was signed with another key than the one in use,
+// and no Secret either, unless these are skipped: their tokens do not expire, and the API server
+// accepts only the token in the Secret, so that only their users can switch. People get longer for
+// that than kubelets do.
 func (r *Runner) awaitTokens(ctx context.Context, _ plan.Step) error {
 	want, err := keyID(r.Input.PKI.Material[certs.ServiceAccounts].Cert)
 	if err != nil {
@@ -38,7 +40,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ plan.Step) error {
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, tokensTimeout)
 			defer cancel()
-			return live.WaitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key that is to go", func(ctx context.Context) error {
+			return live.WaitEvery(ctx, rollInterval, "pods on "+name+" have tokens of the key to be replaced", func(ctx context.Context) error {
 				result, err := h.Run(ctx, host.Cmd{Script: jwtHeaders})
 				if err != nil {
 					return err
@@ -53,7 +55,7 @@ func (r *Runner) awaitTokens(ctx context.Context, _ plan.Step) error {
 // awaitTokenSecrets waits until no Secret has a token of another key.
 func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
 	said := ""
-	err := live.WaitEvery(ctx, rollInterval, "Secrets have tokens of the key that is to go", func(ctx context.Context) error {
+	err := live.WaitEvery(ctx, rollInterval, "Secrets have tokens of the key to be replaced", func(ctx context.Context) error {
 		secrets, err := r.API.TokenSecrets(ctx)
 		if err != nil {
 			return err
@@ -64,22 +66,22 @@ func (r *Runner) awaitTokenSecrets(ctx context.Context, want string) error {
 		}
 		text := strings.Join(others, ", ")
 		if text != said {
-			r.report("cluster", "waiting for you to have tokens made anew: `"+RenewToken+"` for "+text)
+			r.report("cluster", "waiting for you to renew tokens: `"+RenewToken+"` for "+text)
 			said = text
 		}
 		return errors.New(text)
 	})
 	if errors.Is(err, context.DeadlineExceeded) && said != "" {
-		return fmt.Errorf("nobody has had the tokens of these Secrets made anew (`%s`): %s; go on when that has happened, or with --leave-unmanaged, "+
-			"and they end at stage drop: %w", RenewToken, said, context.DeadlineExceeded)
+		return fmt.Errorf("the tokens of these Secrets were not renewed (`%s`): %s; continue when they are, or with --leave-unmanaged, "+
+			"then they become invalid at stage drop: %w", RenewToken, said, context.DeadlineExceeded)
 	}
 	return err
 }
 
-// RenewToken is the command that has the token of a Secret made anew.
+// RenewToken is the command that renews the token of a Secret.
 const RenewToken = `kubectl patch secret NAME --type=json -p '[{"op":"remove","path":"/data/token"}]'` // #nosec G101 -- it has none
 
-// otherTokens names, sorted, the Secrets whose token is of another key than the one wanted.
+// otherTokens returns, sorted, the Secrets whose token is of another key than the wanted one.
 func otherTokens(secrets []kube.TokenSecret, want string) []string {
 	var others []string
 	for _, s := range secrets {
@@ -91,13 +93,15 @@ func otherTokens(secrets []kube.TokenSecret, want string) []string {
 	return others
 }
 
-// jwtHeaders prints the first part of every token of a pod, which says by which key it is signed and is no secret,
-// after the pod's UID. A token is what begins like a JWT, whatever its file is called.
+// jwtHeaders prints the pod's UID and the first part of every token of a pod, which names the
+// signing key and is not secret. Every file that begins like a JWT counts as a token, whatever its
+// name.
 const jwtHeaders = `for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*; do
 	[ -f "$f" ] && [ "$(head -c 3 "$f" 2>/dev/null)" = eyJ ] && echo "${f#/var/lib/kubelet/pods/} $(cut -d. -f1 "$f" 2>/dev/null)"
 done; true`
 
-// signedBy says which of the tokens are signed by another key than the one wanted; what is no JWT is not ours.
+// signedBy returns which of the tokens are signed by another key than the wanted one; anything that
+// is not a JWT is ignored.
 func signedBy(headers, want string) error {
 	var others []error
 	for line := range strings.Lines(headers) {
@@ -114,7 +118,7 @@ func signedBy(headers, want string) error {
 	return errors.Join(others...)
 }
 
-// keyID names a public key as tokens do.
+// keyID names a public key in the same way as tokens.
 func keyID(publicKey []byte) (string, error) {
 	key := certs.Read(certs.Use{}, publicKey)[0]
 	if key.KeyID == "" {

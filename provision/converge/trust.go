@@ -14,19 +14,19 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// proveTrust waits until every endpoint of a host takes clients of the authorities that are to come.
+// proveTrust waits until every endpoint of a host accepts clients of the new CAs.
 func (r *Runner) proveTrust(ctx context.Context, s plan.Step) error {
-	return r.probe(ctx, s, "does not trust the new authority yet", (*prober).trusts)
+	return r.probe(ctx, s, "does not trust the new CA yet", (*prober).trusts)
 }
 
-// proveRefusal waits until no endpoint of a host takes clients of the authorities that are dropped, although it takes
-// clients.
+// proveRefusal waits until no endpoint of a host accepts clients of the dropped CAs, while it
+// accepts others.
 func (r *Runner) proveRefusal(ctx context.Context, s plan.Step) error {
-	return r.probe(ctx, s, "is not proven to refuse the authority that was dropped", (*prober).refuses)
+	return r.probe(ctx, s, "is not proven to refuse the dropped CA", (*prober).refuses)
 }
 
-// probe asks every endpoint of a host as a client of the authority that is not in use, and of the one that is. Where the
-// key of the first is elsewhere that cannot be, and is said.
+// probe queries every endpoint of a host as a client of the CA that is not in use, and of the one
+// that is. If the first is an external CA, that is impossible, and reported.
 func (r *Runner) probe(ctx context.Context, s plan.Step, problem string, proven func(*prober, context.Context) error) error {
 	pki := r.Input.PKI
 	return r.eachEndpoint(ctx, s.Host, func(ctx context.Context, h host.Dialer, e stack.Endpoint, address string) error {
@@ -35,12 +35,12 @@ func (r *Runner) probe(ctx context.Context, s plan.Step, problem string, proven 
 			return nil
 		}
 		if len(other.Key) == 0 {
-			r.report(s.Host, fmt.Sprintf("%s: not proven, since the key of the authority is elsewhere", e.Unit))
+			r.report(s.Host, fmt.Sprintf("%s: not proven, since the CA is external", e.Unit))
 			return nil
 		}
-		now := time.Now().Add(r.Observed.Hosts[s.Host].Facts.Clock.Offset()) // whose clock is wrong must not look like who is not trusted
+		now := time.Now().Add(r.Observed.Hosts[s.Host].Facts.Clock.Offset()) // a wrong clock must not look like missing trust
 		if other.Expired(now) {
-			return nil // it can issue nothing any more that anybody would take
+			return nil // no endpoint would accept what it issues
 		}
 		client, err := probeClient(e, other, now)
 		if err != nil {
@@ -57,7 +57,8 @@ func (r *Runner) probe(ctx context.Context, s plan.Step, problem string, proven 
 	})
 }
 
-// prober asks an endpoint as clients of two authorities: of the one that is not in use, and of the one that is.
+// prober queries an endpoint as clients of two CAs: of the one that is not in use, and of the one
+// that is.
 type prober struct {
 	reach           live.Reach
 	host            host.Dialer
@@ -67,7 +68,8 @@ type prober struct {
 	client, control certs.Item
 }
 
-// trusts wants the client to be taken. Where the other is refused as well, it is not for their authorities.
+// trusts requires that the client is accepted. If the other client is rejected as well, the CA is
+// not the reason.
 func (p *prober) trusts(ctx context.Context) error {
 	taken, how, err := p.ask(ctx, p.client)
 	if err != nil || taken {
@@ -80,24 +82,25 @@ func (p *prober) trusts(ctx context.Context) error {
 	return err
 }
 
-// refuses wants the client to be refused, by an endpoint that takes the other in the same round: one that takes nobody,
-// for its clock or for any other reason, has refused no authority.
+// refuses requires that the client is rejected by an endpoint that accepts the other client in the
+// same round: an endpoint that accepts no client, because of its clock or for another reason,
+// proves nothing about the CA.
 func (p *prober) refuses(ctx context.Context) error {
 	if err := p.controlled(ctx); err != nil {
 		return err
 	}
 	taken, how, err := p.ask(ctx, p.client)
 	if err == nil && taken {
-		err = fmt.Errorf("it took the client: %s", how)
+		err = fmt.Errorf("it accepted the client: %s", how)
 	}
 	return err
 }
 
-// controlled is nil where the client of the authority in use is taken.
+// controlled returns nil if the client of the CA in use is accepted.
 func (p *prober) controlled(ctx context.Context) error {
 	taken, how, err := p.ask(ctx, p.control)
 	if err == nil && !taken {
-		err = fmt.Errorf("it refused a client of the authority in use, too: %s; see that it works, and that the clocks of the host and of this computer are right", how)
+		err = fmt.Errorf("it also refused a client of the CA in use: %s; check that it works, and that the clocks of the host and of this computer are right", how)
 	}
 	return err
 }
@@ -106,17 +109,17 @@ func (p *prober) ask(ctx context.Context, client certs.Item) (taken bool, how st
 	return p.reach.Admits(ctx, p.host, p.row, p.address, p.roots, client)
 }
 
-// probeClient issues a client of an authority for an endpoint.
+// probeClient issues a client certificate of a CA for an endpoint.
 func probeClient(e stack.Endpoint, ca certs.Item, now time.Time) (certs.Item, error) {
 	name := stack.ProbeName
 	if e.Client == certs.FrontProxyCA {
-		name = "front-proxy-client" // --requestheader-allowed-names, if anybody sets it
+		name = "front-proxy-client" // for --requestheader-allowed-names, if it is set
 	}
 	return certs.NewProbe(ca, name, now)
 }
 
-// controlClient is a client of the authority in use that an endpoint is to take: a probe like the other, or, where the
-// authority's key is elsewhere, one that the cluster has.
+// controlClient is a client of the CA in use that an endpoint should accept: a probe like the
+// other, or, if the CA is external, an existing client of the cluster.
 func controlClient(pki *certs.PKI, e stack.Endpoint, now time.Time) (certs.Item, error) {
 	if used := pki.Material[e.Client]; len(used.Key) > 0 {
 		return probeClient(e, used, now)
@@ -125,7 +128,7 @@ func controlClient(pki *certs.PKI, e stack.Endpoint, now time.Time) (certs.Item,
 		return q.CA == e.Client && q.Usages&certs.ClientAuth != 0 && len(pki.Material[q.Name].Key) > 0
 	})
 	if i < 0 {
-		return certs.Item{}, errors.New("there is no client certificate of " + e.Client + " to ask with")
+		return certs.Item{}, errors.New("there is no client certificate of " + e.Client + " to test with")
 	}
 	return pki.Material[pki.Requests[i].Name], nil
 }

@@ -15,9 +15,9 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// awaitUnits waits until the units of a host are active and do their work. Its balancer has the configuration in force that is
-// on its disk, which it reads again by itself, and leads to an API server; where this run has changed that way, the kubelet
-// has to be heard of over it (awaitHeartbeat).
+// awaitUnits waits until the units of a host are active and do their work. Its balancer uses the
+// configuration on its disk, which it rereads by itself, and forwards to an API server; if this run
+// has changed that path, the kubelet must have sent heartbeats over it (awaitHeartbeat).
 func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 	name := s.Host
 	want := r.Desired.Hosts[name]
@@ -41,7 +41,7 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 	}
 	defer done()
 	rows := stack.Units()
-	// The balancer comes last: it leads nowhere where the API server is what does not work.
+	// The balancer comes last: it forwards to nothing if the API server is what does not work.
 	slices.SortStableFunc(rows, func(a, b stack.Service) int { return last(a) - last(b) })
 	for _, row := range rows {
 		if _, ok := units[row.Name]; !ok || row.Health == "" {
@@ -68,8 +68,9 @@ func last(row stack.Service) int {
 	return 0
 }
 
-// noteDisturbed notes when a kubelet was last heard of, before it is restarted, and which others are to get another way to the
-// API: their lease is noted once that is proven to work. Where nothing was heard of before, nothing could be believed too long.
+// noteDisturbed records when a kubelet sent its last heartbeats, before it is restarted, and which
+// other kubelets will reach the API in another way: their lease is recorded once that way is proven
+// to work. If there was no heartbeat before, there is no outdated data to wait out.
 func (r *Runner) noteDisturbed(ctx context.Context, s plan.Step) {
 	touched := func(kind plan.Kind, names ...string) bool {
 		return slices.ContainsFunc(s.Changes, func(c plan.Change) bool { return c.Kind == kind && slices.Contains(names, c.Name) })
@@ -87,7 +88,8 @@ func (r *Runner) noteDisturbed(ctx context.Context, s plan.Step) {
 	}
 }
 
-// note asks when a kubelet was last heard of. Where the API does not answer, or does not know the node, it was not.
+// note queries a kubelet's last heartbeats. If the API does not answer, or does not have the node,
+// there are none.
 func (r *Runner) note(ctx context.Context, name string, in *map[string]kube.Heartbeat) {
 	heartbeat, err := r.API.Heartbeat(ctx, name)
 	if err != nil {
@@ -101,8 +103,9 @@ func (r *Runner) note(ctx context.Context, name string, in *map[string]kube.Hear
 	(*in)[name] = heartbeat
 }
 
-// awaitHeartbeat waits until a kubelet that this run has restarted, or whose way to the API it has changed, has been heard of
-// again. One that goes on running renews its lease every 10 s, and reports its node's state less often.
+// awaitHeartbeat waits until a kubelet that this run has restarted, or whose path to the API it has
+// changed, has sent heartbeats again. A running kubelet renews its lease every 10 s, and reports
+// its node's status less often.
 func (r *Runner) awaitHeartbeat(ctx context.Context, name string) error {
 	r.mu.Lock()
 	before, restarted := r.heartbeats[name]
@@ -111,10 +114,10 @@ func (r *Runner) awaitHeartbeat(ctx context.Context, name string) error {
 	if !restarted && !rerouted {
 		return nil
 	}
-	return live.WaitFor(ctx, "the kubelet of "+name+" has not been heard of since it, or its balancer, was changed", func(ctx context.Context) error {
+	return live.WaitFor(ctx, "the kubelet of "+name+" has sent no heartbeat since it, or its balancer, was changed", func(ctx context.Context) error {
 		now, err := r.API.Heartbeat(ctx, name)
 		if err == nil && (restarted && !now.After(before) || rerouted && !now.Lease.After(noted.Lease)) {
-			err = fmt.Errorf("it was heard of at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
+			err = fmt.Errorf("it renewed its lease at %s, and reported at %s", now.Lease.Format(time.TimeOnly), now.Report.Format(time.TimeOnly))
 		}
 		return err
 	})

@@ -18,9 +18,10 @@ const unitsSayEvery = 30
 // maxWaiting is how many units a report names; the others are counted.
 const maxWaiting = 3
 
-// unitsSay is a script that prints one line: the states of units, in their order, and after a bar what is being imported
-// into the runtime, if anything is: the file and its size in bytes. The unit that imports is a oneshot: while it starts,
-// its process is the one that imports, and the last argument is the file.
+// unitsSay is a script that prints one line: the states of units, in their order, and after a bar
+// the file that is being imported into the runtime, if any, and its size in bytes. The importing
+// unit is a oneshot: while it starts, its process is the one that imports, and the last argument is
+// the file.
 func unitsSay(names []string) string {
 	script := `echo "$(systemctl is-active ` + strings.Join(names, " ") + ` | tr '\n' ' ')|`
 	if slices.Contains(names, stack.ImagesService) {
@@ -41,7 +42,7 @@ func newUnitsReport(units map[string]stack.Unit, report func(what string)) *unit
 	return &unitsReport{names: slices.Sorted(maps.Keys(units)), report: report}
 }
 
-// Write implements io.Writer. It does not fail: a report is not worth a run.
+// Write implements io.Writer. It does not fail: a report must not fail a run.
 func (r *unitsReport) Write(p []byte) (int, error) {
 	r.rest = append(r.rest, p...)
 	for {
@@ -56,7 +57,8 @@ func (r *unitsReport) Write(p []byte) (int, error) {
 	}
 }
 
-// words is what a line says; empty for one that is not understood, as while systemd does not answer.
+// words returns a line in words; "" for one that is not understood, for example while systemd does
+// not answer.
 func (r *unitsReport) words(line string) string {
 	text, imported, _ := strings.Cut(line, "|")
 	states := strings.Fields(text)

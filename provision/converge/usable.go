@@ -18,13 +18,14 @@ import (
 const (
 	usableTimeout  = 3 * time.Minute
 	usableInterval = 250 * time.Millisecond
-	// pressureTime is how long a kubelet may take to say that its disk is full: it looks every 10 s, not at the first moment,
-	// and reports every 10 s.
+	// pressureTime is how long a kubelet may take to report that its disk is full: it checks every
+	// 10 s, not at the first moment, and reports every 10 s.
 	pressureTime = 30 * time.Second
 )
 
-// awaitUsable waits until the cluster can be used: DNS answers with nothing of before left, and nothing keeps pods from nodes.
-// A kubelet says only after some seconds that its disk is too full. Where that is foreseen, it is given the time to.
+// awaitUsable waits until the cluster can be used: DNS answers without outdated pods, and no
+// pressure or taint keeps pods off nodes. A kubelet reports only after some seconds that its disk
+// is too full. If that is expected, the kubelet gets time for it.
 func (r *Runner) awaitUsable(ctx context.Context, _ plan.Step) error {
 	ctx, cancel := context.WithTimeout(ctx, usableTimeout)
 	defer cancel()
@@ -39,7 +40,7 @@ func (r *Runner) awaitUsable(ctx context.Context, _ plan.Step) error {
 			return err
 		}
 		troubles := r.troubles(nodes)
-		if r.Input.Cluster.Spec.Network.Plugin == "none" { // no pod can run before somebody has installed one
+		if r.Input.Cluster.Spec.Network.Plugin == "none" { // no pod can run before a user has installed one
 			return errors.Join(troubles...)
 		}
 		dns, err := r.API.Deployment(ctx, stack.DNSNamespace, stack.DNSName)
@@ -50,13 +51,13 @@ func (r *Runner) awaitUsable(ctx context.Context, _ plan.Step) error {
 	})
 }
 
-// awaitPressure gives kubelets pressureTime to say that they are short of what they were foreseen to be. That will not pass
-// by itself: nothing is waited for once one has said so.
+// awaitPressure gives kubelets pressureTime to report the expected pressure. Pressure does not
+// clear by itself: it stops waiting once one has reported it.
 func (r *Runner) awaitPressure(ctx context.Context, hosts []string) error {
 	ctx, cancel := context.WithTimeout(ctx, pressureTime)
 	defer cancel()
 	var short []error
-	// That none says so is what is hoped for.
+	// The expected good result is that none reports any.
 	_ = live.WaitEvery(ctx, usableInterval, "no pressure", func(ctx context.Context) error {
 		nodes, err := r.API.Nodes(ctx)
 		if err != nil {
@@ -71,7 +72,8 @@ func (r *Runner) awaitPressure(ctx context.Context, hosts []string) error {
 	return errors.Join(short...)
 }
 
-// troubles are what keeps pods from nodes that are wanted, one error a node. Hosts that are left alone are known to be unwell.
+// troubles returns what keeps pods off wanted nodes, one error per node. Held hosts are known to be
+// unhealthy.
 func (r *Runner) troubles(nodes map[string]kube.Node) []error {
 	var all []error
 	for _, name := range slices.Sorted(maps.Keys(r.Desired.Nodes)) {

@@ -10,14 +10,14 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// View is a cluster as it was seen at one moment, with what is desired of it.
+// View is the observed and the desired state of a cluster at one moment.
 type View struct {
 	// Input has the facts of the hosts.
 	Input stack.Input
 	// Before explains changes; it may be empty.
 	Before            plan.Before
 	Desired, Observed stack.State
-	// Prove is what is proven in the end.
+	// Prove is what is proven at the end.
 	Prove plan.Proving
 	// Objects in the API that differ.
 	Objects []kube.Change
@@ -29,7 +29,7 @@ type View struct {
 	Reach live.Reach
 	// Report says what a host is waiting for, in a few words; it may be nil.
 	Report func(host, what string)
-	// Situation is what follows from all of it, of which a plan is made.
+	// Situation is the result, from which a plan is made.
 	Situation plan.Situation
 }
 
@@ -41,7 +41,7 @@ func (v *View) reach() live.Reach {
 	return v.Reach
 }
 
-// etcd speaks to the members on hosts that can be reached.
+// etcd connects to the members on hosts that can be reached.
 func (v *View) etcd() (live.EtcdClient, error) { return v.reach().Etcd(v.Input, v.Hosts) }
 
 func (v *View) members(ctx context.Context) map[string]stack.Member {

@@ -77,7 +77,7 @@ func (c *cluster) repairWithout(t *testing.T, node string) {
 	wantError(t, r, node, "slipway apply --only")
 	others := slices.DeleteFunc(c.nodes(), func(n string) bool { return n == node })
 	r = c.ok(t, "apply", "-f", c.file, "--yes", "--connect-timeout", "2s", "--only", strings.Join(others, ","))
-	if !strings.Contains(r.stderr, "left out by --only, and it cannot be reached: "+node) {
+	if !strings.Contains(r.stderr, "excluded by --only, and it cannot be reached: "+node) {
 		t.Errorf("it does not say what is left out: %v", r)
 	}
 	k := c.kube(t)

@@ -266,7 +266,7 @@ func (c *cluster) checkSavedPlan(t *testing.T, k *kube) {
 	if r.code != 1 {
 		t.Errorf("after drift, want exit code 1: %v", r)
 	}
-	wantError(t, r, worker, path, "nothing was touched")
+	wantError(t, r, worker, path, "nothing was changed")
 	if label() != "" || c.sshOK(t, worker, "tail -n 1 "+path) != "# mine\n" {
 		t.Error("a plan that was refused has touched something")
 	}
