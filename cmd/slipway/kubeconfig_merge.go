@@ -144,7 +144,7 @@ func lockKubeconfigs(files []string) (unlock func() error, err error) {
 }
 
 func createLock(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0) //nolint:gosec // G304: beside the user's kubeconfig
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0) //nolint:gosec // G304: next to the user's kubeconfig
 	if err != nil {
 		return err
 	}

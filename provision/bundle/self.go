@@ -14,7 +14,7 @@ import (
 // copy is read again only if it has changed.
 func Self(cacheDir string) (Artifact, string, error) {
 	fail := func(err error) (Artifact, string, error) {
-		return Artifact{}, "", fmt.Errorf("put slipway beside the bundles: %w", err)
+		return Artifact{}, "", fmt.Errorf("put slipway next to the bundles: %w", err)
 	}
 	executable, err := os.Executable()
 	if err != nil {

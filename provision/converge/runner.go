@@ -30,8 +30,8 @@ type Runner struct {
 
 	recording sync.Mutex
 	mu        sync.Mutex
-	// beats are when kubelets were last heard of before this run restarted them, by host; leases are those from when their
-	// way to the API, which it has changed (rerouted), was proven to work.
+	// heartbeats are the last ones of kubelets before this run restarted them, by host; leases are those
+	// from when their path to the API, which this run has changed (rerouted), was proven to work.
 	heartbeats, leases map[string]kube.Heartbeat
 	rerouted           map[string]bool
 	// connections that showed client certificates which this run renews, by host.

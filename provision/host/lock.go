@@ -10,8 +10,8 @@ import (
 // LockWaiting is the prefix of the line that a script prints to stderr if it has to wait for the
 // lock; the PID of the holder follows. LockAcquired is the line after it has acquired the lock.
 const (
-	LockWaiting  = "waits for what an earlier run has left at work: process "
-	LockAcquired = "goes on: what an earlier run had left at work has ended"
+	LockWaiting  = "waits for work of an earlier run: process "
+	LockAcquired = "continues: the work of the earlier run has ended"
 )
 
 const (

@@ -24,7 +24,7 @@ func (u *Up) refusePlugin(c *spec.Cluster) []string {
 	}
 	means := "flanneld would stop, and " + stack.NoNetwork
 	if was == "none" {
-		means = "flanneld would start beside the plugin that you have installed, and " + twoNetworks
+		means = "flanneld would start next to the plugin that you have installed, and " + twoNetworks
 	}
 	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, `slipway plan --allow-plugin-change` shows what it "+
 		"disturbs, and `slipway apply --allow-plugin-change` does it",
@@ -41,5 +41,5 @@ func (s Situation) replaced(steps []Step) []Disruption {
 	if s.PluginWas != "none" || len(hosts) == 0 {
 		return nil
 	}
-	return []Disruption{{What: "flanneld starts", Hosts: hosts, How: s.how(hosts), Effect: "it runs beside the plugin that you have installed, and " + twoNetworks}}
+	return []Disruption{{What: "flanneld starts", Hosts: hosts, How: s.how(hosts), Effect: "it runs next to the plugin that you have installed, and " + twoNetworks}}
 }

@@ -28,7 +28,7 @@ func TestAnotherPluginIsRefused(t *testing.T) {
 		},
 		{
 			name: "flannel comes", up: upOf(fixture.WithPlugin(t, in, "none")), plugin: "flannel",
-			refused: []string{"spec.network.plugin was none and is flannel", "beside the plugin that you have installed", "apply --allow-plugin-change`"},
+			refused: []string{"spec.network.plugin was none and is flannel", "next to the plugin that you have installed", "apply --allow-plugin-change`"},
 		},
 		{name: "flannel goes, and may", up: upOf(in), plugin: "none", allowed: true},
 		{name: "flannel comes, and may", up: upOf(fixture.WithPlugin(t, in, "none")), plugin: "flannel", allowed: true},
@@ -85,7 +85,7 @@ func TestDisruptionsOfAnotherPlugin(t *testing.T) {
 		want     string
 	}{
 		{"flannel goes", none, observedAs(t, in), "flannel", "flanneld stops permanently" + hosts + "pods lose their network on every node until another plugin runs"},
-		{"flannel comes", in, observedAs(t, none), "none", "flanneld starts" + hosts + "it runs beside the plugin that you have installed, and " + twoNetworks},
+		{"flannel comes", in, observedAs(t, none), "none", "flanneld starts" + hosts + "it runs next to the plugin that you have installed, and " + twoNetworks},
 		{"a node joins", in, joins, "", ""},
 	} {
 		up := upOf(fixture.WithPlugin(t, in, "flannel"))

@@ -189,7 +189,7 @@ func (c *cluster) checkLeftover(t *testing.T, node string) {
 until ! flock -n /run/slipway.lock true; do sleep 0.05; done`)
 	c.ok(t, "plan", "-f", c.file)
 	cmd := c.command(t.Context(), "apply", "-f", c.file, "--yes")
-	said := &watched{seen: make(chan struct{}), begin: node, word: "waits for what an earlier run has left at work: process "}
+	said := &watched{seen: make(chan struct{}), begin: node, word: "waits for work of an earlier run: process "}
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
