@@ -64,15 +64,21 @@ func validatePKI(d *document, p PKI) {
 		validateWindow(d, p, leaf)
 	}
 	validateSubject(d, p.Subject)
-	for i, domain := range p.KubeletDomains {
+	validateKubeletDomains(d, p.KubeletDomains)
+	validateAuthorities(d, p.Authorities)
+}
+
+func validateKubeletDomains(d *document, domains []string) {
+	for i, domain := range domains {
 		path := fmt.Sprintf("spec.pki.kubeletDomains[%d]", i)
 		if len(validation.IsDNS1123Subdomain(domain)) > 0 {
 			d.judge(path, "write lower-case DNS labels joined by dots, such as nodes.example.com", "%q is not a DNS domain", domain)
 		}
 	}
-	for name, a := range map[string]*Authority{
-		"kubernetes": p.Authorities.Kubernetes, "etcd": p.Authorities.Etcd, "frontProxy": p.Authorities.FrontProxy,
-	} {
+}
+
+func validateAuthorities(d *document, own Authorities) {
+	for name, a := range map[string]*Authority{"kubernetes": own.Kubernetes, "etcd": own.Etcd, "frontProxy": own.FrontProxy} {
 		if a != nil {
 			d.filePath("spec.pki.authorities."+name+".certFile", a.CertFile)
 			d.filePath("spec.pki.authorities."+name+".keyFile", a.KeyFile)

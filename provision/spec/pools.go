@@ -83,15 +83,18 @@ func validateNodeNames(d *document, path, cluster string, p NodePool) {
 }
 
 func validateSize(d *document, path string, p NodePool, provider Provider) {
+	if d.isBad(path+".replicas") || d.isBad(path+".hosts") {
+		return
+	}
 	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
+	lists := provider.Hosts != nil
+	makes := !lists && (provider.Local != nil || provider.AWS != nil)
 	switch {
-	case d.isBad(path+".replicas") || d.isBad(path+".hosts"):
-	case provider.Hosts != nil && replicas && !hosts: // with the local provider it is right
-	case provider.Hosts != nil && replicas:
+	case lists && replicas && hosts: // replicas alone are right with the local provider
 		d.judge(path+".replicas", "remove it; hosts lists the machines", "the hosts provider creates no machines")
-	case provider.Hosts != nil && len(p.Hosts) == 0:
+	case lists && !replicas && len(p.Hosts) == 0:
 		d.judge(path+".hosts", "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
-	case provider.Hosts == nil && hosts && (provider.Local != nil || provider.AWS != nil):
+	case makes && hosts:
 		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider uses hosts")
 	case !replicas && !hosts:
 		d.judge(path+".replicas", "add it, for example `replicas: 1`", "is missing")

@@ -29,7 +29,8 @@ func validateState(d *document, s State) {
 	if s.S3 != nil {
 		validateS3(d, *s.S3)
 		if s.Encryption == nil && !d.isBad(at+".encryption") {
-			d.judge(at+".encryption", "list recipients in `encryption`, or write `encryption: {passphrase: true}`; to leave it unencrypted, write `encryption: {none: true}`",
+			d.judge(at+".encryption",
+				"list recipients in `encryption`, or write `encryption: {passphrase: true}`; to leave it unencrypted, write `encryption: {none: true}`",
 				"a state in a bucket contains the keys of the cluster's CAs, so its encryption must be set")
 		}
 	}
@@ -47,24 +48,39 @@ var (
 
 func validateS3(d *document, s S3State) {
 	const at = "spec.state.s3"
-	if s.Bucket != "" && (!bucketName.MatchString(s.Bucket) || strings.Contains(s.Bucket, "..")) {
+	if s.Bucket != "" && !isBucket(s.Bucket) {
 		d.judge(at+".bucket", "use 3 to 63 lower-case letters, digits, dots and dashes, without s3://", "%q is not a bucket name", s.Bucket)
 	}
-	if d.present(at+".prefix") && (!keyPrefix.MatchString(s.Prefix) || path.Clean("/"+s.Prefix) != "/"+s.Prefix || len(s.Prefix) > 500) {
+	if d.present(at+".prefix") && !isPrefix(s.Prefix) {
 		d.judge(at+".prefix", "write names of letters, digits and ._=@- with slashes between them, such as clusters/demo", "%q is not a prefix", s.Prefix)
 	}
-	if s.Endpoint == "" {
-		return
+	if s.Endpoint != "" {
+		validateS3Endpoint(d, s)
 	}
+}
+
+func isBucket(s string) bool { return bucketName.MatchString(s) && !strings.Contains(s, "..") }
+
+func isPrefix(s string) bool {
+	return keyPrefix.MatchString(s) && path.Clean("/"+s) == "/"+s && len(s) <= 500
+}
+
+func validateS3Endpoint(d *document, s S3State) {
+	const at = "spec.state.s3.endpoint"
 	u, err := url.Parse(s.Endpoint)
 	switch {
-	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
-		d.judge(at+".endpoint", "write a URL such as https://s3.example.com", "%q is not the URL of a server", s.Endpoint)
+	case err != nil || !isServer(u):
+		d.judge(at, "write a URL such as https://s3.example.com", "%q is not the URL of a server", s.Endpoint)
 	case u.User != nil:
-		d.judge(at+".endpoint", "remove them from the URL: the AWS SDK finds credentials", "contains credentials")
+		d.judge(at, "remove them from the URL: the AWS SDK finds credentials", "contains credentials")
 	case u.Scheme == "http" && !loopback(u.Hostname()) && !s.InsecureHTTP:
-		d.judge(at+".endpoint", "write https://, or, if the network is private, add `insecureHTTP: true`", "is not encrypted in transit (http://)")
+		d.judge(at, "write https://, or, if the network is private, add `insecureHTTP: true`", "is not encrypted in transit (http://)")
 	}
+}
+
+// isServer reports whether a URL is that of a server, with nothing behind its path.
+func isServer(u *url.URL) bool {
+	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // loopback reports whether the host of a URL is this computer.
