@@ -71,26 +71,41 @@ func (w Wish) Choices(rotation *certs.Rotation) *certs.Rotation {
 // Choose returns the requested rotation: the current one, the same reversed, or a new one with its
 // new items.
 func (c Cluster) Choose(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
-	under := s.Rotation
 	switch {
 	case len(s.Material) == 0:
 		return nil, nil, fmt.Errorf("cluster %s has nothing to rotate yet: run `slipway apply` first", c.Spec.Metadata.Name)
-	case under == nil && w.Rollback:
-		return nil, nil, errors.New("no rotation is running that could be rolled back")
-	case under == nil && len(w.Names) == 0:
-		return nil, nil, errors.New("no rotation is running; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
-	case under != nil && !w.Rollback && len(c.Expired(s, under)) > 0:
+	case s.Rotation != nil:
+		return c.continued(s, w)
+	}
+	return c.started(s, w)
+}
+
+// continued returns the rotation that is running, the same reversed, or the same with the CAs that
+// have expired meanwhile.
+func (c Cluster) continued(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
+	under := s.Rotation
+	switch {
+	case !w.Rollback && len(c.Expired(s, under)) > 0:
 		return c.withExpired(s, w)
-	case under != nil && (CommandOf(under) != w.Command || len(w.Names) > 0 && !slices.Equal(w.Names, under.Names)):
+	case CommandOf(under) != w.Command || len(w.Names) > 0 && !slices.Equal(w.Names, under.Names):
 		return nil, nil, fmt.Errorf("the %v: complete it first with `slipway %s`, or return with --rollback", under, CommandOf(under))
-	case w.Rollback:
-		back, err := under.Rollback()
-		if err == nil {
-			err = cannotReturn(c.Expired(s, back))
-		}
-		return back, nil, err
-	case under != nil:
+	case !w.Rollback:
 		return under, nil, nil
+	}
+	back, err := under.Rollback()
+	if err == nil {
+		err = cannotReturn(c.Expired(s, back))
+	}
+	return back, nil, err
+}
+
+// started returns a new rotation, with its new items.
+func (c Cluster) started(s *keys.Stored, w Wish) (*certs.Rotation, certs.Material, error) {
+	switch {
+	case w.Rollback:
+		return nil, nil, errors.New("no rotation is running that could be rolled back")
+	case len(w.Names) == 0:
+		return nil, nil, errors.New("no rotation is running; name what to rotate: kubernetes, etcd, front-proxy, service-account or all")
 	}
 	if err := CheckReplaced(w.Names, s.Material, c.Own); err != nil {
 		return nil, nil, err

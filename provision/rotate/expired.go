@@ -39,7 +39,8 @@ func (c Cluster) withExpired(s *keys.Stored, w Wish) (*certs.Rotation, certs.Mat
 	rotation, lacking := s.Rotation.WithExpired(expired, s.Material, c.Requests(), time.Now())
 	stranger := slices.ContainsFunc(w.Names, func(name string) bool { return !rotation.Has(name) })
 	if stranger || w.Command != CommandOf(rotation) {
-		return nil, nil, fmt.Errorf("%s expired during the %v: first replace it, and complete the rotation, with `slipway %s`", plainList(expired), s.Rotation, CommandOf(rotation))
+		return nil, nil, fmt.Errorf("%s expired during the %v: first replace it, and complete the rotation, with `slipway %s`",
+			plainList(expired), s.Rotation, CommandOf(rotation))
 	}
 	if err := CheckReplaced(lacking, s.Material, c.Own); err != nil {
 		return nil, nil, err
@@ -53,7 +54,8 @@ func cannotReturn(expired []string) error {
 	if len(expired) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the rotation cannot be rolled back, since %s expired meanwhile: `slipway certs rotate-ca` replaces that, too, and continues", plainList(expired))
+	return fmt.Errorf("the rotation cannot be rolled back, since %s expired meanwhile: `slipway certs rotate-ca` replaces that, too, and continues",
+		plainList(expired))
 }
 
 // plainList returns the plain names of expired CAs, with "has" or "have".

@@ -145,7 +145,8 @@ func UserValidity(asked time.Duration, cas []byte, now time.Time) (time.Duration
 	case asked < minUserValidity:
 		return 0, fmt.Errorf("the validity %v is too short: Kubernetes issues certificates for %v and more", asked, minUserValidity)
 	case asked > left:
-		return 0, fmt.Errorf("the validity is too long: the cluster's CA expires on %s, in %d days", authorities[0].NotAfter.Format(time.DateOnly), int(left.Hours()/24))
+		return 0, fmt.Errorf("the validity is too long: the cluster's CA expires on %s, in %d days",
+			authorities[0].NotAfter.Format(time.DateOnly), int(left.Hours()/24))
 	}
 	return asked, nil
 }

@@ -50,7 +50,8 @@ func CheckSigner(pki *certs.PKI, name string, groups []string) error {
 		return nil
 	}
 	return fmt.Errorf("the cluster cannot sign a certificate for %s, since its CA is external; nothing was issued: "+
-		"have the owner of the CA's key sign a client certificate with the subject %q, or name the key in spec.pki.authorities.kubernetes.keyFile and run `slipway apply`",
+		"have the owner of the CA's key sign a client certificate with the subject %q, "+
+		"or name the key in spec.pki.authorities.kubernetes.keyFile and run `slipway apply`",
 		name, pkix.Name{CommonName: name, Organization: groups})
 }
 
