@@ -139,16 +139,21 @@ func (c *Client) diff(ctx context.Context, o *unstructured.Unstructured) (*Chang
 	case trialErr != nil:
 		return nil, trialErr
 	case !same(live, trial):
-		change := &Change{Object: describe(o), Live: show(live), Wanted: show(trial)}
-		for _, f := range live.GetManagedFields() {
-			ours := f.Manager == FieldManager && f.Operation == metav1.ManagedFieldsOperationApply
-			if !ours && f.Manager != controllers && f.Subresource == "" && f.Time != nil && f.Time.After(change.At) {
-				change.By, change.At = f.Manager, f.Time.Time
-			}
-		}
-		return change, nil
+		by, at := lastWriter(live)
+		return &Change{Object: describe(o), Live: show(live), Wanted: show(trial), By: by, At: at}, nil
 	}
 	return nil, nil
+}
+
+// lastWriter returns who changed an object last and when, without slipway and controllers.
+func lastWriter(o *unstructured.Unstructured) (by string, at time.Time) {
+	for _, f := range o.GetManagedFields() {
+		ours := f.Manager == FieldManager && f.Operation == metav1.ManagedFieldsOperationApply
+		if !ours && f.Manager != controllers && f.Subresource == "" && f.Time != nil && f.Time.After(at) {
+			by, at = f.Manager, f.Time.Time
+		}
+	}
+	return by, at
 }
 
 // show returns an object as YAML, without secrets.

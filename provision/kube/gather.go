@@ -50,7 +50,10 @@ func (c *Client) Workloads(ctx context.Context) ([]Workload, error) {
 
 // list calls do for each object of a resource, page by page; an empty namespace means all
 // namespaces.
-func list[T any](ctx context.Context, api rest.Interface, resource, namespace string, options metav1.ListOptions, empty func() runtime.Object, do func(T)) error {
+func list[T any](
+	ctx context.Context, api rest.Interface, resource, namespace string, options metav1.ListOptions,
+	empty func() runtime.Object, do func(T),
+) error {
 	page := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		objects := empty()
 		return objects, api.Get().Namespace(namespace).Resource(resource).VersionedParams(&o, scheme.ParameterCodec).Do(ctx).Into(objects)

@@ -14,27 +14,44 @@ const rootCA = "kube-root-ca.crt"
 // readsTrust reports whether containers of a pod get the cluster's CA or a service account's token.
 // tokens reports which Secrets of its namespace are tokens that do not expire.
 func readsTrust(pod *corev1.PodSpec, tokens func(secret string) bool) bool {
-	return slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
-		switch {
-		case v.Secret != nil:
-			return tokens(v.Secret.SecretName)
-		case v.ConfigMap != nil:
-			return v.ConfigMap.Name == rootCA
-		case v.Projected == nil:
-			return false
-		}
-		return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
-			return s.ServiceAccountToken != nil || s.ConfigMap != nil && s.ConfigMap.Name == rootCA || s.Secret != nil && tokens(s.Secret.Name)
-		})
-	}) || slices.ContainsFunc(slices.Concat(pod.InitContainers, pod.Containers), func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.EnvFrom, func(e corev1.EnvFromSource) bool {
-			return e.ConfigMapRef != nil && e.ConfigMapRef.Name == rootCA || e.SecretRef != nil && tokens(e.SecretRef.Name)
-		}) || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-			from := e.ValueFrom
-			return from != nil && (from.ConfigMapKeyRef != nil && from.ConfigMapKeyRef.Name == rootCA ||
-				from.SecretKeyRef != nil && tokens(from.SecretKeyRef.Name))
-		})
-	})
+	t := trustReader{tokens}
+	return slices.ContainsFunc(pod.Volumes, t.volume) ||
+		slices.ContainsFunc(slices.Concat(pod.InitContainers, pod.Containers), t.container)
+}
+
+// trustReader has a method for each part of a pod that can name a ConfigMap or a Secret.
+type trustReader struct {
+	token func(secret string) bool
+}
+
+func (t trustReader) volume(v corev1.Volume) bool {
+	switch {
+	case v.Secret != nil:
+		return t.token(v.Secret.SecretName)
+	case v.ConfigMap != nil:
+		return v.ConfigMap.Name == rootCA
+	case v.Projected != nil:
+		return slices.ContainsFunc(v.Projected.Sources, t.projection)
+	}
+	return false
+}
+
+func (t trustReader) projection(s corev1.VolumeProjection) bool {
+	return s.ServiceAccountToken != nil || s.ConfigMap != nil && s.ConfigMap.Name == rootCA || s.Secret != nil && t.token(s.Secret.Name)
+}
+
+func (t trustReader) container(c corev1.Container) bool {
+	return slices.ContainsFunc(c.EnvFrom, t.envFrom) || slices.ContainsFunc(c.Env, t.env)
+}
+
+func (t trustReader) envFrom(e corev1.EnvFromSource) bool {
+	return e.ConfigMapRef != nil && e.ConfigMapRef.Name == rootCA || e.SecretRef != nil && t.token(e.SecretRef.Name)
+}
+
+func (t trustReader) env(e corev1.EnvVar) bool {
+	from := e.ValueFrom
+	return from != nil && (from.ConfigMapKeyRef != nil && from.ConfigMapKeyRef.Name == rootCA ||
+		from.SecretKeyRef != nil && t.token(from.SecretKeyRef.Name))
 }
 
 // counts reports whether a pod runs and can be replaced through the API: not pods that have ended,
