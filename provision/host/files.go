@@ -61,26 +61,35 @@ func write(ctx context.Context, m machine, files []File) error {
 func check(files []File) error {
 	seen := make(map[string]bool, len(files))
 	for _, f := range files {
-		kind := f.Mode.Type()
 		switch {
 		case !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || f.Path == "/" || strings.ContainsAny(f.Path, "\x00\n"):
 			return fmt.Errorf("%q is not an absolute, clean path on one line", f.Path)
 		case seen[f.Path]:
 			return fmt.Errorf("%s is there twice", f.Path)
-		case kind != 0 && kind != fs.ModeDir && kind != fs.ModeSymlink, f.Mode&^(fs.ModeType|fs.ModePerm) != 0:
-			return fmt.Errorf("%s: mode %v is of no kind that Write knows", f.Path, f.Mode)
-		case kind != fs.ModeSymlink && f.Mode.Perm() == 0:
-			return fmt.Errorf("%s: the mode has no permission bits", f.Path)
-		case !f.streamable():
-			return fmt.Errorf("%s is streamed, but is no regular file with a size and a SHA-256, or has other content too", f.Path)
-		case kind == fs.ModeDir && len(f.Content) != 0:
-			return fmt.Errorf("%s is a directory and has content", f.Path)
-		case kind == fs.ModeSymlink && (len(f.Content) == 0 || bytes.ContainsAny(f.Content, "\x00\n")):
-			return fmt.Errorf("%s: the target of a symbolic link is one line", f.Path)
-		case f.Owner != "" && !ownerPattern.MatchString(f.Owner):
-			return fmt.Errorf("%s: owner %q is not user:group", f.Path, f.Owner)
+		}
+		if err := f.check(); err != nil {
+			return err
 		}
 		seen[f.Path] = true
+	}
+	return nil
+}
+
+// check checks all of a file but its path.
+func (f File) check() error {
+	switch kind := f.Mode.Type(); {
+	case kind != 0 && kind != fs.ModeDir && kind != fs.ModeSymlink, f.Mode&^(fs.ModeType|fs.ModePerm) != 0:
+		return fmt.Errorf("%s: mode %v is of no kind that Write knows", f.Path, f.Mode)
+	case kind != fs.ModeSymlink && f.Mode.Perm() == 0:
+		return fmt.Errorf("%s: the mode has no permission bits", f.Path)
+	case !f.streamable():
+		return fmt.Errorf("%s is streamed, but is no regular file with a size and a SHA-256, or has other content too", f.Path)
+	case kind == fs.ModeDir && len(f.Content) != 0:
+		return fmt.Errorf("%s is a directory and has content", f.Path)
+	case kind == fs.ModeSymlink && (len(f.Content) == 0 || bytes.ContainsAny(f.Content, "\x00\n")):
+		return fmt.Errorf("%s: the target of a symbolic link is one line", f.Path)
+	case f.Owner != "" && !ownerPattern.MatchString(f.Owner):
+		return fmt.Errorf("%s: owner %q is not user:group", f.Path, f.Owner)
 	}
 	return nil
 }
