@@ -88,7 +88,9 @@ func (v *vocabulary) keep(word string) string {
 	return kept
 }
 
-func observeHost(ctx context.Context, h host.Host, desired stack.HostState, waits func(host, what string), words *vocabulary, limit time.Duration) (stack.HostState, error) {
+func observeHost(
+	ctx context.Context, h host.Host, desired stack.HostState, waits func(host, what string), words *vocabulary, limit time.Duration,
+) (stack.HostState, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var said hostReport
@@ -162,8 +164,11 @@ type observation struct {
 // its end marker is incomplete, and an error.
 func parseObservation(text string, desired stack.HostState, words *vocabulary) (stack.HostState, error) {
 	o := observation{
-		words:   words,
-		state:   stack.HostState{Files: map[string]stack.File{}, Units: map[string]stack.Unit{}, Sysctls: map[string]string{}, Modules: map[string]bool{}, Accounts: map[string]bool{}, Owned: map[string]string{}},
+		words: words,
+		state: stack.HostState{
+			Files: map[string]stack.File{}, Units: map[string]stack.Unit{}, Sysctls: map[string]string{},
+			Modules: map[string]bool{}, Accounts: map[string]bool{}, Owned: map[string]string{},
+		},
 		digests: map[string]string{}, inputs: map[string]string{}, facts: map[string]string{}, units: []map[string]string{{}},
 		identities: map[string]string{}, sums: map[string]string{}, replaced: map[string]bool{},
 	}
@@ -187,6 +192,7 @@ func parseObservation(text string, desired stack.HostState, words *vocabulary) (
 	return o.state, nil
 }
 
+//nolint:cyclop // a flat switch over the sections of the report: each case reads one, and none depends on another
 func (o *observation) line(section, line string) error {
 	switch section {
 	case "[facts]":

@@ -175,18 +175,10 @@ func (s *Status) judge(nodes []string) {
 // troubles returns the reasons why a machine is not healthy, without those that follow from another
 // one. api is the API's word.
 func (m *MachineStatus) troubles(api string) []string {
-	switch {
-	case m.Surplus:
-		return []string{"is no longer in the spec: put it back, or remove the machine and run `kubectl delete node " + m.Name + "`"}
-	case m.Error != "" && m.State != spec.MachineRunning:
-		return []string{"its machine is " + cmp.Or(m.State, "damaged") + ": " + m.Error}
-	case m.Error != "":
-		return []string{m.Error}
-	case m.State == machineMissing:
-		return []string{"has no machine"}
-	case m.State != spec.MachineRunning:
-		return []string{"its machine is " + m.State}
-	case api == notInstalled:
+	if reason := m.unobserved(); reason != "" {
+		return []string{reason}
+	}
+	if api == notInstalled {
 		return nil
 	}
 	var all []string
@@ -208,6 +200,23 @@ func (m *MachineStatus) troubles(api string) []string {
 		all = append(all, m.Etcd.troubles()...)
 	}
 	return all
+}
+
+// unobserved returns the reason why there is no more to say of a machine, or "" if it was observed.
+func (m *MachineStatus) unobserved() string {
+	switch {
+	case m.Surplus:
+		return "is no longer in the spec: put it back, or remove the machine and run `kubectl delete node " + m.Name + "`"
+	case m.Error != "" && m.State != spec.MachineRunning:
+		return "its machine is " + cmp.Or(m.State, "damaged") + ": " + m.Error
+	case m.Error != "":
+		return m.Error
+	case m.State == machineMissing:
+		return "has no machine"
+	case m.State != spec.MachineRunning:
+		return "its machine is " + m.State
+	}
+	return ""
 }
 
 // troubles returns the reasons why a member is not healthy. An unknown member is not healthy.
