@@ -20,7 +20,8 @@ var (
 	// clock is wrong.
 	ErrNotYetValid = errors.New("the certificate is not valid yet: check the clock of this machine")
 	// ErrNoKey means that the key of a CA is missing although it is not an external CA.
-	ErrNoKey = errors.New("the CA's key is not in the state, and the CA is not in spec.pki.authorities: add it there, restore the state from a backup, or replace the CA (`slipway certs rotate-ca`)")
+	ErrNoKey = errors.New("the CA's key is not in the state, and the CA is not in spec.pki.authorities: " +
+		"add it there, restore the state from a backup, or replace the CA (`slipway certs rotate-ca`)")
 	// ErrLost means that a CA or key pair is missing while items that depend on it exist: with a
 	// new one, the running cluster would stop working.
 	ErrLost = errors.New("missing, although items that depend on it exist: restore it from a backup of the state")

@@ -106,7 +106,8 @@ func (c *ownCheck) checkLinks() {
 		case selfSigned(cert):
 			c.fault("write the CA first, then its parents, the root last", "has %q, a root, before other certificates", cert.Subject)
 		case later:
-			c.fault("write the CA first, then its parents, each the issuer of the previous one", "is out of order: after %q comes %q, which is not its issuer", cert.Subject, c.chain[i+1].Subject)
+			c.fault("write the CA first, then its parents, each the issuer of the previous one",
+				"is out of order: after %q comes %q, which is not its issuer", cert.Subject, c.chain[i+1].Subject)
 		default:
 			c.fault("write only the CA and its parents", "%q was not signed by the next certificate, %q: %v", cert.Subject, c.chain[i+1].Subject, err)
 		}
@@ -123,7 +124,8 @@ func (c *ownCheck) checkMember(i int, requests []Request) {
 	case !maySign(cert):
 		c.fault("have it issued with keyUsage=critical,keyCertSign,cRLSign", "%q must not sign certificates: its key usage lacks keyCertSign", cert.Subject)
 	case i > 0 && (cert.MaxPathLen > 0 || cert.MaxPathLenZero) && cert.MaxPathLen < i:
-		c.fault("have it issued with a larger pathlen, or use it as the CA itself", "%q has the path length %d, and does not permit the %s below it", cert.Subject, cert.MaxPathLen, plural(i, "CA", "CAs"))
+		c.fault("have it issued with a larger pathlen, or use it as the CA itself",
+			"%q has the path length %d, and does not permit the %s below it", cert.Subject, cert.MaxPathLen, plural(i, "CA", "CAs"))
 	case !strong(algorithm):
 		c.fault("use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519", "%q has a key with an unsupported algorithm: %s", cert.Subject, algorithm)
 	}

@@ -6,7 +6,8 @@
 //
 //   - A new connection goes to the ready server with the fewest connections. A server that cannot be dialled, or that
 //     breaks the probe's connection, is not ready until a probe succeeds again, and the next is tried for the same client.
-//   - A server that was ready and does not answer in time is slow. It is used if no other is ready: everything may be slow then, and a slow server answers requests that a starting one would refuse.
+//   - A server that was ready and does not answer in time is slow. It is used if no other is ready: everything may be
+//     slow then, and a slow server answers requests that a starting one would refuse.
 //   - While there is neither, a new client is held for some seconds and connected the moment one becomes ready, so
 //     that a kubelet started before the API servers loses no time to its own back-off. A server that forbids /readyz has
 //     not read its RBAC rules yet, and would forbid everything: it is not ready, for as long as that may take.

@@ -242,9 +242,11 @@ func receive(ctx context.Context, from site, at string, out *os.File, report fun
 		return err
 	}
 	var broken *os.PathError
-	if _, err := io.Copy(out, &meter{Reader: body, done: body.start, total: body.size, report: report}); errors.As(err, &broken) { // the disk, which is not going to recover
+	_, err = io.Copy(out, &meter{Reader: body, done: body.start, total: body.size, report: report})
+	if errors.As(err, &broken) { // the disk, which is not going to recover
 		return err
-	} else if err != nil {
+	}
+	if err != nil {
 		return &transientError{fmt.Errorf("%s broke off: %w", from.where(at), err)}
 	}
 	return nil

@@ -171,7 +171,8 @@ const version = "v1.36.3"
 
 func (n *node) node() kube.Node {
 	k := kube.Node{
-		Labels: clone(n.labels), Taints: clone(n.taints), Version: version, Ready: n.ready, RecordedLabels: clone(n.recordedLabels), RecordedTaints: clone(n.recordedTaints),
+		Labels: clone(n.labels), Taints: clone(n.taints), Version: version, Ready: n.ready,
+		RecordedLabels: clone(n.recordedLabels), RecordedTaints: clone(n.recordedTaints),
 	}
 	if !n.ready {
 		k.Condition = "NotReady: KubeletNotReady"

@@ -56,7 +56,8 @@ type Trace struct {
 // NewCluster makes the machines of a shape, on which nothing is yet.
 func NewCluster(shape *Shape, seed uint64) *Cluster {
 	c := &Cluster{
-		seed: seed, shape: shape, hosts: map[string]*Host{}, asked: map[uint64]uint64{}, objects: map[string]string{}, nodes: map[string]*node{}, joined: map[string]bool{},
+		seed: seed, shape: shape, hosts: map[string]*Host{}, asked: map[uint64]uint64{},
+		objects: map[string]string{}, nodes: map[string]*node{}, joined: map[string]bool{},
 	}
 	for _, m := range shape.Variants[0].Input.Machines {
 		h := newHost(c, m)

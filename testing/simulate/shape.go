@@ -68,8 +68,11 @@ func NewShape(controlPlanes, workers int) (*Shape, error) {
 		}
 		if len(s.Variants) > 0 {
 			in.PKI = s.Variants[0].Input.PKI
-		} else if in.PKI, _, err = certs.Ensure(context.Background(), nil, certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil)), keys.CertPolicy(in.Cluster.Spec.PKI, nil), epoch); err != nil {
-			return nil, err
+		} else {
+			table, policy := certs.Table(stack.CertInputs(in.Cluster, in.Machines, nil)), keys.CertPolicy(in.Cluster.Spec.PKI, nil)
+			if in.PKI, _, err = certs.Ensure(context.Background(), nil, table, policy, epoch); err != nil {
+				return nil, err
+			}
 		}
 		s.Variants = append(s.Variants, Variant{Name: v.name, Input: in})
 	}

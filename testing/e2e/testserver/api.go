@@ -58,7 +58,8 @@ func useAPI(file string) error {
 			for ctx.Err() == nil {
 				began := time.Now()
 				if err := ask(client, url, string(token)); err != nil {
-					_, _ = fmt.Fprintf(log, "%s %s lasting=%t: %s\n", os.Getenv("HOSTNAME"), began.UTC().Format(time.TimeOnly), lasting, strings.ReplaceAll(err.Error(), "\n", " "))
+					_, _ = fmt.Fprintf(log, "%s %s lasting=%t: %s\n", os.Getenv("HOSTNAME"),
+						began.UTC().Format(time.TimeOnly), lasting, strings.ReplaceAll(err.Error(), "\n", " "))
 				}
 				select {
 				case <-ctx.Done():
