@@ -156,14 +156,7 @@ func Ensure(
 			"its Secrets any more; restore it from a backup; nothing was changed", c.Metadata.Name, certs.EncryptionKey)
 	}
 	requests := certs.Table(stack.CertInputs(c, infra.Machines, infra.ExtraSANs))
-	policy := CertPolicy(c.Spec.PKI, own)
-	policy.Replaced = s.Leaving
-	if s.Rotation != nil {
-		policy.Replaced = s.Rotation.Names
-		if s.Rotation.Back {
-			policy.Returned = s.Rotation.Names
-		}
-	}
+	policy := s.policy(c.Spec.PKI, own)
 	var err error
 	if policy.Renew, err = Renewals(renew, requests); err != nil {
 		return nil, err
@@ -176,21 +169,8 @@ func Ensure(
 		pending = left
 	}
 	pki.Rotation, pki.Other = s.Rotation, other
-	if s.Rotation == nil { // leftovers of a finished rotation
-		for name := range s.Material {
-			if _, ok := used[name]; !ok && name != certs.EncryptionKey {
-				pki.Obsolete = append(pki.Obsolete, name)
-			}
-		}
-	}
-	made := certs.Material{}
-	for _, change := range issued {
-		name := change.Name
-		if s.Rotation.UsesNew(name) { // the user's own CA has a new certificate
-			name = certs.NextName(name)
-		}
-		made[name] = pki.Material[change.Name]
-	}
+	pki.Obsolete = append(pki.Obsolete, s.obsolete(used)...)
+	made := s.made(pki, issued)
 	if !ok {
 		key = certs.NewEncryptionKey()
 		made[certs.EncryptionKey] = key
@@ -202,6 +182,47 @@ func Ensure(
 		Before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
 		BeforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
 	}, pending
+}
+
+// policy returns the policy for certificates, with what a rotation replaces.
+func (s *Stored) policy(p spec.PKI, own map[string]certs.Item) certs.Policy {
+	policy := CertPolicy(p, own)
+	if s.Rotation == nil {
+		policy.Replaced = s.Leaving
+		return policy
+	}
+	policy.Replaced = s.Rotation.Names
+	if s.Rotation.Back {
+		policy.Returned = s.Rotation.Names
+	}
+	return policy
+}
+
+// obsolete names the stored items that a finished rotation has left: those that are not used.
+func (s *Stored) obsolete(used certs.Material) []string {
+	if s.Rotation != nil {
+		return nil
+	}
+	var names []string
+	for name := range s.Material {
+		if _, ok := used[name]; !ok && name != certs.EncryptionKey {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// made returns the issued items by the names under which they are stored.
+func (s *Stored) made(pki *certs.PKI, issued []certs.Change) certs.Material {
+	made := certs.Material{}
+	for _, change := range issued {
+		name := change.Name
+		if s.Rotation.UsesNew(name) { // the user's own CA has a new certificate
+			name = certs.NextName(name)
+		}
+		made[name] = pki.Material[change.Name]
+	}
+	return made
 }
 
 // encryptionKeys returns the key that encrypts, and another that still has to decrypt.
@@ -233,7 +254,8 @@ func (s *Secrets) Notes() []string {
 	}
 	for _, p := range s.PKI.Pending {
 		if p.Reason == certs.Requested {
-			notes = append(notes, "warning: certificate "+p.Name+" is renewed only after an external CA has signed it: `slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
+			notes = append(notes, "warning: certificate "+p.Name+" is renewed only after an external CA has signed it: "+
+				"`slipway certs csr --out DIR "+p.Name+"`, `slipway certs import`")
 			continue
 		}
 		notes = append(notes, "warning: certificate "+p.Name+" "+p.Detail+", and has to be signed by an external CA: `slipway certs csr`")
