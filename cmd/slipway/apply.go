@@ -178,7 +178,8 @@ func (r *applyRun) journaled(ctx context.Context, command, stage string) (err er
 
 // interrupted says how to continue, and which steps failed besides being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
-	why := fmt.Errorf("interrupted; completed changes are kept, and `slipway %s -f %s%s` continues from there", cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
+	why := fmt.Errorf("interrupted; completed changes are kept, and `slipway %s -f %s%s` continues from there",
+		cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
 	if r.Saved != nil {
 		why = fmt.Errorf("interrupted; completed changes are kept: plan again, and apply the new plan")
 	}

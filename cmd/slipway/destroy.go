@@ -210,7 +210,8 @@ func (r *destroyRun) some(ctx context.Context, infra *spec.Infrastructure) error
 		case !slices.ContainsFunc(infra.Surplus, known):
 			return fmt.Errorf("the cluster has no machine %s; nothing was removed", name)
 		case up == nil:
-			return fmt.Errorf("the state does not record yet that the cluster has been up, nor which machines are part of it: run `slipway apply` first; nothing was removed")
+			return errors.New("the state does not record yet that the cluster has been up, nor which machines are part of it: " +
+				"run `slipway apply` first; nothing was removed")
 		}
 		if _, member := up.ControlPlanes[name]; member {
 			return fmt.Errorf("machine %s is a control plane of the cluster, and removing one is not available yet; nothing was removed", name)

@@ -240,7 +240,8 @@ func (c *cluster) readPKI(ctx context.Context) (*certs.PKI, error) {
 func (c *cluster) readStored(ctx context.Context) (*keys.Stored, error) {
 	kept, err := c.readSecrets(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, or check that spec.state and SLIPWAY_STATE_DIR are the same as then",
+		return nil, &notAppliedError{fmt.Sprintf("cluster %s has no state in %s: run `slipway apply` first, "+
+			"or check that spec.state and SLIPWAY_STATE_DIR are the same as then",
 			c.spec.Metadata.Name, c.state)}
 	}
 	if err != nil {

@@ -53,31 +53,13 @@ func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientc
 	if err := checkTaken(there, mine, own); err != nil {
 		return nil, err
 	}
-	changed := map[string]*clientcmdapi.Config{}
-	var errs []error
-	// in returns the file that has an entry, or will get it.
-	in := func(origin string) *clientcmdapi.Config {
-		if origin == "" {
-			origin = path
-		}
-		if changed[origin] == nil {
-			config, err := clientcmd.LoadFromFile(origin)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-			if err != nil {
-				config = clientcmdapi.NewConfig()
-			}
-			changed[origin] = config
-		}
-		return changed[origin]
-	}
+	files := kubeconfigFiles{path: path, changed: map[string]*clientcmdapi.Config{}}
 	for name, cluster := range mine.Clusters {
 		var origin string
 		if old := there.Clusters[name]; old != nil {
 			origin = old.LocationOfOrigin
 		}
-		in(origin).Clusters[name] = cluster
+		files.with(origin).Clusters[name] = cluster
 	}
 	for name, context := range mine.Contexts {
 		var origin, userOrigin string
@@ -87,11 +69,36 @@ func mergedKubeconfigs(access clientcmd.ConfigAccess, path string, mine *clientc
 		if old := there.AuthInfos[name]; old != nil {
 			userOrigin = old.LocationOfOrigin
 		}
-		in(origin).Contexts[name] = &clientcmdapi.Context{Cluster: context.Cluster, AuthInfo: name}
-		in(userOrigin).AuthInfos[name] = mine.AuthInfos[context.AuthInfo]
+		files.with(origin).Contexts[name] = &clientcmdapi.Context{Cluster: context.Cluster, AuthInfo: name}
+		files.with(userOrigin).AuthInfos[name] = mine.AuthInfos[context.AuthInfo]
 	}
-	in(path).CurrentContext = mine.CurrentContext
-	return changed, errors.Join(errs...)
+	files.with(path).CurrentContext = mine.CurrentContext
+	return files.changed, errors.Join(files.errs...)
+}
+
+// kubeconfigFiles are the files that a merge changes, by path, and the errors of reading them.
+type kubeconfigFiles struct {
+	path    string // of new entries
+	changed map[string]*clientcmdapi.Config
+	errs    []error
+}
+
+// with returns the file that has an entry, or will get it; origin is "" for a new entry.
+func (f *kubeconfigFiles) with(origin string) *clientcmdapi.Config {
+	if origin == "" {
+		origin = f.path
+	}
+	if f.changed[origin] == nil {
+		config, err := clientcmd.LoadFromFile(origin)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.errs = append(f.errs, err)
+		}
+		if err != nil {
+			config = clientcmdapi.NewConfig()
+		}
+		f.changed[origin] = config
+	}
+	return f.changed[origin]
 }
 
 // replaceKubeconfig replaces a file, or the target of a link, by a kubeconfig.

@@ -128,17 +128,26 @@ func checkTaken(there, mine *clientcmdapi.Config, own ownCAs) error {
 				return &takenError{"context", name, old.Cluster, other.Server, old.LocationOfOrigin}
 			}
 		}
-		for _, used := range slices.Sorted(maps.Keys(there.Contexts)) { // the user has the context's name
-			context, user := there.Contexts[used], there.AuthInfos[name]
-			if user == nil || context.AuthInfo != name {
-				continue
-			}
-			if other := others(context.Cluster); other != nil {
-				return &takenError{"user", name, context.Cluster, other.Server, user.LocationOfOrigin}
+		user := there.AuthInfos[name] // the user has the context's name
+		for _, cluster := range clustersOf(there, name) {
+			if other := others(cluster); other != nil && user != nil {
+				return &takenError{"user", name, cluster, other.Server, user.LocationOfOrigin}
 			}
 		}
 	}
 	return nil
+}
+
+// clustersOf returns the clusters of the contexts that have a user, in the order of the contexts'
+// names.
+func clustersOf(config *clientcmdapi.Config, user string) []string {
+	var clusters []string
+	for _, name := range slices.Sorted(maps.Keys(config.Contexts)) {
+		if context := config.Contexts[name]; context.AuthInfo == user {
+			clusters = append(clusters, context.Cluster)
+		}
+	}
+	return clusters
 }
 
 // renamed returns a kubeconfig of one context with all its entries named name.

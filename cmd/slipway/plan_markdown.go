@@ -179,7 +179,8 @@ func (v *planMarkdown) table(changes []plan.Change) string {
 	for _, alike := range chunks(changes) {
 		first := alike[0]
 		if !v.all && len(alike) >= manyAlike {
-			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)), mdText(plan.Count(len(alike), string(first.Kind))), mdText(first.Reason+copies(alike)))
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", actionWord(first.Action), mdText(string(first.Kind)),
+				mdText(plan.Count(len(alike), string(first.Kind))), mdText(first.Reason+copies(alike)))
 			continue
 		}
 		for _, c := range alike {

@@ -113,7 +113,8 @@ func (v *planView) machines() {
 	for _, m := range v.plan.Machines {
 		v.printf("  %c %s (%s)\n", m.Action, m.Name, m.Reason)
 	}
-	v.printf("\nPlan: %s to create or start. Further changes can be planned once they run; apply continues with them.\n", plan.Count(len(v.plan.Machines), "machine"))
+	v.printf("\nPlan: %s to create or start. Further changes can be planned once they run; apply continues with them.\n",
+		plan.Count(len(v.plan.Machines), "machine"))
 }
 
 func (v *planView) disruptions() {

@@ -118,43 +118,60 @@ func (l *liveView) phaseRow() (mark, color, text string) {
 
 // hostRow is a host's row: mark, name, duration and activity.
 func (l *liveView) hostRow(r *row) (mark, color, text string) {
-	took, what := "", ""
-	now := l.now()
-	switch n := len(r.tasks); {
-	case r.failure != "":
-		mark, color, took, what = "✗", red, seconds(r.ended.Sub(r.begun)), r.failure
-	case r.interrupted:
-		mark, color, took, what = "–", yellow, seconds(r.ended.Sub(r.begun)), "interrupted: "+r.note
-	case l.over && r.skipped > 0:
-		mark, color, what = "–", yellow, fmt.Sprintf("not begun (%d to do)", r.skipped)
-	case l.over && r.begun.IsZero():
-		mark, color, what = "✓", green, "nothing to do"
-	case l.over && r.steps > 0 && !l.failed:
-		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), "ready"
-	case l.over:
-		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), r.note
-	case n > 0:
-		mark, color = spin(now), cyan
-		t := r.tasks[n-1]
-		took, what = seconds(now.Sub(t.begun)), r.short(t.step.Name)
-		if n > 1 {
-			what += fmt.Sprintf(" (+%d)", n-1)
-		}
-		if r.busy {
-			what += ": " + r.note
-		}
-	case r.finished:
-		mark, color, took, what = "✓", green, seconds(r.ended.Sub(r.begun)), r.note
-	case r.busy:
-		mark, color, took, what = spin(now), cyan, seconds(now.Sub(r.noted)), r.note
-	default:
-		mark, color, what = "·", dim, r.note
-	}
+	a := l.activity(r)
 	width := 0
 	for _, other := range l.rows {
 		width = max(width, runewidth.StringWidth(other.name))
 	}
-	return mark, color, fmt.Sprintf("%s  %6s  %s", runewidth.FillRight(r.name, width), took, what)
+	return a.mark, a.color, fmt.Sprintf("%s  %6s  %s", runewidth.FillRight(r.name, width), a.took, a.what)
+}
+
+// activity is what a row says of its host.
+type activity struct{ mark, color, took, what string }
+
+func (l *liveView) activity(r *row) activity {
+	took, now := seconds(r.ended.Sub(r.begun)), l.now()
+	switch {
+	case r.failure != "":
+		return activity{"✗", red, took, r.failure}
+	case r.interrupted:
+		return activity{"–", yellow, took, "interrupted: " + r.note}
+	case l.over:
+		return l.outcome(r, took)
+	case len(r.tasks) > 0:
+		return r.running(now)
+	case r.finished:
+		return activity{"✓", green, took, r.note}
+	case r.busy:
+		return activity{spin(now), cyan, seconds(now.Sub(r.noted)), r.note}
+	}
+	return activity{"·", dim, "", r.note}
+}
+
+// outcome is a host's activity when the run is over and the host's part did not fail.
+func (l *liveView) outcome(r *row, took string) activity {
+	switch {
+	case r.skipped > 0:
+		return activity{"–", yellow, "", fmt.Sprintf("not begun (%d to do)", r.skipped)}
+	case r.begun.IsZero():
+		return activity{"✓", green, "", "nothing to do"}
+	case r.steps > 0 && !l.failed:
+		return activity{"✓", green, took, "ready"}
+	}
+	return activity{"✓", green, took, r.note}
+}
+
+// running is a host's activity while steps run: the last that began, and how many others run.
+func (r *row) running(now time.Time) activity {
+	last := r.tasks[len(r.tasks)-1]
+	what := r.short(last.step.Name)
+	if others := len(r.tasks) - 1; others > 0 {
+		what += fmt.Sprintf(" (+%d)", others)
+	}
+	if r.busy {
+		what += ": " + r.note
+	}
+	return activity{spin(now), cyan, seconds(now.Sub(last.begun)), what}
 }
 
 func spin(now time.Time) string {

@@ -154,7 +154,8 @@ func (v *rotationView) kubeconfigs(o *rotate.Overview) {
 		if len(l.Groups) > 0 {
 			groups = strings.Join(l.Groups, ",")
 		}
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Name, groups, l.Issued.Local().Format(time.DateOnly), l.NotAfter.Local().Format(time.DateOnly), whenLost(l)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", l.Name, groups,
+			l.Issued.Local().Format(time.DateOnly), l.NotAfter.Local().Format(time.DateOnly), whenLost(l)))
 	}
 	v.table(rows)
 }
