@@ -25,7 +25,8 @@ func (s *Session) Preflight(ctx context.Context) (err error) {
 	if s.found, err = s.Machines.Find(ctx); err != nil {
 		return err
 	}
-	s.preflights, err = plan.Preflights(s.Cluster, s.Record.Identity, s.found, plan.Wish{Only: s.Only, RebuildEmpty: s.RebuildEmpty != "", AllowPluginChange: s.AllowPluginChange})
+	wish := plan.Wish{Only: s.Only, RebuildEmpty: s.RebuildEmpty != "", AllowPluginChange: s.AllowPluginChange}
+	s.preflights, err = plan.Preflights(s.Cluster, s.Record.Identity, s.found, wish)
 	if err != nil {
 		return err
 	}
@@ -121,18 +122,8 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 	}
 	failed = maps.Clone(failed)
 	maps.Copy(failed, s.infra.Failed)
-	var errs []error
-	reached := len(failed) == 0
-	for name := range s.hosts {
-		reached = reached || s.wanted(name)
-	}
-	for _, n := range s.Cluster.Nodes() { // its address is unknown
-		known := func(m spec.Machine) bool { return m.Name == n.Name }
-		if n.Role == spec.ControlPlane && !slices.ContainsFunc(s.infra.Machines, known) {
-			errs = append(errs, fmt.Errorf("control plane %s has no machine, and the others need to know its address: %w", n.Name,
-				cmp.Or(failed[n.Name], errors.New("run `slipway apply` first"))))
-		}
-	}
+	reached := len(failed) == 0 || slices.ContainsFunc(slices.Collect(maps.Keys(s.hosts)), s.wanted)
+	errs := s.unaddressed(failed)
 	for _, m := range s.infra.Machines {
 		if state := s.infra.States[m.Name]; state != spec.MachineRunning && s.observer.Held[m.Name] == nil && failed[m.Name] == nil {
 			failed[m.Name] = fmt.Errorf("its machine is %s", cmp.Or(state, "not there"))
@@ -150,6 +141,19 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unaddressed returns an error for each control plane that has no machine: its address is unknown.
+func (s *Session) unaddressed(failed map[string]error) []error {
+	var errs []error
+	for _, n := range s.Cluster.Nodes() {
+		known := func(m spec.Machine) bool { return m.Name == n.Name }
+		if n.Role == spec.ControlPlane && !slices.ContainsFunc(s.infra.Machines, known) {
+			errs = append(errs, fmt.Errorf("control plane %s has no machine, and the others need to know its address: %w", n.Name,
+				cmp.Or(failed[n.Name], errors.New("run `slipway apply` first"))))
+		}
+	}
+	return errs
 }
 
 // wanted reports whether --only includes a node.

@@ -28,7 +28,8 @@ func (v *View) brought(changes []plan.Change) [][]byte {
 func (v *View) warnOfClocks() {
 	for _, name := range slices.Sorted(maps.Keys(v.Observed.Hosts)) {
 		if late := -v.Observed.Hosts[name].Facts.Clock.Offset(); late > plan.FarBehind {
-			v.report(name, fmt.Sprintf("warning: its clock is %s behind this computer's; synchronize both (NTP), before certificates are issued", late.Round(time.Second)))
+			v.report(name, fmt.Sprintf("warning: its clock is %s behind this computer's; synchronize both (NTP), before certificates are issued",
+				late.Round(time.Second)))
 		}
 	}
 }

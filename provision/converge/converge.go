@@ -33,22 +33,8 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 			return fmt.Errorf("create system users on %s: %w", h.Name(), err)
 		}
 	}
-	deletes, more := deleted(changes), false // for now, more is owned than wanted
-	var files []host.File
-	for _, c := range changes {
-		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile && !want.Files[c.Name].Copied() {
-			files = append(files, hostFile(c.Name, want.Files[c.Name]))
-		}
-	}
 	place := placing(changes, want)
-	if len(files)+len(deletes) > 0 || len(place) > 0 {
-		// Ownership comes first, so that no file that is written or removed can be orphaned.
-		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
-		files = append([]host.File{hostFile(stack.OwnedFile, all)}, files...)
-		more = all.Digest != want.Files[stack.OwnedFile].Digest
-	} else if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
-		files = []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}
-	}
+	files, more := writing(changes, want, have, len(place) > 0)
 	if err := placePrograms(ctx, h, want, have, place); err != nil { // before links lead to them
 		return err
 	}
@@ -70,6 +56,26 @@ func converge(ctx context.Context, h host.Host, want, have stack.HostState, chan
 	return nil
 }
 
+// writing returns the files to write, the list of what slipway owns first; more means that this
+// list has, until the removals are done, more than is wanted. places means that programs are placed
+// as well.
+func writing(changes []plan.Change, want, have stack.HostState, places bool) (files []host.File, more bool) {
+	for _, c := range changes {
+		if c.OnDisk() && c.Action != plan.Delete && c.Name != stack.OwnedFile && !want.Files[c.Name].Copied() {
+			files = append(files, hostFile(c.Name, want.Files[c.Name]))
+		}
+	}
+	if len(files) > 0 || len(deleted(changes)) > 0 || places {
+		// Ownership comes first, so that no file that is written or removed can be orphaned.
+		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
+		return append([]host.File{hostFile(stack.OwnedFile, all)}, files...), all.Digest != want.Files[stack.OwnedFile].Digest
+	}
+	if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
+		return []host.File{hostFile(stack.OwnedFile, want.Files[stack.OwnedFile])}, false
+	}
+	return nil, false
+}
+
 // convergeScript is everything after the files, in one session: kernel, units, deletions. It is
 // empty if there is nothing to do.
 func convergeScript(changes []plan.Change, want stack.HostState, first bool) string {
@@ -82,25 +88,16 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	}
 	// Unit files are removed before systemd reloads; the rest only when nothing runs with it any
 	// more.
-	gone, late := []string{}, []string{}
-	for _, p := range deleted(changes) {
-		if strings.HasPrefix(p, stack.UnitDir) {
-			gone = append(gone, "rm -f -- "+host.Quote(p))
-		} else {
-			late = append(late, "rm -f -- "+host.Quote(p))
-		}
-	}
+	gone, late := removals(changes)
 	script = append(script, gone...)
-	// Even if no unit file is written: an earlier run may have been killed after it had written
-	// one.
-	if touches(changes, stack.UnitDir) || len(named(changes, plan.UnitChange, plan.Create))+len(named(changes, plan.UnitChange, plan.Update))+len(named(changes, plan.UnitChange, plan.Restart)) > 0 {
-		script = append(script, "systemctl daemon-reload")
-	}
 	start := append(named(changes, plan.UnitChange, plan.Create), named(changes, plan.UnitChange, plan.Update)...)
 	restart := named(changes, plan.UnitChange, plan.Restart)
-	if len(named(changes, plan.ImageChange, plan.Create)) > 0 && !slices.Contains(start, stack.ImagesService) && !slices.Contains(restart, stack.ImagesService) {
-		restart = append(restart, stack.ImagesService)
+	// Even if no unit file is written: an earlier run may have been killed after it had written
+	// one.
+	if touches(changes, stack.UnitDir) || len(start)+len(restart) > 0 {
+		script = append(script, "systemctl daemon-reload")
 	}
+	restart = append(restart, importer(changes, start, restart)...)
 	if all := slices.Concat(start, restart); len(all) > 0 {
 		script = append(script, "systemctl enable --quiet "+strings.Join(all, " "))
 	}
@@ -130,6 +127,29 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	}
 	script = append(script, late...)
 	return strings.Join(script, "\n") + "\n"
+}
+
+// removals returns the commands that remove unit files, and those that remove others.
+func removals(changes []plan.Change) (units, others []string) {
+	for _, p := range deleted(changes) {
+		command := "rm -f -- " + host.Quote(p)
+		if strings.HasPrefix(p, stack.UnitDir) {
+			units = append(units, command)
+		} else {
+			others = append(others, command)
+		}
+	}
+	return units, others
+}
+
+// importer returns the unit that imports images, if it has to and is not yet among the units that
+// start or restart.
+func importer(changes []plan.Change, start, restart []string) []string {
+	lacking := named(changes, plan.ImageChange, plan.Create)
+	if len(lacking) == 0 || slices.Contains(start, stack.ImagesService) || slices.Contains(restart, stack.ImagesService) {
+		return nil
+	}
+	return []string{stack.ImagesService}
 }
 
 // prepare is the part before any unit is changed.

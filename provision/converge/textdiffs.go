@@ -22,6 +22,31 @@ import (
 // secret, and objects. It reads the files from the hosts in one more round trip each. It leaves out
 // what it cannot show.
 func (v *View) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs, error) {
+	have, err := v.readChanged(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	diffs := TextDiffs{}
+	for _, c := range changes {
+		want := v.Desired.Hosts[c.Host].Files[c.Name]
+		switch {
+		case c.Kind == plan.ObjectChange:
+			for _, o := range v.Objects {
+				if o.Object == c.Name {
+					diffs[c.Key()] = unified(o.Live, o.Wanted)
+				}
+			}
+		case c.Kind != plan.FileChange || c.Secret || want.Secret || c.Action == plan.Delete || !want.Mode.IsRegular():
+		default:
+			diffs[c.Key()] = unified(string(have[c.Host][c.Name]), string(want.Content))
+		}
+	}
+	return diffs, nil
+}
+
+// readChanged reads the files that change and are not secret, by host and path, from all hosts in
+// parallel.
+func (v *View) readChanged(ctx context.Context, changes []plan.Change) (map[string]map[string][]byte, error) {
 	wanted := map[string][]string{} // paths by host
 	for _, c := range changes {
 		if c.Kind == plan.FileChange && c.Action == plan.Update && !c.Secret {
@@ -43,25 +68,7 @@ func (v *View) TextDiffs(ctx context.Context, changes []plan.Change) (TextDiffs,
 		})
 	}
 	all.Wait()
-	if firstErr != nil {
-		return nil, firstErr
-	}
-	diffs := TextDiffs{}
-	for _, c := range changes {
-		want := v.Desired.Hosts[c.Host].Files[c.Name]
-		switch {
-		case c.Kind == plan.ObjectChange:
-			for _, o := range v.Objects {
-				if o.Object == c.Name {
-					diffs[c.Key()] = unified(o.Live, o.Wanted)
-				}
-			}
-		case c.Kind != plan.FileChange || c.Secret || want.Secret || c.Action == plan.Delete || !want.Mode.IsRegular():
-		default:
-			diffs[c.Key()] = unified(string(have[c.Host][c.Name]), string(want.Content))
-		}
-	}
-	return diffs, nil
+	return have, firstErr
 }
 
 // TextDiffs are unified diffs by Change.Key.

@@ -100,7 +100,8 @@ func (p *prober) refuses(ctx context.Context) error {
 func (p *prober) controlled(ctx context.Context) error {
 	taken, how, err := p.ask(ctx, p.control)
 	if err == nil && !taken {
-		err = fmt.Errorf("it also refused a client of the CA in use: %s; check that it works, and that the clocks of the host and of this computer are right", how)
+		err = fmt.Errorf("it also refused a client of the CA in use: %s; check that it works, "+
+			"and that the clocks of the host and of this computer are right", how)
 	}
 	return err
 }
