@@ -29,6 +29,7 @@ func refuseAccount(h stack.HostState) string {
 	if !h.Facts.NoSysusers || h.Accounts[stack.EtcdAccount] {
 		return ""
 	}
-	return fmt.Sprintf("etcd runs as the user %[1]s and its group; the host does not have both, nor systemd-sysusers, which would create them. Create them there: "+
-		"`groupadd --system %[1]s; useradd --system --gid %[1]s --home-dir %[2]s --no-create-home --shell /usr/sbin/nologin %[1]s`", stack.EtcdAccount, "/var/lib/etcd")
+	return fmt.Sprintf("etcd runs as the user %[1]s and its group; the host does not have both, nor systemd-sysusers, which would create them. "+
+		"Create them there: `groupadd --system %[1]s; useradd --system --gid %[1]s --home-dir %[2]s --no-create-home "+
+		"--shell /usr/sbin/nologin %[1]s`", stack.EtcdAccount, "/var/lib/etcd")
 }

@@ -38,7 +38,8 @@ func RefuseClocks(observed stack.State, brought [][]byte) error {
 		late := -c.Offset()
 		if late > youngest.margin && youngest.begin.After(c.Sent.Add(-late-youngest.margin)) {
 			reasons = append(reasons, fmt.Sprintf("%s: its clock is %s behind this computer's, and the new certificates begin at %s: "+
-				"it would reject them as not yet valid; synchronize both clocks (NTP), and run this again", name, late.Round(time.Second), youngest.begin.UTC().Format(time.RFC3339)))
+				"it would reject them as not yet valid; synchronize both clocks (NTP), and run this again",
+				name, late.Round(time.Second), youngest.begin.UTC().Format(time.RFC3339)))
 		}
 	}
 	return Refusal(HostsUnchanged, reasons)

@@ -62,36 +62,9 @@ func (d *hostDiff) add(c Change) {
 
 func (d *hostDiff) files(want, have stack.HostState) {
 	for _, p := range slices.Sorted(maps.Keys(want.Files)) {
-		w := want.Files[p]
-		h, there := have.Files[p]
-		recorded, owned := have.Owned[p]
-		c := Change{
-			Kind: fileKind(w), Name: p, Action: Update, From: h.Digest, To: w.Digest,
-			Mode: fmt.Sprintf("%04o", w.Mode.Perm()), Secret: w.Secret, Cause: Drift,
+		if c, differs := compareFile(p, want, have); differs {
+			d.add(c)
 		}
-		switch {
-		case !there:
-			c.Action, c.Reason = Create, "removed on the host"
-			if !owned || p == stack.InitializedFile { // listed with the others, but written only when the cluster is up
-				c.Cause, c.Reason = Wanted, "missing"
-			}
-		case h.Mode.Type() != w.Mode.Type():
-			c.Reason = "is a " + typeName(h.Mode) + ", should be a " + typeName(w.Mode)
-		case h.Digest != w.Digest:
-			c.Cause, c.Reason = whyContent(h, w, recorded)
-		case h.Mode.Perm() != w.Mode.Perm() && w.Mode.Type() != fs.ModeSymlink:
-			c.Reason = fmt.Sprintf("mode is %04o, should be %s", h.Mode.Perm(), c.Mode)
-		case h.Owner != w.Owner:
-			c.Reason = fmt.Sprintf("owner is %s, should be %s", h.Owner, w.Owner)
-		case whyProgram(w, h) != "":
-			c.From, c.To, c.Reason = h.Sum, w.Sum, whyProgram(w, h)
-		default:
-			continue
-		}
-		if w.Copied() && (h.Digest != w.Digest || !h.Mode.IsRegular()) {
-			c.Copy = w.Size
-		}
-		d.add(c)
 	}
 	for _, p := range slices.Sorted(maps.Keys(have.Owned)) {
 		h, there := have.Files[p]
@@ -103,6 +76,40 @@ func (d *hostDiff) files(want, have stack.HostState) {
 			d.add(Change{Kind: kind, Name: p, Action: Delete, From: h.Digest, Cause: Wanted, Reason: "no longer wanted"})
 		}
 	}
+}
+
+// compareFile returns the change of a wanted file, and whether there is one.
+func compareFile(p string, want, have stack.HostState) (Change, bool) {
+	w := want.Files[p]
+	h, there := have.Files[p]
+	recorded, owned := have.Owned[p]
+	c := Change{
+		Kind: fileKind(w), Name: p, Action: Update, From: h.Digest, To: w.Digest,
+		Mode: fmt.Sprintf("%04o", w.Mode.Perm()), Secret: w.Secret, Cause: Drift,
+	}
+	switch {
+	case !there:
+		c.Action, c.Reason = Create, "removed on the host"
+		if !owned || p == stack.InitializedFile { // listed with the others, but written only when the cluster is up
+			c.Cause, c.Reason = Wanted, "missing"
+		}
+	case h.Mode.Type() != w.Mode.Type():
+		c.Reason = "is a " + typeName(h.Mode) + ", should be a " + typeName(w.Mode)
+	case h.Digest != w.Digest:
+		c.Cause, c.Reason = whyContent(h, w, recorded)
+	case h.Mode.Perm() != w.Mode.Perm() && w.Mode.Type() != fs.ModeSymlink:
+		c.Reason = fmt.Sprintf("mode is %04o, should be %s", h.Mode.Perm(), c.Mode)
+	case h.Owner != w.Owner:
+		c.Reason = fmt.Sprintf("owner is %s, should be %s", h.Owner, w.Owner)
+	case whyProgram(w, h) != "":
+		c.From, c.To, c.Reason = h.Sum, w.Sum, whyProgram(w, h)
+	default:
+		return Change{}, false
+	}
+	if w.Copied() && (h.Digest != w.Digest || !h.Mode.IsRegular()) {
+		c.Copy = w.Size
+	}
+	return c, true
 }
 
 func fileKind(f stack.File) Kind {
@@ -146,41 +153,9 @@ func typeName(mode fs.FileMode) string {
 
 func (d *hostDiff) units(want, have stack.HostState) {
 	for _, name := range slices.Sorted(maps.Keys(want.Units)) {
-		w := want.Units[name]
-		h, ok := have.Units[name]
-		_, owned := have.Owned[stack.UnitDir+name]
-		c := Change{Kind: UnitChange, Name: name, Action: Update, From: h.Inputs, To: w.Inputs, Cause: Drift}
-		switch {
-		case !ok:
-			c.Action, c.Reason = Create, "removed on the host"
-			if !owned {
-				c.Cause, c.Reason = Wanted, "missing"
-			}
-		case strings.HasPrefix(h.State, "activating/"):
-			c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
-			if h.Inputs != "" && h.Inputs != w.Inputs || startsWrong(want, have, name) {
-				c.Action = Restart
-			}
-		case !h.Active:
-			c.Reason = "is " + h.State + since(h.Changed)
-		case h.Inputs != w.Inputs:
-			c.Action, c.Cause, c.Reason = Restart, Wanted, "was started with an earlier configuration"
-		case foreignProgram(w, want.Files, have.Files) != "":
-			c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", whose content differs from the bundle's"
-		case h.Replaced:
-			c.Action, c.Reason = Restart, "runs a program whose file was replaced since it started"
-		case misread(w, h, want.Files, have) != "":
-			c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have)+" had been edited"
-		case w.MaxAge > 0 && h.Running > w.MaxAge:
-			c.Action, c.Cause = Restart, Wanted
-			c.Reason = "has run since " + h.Changed.Local().Format(time.DateOnly) +
-				": the certificate that it uses for connections to itself may expire a year after its start"
-		case !h.Enabled:
-			c.Reason = "is not enabled"
-		default:
-			continue
+		if c, differs := compareUnit(name, want, have); differs {
+			d.add(c)
 		}
-		d.add(c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Units)) {
 		_, wanted := want.Units[name]
@@ -190,11 +165,55 @@ func (d *hostDiff) units(want, have stack.HostState) {
 	}
 }
 
-// startsWrong reports whether a unit that is only starting does so with an outdated unit file. A
-// process that does not exist yet has no inputs to compare; it will have those of its unit file.
+// compareUnit returns the change of a wanted unit, and whether there is one.
+func compareUnit(name string, want, have stack.HostState) (Change, bool) {
+	w := want.Units[name]
+	h, ok := have.Units[name]
+	_, owned := have.Owned[stack.UnitDir+name]
+	c := Change{Kind: UnitChange, Name: name, Action: Update, From: h.Inputs, To: w.Inputs, Cause: Drift}
+	switch {
+	case !ok:
+		c.Action, c.Reason = Create, "removed on the host"
+		if !owned {
+			c.Cause, c.Reason = Wanted, "missing"
+		}
+	case strings.HasPrefix(h.State, "activating/"):
+		c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
+		if startsWrong(want, have, name) {
+			c.Action = Restart
+		}
+	case !h.Active:
+		c.Reason = "is " + h.State + since(h.Changed)
+	case h.Inputs != w.Inputs:
+		c.Action, c.Cause, c.Reason = Restart, Wanted, "was started with an earlier configuration"
+	case foreignProgram(w, want.Files, have.Files) != "":
+		c.Action, c.Reason = Restart, "may run "+foreignProgram(w, want.Files, have.Files)+", whose content differs from the bundle's"
+	case h.Replaced:
+		c.Action, c.Reason = Restart, "runs a program whose file was replaced since it started"
+	case misread(w, h, want.Files, have) != "":
+		c.Action, c.Reason = Restart, "was started after "+misread(w, h, want.Files, have)+" had been edited"
+	case w.MaxAge > 0 && h.Running > w.MaxAge:
+		c.Action, c.Cause = Restart, Wanted
+		c.Reason = "has run since " + h.Changed.Local().Format(time.DateOnly) +
+			": the certificate that it uses for connections to itself may expire a year after its start"
+	case !h.Enabled:
+		c.Reason = "is not enabled"
+	default:
+		return Change{}, false
+	}
+	return c, true
+}
+
+// startsWrong reports whether a unit that is only starting does so with other inputs, or with an
+// outdated unit file. A process that does not exist yet has no inputs to compare; it will have
+// those of its unit file.
 func startsWrong(want, have stack.HostState, name string) bool {
+	h := have.Units[name]
+	if h.Inputs != "" && h.Inputs != want.Units[name].Inputs {
+		return true
+	}
 	f, there := have.Files[stack.UnitDir+name]
-	return have.Units[name].Unread || there && f.Digest != want.Files[stack.UnitDir+name].Digest
+	return h.Unread || there && f.Digest != want.Files[stack.UnitDir+name].Digest
 }
 
 // settleTime is how long a kubelet may take to register its node.

@@ -54,12 +54,7 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 	}
 	for _, step := range steps {
 		for _, c := range step.Changes {
-			switch {
-			case c.Kind == TaintChange && c.Action == Create && strings.HasSuffix(c.Name, ":NoExecute"):
-				all = append(all, Disruption{What: "taint " + c.Name, Hosts: []string{c.Host}, Effect: "pods that do not tolerate it are evicted"})
-			case c.Kind == ObjectChange && c.Action == Update && strings.HasPrefix(c.Name, "Deployment "):
-				all = append(all, Disruption{What: c.Name + " may roll", Effect: "its pods are replaced one after another"})
-			}
+			all = append(all, inAPI(c)...)
 		}
 	}
 	all = append(all, s.replaced(steps)...)
@@ -67,6 +62,17 @@ func Disruptions(s Situation, steps []Step) []Disruption {
 		all = append(all, s.Roll.disruptions()...)
 	}
 	return all
+}
+
+// inAPI returns what a change of an object in the API disturbs, or nil.
+func inAPI(c Change) []Disruption {
+	switch {
+	case c.Kind == TaintChange && c.Action == Create && strings.HasSuffix(c.Name, ":NoExecute"):
+		return []Disruption{{What: "taint " + c.Name, Hosts: []string{c.Host}, Effect: "pods that do not tolerate it are evicted"}}
+	case c.Kind == ObjectChange && c.Action == Update && strings.HasPrefix(c.Name, "Deployment "):
+		return []Disruption{{What: c.Name + " may roll", Effect: "its pods are replaced one after another"}}
+	}
+	return nil
 }
 
 // Restarts returns the units, without their suffix, whose inputs differ between two states.

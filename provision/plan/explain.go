@@ -101,17 +101,7 @@ func CausesOf(now stack.Input, was Before, desired func(stack.Input) (stack.Stat
 	} else if len(factors) == 0 {
 		return Causes{}
 	}
-	c := Causes{reasons: map[string][]string{}, otherwise: "another host or another version of slipway requires other content"}
-	var everything []string
-	for _, f := range factors {
-		everything = append(everything, f.reason)
-	}
-	switch n := len(factors); {
-	case n > maxFactors:
-		factors, c.otherwise = nil, fmt.Sprintf("%d fields, certificates and artifacts changed", n)
-	case n > 0:
-		c.otherwise = strings.Join(everything, ", ")
-	}
+	c := Causes{reasons: map[string][]string{}, otherwise: summary(factors)}
 	wishes := func(in stack.Input) map[string]string {
 		state, err := desired(in)
 		if err != nil {
@@ -121,8 +111,11 @@ func CausesOf(now stack.Input, was Before, desired func(stack.Input) (stack.Stat
 	}
 	wanted := wishes(now)
 	before := wanted
-	if len(everything) > 0 {
+	if len(factors) > 0 {
 		before = wishes(base)
+	}
+	if len(factors) > maxFactors {
+		factors = nil
 	}
 	for _, f := range factors {
 		in := base
@@ -135,13 +128,34 @@ func CausesOf(now stack.Input, was Before, desired func(stack.Input) (stack.Stat
 			}
 		}
 	}
-	if was.Applied != nil {
-		c.before, c.now = before, wanted
-	}
-	if a := was.Applied; a != nil && a.Slipway != was.Slipway {
-		c.slipway = fmt.Sprintf("slipway %s requires it, %s did not", was.Slipway, a.Slipway)
+	if a := was.Applied; a != nil {
+		c.before, c.now, c.slipway = before, wanted, a.otherSlipway(was.Slipway)
 	}
 	return c
+}
+
+// summary is the reason for a change that no single factor explains.
+func summary(factors []factor) string {
+	if len(factors) == 0 {
+		return "another host or another version of slipway requires other content"
+	}
+	if len(factors) > maxFactors {
+		return fmt.Sprintf("%d fields, certificates and artifacts changed", len(factors))
+	}
+	var reasons []string
+	for _, f := range factors {
+		reasons = append(reasons, f.reason)
+	}
+	return strings.Join(reasons, ", ")
+}
+
+// otherSlipway is the reason for a change that the current version requires and the recorded one
+// did not; empty if they are the same.
+func (a *Applied) otherSlipway(current string) string {
+	if a.Slipway == current {
+		return ""
+	}
+	return fmt.Sprintf("slipway %s requires it, %s did not", current, a.Slipway)
 }
 
 // digests returns a digest of everything that is desired, by Change.Key.
@@ -339,15 +353,22 @@ func Explain(changes []Change, causes Causes) {
 		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() {
 			continue
 		}
-		switch reasons := causes.reasons[key]; {
-		case len(reasons) > 0:
-			c.Reason = strings.Join(reasons, ", ")
-		case same && causes.slipway != "":
-			c.Reason = causes.slipway
-		case same && c.Action != Delete:
-			c.Reason += "; an earlier apply ended before it"
-		case causes.before != nil:
-			c.Reason = causes.otherwise
-		}
+		c.Reason = causes.reason(*c, same)
 	}
+}
+
+// reason returns the cause of a change that is wanted, or its present reason if the cause is
+// unknown. same means that the previous desired state had the same.
+func (causes Causes) reason(c Change, same bool) string {
+	switch reasons := causes.reasons[c.Key()]; {
+	case len(reasons) > 0:
+		return strings.Join(reasons, ", ")
+	case same && causes.slipway != "":
+		return causes.slipway
+	case same && c.Action != Delete:
+		return c.Reason + "; an earlier apply ended before it"
+	case causes.before != nil:
+		return causes.otherwise
+	}
+	return c.Reason
 }

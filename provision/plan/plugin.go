@@ -26,8 +26,8 @@ func (u *Up) refusePlugin(c *spec.Cluster) []string {
 	if was == "none" {
 		means = "flanneld would start next to the plugin that you have installed, and " + twoNetworks
 	}
-	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, `slipway plan --allow-plugin-change` shows what it "+
-		"disturbs, and `slipway apply --allow-plugin-change` does it",
+	return []string{fmt.Sprintf("spec.network.plugin was %s and is %s: %s; put it back. Only if that is meant, "+
+		"`slipway plan --allow-plugin-change` shows what it disturbs, and `slipway apply --allow-plugin-change` does it",
 		was, c.Spec.Network.Plugin, means)}
 }
 
@@ -41,5 +41,8 @@ func (s Situation) replaced(steps []Step) []Disruption {
 	if s.PluginWas != "none" || len(hosts) == 0 {
 		return nil
 	}
-	return []Disruption{{What: "flanneld starts", Hosts: hosts, How: s.how(hosts), Effect: "it runs next to the plugin that you have installed, and " + twoNetworks}}
+	return []Disruption{{
+		What: "flanneld starts", Hosts: hosts, How: s.how(hosts),
+		Effect: "it runs next to the plugin that you have installed, and " + twoNetworks,
+	}}
 }

@@ -143,8 +143,8 @@ func refuseForeign(id Identity, found *spec.Infrastructure) []string {
 	if uid := slices.Collect(maps.Keys(uids)); id.Older && len(uid) == 1 && uid[0] != id.UID {
 		remedy += ". If it is lost, and this one is a copy from before clusters had UIDs, write `uid: " + uid[0] + "` into the metadata of the spec"
 	}
-	return []string{fmt.Sprintf("these have the name of cluster %s and do not belong to it (its UID is %s): %s. %s. If they are another cluster's, choose another "+
-		"metadata.name. Only if neither they nor their data are needed any more, remove them: %s",
+	return []string{fmt.Sprintf("these have the name of cluster %s and do not belong to it (its UID is %s): %s. %s. "+
+		"If they are another cluster's, choose another metadata.name. Only if neither they nor their data are needed any more, remove them: %s",
 		id.Name, id.UID, strings.Join(lines, ", "), remedy, strings.Join(remove, "; "))}
 }
 

@@ -72,26 +72,34 @@ type stores struct{ with, other, without, damaged, running, unseen, anothers []s
 
 func storesOf(in stack.Input, observed stack.State) (s stores) {
 	for _, m := range in.ControlPlanes() {
-		h, ok := observed.Hosts[m.Name]
+		h, seen := observed.Hosts[m.Name]
 		switch {
 		case stack.Strange(in, h.Facts): // so its data is, too
 			s.anothers = append(s.anothers, m.Name)
-		case ok && in.RebuildEmpty && !stack.OtherGeneration(in, h.Facts) && !h.Facts.Initialized: // its data is of this generation
-		case ok && h.Facts.EtcdData && (in.RebuildEmpty || stack.OtherGeneration(in, h.Facts)):
-			s.other = append(s.other, m.Name)
-		case ok && in.RebuildEmpty && h.Units[stack.EtcdService].Active: // its data may be in open files that were only removed from their directory
-			s.running = append(s.running, m.Name)
-		case ok && h.Facts.EtcdData:
-			s.with = append(s.with, m.Name)
-		case ok && h.Facts.EtcdDamaged:
-			s.damaged = append(s.damaged, m.Name)
-		case ok:
-			s.without = append(s.without, m.Name)
-		case !slices.Contains(in.Gone, m.Name):
+		case !seen && slices.Contains(in.Gone, m.Name):
+		case !seen:
 			s.unseen = append(s.unseen, m.Name)
+		case rebuilt(in, h.Facts): // its data is of this generation
+		case h.Facts.EtcdData && (in.RebuildEmpty || stack.OtherGeneration(in, h.Facts)):
+			s.other = append(s.other, m.Name)
+		case in.RebuildEmpty && h.Units[stack.EtcdService].Active:
+			// Its data may be in open files that were only removed from their directory.
+			s.running = append(s.running, m.Name)
+		case h.Facts.EtcdData:
+			s.with = append(s.with, m.Name)
+		case h.Facts.EtcdDamaged:
+			s.damaged = append(s.damaged, m.Name)
+		default:
+			s.without = append(s.without, m.Name)
 		}
 	}
 	return s
+}
+
+// rebuilt reports whether an interrupted rebuild has already started a host again, so that its data
+// is of this generation.
+func rebuilt(in stack.Input, f stack.Facts) bool {
+	return in.RebuildEmpty && !stack.OtherGeneration(in, f) && !f.Initialized
 }
 
 // rebuild refuses to start again if there is data of the previous generation.
@@ -161,8 +169,9 @@ func otherData(in stack.Input, f stack.Facts) string {
 		return "its etcd data is from an `apply --rebuild-empty` that did not complete; it is not changed. If the previous data is lost permanently, " +
 			"give the flag again"
 	}
-	return "its etcd data is of another generation of this cluster than the state (`apply --rebuild-empty` starts one), and they do not fit; it is " +
-		"not changed. If the state is older than this host, restore the newest state. If " + stack.ClusterFile + " was lost there, restore it with the content that it has on the others. " +
+	return "its etcd data is of another generation of this cluster than the state (`apply --rebuild-empty` starts one), and they do not fit; " +
+		"it is not changed. If the state is older than this host, restore the newest state. " +
+		"If " + stack.ClusterFile + " was lost there, restore it with the content that it has on the others. " +
 		"Only otherwise move /var/lib/etcd away, to a place where you can still read it"
 }
 
@@ -212,7 +221,10 @@ func installedMoved(in stack.Input, observed stack.State) []string {
 		if !f.Initialized || stack.Strange(in, f) {
 			continue
 		}
-		was := Up{PodSubnet: cmp.Or(f.PodSubnet, now.PodSubnet), ServiceSubnet: cmp.Or(f.ServiceSubnet, now.ServiceSubnet), DNSDomain: cmp.Or(f.DNSDomain, now.DNSDomain)}
+		was := Up{
+			PodSubnet: cmp.Or(f.PodSubnet, now.PodSubnet), ServiceSubnet: cmp.Or(f.ServiceSubnet, now.ServiceSubnet),
+			DNSDomain: cmp.Or(f.DNSDomain, now.DNSDomain),
+		}
 		for _, reason := range was.moved(in.Cluster, true) {
 			if !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)

@@ -60,12 +60,15 @@ func (p *planner) ifNeeded(verb Verb, host string, deps ...string) string {
 func (p *planner) first() {
 	installs := map[string]string{}
 	var servers []string
+	var atOnce, workers []spec.Machine
 	copied := p.deliverFirst()
 	down := p.proveDown(copied)
 	for _, m := range p.Machines {
-		if m.Role == spec.Worker && p.Initialized { // pods may run there: see below
+		if m.Role == spec.Worker && p.Initialized { // pods may run there
+			workers = append(workers, m)
 			continue
 		}
+		atOnce = append(atOnce, m)
 		installs[m.Name] = p.ifNeeded(Install, m.Name, cmp.Or(down, copied[m.Name]))
 		if m.Role == spec.ControlPlane {
 			servers = append(servers, installs[m.Name])
@@ -77,13 +80,8 @@ func (p *planner) first() {
 		up = p.add(RecordUp, "", api)
 	}
 	manifests := p.ifUnknown(ApplyManifests, "", up)
-	var workers []spec.Machine
-	for _, m := range p.Machines {
+	for _, m := range atOnce {
 		install := installs[m.Name]
-		if m.Role == spec.Worker && p.Initialized {
-			workers = append(workers, m)
-			continue
-		}
 		if m.Role == spec.ControlPlane {
 			// If certificates are renewed, etcd may not have answered, or could not be queried.
 			if p.renews(m.Name) || p.carries(MarkInitialized, m.Name) || p.carries(AwaitEtcd, m.Name) {
@@ -92,21 +90,27 @@ func (p *planner) first() {
 			install = "" // the gate of the API, which follows those of etcd
 		}
 		late := p.ifNeeded(StartLate, m.Name, cmp.Or(manifests, api), install)
-		units := ""
-		if last := cmp.Or(late, installs[m.Name]); last != "" {
-			units = p.add(AwaitUnits, m.Name, last)
-		} else {
-			units = p.ifNeeded(AwaitUnits, m.Name)
-		}
-		if p.renews(m.Name) {
-			p.add(AwaitServed, m.Name, units)
-		}
-		if p.authenticates(m.Name) {
-			p.add(AwaitAuthentication, m.Name, units)
-		}
+		p.awaitHost(m.Name, cmp.Or(late, installs[m.Name]))
 		p.ifUnknown(EnsureNode, m.Name, api, install)
 	}
 	p.workers(workers, api)
+}
+
+// awaitHost adds the gates of a host after last, the last step that starts something there: those
+// of its units, and of the certificates that they use. last is "" if nothing is started.
+func (p *planner) awaitHost(host, last string) {
+	units := ""
+	if last != "" {
+		units = p.add(AwaitUnits, host, last)
+	} else {
+		units = p.ifNeeded(AwaitUnits, host)
+	}
+	if p.renews(host) {
+		p.add(AwaitServed, host, units)
+	}
+	if p.authenticates(host) {
+		p.add(AwaitAuthentication, host, units)
+	}
 }
 
 // proveDown adds the check that precedes installing all control planes of a cluster that has been

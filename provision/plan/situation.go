@@ -161,8 +161,9 @@ func CheckUID(in stack.Input, api string) error {
 		return nil
 	}
 	return Refusal(HostsUnchanged, []string{fmt.Sprintf("the cluster's API has the UID %s (ConfigMap kube-system/slipway-cluster), and the "+
-		"state is of %s. If it is that cluster, its state is in another place: set SLIPWAY_STATE_DIR or spec.state to it. If it is not, another cluster's "+
-		"object was restored there, as from a backup: run `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
+		"state is of %s. If it is that cluster, its state is in another place: set SLIPWAY_STATE_DIR or spec.state to it. "+
+		"If it is not, another cluster's object was restored there, as from a backup: "+
+		"run `kubectl -n kube-system delete configmap slipway-cluster`, and the next apply writes it again", api, in.UID)})
 }
 
 // Forget drops what hosts have recorded of a cluster that was up in another generation.
