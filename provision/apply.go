@@ -93,7 +93,7 @@ func (s *Session) nothing(ctx context.Context, todo *plan.Plan) error {
 		s.UI.Note("No changes. Excluded by --only: " + plan.Count(n, "change") + ".")
 		return nil
 	}
-	s.UI.Note("No changes. The cluster is as " + s.File + " asks.")
+	s.UI.Note("No changes. The cluster is as " + s.File + " requires.")
 	return s.saveApplied(ctx)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/state"
@@ -74,6 +75,10 @@ var hintTable = []struct {
 		"build the bundle from source, which is verified by the checksums of Go's modules (`slipway bundle build`); or give the " +
 			"digests yourself (`slipway bundle download --pins FILE`); or trust, this once, the digests that are published next to the files " +
 			"(`slipway bundle download --trust-published-digests`): docs/bundle.md.",
+	},
+	{
+		isA[*provision.MovedError],
+		"plan again with `slipway plan -o FILE`, read the new plan, and apply that one.",
 	},
 	{
 		isA[*state.KeyError],

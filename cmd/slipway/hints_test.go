@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
 )
 
@@ -28,6 +29,14 @@ func TestHintsOfSSH(t *testing.T) {
 		if all := hints(fmt.Errorf("connect: %w", test.err), "slipway apply"); len(all) != 1 || !strings.Contains(all[0], test.says) {
 			t.Errorf("%s: %q", name, all)
 		}
+	}
+}
+
+// TestHintOfAStalePlan: who applies a plan that no longer fits is told to make another.
+func TestHintOfAStalePlan(t *testing.T) {
+	err := &provision.MovedError{Moved: []string{"balancer demo-balancer: the plan has create, today it would be nothing"}}
+	if all := hints(err, "slipway apply"); len(all) != 1 || !strings.Contains(all[0], "slipway plan -o") {
+		t.Errorf("hints are %q", all)
 	}
 }
 

@@ -80,6 +80,21 @@ func (p *Plan) Empty() bool {
 	return len(p.Machines) == 0 && len(p.Resources) == 0 && len(p.Steps) == 0
 }
 
+// MarshalJSON writes lists that are empty as [], so that readers need no case for null.
+func (p Plan) MarshalJSON() ([]byte, error) {
+	type plain Plan
+	if p.Changes == nil {
+		p.Changes = []Change{}
+	}
+	if p.Steps == nil {
+		p.Steps = []Step{}
+	}
+	if p.Disruptions == nil {
+		p.Disruptions = []Disruption{}
+	}
+	return json.Marshal(plain(p))
+}
+
 // NewPlan schedules a situation.
 func NewPlan(cluster string, s Situation) *Plan {
 	steps := Schedule(s)
@@ -143,18 +158,31 @@ func (p *Plan) Moved(observed stack.State, now *Plan) []string {
 	if len(moved) > 0 {
 		return moved
 	}
-	return differences(p.circumstances(), now.circumstances(), func(key, was, is string) string {
+	moved = differences(p.circumstances(), now.circumstances(), func(key, was, is string) string {
 		return fmt.Sprintf("%s: was %s, is %s", key, was, is)
 	})
+	return append(moved, differences(p.resources(), now.resources(), func(key, was, is string) string {
+		return fmt.Sprintf("%s: the plan has %s, today it would be %s", key, was, is)
+	})...)
+}
+
+// resources returns what the provider creates or changes, with the reasons.
+func (p *Plan) resources() map[string]string {
+	all := map[string]string{}
+	for _, r := range p.Resources {
+		action := Create
+		if r.Exists {
+			action = Update
+		}
+		all[r.Kind+" "+r.Name] = fmt.Sprintf("%s (%s)", actionNames[action], r.Reason)
+	}
+	return all
 }
 
 // circumstances are the other values that determine what an apply does.
 func (p *Plan) circumstances() map[string]string {
 	all := map[string]string{
 		"the cluster: alive": fmt.Sprint(p.Alive), "the API: unreachable": fmt.Sprint(p.APIError != ""), "slipway: version": p.Slipway,
-	}
-	for _, r := range p.Resources {
-		all[r.Kind+" "+r.Name] = r.Reason
 	}
 	for _, s := range p.Steps {
 		all["step "+s.Name] = "after " + strings.Join(s.Deps, ", ")

@@ -3,9 +3,11 @@ package plan
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/testing/fixture"
 )
@@ -68,6 +70,19 @@ func TestSavedPlanFitsWhileNothingMoves(t *testing.T) {
 	}
 }
 
+// TestEmptyListsAreLists: a reader of a plan without changes needs no case for null.
+func TestEmptyListsAreLists(t *testing.T) {
+	text, err := json.Marshal(NewPlan("demo", Situation{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{`"changes":[]`, `"steps":[]`, `"disruptions":[]`} {
+		if !strings.Contains(string(text), list) {
+			t.Errorf("%s lacks %s", text, list)
+		}
+	}
+}
+
 func TestSavedPlanNamesWhatMoved(t *testing.T) {
 	in := fixture.Input(t)
 	tests := []struct {
@@ -116,6 +131,13 @@ func TestSavedPlanNamesWhatMoved(t *testing.T) {
 		})
 	}
 	saved, observed := savedPlan(t, in)
+	saved.Resources = []spec.ResourceChange{{Kind: "balancer", Name: "demo-balancer", Reason: "does not exist"}}
+	same := NewPlan("demo", Situation{Machines: in.Machines, Alive: true, Changes: Diff(fixture.Desired(t, in), observed)})
+	const made = "balancer demo-balancer: the plan has create (does not exist), today it would be nothing"
+	if got := saved.Moved(observed, same); !slices.Contains(got, made) {
+		t.Errorf("named is %q, want %q", got, made)
+	}
+	saved.Resources = nil
 	now := NewPlan("demo", Situation{Machines: in.Machines, Changes: Diff(fixture.Desired(t, in), observed)})
 	if got := saved.Moved(observed, now); !strings.Contains(strings.Join(got, "\n"), "the cluster: alive: was true, is false") {
 		t.Errorf("a cluster that has lost its quorum: %q", got)
