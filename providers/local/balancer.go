@@ -109,13 +109,22 @@ func (p *Local) ensureBalancer(ctx context.Context, image string, port int, exis
 
 // balancerDiffers returns why the balancer that exists (nil: none) has to be replaced, or "".
 func (f *found) balancerDiffers(wanted *container.Config) string {
+	if down := f.down(); down != "" {
+		return down
+	}
+	if f.labels[labelBalancer] != wanted.Labels[labelBalancer] {
+		return "was started by another slipway, or with other settings"
+	}
+	return ""
+}
+
+// down returns why the container (nil: none) does not run, or "".
+func (f *found) down() string {
 	switch {
 	case f == nil:
 		return "does not exist"
 	case f.state != container.StateRunning:
 		return "is " + f.describeState()
-	case f.labels[labelBalancer] != wanted.Labels[labelBalancer]:
-		return "was started by another slipway, or with other settings"
 	}
 	return ""
 }

@@ -162,11 +162,15 @@ func (p *Local) bringUp(ctx context.Context, image string, apiPort int, machines
 	return failed, err
 }
 
-// Plan returns what Ensure would create or change besides machines and their disks.
+// Plan returns what Ensure would create or change besides machines and their disks. It refuses what
+// cannot change while it exists, also if all machines run, so that Ensure is not called.
 func (p *Local) Plan(ctx context.Context, _ []string) ([]spec.ResourceChange, error) {
 	inv, err := p.inventory(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := cmp.Or(p.checkSubnet(inv), p.checkAllBundles(inv.machines)); err != nil {
+		return nil, fmt.Errorf("%w; nothing was changed", err)
 	}
 	var changes []spec.ResourceChange
 	if len(inv.networks) == 0 {
@@ -199,6 +203,9 @@ func (p *Local) Find(ctx context.Context) (*spec.Infrastructure, error) {
 	}
 	if port := inv.apiPort(); port != 0 {
 		infra.Endpoint = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	if down := inv.balancer.down(); down != "" && p.o.Slipway != "" {
+		infra.EndpointDown = "balancer " + p.balancerName() + " " + down
 	}
 	known := p.known(inv)
 	for _, f := range inv.machines {

@@ -142,15 +142,38 @@ func (p *Local) checkMachine(m machine) error {
 			"put them back there",
 			m.node.Name, p.keyDir())
 	}
-	if have := m.exists.mounts(); have != p.mounted {
+	return p.checkBundles(*m.exists)
+}
+
+// checkBundles refuses a machine that gets bundles in another way, or from another place, than this
+// spec and this cache say.
+func (p *Local) checkBundles(f found) error {
+	if have := f.mounts(); have != p.mounted {
 		return fmt.Errorf("machine %s was made with spec.provider.local.bundle: %s, which cannot be changed while it exists: put that back",
-			m.node.Name, delivery(have))
+			f.name, delivery(have))
 	}
-	if have := m.exists.labels[labelBundles]; p.mounted && have != p.bundlesDir() {
+	if have := f.labels[labelBundles]; p.mounted && have != p.bundlesDir() {
 		return fmt.Errorf("machine %s sees the bundles in %s, and the cache is now %s; "+
-			"point SLIPWAY_CACHE_DIR back", m.node.Name, have, p.bundlesDir())
+			"point SLIPWAY_CACHE_DIR back", f.name, have, p.bundlesDir())
 	}
 	return nil
+}
+
+// checkAllBundles refuses a spec and a cache that no machine was made with. One machine alone that
+// differs does not stop the others.
+func (p *Local) checkAllBundles(machines []found) error {
+	var first error
+	for _, f := range machines {
+		if p.place(f.name) < 0 || f.unstarted() {
+			continue
+		}
+		err := p.checkBundles(f)
+		if err == nil {
+			return nil
+		}
+		first = cmp.Or(first, err)
+	}
+	return first
 }
 
 // delivery is how the spec says whether a machine mounts the bundles.

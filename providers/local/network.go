@@ -18,13 +18,10 @@ func (p *Local) networkName() string { return "slipway-" + p.cluster }
 // ensureNetwork makes the machine network and returns the API's port on 127.0.0.1: the spec's, or
 // the one that was chosen when the network was made.
 func (p *Local) ensureNetwork(ctx context.Context, inv *inventory) (apiPort int, err error) {
+	if err := p.checkSubnet(inv); err != nil {
+		return 0, err
+	}
 	if len(inv.networks) > 0 {
-		have := subnets(inv.networks[0])
-		if len(have) != 1 || have[0] != p.subnet.Masked() {
-			return 0, fmt.Errorf("machine network %s has the subnet %v and the spec says %s; a subnet cannot change: "+
-				"set spec.provider.local.subnet back, or destroy and recreate the cluster",
-				inv.networks[0].Name, have, p.subnet)
-		}
 		if p.apiPort != 0 {
 			return p.apiPort, nil
 		}
@@ -54,6 +51,20 @@ func (p *Local) ensureNetwork(ctx context.Context, inv *inventory) (apiPort int,
 			p.networkName(), p.subnet, err)
 	}
 	return apiPort, nil
+}
+
+// checkSubnet refuses another subnet than the one that the machines' network has.
+func (p *Local) checkSubnet(inv *inventory) error {
+	if len(inv.networks) == 0 {
+		return nil
+	}
+	have := subnets(inv.networks[0])
+	if len(have) == 1 && have[0] == p.subnet.Masked() {
+		return nil
+	}
+	return fmt.Errorf("machine network %s has the subnet %v and the spec says %s; a subnet cannot change: "+
+		"set spec.provider.local.subnet back, or destroy and recreate the cluster",
+		inv.networks[0].Name, have, p.subnet)
 }
 
 // subnets of a network, as far as they can be read.

@@ -12,13 +12,14 @@ import (
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 
 	"slipway.dev/slipway/provision/spec"
 )
 
-// dockerWith is a Docker daemon that has these containers and volumes, and nothing else.
-func dockerWith(t *testing.T, containers []container.Summary, volumes []volume.Volume) {
+// dockerWith is a Docker daemon that has these containers, volumes and networks, and nothing else.
+func dockerWith(t *testing.T, containers []container.Summary, volumes []volume.Volume, networks ...network.Summary) {
 	t.Helper()
 	fakeDocker(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.47")
@@ -29,7 +30,7 @@ func dockerWith(t *testing.T, containers []container.Summary, volumes []volume.V
 		case "containers/json":
 			answer = containers
 		case "networks":
-			answer = []any{}
+			answer = append([]network.Summary{}, networks...)
 		case "volumes":
 			answer = map[string]any{"Volumes": volumes}
 		default:
@@ -193,7 +194,7 @@ func TestPlan(t *testing.T) {
 	}
 	other := maps.Clone(config.Labels)
 	other[labelBalancer] = "0000"
-	network := spec.ResourceChange{Kind: "network", Name: "slipway-demo", Reason: "does not exist"} // the fake has none
+	missing := spec.ResourceChange{Kind: "network", Name: "slipway-demo", Reason: "does not exist"} // the fake has none
 	for name, tt := range map[string]struct {
 		balancer []container.Summary
 		exists   bool
@@ -208,12 +209,64 @@ func TestPlan(t *testing.T) {
 		if p.docker, err = newDocker(); err != nil {
 			t.Fatal(err)
 		}
-		want := []spec.ResourceChange{network}
+		want := []spec.ResourceChange{missing}
 		if tt.reason != "" {
 			want = append(want, spec.ResourceChange{Kind: "balancer", Name: "demo-balancer", Exists: tt.exists, Reason: tt.reason})
 		}
 		if got, err := p.Plan(t.Context(), nil); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
 		}
+		down := ""
+		if tt.reason == "does not exist" || strings.HasPrefix(tt.reason, "is exited") {
+			down = "balancer demo-balancer " + tt.reason
+		}
+		if infra, err := p.Find(t.Context()); err != nil || infra.EndpointDown != down {
+			t.Errorf("%s: the endpoint is down since %q, %v, want %q", name, infra.EndpointDown, err, down)
+		}
+	}
+}
+
+// TestPlanRefusesWhatCannotChange: settings that machines were made with are also compared when all of
+// them run; a machine that alone differs does not stop the others.
+func TestPlanRefusesWhatCannotChange(t *testing.T) {
+	p, user := opened(t, 3, Options{UID: "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"})
+	for name, tt := range map[string]struct {
+		copied, elsewhere int // machines that get copies, or have another cache mounted
+		want              string
+	}{
+		"as made":           {},
+		"one gets copies":   {copied: 1},
+		"all get copies":    {copied: 3, want: "machine demo-cp-1 was made with spec.provider.local.bundle: copy"},
+		"another cache":     {elsewhere: 3, want: "point SLIPWAY_CACHE_DIR back"},
+		"one another cache": {elsewhere: 1},
+	} {
+		containers := p.containers(t, user)
+		for i := range tt.copied {
+			containers[i].Labels[labelBundles] = ""
+		}
+		for i := range tt.elsewhere {
+			containers[i].Labels[labelBundles] = "/elsewhere"
+		}
+		dockerWith(t, containers, nil)
+		var err error
+		if p.docker, err = newDocker(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Plan(t.Context(), nil)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+	other := network.Summary{Network: network.Network{
+		Name: "slipway-demo", Labels: map[string]string{labelCluster: "demo", labelUID: p.o.UID},
+		IPAM: network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("10.99.0.0/24")}}},
+	}}
+	dockerWith(t, p.containers(t, user), nil, other)
+	var err error
+	if p.docker, err = newDocker(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Plan(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "a subnet cannot change") {
+		t.Errorf("another subnet: %v", err)
 	}
 }

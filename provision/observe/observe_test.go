@@ -17,6 +17,7 @@ import (
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/testing/fixture"
 )
 
 const report = `[facts]
@@ -308,5 +309,19 @@ func TestStatusSaysWhyNot(t *testing.T) {
 	s.judge([]string{"another", "cp", "worker"})
 	if s.Healthy || len(s.Reasons) != 1 || s.Reasons[0].Machine != "another" {
 		t.Errorf("with a node that is not in the spec: %+v", s.Reasons)
+	}
+}
+
+// TestStatusOfAnEndpointThatIsDown: a cluster whose API does not answer at its endpoint is not healthy.
+func TestStatusOfAnEndpointThatIsDown(t *testing.T) {
+	in := fixture.Input(t)
+	for _, down := range []string{"", "balancer demo-balancer does not exist"} {
+		s := GetStatus(t.Context(), in, &spec.Infrastructure{EndpointDown: down}, nil, nil)
+		said := slices.ContainsFunc(s.Reasons, func(r Reason) bool {
+			return r.Machine == "" && strings.HasSuffix(r.Text, "balancer demo-balancer does not exist")
+		})
+		if said != (down != "") || s.Healthy {
+			t.Errorf("the endpoint is down since %q, and the reasons are %v", down, s.Reasons)
+		}
 	}
 }

@@ -117,6 +117,9 @@ func GetStatus(ctx context.Context, in stack.Input, infra *spec.Infrastructure, 
 	s := &Status{Cluster: in.Cluster.Metadata.Name, UID: in.UID, KubernetesVersion: in.Cluster.Spec.Kubernetes.Version, Endpoint: in.Endpoint}
 	s.Exists = in.PKI != nil || in.BeenUp || len(infra.States) > 0 || len(infra.Disks) > 0
 	s.machines(in, infra, unreachable)
+	if in.PKI != nil && infra.EndpointDown != "" {
+		s.Reasons = append(s.Reasons, Reason{Text: fmt.Sprintf("nothing answers at %s: %s", in.Endpoint, infra.EndpointDown)})
+	}
 	var wait sync.WaitGroup
 	for i := range s.Machines {
 		if h, ok := hosts[s.Machines[i].Name]; ok {

@@ -20,6 +20,9 @@ type Infrastructure struct {
 	States map[string]string
 	// Endpoint is "host:port" of the API for the operator; empty if the provider has none.
 	Endpoint string
+	// EndpointDown is why Endpoint cannot answer ("balancer demo-balancer does not exist"); empty if
+	// nothing is known against it.
+	EndpointDown string
 	// ExtraSANs are the names and addresses of Endpoint, for the API server's certificate.
 	ExtraSANs []string
 }
