@@ -27,7 +27,7 @@ func TestItemsOfAreInTheOrderOfTheTable(t *testing.T) {
 		}
 	}
 	for _, words := range []string{"zzz all ca", "ca kubernetes zzz"} {
-		const want = `there is no CA ["ca" "zzz"]: name kubernetes, etcd, front-proxy, service-account, or all`
+		const want = `there is no CA ca, zzz: name kubernetes, etcd, front-proxy, service-account, or all`
 		if got, err := rotate.Items(strings.Fields(words)); err == nil || err.Error() != want || got != nil {
 			t.Errorf("%q: got %v, %v", words, got, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"time"
 
@@ -40,9 +41,12 @@ func newRoot(a *app) *cobra.Command {
 			return a.checkOutput(cmd)
 		},
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())
+	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.file, "file", "f", defaultFile, "the cluster spec")
-	flags.StringVar(&a.output, "output", "text", "output format: text or json")
+	flags.StringVar(&a.output, "output", "text", "output format: text or json; plan also has markdown, and certs status prometheus")
 	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return outputsOf(cmd), cobra.ShellCompDirectiveNoFileComp
 	})

@@ -19,7 +19,7 @@ func TestOverviewOfWhatHasExpired(t *testing.T) {
 	o.APIError = "certificate has expired"
 	o.Users = false
 	for r := rotation; r != nil; r = r.Next(time.Now()) {
-		o.Stages = append(o.Stages, rotate.Stage{Stage: r.Stage, What: rotate.StageWords[r.Stage]})
+		o.Stages = append(o.Stages, rotate.Stage{Stage: r.Stage, What: rotate.StageWords(r.Stage, r.Back)})
 	}
 	var out strings.Builder
 	if err := printOverview(&out, o); err != nil {

@@ -26,7 +26,7 @@ func sampleOverview(how plan.Rolling) *rotate.Overview {
 	o.Begins, o.SkipUnmanaged, o.File = true, how.SkipUnmanaged, "cluster.yaml"
 	o.TokenSecrets = []string{"shop/robot", "shop/scraper"}
 	for at := rotation; at != nil; at = at.Next(began) {
-		s := rotate.Stage{Stage: at.Stage, What: rotate.StageWords[at.Stage], Restarts: []string{}}
+		s := rotate.Stage{Stage: at.Stage, What: rotate.StageWords(at.Stage, at.Back), Restarts: []string{}}
 		switch at.Stage {
 		case certs.Trust:
 			s.Restarts = []string{"kube-apiserver", "kubelet"}
@@ -59,7 +59,7 @@ func TestRotationOverview(t *testing.T) {
 		t.Fatal(err)
 	}
 	rollback := rotate.NewOverview("demo", back)
-	rollback.Stages = []rotate.Stage{{Stage: certs.Return, What: rotate.StageWords[certs.Return]}, {Stage: certs.Drop, What: rotate.StageWords[certs.Drop]}}
+	rollback.Stages = []rotate.Stage{{Stage: certs.Return, What: rotate.StageWords(certs.Return, true)}, {Stage: certs.Drop, What: rotate.StageWords(certs.Drop, true)}}
 	again := sampleOverview(plan.Rolling{})
 	again.Begins, again.OtherChanges, again.Unmanaged = false, 0, rotate.UnmanagedNodes([]string{"byhand"}, &spec.Infrastructure{}, "cluster.yaml")
 	unasked := rotate.NewOverview("demo", certs.BeginExpired([]string{certs.KubernetesCA}, back.Began))

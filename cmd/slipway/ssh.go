@@ -23,9 +23,14 @@ func newSSHCmd(a *app) *cobra.Command {
 		Use:   "ssh NODE [-- COMMAND...]",
 		Short: "Open a shell on a node, or run a command there",
 		Long: `Open a shell on a node as root, or run a command there. The key and the pinned host key are the cluster's own;
-the command's exit code is slipway's.`,
+the command's exit code is slipway's.
+
+As with ssh, the words of the command are joined by spaces, and the node's shell reads the result: quote what it must not
+split or expand. Control planes have the administrator's kubeconfig in /etc/kubernetes/admin.conf.`,
 		Example: `  slipway ssh demo-cp-1
-  slipway ssh demo-cp-1 -- journalctl -u kubelet -n 50`,
+  slipway ssh demo-cp-1 -- journalctl -u kubelet -n 50
+  slipway ssh demo-cp-1 -- kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes
+  slipway ssh demo-cp-1 -- 'df -h | grep /var'   # one word: the node's shell has the pipe`,
 		Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			c, err := spec.Load(a.file)
@@ -45,7 +50,7 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	}
 	i := slices.IndexFunc(infra.Machines, func(m spec.Machine) bool { return m.Name == node })
 	if i < 0 {
-		return fmt.Errorf("there is no machine %q; cluster %s has %s", node, c.spec.Metadata.Name, strings.Join(machineNames(infra), ", "))
+		return noMachineError(c, infra, node, a.fileArg())
 	}
 	h, err := wayIn(10*time.Second).Dial(ctx, infra.Machines[i])
 	if err != nil {
@@ -61,6 +66,15 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 		return &exitError{code: exit.Code}
 	}
 	return err
+}
+
+// noMachineError says that a cluster has no such machine, and which it has.
+func noMachineError(c *cluster, infra *spec.Infrastructure, name, fileArg string) error {
+	have := machineNames(infra)
+	if len(have) == 0 {
+		return fmt.Errorf("there is no machine %q; cluster %s has none yet: run `slipway apply%s` first", name, c.spec.Metadata.Name, fileArg)
+	}
+	return fmt.Errorf("there is no machine %q; cluster %s has %s", name, c.spec.Metadata.Name, strings.Join(have, ", "))
 }
 
 // shell is an interactive session: it puts the terminal into raw mode, and restores it however it

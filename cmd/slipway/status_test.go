@@ -144,3 +144,16 @@ Not healthy, since
 		t.Errorf("the status is\n%s\nand should be\n%s", &out, want)
 	}
 }
+
+// TestNoSuchMachine: whoever names a machine that is not there is told which are, or how to make some.
+func TestNoSuchMachine(t *testing.T) {
+	c := &cluster{spec: &spec.Cluster{Metadata: spec.Metadata{Name: "demo"}}}
+	infra := &spec.Infrastructure{}
+	if got, want := noMachineError(c, infra, "x", " -f a.yaml").Error(), "has none yet: run `slipway apply -f a.yaml` first"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q at the end", got, want)
+	}
+	infra.Machines = []spec.Machine{{Name: "demo-cp-1"}, {Name: "demo-cp-2"}}
+	if got, want := noMachineError(c, infra, "x", "").Error(), "cluster demo has demo-cp-1, demo-cp-2"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q at the end", got, want)
+	}
+}

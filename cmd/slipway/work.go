@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,8 +76,25 @@ func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
 
 // addParallelism adds the flags that control how steps run.
 func (w *work) addParallelism(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&w.Parallelism, "parallelism", 64, "how many steps may run at a time")
+	w.Parallelism = 64
+	cmd.Flags().Var((*atLeastOne)(&w.Parallelism), "parallelism", "how many steps may run at a time")
 	cmd.Flags().DurationVar(&w.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+}
+
+// atLeastOne is a flag's number from 1.
+type atLeastOne int
+
+func (n *atLeastOne) String() string { return strconv.Itoa(int(*n)) }
+
+func (n *atLeastOne) Type() string { return "int" }
+
+func (n *atLeastOne) Set(text string) error {
+	value, err := strconv.Atoi(text)
+	if err != nil || value < 1 {
+		return errors.New("write a number from 1")
+	}
+	*n = atLeastOne(value)
+	return nil
 }
 
 // addOnly adds the flag --only.

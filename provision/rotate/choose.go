@@ -181,7 +181,7 @@ func Items(words []string) ([]string, error) {
 		delete(wanted, word)
 	}
 	if unknown := slices.Sorted(maps.Keys(wanted)); len(unknown) > 0 {
-		return nil, fmt.Errorf("there is no CA %q: name %s, or all", unknown, strings.Join(known, ", "))
+		return nil, fmt.Errorf("there is no CA %s: name %s, or all", strings.Join(unknown, ", "), strings.Join(known, ", "))
 	}
 	return items, nil
 }

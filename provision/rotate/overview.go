@@ -170,7 +170,7 @@ func (c Cluster) Stages(ctx context.Context, s *keys.Stored, rotation *certs.Rot
 			return nil, err
 		}
 		restarts := append([]string{}, plan.Restarts(before, after)...)
-		all = append(all, Stage{at.Stage, StageWords[at.Stage], restarts, unsigned})
+		all = append(all, Stage{at.Stage, StageWords(at.Stage, at.Back), restarts, unsigned})
 		before = after
 	}
 	return all, nil
@@ -194,12 +194,19 @@ func (c Cluster) desiredAt(ctx context.Context, s *keys.Stored) (stack.State, in
 	return state, unsigned, err
 }
 
-// StageWords describe the stages for people.
-var StageWords = map[certs.Stage]string{
+// StageWords describe a stage of a rotation, or of a rollback, for people.
+func StageWords(stage certs.Stage, back bool) string {
+	if stage == certs.Drop && back {
+		return "the new one is no longer trusted"
+	}
+	return stageWords[stage]
+}
+
+var stageWords = map[certs.Stage]string{
 	certs.Trust:   "old and new are both trusted",
 	certs.Tokens:  "tokens are signed with the new key",
 	certs.Rollout: "workloads are replaced",
 	certs.Issue:   "the new one is used",
-	certs.Drop:    "the other one is no longer trusted",
+	certs.Drop:    "the old one is no longer trusted",
 	certs.Return:  "the old one is used again",
 }
