@@ -72,7 +72,12 @@ func known(c Config) (*verifier, error) {
 	var keys []ssh.PublicKey
 	var places []string
 	for _, k := range lines {
-		keys, places = append(keys, k.Key), append(places, place(k))
+		switch authority, err := isAuthority(k); {
+		case err != nil:
+			return nil, fmt.Errorf("%s: look %s up in %s: %w", c.Name, c.Address, v.source, err)
+		case !authority:
+			keys, places = append(keys, k.Key), append(places, place(k))
+		}
 	}
 	v.expect(keys)
 	if len(places) > 0 {
@@ -85,9 +90,11 @@ func known(c Config) (*verifier, error) {
 		switch {
 		case errors.As(err, &revoked):
 			return &HostKeyError{Host: c.Name, Address: c.Address, Got: fingerprint(got), Source: place(revoked.Revoked), Revoked: true}
-		case !errors.As(err, &unknown):
+		case err != nil && !errors.As(err, &unknown):
 			return err
-		case len(unknown.Want) == 0 && c.TrustOnFirstUse != nil:
+		case slices.ContainsFunc(keys, func(key ssh.PublicKey) bool { return string(key.Marshal()) == string(got.Marshal()) }):
+			return nil
+		case len(keys) == 0 && c.TrustOnFirstUse != nil:
 			return c.TrustOnFirstUse(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(got))))
 		}
 		return v.mismatch(c, fingerprint(got))
@@ -101,6 +108,17 @@ func existing(files []string) []string {
 		_, err := os.Stat(file)
 		return errors.Is(err, fs.ErrNotExist)
 	})
+}
+
+// isAuthority reports whether a known_hosts file has a key as that of a CA. Package knownhosts takes
+// it for the host's own key, too.
+func isAuthority(k knownhosts.KnownKey) (bool, error) {
+	text, err := os.ReadFile(k.Filename)
+	if err != nil {
+		return false, err
+	}
+	lines := strings.Split(string(text), "\n")
+	return k.Line > len(lines) || strings.HasPrefix(strings.TrimSpace(lines[k.Line-1]), "@"), nil
 }
 
 // place is where a known_hosts file has a key.

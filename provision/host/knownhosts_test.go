@@ -38,6 +38,8 @@ func TestKnownHosts(t *testing.T) {
 		}
 		return nil
 	}
+	authority := "@cert-authority " + line(ecdsaKey(t))
+	claims := knownHostsFile(t, "@cert-authority "+line(key))
 	const none = "/no/such/file"
 	for _, test := range []struct {
 		name  string
@@ -56,6 +58,10 @@ func TestKnownHosts(t *testing.T) {
 		{name: "other key of another type", files: []string{knownHostsFile(t), knownHostsFile(t, line(ecdsaKey(t)))}, source: "known_hosts:1", wants: 1},
 		{name: "unknown", files: []string{empty, knownHostsFile(t, knownhosts.Line([]string{"elsewhere"}, key))}, source: empty + " and "},
 		{name: "no file", files: []string{none}, source: none},
+		{name: "known, beside a CA", files: []string{knownHostsFile(t, authority, line(key))}},
+		{name: "a CA's key", files: []string{claims}, source: claims},
+		{name: "a CA's key, and another key", files: []string{claims, changed}, source: changed + ":2", wants: 1},
+		{name: "unknown but for a CA, trusted", files: []string{knownHostsFile(t, authority)}, trust: trust},
 		{name: "revoked", files: []string{revoked}, source: revoked + ":2", revoked: true},
 		{name: "unknown, trusted", files: []string{empty}, trust: trust},
 		{name: "no file, trusted", files: []string{none}, trust: trust},
