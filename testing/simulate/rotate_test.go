@@ -26,18 +26,23 @@ func TestRotate(t *testing.T) {
 		for ; err == nil && r != nil; r, err = underWay(memory) {
 			time.Sleep(time.Minute)
 			stages = append(stages, r.Stage)
-			run := NewRun(c, 10+len(stages), memory, v)
-			run.Prove, run.NewKeys = plan.ProveStage, true
-			if err := run.Apply(t.Context()); err != nil {
-				t.Fatalf("stage %s: %v", r.Stage, err)
+			for _, pause := range []bool{true, false} {
+				run := NewRun(c, 10+2*len(stages), memory, v)
+				run.Prove, run.NewKeys, run.Pause = plan.ProveStage, true, pause
+				if err := run.Apply(t.Context()); err != nil {
+					t.Fatalf("stage %s: %v", r.Stage, err)
+				}
+				for _, step := range run.plan.Steps {
+					proofs[step.Verb] = true
+				}
+				if !pause { // the same stage again: there may be no plan
+					continue
+				}
+				if !run.plan.Alive {
+					t.Errorf("in stage %s the cluster was not taken for a living one", r.Stage)
+				}
+				idle(t, c, memory, v)
 			}
-			for _, step := range run.plan.Steps {
-				proofs[step.Verb] = true
-			}
-			if !run.plan.Alive {
-				t.Errorf("in stage %s the cluster was not taken for a living one", r.Stage)
-			}
-			idle(t, c, memory, v)
 		}
 		if err != nil {
 			t.Fatal(err)

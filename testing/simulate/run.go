@@ -26,6 +26,8 @@ type Run struct {
 	// Wish is what is asked of it. NewKeys says that keys may take the place of others.
 	provision.Wish
 	NewKeys bool
+	// Pause leaves a rotation in its stage, as --pause-after does.
+	Pause bool
 	// Filter alters its schedule, Sabotage its scripts, and Hears what they print: for tests that break an invariant.
 	Filter   func([]plan.Step) []plan.Step
 	Sabotage func(script string) string
@@ -201,7 +203,7 @@ func (r *Run) apply(ctx context.Context) error {
 	if err := r.session.Preflight(ctx); err != nil {
 		return err
 	}
-	if err := r.session.Apply(ctx); err != nil || r.Prove != plan.ProveStage {
+	if err := r.session.Apply(ctx); err != nil || r.Prove != plan.ProveStage || r.Pause {
 		return err
 	}
 	stored, err := keys.Load(ctx, store)
