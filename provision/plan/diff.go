@@ -179,8 +179,11 @@ func compareUnit(name string, want, have stack.HostState) (Change, bool) {
 		}
 	case strings.HasPrefix(h.State, "activating/"):
 		c.Action, c.Cause, c.Reason = Await, Wanted, "is "+h.State
-		if startsWrong(want, have, name) {
+		switch {
+		case startsWrong(want, have, name):
 			c.Action = Restart
+		case !h.Enabled:
+			c.Action, c.Cause, c.Reason = Update, Drift, "is "+h.State+", and is not enabled"
 		}
 	case !h.Active:
 		c.Reason = "is " + h.State + since(h.Changed)

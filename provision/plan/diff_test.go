@@ -32,6 +32,7 @@ func TestDiff(t *testing.T) {
 			"new.service":      {Enabled: true, Active: true, Inputs: "1"},
 			"stopped.service":  {Enabled: true, Active: true, Inputs: "1"},
 			"starting.service": {Enabled: true, Active: true, Inputs: "1"},
+			"slow.service":     {Enabled: true, Active: true, Inputs: "1"},
 			"unread.service":   {Enabled: true, Active: true, Inputs: "1"},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "1"},
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Reads: []string{stack.UnitDir + "misread.service", "/edited"}},
@@ -62,6 +63,7 @@ func TestDiff(t *testing.T) {
 		Units: map[string]stack.Unit{
 			"stopped.service":  {Enabled: true, State: "failed/failed", Changed: noon},
 			"starting.service": {Enabled: true, State: "activating/start", Inputs: "1"},
+			"slow.service":     {State: "activating/start", Inputs: "1"},
 			"unread.service":   {Enabled: true, State: "activating/auto-restart", Inputs: "1", Unread: true},
 			"stale.service":    {Enabled: true, Active: true, Inputs: "0"},
 			"misread.service":  {Enabled: true, Active: true, Inputs: "1", Changed: noon},
@@ -110,6 +112,7 @@ drift h: ~ unit disabled.service (is not enabled)
 drift h: ^ unit misread.service (was started after /edited had been edited)
 wanted h: + unit new.service (missing)
 wanted h: ^ unit old-and-stale (was started with an earlier configuration)
+drift h: ~ unit slow.service (is activating/start, and is not enabled)
 wanted h: ^ unit stale.service (was started with an earlier configuration)
 wanted h: . unit starting.service (is activating/start)
 drift h: ~ unit stopped.service (is failed/failed since 2026-11-21 12:03:00)

@@ -64,7 +64,7 @@ func (a *api) unreachable() error {
 
 // changes notes that the run has changed something in the API. mu is held.
 func (a *api) changes(format string, args ...any) {
-	a.run.changed()
+	a.run.changed(time.Now())
 	a.run.c.note("api: run %d %s", a.run.id, fmt.Sprintf(format, args...))
 }
 

@@ -155,6 +155,7 @@ type job struct {
 	life  int
 	alone bool
 	steps []step
+	given time.Time
 	stop  bool // it has been told to end
 	out   string
 	err   error
@@ -170,14 +171,14 @@ type step struct {
 
 // changes notes that the job has changed something. mu is held.
 func (j *job) changes(format string, args ...any) {
-	j.run.changed()
+	j.run.changed(j.given)
 	j.h.c.note("%s: run %d %s", j.h.name, j.run.id, fmt.Sprintf(format, args...))
 }
 
 // do runs a job, and returns when it has ended, or when nobody would hear of it any more.
 func (k *Conn) do(ctx context.Context, j *job) error {
 	c := k.h.c
-	j.h, j.run, j.done, j.tag = k.h, k.run, make(chan struct{}), k.h.name+" "+tag(ctx, k.run)
+	j.h, j.run, j.done, j.tag, j.given = k.h, k.run, make(chan struct{}), k.h.name+" "+tag(ctx, k.run), time.Now()
 	c.mu.Lock()
 	err := k.err
 	j.life = k.h.life
