@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ const deliveryDir = stack.ProgramDir + ".delivery"
 const (
 	// stallTimeout is how long a host may take nothing of what is sent to it, or to verify it.
 	stallTimeout = 5 * time.Minute
+	// room is how many bytes have to stay free: hosts are copied to at the same time, and etcd ends
+	// where it finds no space.
+	room = 1 << 30
 	// reportEvery is how often the progress of a copy is reported.
 	reportEvery = 2 * time.Second
 )
@@ -33,7 +37,7 @@ const (
 // all programs change at one time, in the step that restarts what runs them.
 func (r *Runner) deliver(ctx context.Context, s plan.Step) error {
 	want := lacking(r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host])
-	arrived, err := delivered(ctx, r.Hosts[s.Host], want)
+	arrived, err := r.prepareDelivery(ctx, s.Host, want)
 	if err != nil {
 		return err
 	}
@@ -46,6 +50,43 @@ func (r *Runner) deliver(ctx context.Context, s plan.Step) error {
 		}
 	}
 	return nil
+}
+
+// prepareDelivery returns the programs that an earlier run has copied, and refuses the others if the
+// host has no room for them.
+func (r *Runner) prepareDelivery(ctx context.Context, name string, want map[string]stack.File) (arrived map[string]bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, stallTimeout, fmt.Errorf("the host has not answered for %s", stallTimeout))
+	defer cancel()
+	if arrived, err = delivered(ctx, r.Hosts[name], want); err != nil {
+		return nil, err
+	}
+	var size int64
+	for p, f := range want {
+		if !arrived[p] {
+			size += f.Size
+		}
+	}
+	if size == 0 {
+		return arrived, nil
+	}
+	return arrived, checkRoom(ctx, r.Hosts[name], size)
+}
+
+// checkRoom refuses to copy so many bytes to a host that less than room stays free. It passes if df
+// does not know.
+func checkRoom(ctx context.Context, h host.Host, size int64) error {
+	script := "# look how much can be copied\ndir=" + host.Quote(path.Clean(stack.ProgramDir)) + "\n" +
+		"while [ ! -d \"$dir\" ]; do dir=$(dirname \"$dir\"); done\ndf -B1 --output=avail \"$dir\" 2>/dev/null | tail -n 1\n"
+	result, err := h.Run(ctx, host.Cmd{Script: script})
+	if err != nil {
+		return fmt.Errorf("look how much can be copied to %s: %w", h.Name(), err)
+	}
+	free, err := strconv.ParseInt(strings.TrimSpace(string(result.Stdout)), 10, 64)
+	if err != nil || free >= size+room {
+		return nil
+	}
+	return fmt.Errorf("%s: %s are free below %s, and %s have to be copied there; nothing was copied: %s have to stay free, for etcd and others that use the "+
+		"disk. Free space there, then run `slipway apply` again", h.Name(), gib(free), stack.ProgramDir, gib(size), gib(room))
 }
 
 // lacking are the programs, by path, whose content the host does not have.

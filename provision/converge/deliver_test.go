@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
@@ -292,13 +293,65 @@ func TestDeliveryToAFullDisk(t *testing.T) {
 		t.Skipf("needs a small disk: %v", err)
 	}
 	defer func() { _ = syscall.Unmount(dir, 0) }()
-	err := delivery(t, h).deliverTo(t.Context())
+	r := delivery(t, h)
+	err := r.deliverTo(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "cp-1: 0.0 GiB are free") || len(h.sent) != 0 {
+		t.Errorf("got %v, sent %v", err, h.sent)
+	}
+	err = r.copyProgram(t.Context(), "cp-1", someProgram, r.Desired.Hosts["cp-1"].Files[someProgram])
 	if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "cp-1: ") || strings.Count(err.Error(), "No space left on device") != 1 {
 		t.Errorf("got %v", err)
 	}
 	if left := h.tree(t, stack.ProgramDir); len(left) != 0 {
 		t.Errorf("it left %q", left)
 	}
+}
+
+// measured is a host whose df prints a number; it counts what it is sent.
+type measured struct {
+	*hosttest.Memory
+	free int64
+	sent int
+}
+
+func (m *measured) Run(context.Context, host.Cmd) (host.Result, error) {
+	return host.Result{Stdout: fmt.Appendln(nil, m.free)}, nil
+}
+
+func (m *measured) Write(context.Context, []host.File) error {
+	m.sent++
+	return nil
+}
+
+// TestRoomForADelivery: all hosts are copied to at the same time, so none may be filled, or the
+// members of etcd would end together.
+func TestRoomForADelivery(t *testing.T) {
+	const size = 3<<20 + 3 + 3 // of the three artifacts
+	for free, sent := range map[int64]int{0: 0, size: 0, size + room - 1: 0, size + room: 3} {
+		h := &measured{Memory: hosttest.NewMemory("cp-1"), free: free}
+		err := delivery(t, h).deliverTo(t.Context())
+		if h.sent != sent || (err == nil) != (sent > 0) || err != nil && !strings.Contains(err.Error(), "nothing was copied") {
+			t.Errorf("%d bytes free: sent %d, %v", free, h.sent, err)
+		}
+	}
+}
+
+// stuck answers nothing.
+type stuck struct{ *hosttest.Memory }
+
+func (stuck) Run(ctx context.Context, _ host.Cmd) (host.Result, error) {
+	<-ctx.Done()
+	return host.Result{}, context.Cause(ctx)
+}
+
+func TestDeliveryToAHostThatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := delivery(t, stuck{hosttest.NewMemory("cp-1")}).deliverTo(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "has not answered for 5m") || time.Since(began) != stallTimeout {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
 }
 
 func TestBundleThatHasChangedMeanwhile(t *testing.T) {
