@@ -28,6 +28,8 @@ type Run struct {
 	NewKeys bool
 	// Pause leaves a rotation in its stage, as --pause-after does.
 	Pause bool
+	// Lacks are resources that the provider lacks, whatever it is asked to make.
+	Lacks []spec.ResourceChange
 	// Filter alters its schedule, Sabotage its scripts, and Hears what they print: for tests that break an invariant.
 	Filter   func([]plan.Step) []plan.Step
 	Sabotage func(script string) string
@@ -239,7 +241,9 @@ func (m machines) Ensure(_ context.Context, _ []string, _ func(name, what string
 }
 
 // Plan implements provision.Machines.
-func (m machines) Plan(context.Context, []string) ([]spec.ResourceChange, error) { return nil, nil }
+func (m machines) Plan(context.Context, []string) ([]spec.ResourceChange, error) {
+	return m.run.Lacks, nil
+}
 
 // dialAll connects to all hosts side by side.
 func (r *Run) dialAll(ctx context.Context, to []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error) {
