@@ -42,21 +42,32 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
-		newBundleMakeCmd(a, "build", "Build a bundle from source", bundle.Build),
-		newBundleMakeCmd(a, "download", "Download a bundle from upstream's releases or a mirror of them", bundle.Download),
+		newBundleMakeCmd(a, "build", "Build a bundle from source", buildHelp, bundle.Build),
+		newBundleMakeCmd(a, "download", "Download a bundle from upstream's releases or a mirror of them", downloadHelp, bundle.Download),
 		newBundleListCmd(a),
 		newBundleVerifyCmd(a),
 	)
 	return cmd
 }
 
+const (
+	buildHelp = `Build a bundle from source: pinned Go modules, verified by their checksums, and runc, whose C parts need gcc.
+
+It needs go, gcc, pkg-config and libseccomp's headers, and network access to the Go module proxy. Components that were
+built before are reused; the first build may take half an hour. If no bundle is in the cache, apply
+downloads one, or builds it if it cannot.`
+	downloadHelp = `Download a bundle from upstream's releases, or from a mirror with the same paths. Every file is verified against a pinned
+SHA-256: slipway's own, or yours from --pins or bundle.lock next to the spec. docs/bundle.md has the details.`
+)
+
 // newBundleMakeCmd is `slipway bundle build` and `download`, which differ only in the source.
-func newBundleMakeCmd(a *app, use, short string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
+func newBundleMakeCmd(a *app, use, short, long string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
 	var options bundle.Options
 	var pins string
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
+		Long:  long,
 		Example: fmt.Sprintf(`  slipway bundle %[1]s
   slipway bundle %[1]s --kubernetes-version %[2]s --output json`, use, bundle.Versions()[0]),
 		Args: cobra.NoArgs,

@@ -62,7 +62,8 @@ Certificates of an external CA are renewed by ` + "`slipway certs csr`" + ` with
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan and change nothing")
-	cmd.Flags().StringVar(&wait, "wait", wait, "`WHAT` to wait for: served (servers serve the new certificates) or presented (clients present them too, up to 5 minutes more)")
+	cmd.Flags().StringVar(&wait, "wait", wait,
+		"`WHAT` to wait for: served (servers serve the new certificates) or presented (clients present them too, up to 5 minutes more)")
 	completeWords(cmd, "wait", func() []string {
 		return []string{waitPresented + "\tby clients, which check every 5 minutes", waitServed + "\tby servers, after seconds"}
 	})

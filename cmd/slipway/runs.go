@@ -75,7 +75,8 @@ func (a *app) openRuns(ctx context.Context) (*runReader, error) {
 	c := &cluster{spec: spec, state: where, dir: dir}
 	store, err := c.readStore(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, or set SLIPWAY_STATE_DIR", spec.Metadata.Name, where)
+		return nil, fmt.Errorf("cluster %s has no state in %s: run `slipway apply` first, "+
+			"or check that spec.state and SLIPWAY_STATE_DIR are the same as then", spec.Metadata.Name, where)
 	}
 	if err != nil {
 		return nil, err

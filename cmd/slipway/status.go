@@ -173,7 +173,7 @@ func printStatus(out io.Writer, s *observe.Status, now time.Time, fileArg string
 	}
 	_, _ = fmt.Fprintln(out)
 	if c := s.Certificates; c.Nearest != "" {
-		_, _ = fmt.Fprintf(out, "%d certificates; the first to expire is %s, on %s (%d days)\n",
+		_, _ = fmt.Fprintf(out, "%d certificates in the state; the first to expire is %s, on %s (%d days)\n",
 			c.Count, c.Nearest, c.NotAfter.Format(time.DateOnly), int(c.NotAfter.Sub(now).Hours()/24))
 	}
 	if len(s.Reasons) > 0 {

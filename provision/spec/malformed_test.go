@@ -133,6 +133,8 @@ var malformed = []struct {
 
 	// Networks.
 	{"pod subnet not a CIDR", "nodePools:", "network: {podSubnet: «10.244.0.0}\n  nodePools:", "spec.network.podSubnet", "not a network in CIDR notation", "10.244.0.0/16"},
+	{"machine subnet nonsense", "local: {}", "local: {subnet: «10.89.0.0/33}", "spec.provider.local.subnet", "not a network in CIDR notation", "such as 10.89.0.0/24"},
+	{"service subnet nonsense", "nodePools:", "network: {serviceSubnet: «x}\n  nodePools:", "spec.network.serviceSubnet", "not a network in CIDR notation", "such as 10.96.0.0/12"},
 	{"pod subnet nonsense", "nodePools:", "network: {podSubnet: «10.300.0.0/16}\n  nodePools:", "spec.network.podSubnet", "not a network in CIDR notation", "10.244.0.0/16"},
 	{"pod subnet with host bits", "nodePools:", "network: {podSubnet: «10.244.0.1/16}\n  nodePools:", "spec.network.podSubnet", "bits set after its prefix", "write 10.244.0.0/16"},
 	{"pod subnet IPv6", "nodePools:", "network: {podSubnet: «'fd00:1::/48'}\n  nodePools:", "spec.network.podSubnet", "IPv6 is not supported yet", "IPv4"},

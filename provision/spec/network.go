@@ -56,7 +56,12 @@ var reservedNetworks = []struct {
 	{netip.MustParsePrefix("224.0.0.0/3"), "multicast and reserved"},
 }
 
-const privateNetworks = "a private IPv4 network such as 10.244.0.0/16"
+// privateNetwork names the default of a field as an example: other networks could overlap it.
+func privateNetwork(path string) string {
+	return "a private IPv4 network such as " + map[string]string{
+		"spec.network.podSubnet": "10.244.0.0/16", "spec.network.serviceSubnet": "10.96.0.0/12", "spec.provider.local.subnet": "10.89.0.0/24",
+	}[path]
+}
 
 // subnet validates a CIDR and returns it, or false if it is not usable.
 func (d *document) subnet(path, value string) (netip.Prefix, bool) {
@@ -65,7 +70,7 @@ func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	}
 	p, err := netip.ParsePrefix(value)
 	if err != nil {
-		remedy := "write " + privateNetworks
+		remedy := "write " + privateNetwork(path)
 		if addr, err := netip.ParseAddr(value); err == nil && addr.Is4() {
 			remedy = "add the prefix length, for example " + value + "/16"
 		}
@@ -74,7 +79,7 @@ func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	}
 	switch {
 	case !p.Addr().Is4():
-		d.judge(path, "write "+privateNetworks, "IPv6 is not supported yet")
+		d.judge(path, "write "+privateNetwork(path), "IPv6 is not supported yet")
 		return netip.Prefix{}, false
 	case p != p.Masked():
 		d.judge(path, "write "+p.Masked().String(), "%s has bits set after its prefix", value)
@@ -82,7 +87,7 @@ func (d *document) subnet(path, value string) (netip.Prefix, bool) {
 	}
 	for _, r := range reservedNetworks {
 		if r.prefix.Overlaps(p) {
-			d.judge(path, "choose "+privateNetworks, "%s is in %s (%s)", value, r.prefix, r.what)
+			d.judge(path, "choose "+privateNetwork(path), "%s is in %s (%s)", value, r.prefix, r.what)
 			return netip.Prefix{}, false
 		}
 	}
