@@ -22,9 +22,11 @@ import (
 	"testing"
 	"time"
 
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/templates"
+	"slipway.dev/slipway/testing/hosttest"
 )
 
 // tokenHeader makes the first part of a JWT (RFC 7515, 4.1 and 7.1), as Kubernetes does: kid is the base64url, without
@@ -254,5 +256,40 @@ func TestConnectionsAreKept(t *testing.T) {
 	state(gone + strings.Replace("[client] "+mute, "all", "unknown", 1) + "\n[client] " + unit + " new\n")
 	if out, err := connectionsScript(t.Context(), t, "CLIENTS="+mute, "KEEP="+dir).Output(); err == nil {
 		t.Errorf("systemd does not answer, and it keeps %q", out)
+	}
+}
+
+// noted is a host that lists what is done to it; no unit has a connection there.
+type noted struct {
+	*hosttest.Memory
+	did []string
+}
+
+func (n *noted) Run(_ context.Context, cmd host.Cmd) (host.Result, error) {
+	if strings.HasPrefix(cmd.Script, "CLIENTS=") {
+		n.did = append(n.did, "note")
+	}
+	return host.Result{}, nil
+}
+
+func (n *noted) Write(context.Context, []host.File) error {
+	n.did = append(n.did, "write")
+	return nil
+}
+
+// TestConnectionsAreNotedBeforeARenewal: without them nothing would be waited for in the end.
+func TestConnectionsAreNotedBeforeARenewal(t *testing.T) {
+	h, cert := &noted{Memory: hosttest.NewMemory("w-1")}, stack.Clients()[0].Cert
+	files := map[string]stack.File{cert: stack.Regular([]byte("new"), false, "")}
+	r := &Runner{View: View{
+		Hosts:   map[string]host.Host{"w-1": h},
+		Desired: stack.State{Hosts: map[string]stack.HostState{"w-1": {Files: files}}},
+	}}
+	change := plan.Change{Host: "w-1", Kind: plan.FileChange, Name: cert, Action: plan.Update}
+	if err := r.apply(t.Context(), plan.Step{Host: "w-1", Verb: plan.Apply, Changes: []plan.Change{change}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(h.did) < 2 || h.did[0] != "note" || h.did[1] != "write" {
+		t.Errorf("it did %q", h.did)
 	}
 }
