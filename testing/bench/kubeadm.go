@@ -129,6 +129,9 @@ func (b *bench) makeKubeadmMachine(ctx context.Context, form machine, name, addr
 	host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: b.dir, Target: benchMount, ReadOnly: true}}
 	for _, m := range form.host.Mounts {
 		m.VolumeOptions = nil
+		if m.Type == mount.TypeVolume {
+			m.Source = "" // a disk of its own, not that of slipway's machine
+		}
 		host.Mounts = append(host.Mounts, m)
 	}
 	made, err := b.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
