@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func (c *cluster) startEngine(t testing.TB) {
 			ID: n.Name, Names: []string{"/" + n.Name}, State: container.StateRunning, Status: "Up 2 hours",
 			Labels: map[string]string{
 				"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/uid": clusterUID, "slipway.dev/pool": n.Pool, "slipway.dev/role": string(n.Role),
-				"slipway.dev/address": address.String(), "slipway.dev/ssh-port": port,
+				"slipway.dev/address": address.String(), "slipway.dev/ssh-port": port, "slipway.dev/bundles": filepath.Join(c.cacheDir(), "bundles"),
 			},
 		})
 		address = address.Next()
@@ -42,6 +43,7 @@ func (c *cluster) startEngine(t testing.TB) {
 		Name: "slipway-" + c.spec.Metadata.Name, Labels: map[string]string{
 			"slipway.dev/cluster": c.spec.Metadata.Name, "slipway.dev/uid": clusterUID, "slipway.dev/api-port": "16443",
 		},
+		IPAM: network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("172.16.0.0/16")}}},
 	}}
 	answers := map[string]any{
 		"/containers/json": machines,

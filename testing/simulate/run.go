@@ -126,6 +126,13 @@ func (r *Run) say(words ...string) {
 	r.out.WriteByte('\n')
 }
 
+// said is all that the run has printed.
+func (r *Run) said() string {
+	r.outMu.Lock()
+	defer r.outMu.Unlock()
+	return r.out.String()
+}
+
 // tag tells what is asked for by one step of a run from what others ask for.
 func tag(ctx context.Context, r *Run) string { return fmt.Sprint(r.id, " ", dag.StepName(ctx)) }
 
@@ -170,7 +177,7 @@ func (r *Run) Apply(ctx context.Context) error {
 			r.c.violate("words: run %d says that nothing was changed, and has changed %d times: %v", r.id, r.changes, err)
 		}
 	}
-	if piece := r.c.leaked(r.out.String()); piece != "" {
+	if piece := r.c.leaked(r.said()); piece != "" {
 		r.c.violate("secret: run %d has printed a key (%.6s...)", r.id, piece)
 	}
 	return err
