@@ -146,7 +146,7 @@ func (s *Session) saveApplied(ctx context.Context) error {
 }
 
 // settle stores the new secrets, updates what the provider has besides machines (a balancer), and
-// passes the provider's parts what they need, before anything uses them. If the cluster is up, the
+// gives the provider's balancer what it needs, before anything uses it. If the cluster is up, the
 // state records that.
 func (s *Session) settle(ctx context.Context, alive bool) error {
 	if err := s.secrets.Save(ctx, s.Store); err != nil {

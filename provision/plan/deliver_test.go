@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"maps"
 	"testing"
 
@@ -78,18 +77,7 @@ cluster: wait until it can be used <- cluster: wait for the API, cp-1: wait for 
 // bundle, and needs not.
 func TestWhereArtifactsAreIsNoChange(t *testing.T) {
 	in := fixture.Blind(fixture.Input(t))
-	applied, err := NewApplied(in, "v1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(applied)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var read Applied
-	if err := json.Unmarshal(text, &read); err != nil {
-		t.Fatal(err)
-	}
+	read := before(t, in).Applied
 	if maps.Equal(read.Artifacts, in.Artifacts) || !maps.EqualFunc(read.Artifacts, in.Artifacts, stack.Artifact.Same) {
 		t.Errorf("recorded are %+v", read.Artifacts["etcd"])
 	}
