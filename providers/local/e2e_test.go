@@ -100,19 +100,19 @@ func remains(t *testing.T, p *Local) []string {
 // run executes a command over SSH, accepting no host key but the pinned one.
 func run(t *testing.T, m spec.Machine, command string) string {
 	t.Helper()
-	signer, err := ssh.ParsePrivateKey(m.SSHKey.Reveal())
+	signer, err := ssh.ParsePrivateKey(m.SSH.Identities[0].Private.Reveal())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.HostKeys) != 1 {
-		t.Fatalf("%s: %d pinned host keys", m.Name, len(m.HostKeys))
+	if len(m.SSH.HostKeys) != 1 {
+		t.Fatalf("%s: %d pinned host keys", m.Name, len(m.SSH.HostKeys))
 	}
-	pinned, _, _, _, err := ssh.ParseAuthorizedKey([]byte(m.HostKeys[0]))
+	pinned, _, _, _, err := ssh.ParseAuthorizedKey([]byte(m.SSH.HostKeys[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ssh.Dial("tcp", m.SSHAddress, &ssh.ClientConfig{
-		User: m.SSHUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
+	c, err := ssh.Dial("tcp", m.SSH.Address, &ssh.ClientConfig{
+		User: m.SSH.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: ssh.FixedHostKey(pinned), Timeout: 5 * time.Second,
 	})
 	if err != nil {
@@ -179,7 +179,7 @@ func TestMachines(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, m := range again.Machines {
-		if m.SSHAddress != infra.Machines[i].SSHAddress || m.HostKeys[0] != infra.Machines[i].HostKeys[0] {
+		if m.SSH.Address != infra.Machines[i].SSH.Address || m.SSH.HostKeys[0] != infra.Machines[i].SSH.HostKeys[0] {
 			t.Errorf("%s changed by a second Ensure", m.Name)
 		}
 	}

@@ -232,7 +232,10 @@ func (p *Local) addNetwork(inv *inventory, n network.Summary) {
 func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spec.Machine {
 	m := spec.Machine{
 		Name: f.name, Pool: f.labels[labelPool], Role: spec.Role(f.labels[labelRole]),
-		SSHAddress: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), SSHUser: "root", SSHKey: user.private,
+		SSH: spec.SSH{
+			Address: net.JoinHostPort("127.0.0.1", f.labels[labelSSHPort]), User: "root", Agent: "none",
+			Identities: []spec.Identity{{Name: "the key of " + f.name, Private: user.private}},
+		},
 		Address: known[f.name], SharedDisk: true,
 	}
 	if f.mounts() {
@@ -245,7 +248,7 @@ func (p *Local) describe(f found, user keyPair, known map[string]netip.Addr) spe
 		m.Address = address
 	}
 	if host, err := loadKey(p.keyDir(), f.name); err == nil {
-		m.HostKeys = []string{host.public}
+		m.SSH.HostKeys = []string{host.public}
 	}
 	return m
 }
@@ -258,7 +261,7 @@ func (f found) mounts() bool {
 
 // lostKeys is why a machine cannot be entered, if one of its keys is missing here: no other is tried.
 func (p *Local) lostKeys(m spec.Machine) error {
-	if len(m.SSHKey) > 0 && len(m.HostKeys) > 0 {
+	if len(m.SSH.Identities[0].Private) > 0 && len(m.SSH.HostKeys) > 0 {
 		return nil
 	}
 	return fmt.Errorf("the SSH keys of machine %s are missing in %s: put them back there", m.Name, p.keyDir())

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -26,8 +27,12 @@ type SSH struct {
 
 // Dial connects to a machine.
 func (s SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
+	var key secret.Bytes
+	if len(m.SSH.Identities) > 0 {
+		key = m.SSH.Identities[0].Private
+	}
 	return host.Dial(ctx, host.Config{
-		Name: m.Name, Address: m.SSHAddress, User: m.SSHUser, Key: m.SSHKey, HostKeys: m.HostKeys,
+		Name: m.Name, Address: m.SSH.Address, User: m.SSH.User, Key: key, HostKeys: m.SSH.HostKeys,
 		Agent: s.Agent, KnownHosts: s.KnownHosts, ConnectTimeout: s.Timeout, Lock: LockFile,
 	})
 }

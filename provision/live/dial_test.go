@@ -26,7 +26,7 @@ func TestWithoutPinnedKeys(t *testing.T) {
 	if err := os.WriteFile(file, []byte(knownhosts.Line([]string{server.Address}, key)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := spec.Machine{Name: "cp-1", SSHAddress: server.Address, SSHUser: "root", SSHKey: server.Key}
+	m := spec.Machine{Name: "cp-1", SSH: spec.SSH{Address: server.Address, User: "root", Identities: []spec.Identity{{Private: server.Key}}}}
 	in := SSH{KnownHosts: []string{file}, Agent: "/no/such/agent"}
 	h, err := in.Dial(t.Context(), m)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestWithoutPinnedKeys(t *testing.T) {
 	if _, err := (SSH{}).Dial(t.Context(), m); err == nil {
 		t.Error("connected with nothing to verify the host by")
 	}
-	m.SSHKey = nil
+	m.SSH.Identities = nil
 	_, closeAll, failed := in.DialAll(t.Context(), []spec.Machine{m})
 	defer closeAll()
 	var none *host.AgentError

@@ -13,16 +13,8 @@ type Machine struct {
 	Name string
 	Pool string
 	Role Role
-	// SSHAddress is where the operator's machine reaches sshd, as "host:port".
-	SSHAddress string
-	// SSHUser is the user to log in as; a user other than root needs `sudo -n`.
-	SSHUser string
-	// SSHKey is the private key (PEM) to log in with; if empty, the keys of the user's SSH agent are
-	// offered.
-	SSHKey secret.Bytes
-	// HostKeys are the pinned keys of sshd, in authorized_keys format; if empty, the user's
-	// known_hosts files decide.
-	HostKeys []string
+	// SSH is how the operator's machine reaches and enters it. A user other than root needs sudo.
+	SSH SSH
 	// Address is where the other nodes reach this one: the kubelet's node IP, etcd's peer address.
 	Address netip.Addr
 	// Artifacts is a directory on the machine where the operator's bundles are mounted read-only
@@ -31,4 +23,42 @@ type Machine struct {
 	// SharedDisk means that other programs use the machine's disk too, so its free space says
 	// nothing about the machine: the kubelet ignores it.
 	SharedDisk bool
+}
+
+// SSH is how sshd of a machine, or of a bastion on the way to it, is reached, verified and entered.
+type SSH struct {
+	// Address is "host:port" of sshd, as seen from the last of the Jumps, or from the operator's
+	// machine if there are none. Names are resolved there.
+	Address string
+	// User to log in as.
+	User string
+	// Identities are keys to log in with, in the order in which they are offered.
+	Identities []Identity
+	// IdentitiesOnly means that of the SSH agent's keys only those in Identities are offered, as
+	// with ssh_config(5). If it is false, the agent's other keys are offered first.
+	IdentitiesOnly bool
+	// Agent is the path of the SSH agent's socket; if empty, the user's. "none" is no agent.
+	Agent string
+	// HostKeys are the pinned keys of sshd, in authorized_keys format; if empty, known_hosts files
+	// decide.
+	HostKeys []string
+	// KnownHosts are the known_hosts files; if empty, the user's.
+	KnownHosts []string
+	// HostKeyAlias is looked up in KnownHosts instead of Address; empty for Address.
+	HostKeyAlias string
+	// TrustOnFirstUse means that the key of a host without HostKeys, and that is not in KnownHosts,
+	// is accepted. Whoever dials pins it from then on.
+	TrustOnFirstUse bool
+	// Jumps are the bastions on the way, the first hop first. Their own Jumps are empty.
+	Jumps []SSH
+}
+
+// Identity is a key to log in with.
+type Identity struct {
+	// Name is the file of the private key, for messages and to ask for its passphrase.
+	Name string
+	// Private is the key in PEM, perhaps encrypted; if empty, only an agent has it.
+	Private secret.Bytes
+	// Public is the public key in authorized_keys format; if empty, it is part of Private.
+	Public string
 }
