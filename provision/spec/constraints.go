@@ -38,8 +38,16 @@ var constraints = map[string]constraint{
 	"LocalProvider.apiPort": {example: "6443", max: 65535},
 	"LocalProvider.bundle":  {enum: []string{string(MountBundle), string(CopyBundle)}, example: string(CopyBundle)},
 	"AWSProvider.region":    {example: "eu-central-1"},
-	"HostsProvider.user":    {def: "root"},
-	"HostsProvider.port":    {example: "22", min: 1, max: 65535},
+
+	"HostsProvider.sshConfig":     {example: "~/.ssh/config"},
+	"SSHSettings.user":            {example: "admin"},
+	"SSHSettings.port":            {example: "22", min: 1, max: 65535},
+	"SSHSettings.agent":           {example: "none"},
+	"SSHSettings.identityFiles":   {example: "~/.ssh/id_ed25519"},
+	"SSHSettings.knownHostsFiles": {example: "~/.ssh/known_hosts"},
+	"SSHSettings.jumps":           {example: "admin@bastion.example.com"},
+	"PoolHost.privateAddress":     {example: "10.0.0.10"},
+	"PoolHost.name":               {example: "worker-a"},
 
 	"NodePool.name":                {example: "workers", pattern: dnsLabel},
 	"NodePool.role":                {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},

@@ -10,9 +10,6 @@ func setDefaults(c *Cluster) {
 	if c.Spec.Network.Plugin != "flannel" {
 		c.Spec.Network.FlannelBackend = backend
 	}
-	if h := c.Spec.Provider.Hosts; h != nil && h.Port == 0 {
-		h.Port = 22
-	}
 	if s := c.Spec.State.S3; s != nil && s.Prefix == "" {
 		s.Prefix = c.Metadata.Name
 	}

@@ -271,10 +271,18 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestHostsProvider judges specs of a provider that is not available yet: the other mistakes are
-// told all the same.
 func TestHostsProvider(t *testing.T) {
 	for _, tc := range []struct{ name, pool, field, message, remedy string }{
+		{"address among pods", "hosts: [{address: a, privateAddress: «10.244.3.1}]", "spec.nodePools[0].hosts[0].privateAddress", "is in the pod subnet 10.244.0.0/16", "podSubnet"},
+		{"same name", "hosts: [{address: a, name: x}, {address: b, name: «x}, {address: c}]", "spec.nodePools[0].hosts[1].name", "already the name of spec.nodePools[0].hosts[0]", "different name"},
+		{"not a name", "hosts: [{address: a, name: «A_b}]", "spec.nodePools[0].hosts[0].name", "not the name of a node", "lower-case"},
+		{"same private address", "hosts: [{address: a, privateAddress: 10.0.0.1}, {address: b, privateAddress: «10.0.0.1}, {address: c}]", "spec.nodePools[0].hosts[1].privateAddress", "already the private address of spec.nodePools[0].hosts[0]", "its own"},
+		{"private address a name", "hosts: [{address: a, privateAddress: «b}]", "spec.nodePools[0].hosts[0].privateAddress", "not the address of a machine", "interface"},
+		{"none among jumps", "hosts: [{address: a, ssh: {jumps: [b, «none]}}]", "spec.nodePools[0].hosts[0].ssh.jumps[1]", "none stands alone", "remove"},
+		{"jump without a user", "hosts: [{address: a, ssh: {jumps: [«'@b']}}]", "spec.nodePools[0].hosts[0].ssh.jumps[0]", "no user before the @", "admin@bastion"},
+		{"port of a jump", "ssh: {jumps: [«'b:99999']}, hosts: [{address: a}]", "spec.nodePools[0].ssh.jumps[0]", "number from 1 to 65535", "admin@bastion"},
+		{"another's home", "ssh: {identityFiles: [«~bob/key]}, hosts: [{address: a}]", "spec.nodePools[0].ssh.identityFiles[0]", "only supported as ~/", "path of a file"},
+		{"user with a host", "ssh: {user: «a@b}, hosts: [{address: a}]", "spec.nodePools[0].ssh.user", "not the name of a user", "admin"},
 		{"duplicate address", "hosts: [{address: 192.0.2.1}, {address: «192.0.2.1}, {address: c}]", "spec.nodePools[0].hosts[1].address", "already the address of spec.nodePools[0].hosts[0]", "once"},
 		{"IPv6", "hosts: [{address: «'fd00::1'}]", "spec.nodePools[0].hosts[0].address", "IPv6 is not supported yet", "IPv4"},
 		{"mistyped address", "hosts: [{address: «192.0.2.256}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "IPv4"},
@@ -290,36 +298,35 @@ kind: Cluster
 metadata: {name: demo}
 spec:
   kubernetes: {version: v1.36.3}
-  provider: {hosts: «{user: admin, port: 2222}}
+  provider: {hosts: {ssh: {user: admin, port: 2222}}}
   nodePools:
   - {name: cp, role: control-plane, `+tc.pool+`}
 `)
 			errs := mistakes(t, data)
-			if len(errs) != 2 {
-				t.Fatalf("want two mistakes, got %v", errs)
+			if len(errs) != 1 {
+				t.Fatalf("want one mistake, got %v", errs)
 			}
-			checkDiagnostic(t, errs[0], data, places[0], "spec.provider.hosts", "the hosts provider is not available yet", "local: {}")
-			checkDiagnostic(t, errs[1], data, places[1], tc.field, tc.message, tc.remedy)
+			checkDiagnostic(t, errs[0], data, places[0], tc.field, tc.message, tc.remedy)
 		})
 	}
 }
 
-// TestHostsProviderWithReplicas: what is right once the provider is replaced, as its mistake says, is no mistake.
+// TestHostsProviderWithReplicas: a pool of a spec that is moved to the hosts provider lacks its hosts.
 func TestHostsProviderWithReplicas(t *testing.T) {
 	data, places := unmark(t, `apiVersion: slipway.dev/v1alpha1
 kind: Cluster
 metadata: {name: demo}
 spec:
   kubernetes: {version: v1.36.3}
-  provider: {hosts: «{}}
+  provider: {hosts: {}}
   nodePools:
-  - {name: cp, role: control-plane, replicas: 3}
+  - {name: cp, role: control-plane, replicas: «3}
 `)
 	errs := mistakes(t, data)
 	if len(errs) != 1 {
 		t.Fatalf("want one mistake, got %v", errs)
 	}
-	checkDiagnostic(t, errs[0], data, places[0], "spec.provider.hosts", "the hosts provider is not available yet", "local: {}")
+	checkDiagnostic(t, errs[0], data, places[0], "spec.nodePools[0].replicas", "the hosts provider creates no machines", "list the machines")
 }
 
 // TestReleases wants a version that there is, at its place in the file, and one mistake where it is written wrongly, too.

@@ -2,7 +2,9 @@ package spec
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Pods is the network of the pods. It is only valid on a spec that was loaded.
@@ -122,6 +124,26 @@ func validateNetworks(d *document, c *Cluster) {
 	for i, a := range found {
 		for _, b := range found[:i] {
 			d.overlap(a, b)
+		}
+	}
+	for i, p := range c.Spec.NodePools {
+		for j, h := range p.Hosts {
+			at := fmt.Sprintf("%s.hosts[%d]", poolPath(i), j)
+			d.outside(at+".address", h.Address, found)
+			d.outside(at+".privateAddress", h.PrivateAddress, found)
+		}
+	}
+}
+
+// outside checks that the address of a machine is in none of the cluster's networks.
+func (d *document) outside(path, address string, networks []network) {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || d.isBad(path) {
+		return
+	}
+	for _, n := range networks {
+		if n.prefix.Contains(addr) {
+			d.judge(path, "choose another "+strings.TrimPrefix(n.name, "the ")+", with "+n.path, "%s is in %s %s", address, n.name, n.prefix)
 		}
 	}
 }

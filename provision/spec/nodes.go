@@ -9,7 +9,7 @@ import (
 
 // Node is a node of a pool.
 type Node struct {
-	Name   string // "<cluster>-<pool>-<n>"
+	Name   string // "<cluster>-<pool>-<n>", or a host's own
 	Index  int    // n, from 1
 	Pool   string
 	Role   Role
@@ -31,7 +31,7 @@ func (c *Cluster) nodes(role Role) []Node {
 		}
 		for n := 1; n <= p.size(); n++ {
 			nodes = append(nodes, Node{
-				Name: nodeName(c.Metadata.Name, p.Name, n), Index: n,
+				Name: p.nodeName(c.Metadata.Name, n), Index: n,
 				Pool: p.Name, Role: p.Role, Labels: p.Labels, Taints: p.Taints,
 			})
 		}
@@ -69,5 +69,14 @@ func (c *Cluster) MaxUnavailable() map[string]int {
 
 // size returns the number of nodes in the pool, from replicas or hosts.
 func (p NodePool) size() int { return max(p.Replicas, len(p.Hosts)) }
+
+// nodeName returns the name of the n-th node. A host's own name is unknown before it was asked; until
+// then it has the name that it would have as a machine of another provider.
+func (p NodePool) nodeName(cluster string, n int) string {
+	if n <= len(p.Hosts) && p.Hosts[n-1].Name != "" {
+		return p.Hosts[n-1].Name
+	}
+	return nodeName(cluster, p.Name, n)
+}
 
 func nodeName(cluster, pool string, n int) string { return fmt.Sprintf("%s-%s-%d", cluster, pool, n) }

@@ -3,7 +3,6 @@ package spec
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,7 +22,7 @@ func poolPath(i int) string { return fmt.Sprintf("spec.nodePools[%d]", i) }
 
 func validatePools(d *document, c *Cluster) {
 	pools := c.Spec.NodePools
-	names, addresses := map[string]int{}, map[string]string{}
+	names, hosts := map[string]int{}, newHostChecks(d, c)
 	for i, p := range pools {
 		path := poolPath(i)
 		if first, ok := names[p.Name]; ok && p.Name != "" {
@@ -35,7 +34,7 @@ func validatePools(d *document, c *Cluster) {
 			validateNodeNames(d, path+".name", c.Metadata.Name, p)
 		}
 		validateSize(d, path, p, c.Spec.Provider)
-		validateHosts(d, path, p, addresses)
+		hosts.pool(path, p)
 		validateLabels(d, path+".labels", p.Labels)
 		validateTaints(d, path+".taints", p.Taints)
 		validateRollingUpdate(d, path+".rollingUpdate", p)
@@ -76,6 +75,9 @@ func validateControlPlanes(d *document, pools []NodePool) {
 
 // validateNodeNames checks the longest name, that of the last node.
 func validateNodeNames(d *document, path, cluster string, p NodePool) {
+	if len(p.Hosts) > 0 {
+		return // they have names of their own
+	}
 	name := nodeName(cluster, p.Name, max(p.size(), 1))
 	if len(name) > validation.DNS1123LabelMaxLength && !d.isBad("metadata.name") {
 		d.judge(path, "shorten the names of the cluster and the pool", "the node name %s has %d characters, more than 63", name, len(name))
@@ -87,13 +89,12 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 		return
 	}
 	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
-	lists := provider.Hosts != nil
-	makes := !lists && (provider.Local != nil || provider.AWS != nil)
+	if provider.Hosts != nil {
+		d.hostsListed(path, replicas, len(p.Hosts) > 0)
+		return
+	}
+	makes := provider.Local != nil || provider.AWS != nil
 	switch {
-	case lists && replicas && hosts: // replicas alone are right with the local provider
-		d.judge(path+".replicas", "remove it; hosts lists the machines", "the hosts provider creates no machines")
-	case lists && !replicas && len(p.Hosts) == 0:
-		d.judge(path+".hosts", "list the machines: `hosts: [{address: 192.0.2.10}]`", "the pool has no hosts")
 	case makes && hosts:
 		d.judge(path+".hosts", "remove it and write replicas, or use the hosts provider", "only the hosts provider uses hosts")
 	case !replicas && !hosts:
@@ -101,22 +102,16 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 	}
 }
 
-func validateHosts(d *document, path string, p NodePool, seen map[string]string) {
-	for i, h := range p.Hosts {
-		at := fmt.Sprintf("%s.hosts[%d].address", path, i)
-		if d.isBad(at) {
-			continue
-		}
-		if first, ok := seen[h.Address]; ok {
-			d.judge(at, "list every machine once", "%s is already the address of %s", h.Address, first)
-			continue
-		}
-		seen[h.Address] = strings.TrimSuffix(at, ".address")
-		if addr, err := netip.ParseAddr(h.Address); err == nil && addr.Is6() {
-			d.judge(at, "write an IPv4 address or a DNS name", "IPv6 is not supported yet")
-		} else if !isHost(h.Address) {
-			d.judge(at, "write an IPv4 address or a DNS name alone", "%q is neither an IP address nor a DNS name", h.Address)
-		}
+// hostsListed checks that a pool of the hosts provider lists its hosts.
+func (d *document) hostsListed(path string, replicas, hosts bool) {
+	const example = "`hosts: [{address: 192.0.2.10}]`"
+	switch {
+	case replicas && hosts:
+		d.judge(path+".replicas", "remove it; hosts lists the machines", "the hosts provider creates no machines")
+	case replicas:
+		d.judge(path+".replicas", "list the machines instead: "+example, "the hosts provider creates no machines")
+	case !hosts:
+		d.judge(path+".hosts", "list the machines: "+example, "the pool has no hosts")
 	}
 }
 

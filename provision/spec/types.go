@@ -135,7 +135,7 @@ type Provider struct {
 	Local *LocalProvider `json:"local,omitempty"`
 	// EC2 instances on AWS. Not available yet.
 	AWS *AWSProvider `json:"aws,omitempty"`
-	// Existing machines, reached over SSH. Not available yet.
+	// Existing machines, reached over SSH. See docs/hosts.md.
 	Hosts *HostsProvider `json:"hosts,omitempty"`
 }
 
@@ -167,18 +167,36 @@ type AWSProvider struct {
 	Region string `json:"region,omitempty"`
 }
 
-// HostsProvider uses existing machines. Not available yet.
+// HostsProvider uses existing machines.
 type HostsProvider struct {
-	// The user to log in as: root, or a user with `sudo -n`.
+	// How the machines are entered. Pools and hosts can override it.
+	SSH SSHSettings `json:"ssh,omitempty"`
+	// The SSH client configuration (ssh_config) that completes the settings; none reads none. The
+	// default is ~/.ssh/config and /etc/ssh/ssh_config. Relative to the spec file; ~/ is your home.
+	SSHConfig string `json:"sshConfig,omitempty"`
+}
+
+// SSHSettings is how a machine is entered. What is left out comes from the pool, then from the
+// provider, then from ssh_config; what none of them has is ssh's default.
+type SSHSettings struct {
+	// The user to log in as: root, the default, or a user who may use sudo.
 	User string `json:"user,omitempty"`
-	// The port of sshd on every machine.
+	// The port of sshd. The default is 22.
 	Port int `json:"port,omitempty"`
-	// File of the private key to log in with. The default is the SSH agent, then the default keys.
-	IdentityFile string `json:"identityFile,omitempty"`
-	// File of the machines' known host keys.
-	KnownHostsFile string `json:"knownHostsFile,omitempty"`
-	// Accept and record the host key of a machine on the first connection.
-	TrustOnFirstUse bool `json:"trustOnFirstUse,omitempty"`
+	// Files of the private keys to log in with; no other key is offered. The default is all keys of
+	// the SSH agent, then ssh's default files. Relative to the spec file; ~/ is your home.
+	IdentityFiles []string `json:"identityFiles,omitempty"`
+	// Socket of the SSH agent; none uses none. The default is SSH_AUTH_SOCK.
+	Agent string `json:"agent,omitempty"`
+	// Files of known host keys. The default is ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
+	// Relative to the spec file; ~/ is your home.
+	KnownHostsFiles []string `json:"knownHostsFiles,omitempty"`
+	// Bastions on the way to the machine, the first hop first, each "user@host:port", with user and
+	// port optional; [none] uses none.
+	Jumps []string `json:"jumps,omitempty"`
+	// Accept the host key of a machine that no file has, on the first connection, and record it in
+	// the state: from then on, only that key is accepted.
+	TrustOnFirstUse *bool `json:"trustOnFirstUse,omitempty"`
 }
 
 // NodePool is a group of similar nodes, named "<cluster>-<pool>-<n>", n from 1.
@@ -191,6 +209,8 @@ type NodePool struct {
 	Replicas int `json:"replicas,omitempty"`
 	// The machines of the pool, for the hosts provider.
 	Hosts []PoolHost `json:"hosts,omitempty"`
+	// How the machines of the pool are entered, for the hosts provider.
+	SSH SSHSettings `json:"ssh,omitempty"`
 	// Labels of the pool's nodes. node-role.kubernetes.io/ and other reserved labels cannot be set.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints of the pool's nodes, in addition to the usual one of control-plane nodes.
@@ -209,8 +229,15 @@ type RollingUpdate struct {
 
 // PoolHost is an existing machine, for the hosts provider.
 type PoolHost struct {
-	// Where SSH reaches the machine: an IPv4 address or a DNS name.
+	// Where SSH reaches the machine: an IPv4 address, a DNS name, or a Host of ssh_config.
 	Address string `json:"address"`
+	// The IPv4 address where the other nodes reach the machine. The default is its only private
+	// address, or address if it has none.
+	PrivateAddress string `json:"privateAddress,omitempty"`
+	// Name of the node. The default is the machine's own host name at its first apply.
+	Name string `json:"name,omitempty"`
+	// How the machine is entered.
+	SSH SSHSettings `json:"ssh,omitempty"`
 }
 
 // Taint as in the Kubernetes API (core/v1).

@@ -160,10 +160,8 @@ func validateProvider(d *document, c *Cluster) {
 	case len(set) > 1:
 		d.judge("spec.provider."+set[1], "keep one of "+strings.Join(set, ", "), "a cluster has one provider, and this is the second")
 	}
-	for _, name := range set {
-		if name != "local" {
-			d.judge("spec.provider."+name, "use `local: {}`, the only provider in this release", "the %s provider is not available yet", name)
-		}
+	if p.AWS != nil {
+		d.judge("spec.provider.aws", "use `hosts: {}` for machines that exist, or `local: {}`", "the aws provider is not available yet")
 	}
 }
 
