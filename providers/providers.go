@@ -41,6 +41,12 @@ type Provider interface {
 	Destroy(ctx context.Context, report func(name, what string)) error
 }
 
+// Keeper is an optional interface of providers whose machines are the user's.
+type Keeper interface {
+	// Kept is why machines are never removed.
+	Kept() error
+}
+
 // Options has what a provider needs besides the spec.
 type Options struct {
 	// StateDir is the cluster's own state directory; keys live there.
@@ -60,19 +66,32 @@ type Options struct {
 	// Claimed means that the UID comes from the spec: it is accepted only if a machine with it also
 	// has our keys.
 	Claimed bool
-	// Addresses that machines had, by name: they are not given to others.
+	// Addresses that control planes of a cluster that has been up have, by name: they are not given
+	// to others.
 	Addresses map[string]netip.Addr
+	// Hosts is for the hosts provider; its Addresses are those above.
+	Hosts hosts.Options
+}
+
+// Resolver is an optional interface of providers whose machines know what the spec leaves out.
+type Resolver interface {
+	// Resolve asks the machines, and completes the spec. It has to precede all other methods.
+	Resolve(ctx context.Context) error
 }
 
 // Open chooses the provider that the spec names.
 func Open(c *spec.Cluster, o Options) (Provider, error) {
 	switch p := c.Spec.Provider; {
 	case p.Local != nil:
-		return local.Open(c, local.Options(o))
+		return local.Open(c, local.Options{
+			StateDir: o.StateDir, CacheDir: o.CacheDir, Slipway: o.Slipway, ConnectTimeout: o.ConnectTimeout,
+			UID: o.UID, Claimed: o.Claimed, Addresses: o.Addresses,
+		})
 	case p.AWS != nil:
 		return nil, aws.Unavailable()
 	case p.Hosts != nil:
-		return nil, hosts.Unavailable()
+		o.Hosts.Addresses = o.Addresses
+		return hosts.Open(c, o.Hosts)
 	}
 	return nil, errors.New("spec.provider names no provider; set `provider: {local: {}}`")
 }

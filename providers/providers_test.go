@@ -16,7 +16,7 @@ func TestOpen(t *testing.T) {
 	}{
 		{"local", spec.Provider{Local: &spec.LocalProvider{}}, ""},
 		{"aws", spec.Provider{AWS: &spec.AWSProvider{}}, "spec.provider.aws is not available in this release"},
-		{"hosts", spec.Provider{Hosts: &spec.HostsProvider{}}, "spec.provider.hosts is not available in this release"},
+		{"hosts", spec.Provider{Hosts: &spec.HostsProvider{}}, ""},
 		{"none", spec.Provider{}, "names no provider"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -26,8 +26,13 @@ func TestOpen(t *testing.T) {
 			case tc.want == "" && err != nil:
 				t.Fatal(err)
 			case tc.want == "":
-				if _, ok := p.(provision.Publisher); !ok {
-					t.Error("the local provider cannot publish the API")
+				if _, ok := p.(provision.Publisher); ok != (tc.name == "local") {
+					t.Errorf("publishes the API: %v", ok)
+				}
+				_, resolves := p.(Resolver)
+				_, records := p.(provision.Recorder)
+				if hosts := tc.name == "hosts"; resolves != hosts || records != hosts {
+					t.Errorf("resolves: %v, records: %v", resolves, records)
 				}
 			case err == nil || !strings.Contains(err.Error(), tc.want):
 				t.Errorf("got %v, want %q", err, tc.want)

@@ -149,6 +149,9 @@ func (s *Session) saveApplied(ctx context.Context) error {
 // gives the provider's balancer what it needs, before anything uses it. If the cluster is up, the
 // state records that.
 func (s *Session) settle(ctx context.Context, alive bool) error {
+	if err := s.recordHosts(ctx); err != nil {
+		return err
+	}
 	if err := s.secrets.Save(ctx, s.Store); err != nil {
 		return err
 	}

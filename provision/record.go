@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
@@ -15,8 +16,11 @@ import (
 	"slipway.dev/slipway/provision/state"
 )
 
-// identityName is the state's name for the cluster's identity.
-const identityName = "cluster.json"
+// The state's names for the cluster's identity, and for what it knows of existing machines.
+const (
+	identityName   = "cluster.json"
+	knownHostsName = "hosts.json"
+)
 
 // Record is what the state records of its cluster.
 type Record struct {
@@ -24,6 +28,8 @@ type Record struct {
 	// Known reports whether the state has it; otherwise it was created now, or derived from an
 	// older state.
 	Known bool
+	// Hosts is what is known of existing machines (Recorder).
+	Hosts spec.KnownHosts
 }
 
 // ReadRecord determines which cluster the state belongs to. If the state (which may be nil) has
@@ -40,7 +46,7 @@ func ReadRecord(ctx context.Context, store *state.Store, c *spec.Cluster, where 
 				return nil, fmt.Errorf("state %s: %w", store, err)
 			}
 			r.Known = true
-			err = r.recallPlugin(ctx, store)
+			err = errors.Join(r.recallPlugin(ctx, store), r.readHosts(ctx, store))
 		}
 		if err != nil {
 			return nil, err
@@ -84,6 +90,43 @@ func (r *Record) recallPlugin(ctx context.Context, store *state.Store) error {
 		known.Plugin = was.Plugin
 		r.Up = &known
 	}
+	return nil
+}
+
+// readHosts reads what is known of existing machines.
+func (r *Record) readHosts(ctx context.Context, store *state.Store) error {
+	text, err := store.Get(ctx, knownHostsName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text.Reveal(), &r.Hosts)
+	}
+	if err != nil {
+		return fmt.Errorf("state %s: what it knows of the hosts (%s) is damaged: %w; restore the state from a backup", store, knownHostsName, err)
+	}
+	return nil
+}
+
+// recordHosts records existing machines: their names and addresses, and the host keys that were
+// trusted. From then on they stay what they are.
+func (s *Session) recordHosts(ctx context.Context) error {
+	r, ok := s.Machines.(Recorder)
+	if !ok {
+		return nil
+	}
+	hosts := r.Record()
+	if maps.Equal(hosts.Hosts, s.Record.Hosts.Hosts) && maps.Equal(hosts.HostKeys, s.Record.Hosts.HostKeys) {
+		return nil
+	}
+	text, err := json.Marshal(hosts)
+	if err != nil {
+		return fmt.Errorf("record the hosts: %w", err)
+	}
+	if err := s.Store.Put(ctx, map[string]secret.Bytes{knownHostsName: text}); err != nil {
+		return err
+	}
+	s.Record.Hosts = hosts
 	return nil
 }
 

@@ -2,8 +2,10 @@ package provision
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -109,5 +111,36 @@ func TestSpecFile(t *testing.T) {
 				t.Errorf("from %q to %s: %v, without %q", tt.last, tt.now, err, word)
 			}
 		}
+	}
+}
+
+// recorder is a source of machines that the state has to know.
+type recorder struct {
+	Machines
+	hosts spec.KnownHosts
+}
+
+func (r recorder) Record() spec.KnownHosts { return r.hosts }
+
+// TestRecordHosts: what a run learns of existing machines is there for the next, and is written only if it changed.
+func TestRecordHosts(t *testing.T) {
+	k := newKeeper(t)
+	known := spec.KnownHosts{
+		Hosts:    map[string]spec.KnownHost{"192.0.2.1": {Name: "a", Address: netip.MustParseAddr("10.0.0.1")}},
+		HostKeys: map[string]string{"192.0.2.1:22": "ssh-ed25519 AAAA"},
+	}
+	s := k.session(k.spec)
+	k.must(s.Record.save(t.Context(), k.store, "/spec.yaml"))
+	s.Machines = recorder{hosts: known}
+	k.must(s.recordHosts(t.Context()))
+	again := k.session(k.spec)
+	if got := again.Record.Hosts; !reflect.DeepEqual(got, known) {
+		t.Errorf("the state has %+v, want %+v", got, known)
+	}
+	again.Machines, again.Store = recorder{hosts: known}, nil // writing would panic
+	k.must(again.recordHosts(t.Context()))
+	k.must(k.store.Put(t.Context(), map[string]secret.Bytes{knownHostsName: secret.Bytes("{")}))
+	if _, err := ReadRecord(t.Context(), k.store, k.spec, state.Options{}); err == nil || !strings.Contains(err.Error(), "(hosts.json) is damaged") {
+		t.Errorf("of a damaged state: %v", err)
 	}
 }

@@ -55,6 +55,12 @@ type Publisher interface {
 	Publish(infra *spec.Infrastructure, ca []byte) error
 }
 
+// Recorder is an optional interface of Machines that exist without slipway: the state records what
+// they are.
+type Recorder interface {
+	Record() spec.KnownHosts
+}
+
 // Wish is what a person wants of a run, besides the spec.
 type Wish struct {
 	// Only are the nodes that it is restricted to; empty is all.

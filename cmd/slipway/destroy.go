@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/providers"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
@@ -150,6 +151,9 @@ func (r *destroyRun) all(ctx context.Context, infra *spec.Infrastructure) error 
 	if r.record.Older && !r.record.Known && len(infra.Foreign) > 0 { // removing the state would remove their keys
 		return fmt.Errorf("the state %s has no UID, and these have one: if they are the cluster's own, write it into the metadata of the spec "+
 			"(`uid: UID`); if not, remove the state by hand; nothing was removed.%s", r.state, foreignHint(infra.Foreign))
+	}
+	if k, ok := r.provider.(providers.Keeper); ok {
+		return k.Kept()
 	}
 	if err := r.confirm(ctx, fmt.Sprintf("Destroy cluster %s (UID %s), all that runs on it, its disks and its keys?", name, r.record.UID)); err != nil {
 		return err

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"slipway.dev/slipway/providers"
 	"slipway.dev/slipway/provision"
+	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/observe"
+	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/state"
 )
 
@@ -20,8 +24,37 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 	if up := record.Up; up != nil {
 		o.Addresses = up.Addresses()
 	}
-	c.provider, err = providers.Open(c.spec, o)
-	return err
+	o.Hosts.Known = record.Hosts
+	if c.provider, err = providers.Open(c.spec, o); err != nil {
+		return err
+	}
+	if r, ok := c.provider.(providers.Resolver); ok {
+		return r.Resolve(ctx)
+	}
+	return nil
+}
+
+// introduce asks machines who they are.
+func introduce(in live.SSH) func(context.Context, []spec.Machine) (map[string]spec.Self, map[string]error) {
+	return func(ctx context.Context, machines []spec.Machine) (map[string]spec.Self, map[string]error) {
+		hosts, closeAll, failed := in.DialAll(ctx, machines)
+		defer closeAll()
+		selves := map[string]spec.Self{}
+		var mu sync.Mutex
+		var wait sync.WaitGroup
+		for name, h := range hosts {
+			wait.Go(func() {
+				self, err := observe.Introduce(ctx, h)
+				mu.Lock()
+				defer mu.Unlock()
+				if selves[name] = self; err != nil {
+					failed[name] = err
+				}
+			})
+		}
+		wait.Wait()
+		return selves, failed
+	}
 }
 
 // identifyToChange is identify for commands that change the cluster.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/user"
 	"path"
 	"path/filepath"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/providers/hosts"
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/spec"
@@ -61,7 +65,7 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the spec: %w", err)
 	}
-	options := providers.Options{StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout}
+	options := providers.Options{StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout, Hosts: a.hostsOptions()}
 	provider, err := providers.Open(c, options)
 	if err != nil {
 		return nil, err
@@ -75,8 +79,32 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.spec.Spec.Provider.Hosts != nil { // the state has their names and host keys
+		switch store, err := c.readStore(ctx); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, nil, err
+		default:
+			if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	infra, err := c.provider.Find(ctx)
 	return c, infra, err
+}
+
+// hostsOptions is how existing machines are reached.
+func (a *app) hostsOptions() hosts.Options {
+	o := hosts.Options{Path: a.besideSpec, Introduce: introduce(wayIn(a.connectTimeout))}
+	o.SSHConfig.System = "/etc/ssh/ssh_config"
+	if home, err := os.UserHomeDir(); err == nil {
+		o.SSHConfig.Home, o.SSHConfig.User = home, filepath.Join(home, ".ssh", "config")
+	}
+	if me, err := user.Current(); err == nil {
+		o.SSHConfig.LocalUser = me.Username
+	}
+	return o
 }
 
 // missing returns the nodes that have no machine yet.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -97,7 +98,8 @@ func newHostChecks(d *document, c *Cluster) hostChecks {
 }
 
 func (v hostChecks) pool(path string, p NodePool) {
-	if v.present(path+".ssh") && !v.used {
+	// Not if it is present: a saved plan has all fields.
+	if !reflect.ValueOf(p.SSH).IsZero() && !v.used {
 		v.judge(path+".ssh", "remove it, or use the hosts provider", "only the hosts provider uses it")
 	}
 	v.settings(path+".ssh", p.SSH)

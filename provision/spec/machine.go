@@ -62,3 +62,29 @@ type Identity struct {
 	// Public is the public key in authorized_keys format; if empty, it is part of Private.
 	Public string
 }
+
+// KnownHosts is what the state records of existing machines.
+type KnownHosts struct {
+	// Hosts by PoolHost.Key.
+	Hosts map[string]KnownHost `json:"hosts,omitempty"`
+	// HostKeys are the keys of sshd that were trusted on first use, in authorized_keys format, by
+	// SSH.Address.
+	HostKeys map[string]string `json:"hostKeys,omitempty"`
+}
+
+// KnownHost is an existing machine, as it was when it became a node.
+type KnownHost struct {
+	// Name of the node.
+	Name string `json:"name"`
+	// Address is where other nodes reach it.
+	Address netip.Addr `json:"address"`
+}
+
+// Self is what a machine says of itself before it is a node.
+type Self struct {
+	// HostName is its own name, in lower case.
+	HostName string
+	// Addresses are the IPv4 addresses of its network interfaces, without those of containers and
+	// the loopback interface.
+	Addresses []netip.Addr
+}

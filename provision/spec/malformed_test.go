@@ -116,6 +116,7 @@ var malformed = []struct {
 	{"duplicate pool", "name: worker", "name: «cp", "spec.nodePools[1].name", `"cp" is already the name of nodePools[0]`, "a different name"},
 	{"pool name with an underscore", "name: worker", "name: «my_pool", "spec.nodePools[1].name", "not a DNS label", "dashes"},
 	{"node name too long", "name: worker", "name: «wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", "spec.nodePools[1].name", "has 64 characters, more than 63", "shorten"},
+	{"ssh with local", "replicas: 1", "replicas: 1, ssh: «{user: a}", "spec.nodePools[1].ssh", "only the hosts provider uses it", "use the hosts provider"},
 	{"hosts with local", "replicas: 1", "hosts: «[{address: 192.0.2.1}]", "spec.nodePools[1].hosts", "only the hosts provider uses hosts", "write replicas"},
 	{"label key", "labels: {}", "labels: {«a b: c}", "spec.nodePools[1].labels[a b]", `"a b" is not the key of a label`, "example.com/team"},
 	{"label value", "labels: {}", "labels: {a: «b/c}", "spec.nodePools[1].labels[a]", `"b/c" is not the value of a label`, "63"},

@@ -31,7 +31,7 @@ func (c *Cluster) nodes(role Role) []Node {
 		}
 		for n := 1; n <= p.size(); n++ {
 			nodes = append(nodes, Node{
-				Name: p.nodeName(c.Metadata.Name, n), Index: n,
+				Name: p.NodeName(c.Metadata.Name, n), Index: n,
 				Pool: p.Name, Role: p.Role, Labels: p.Labels, Taints: p.Taints,
 			})
 		}
@@ -70,9 +70,9 @@ func (c *Cluster) MaxUnavailable() map[string]int {
 // size returns the number of nodes in the pool, from replicas or hosts.
 func (p NodePool) size() int { return max(p.Replicas, len(p.Hosts)) }
 
-// nodeName returns the name of the n-th node. A host's own name is unknown before it was asked; until
+// NodeName returns the name of the n-th node, from 1. A host's own name is unknown before it was asked; until
 // then it has the name that it would have as a machine of another provider.
-func (p NodePool) nodeName(cluster string, n int) string {
+func (p NodePool) NodeName(cluster string, n int) string {
 	if n <= len(p.Hosts) && p.Hosts[n-1].Name != "" {
 		return p.Hosts[n-1].Name
 	}
