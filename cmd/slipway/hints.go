@@ -29,7 +29,8 @@ var hintTable = []struct {
 	{
 		func(err error) bool { return hostKey(err) == changedKey },
 		"an attacker may stand between you and the machine. If it was rebuilt or its keys were changed on purpose, compare that key with its own, on its " +
-			"console (`ssh-keygen -lf` and its file in /etc/ssh), and replace the line of known_hosts that is named. Nothing was sent there.",
+			"console (`ssh-keygen -lf` and its file in /etc/ssh), remove the line of known_hosts that is named, " +
+			"and have the new key added: `ssh` to the machine asks. Nothing was sent there.",
 	},
 	{
 		func(err error) bool { return hostKey(err) == unknownKey },
@@ -37,12 +38,26 @@ var hintTable = []struct {
 			"known_hosts: `ssh` to the machine asks. Nothing was sent there.",
 	},
 	{
+		func(err error) bool { return hostKey(err) == badCertificate },
+		"have the SSH CA sign the machine's host key for the name that slipway uses (`ssh-keygen -s CA -h -n NAME FILE`; the spec's host or its HostKeyAlias), " +
+			"and see that it has not expired (`ssh-keygen -L -f FILE-cert.pub`). Nothing was sent there.",
+	},
+	{
 		isA[*host.AgentError],
 		"`ssh-add -l` lists the keys of your SSH agent, and `ssh-add FILE` adds one; without an agent, `eval $(ssh-agent)` starts one. " +
 			"Slipway finds it by SSH_AUTH_SOCK.",
 	},
 	{
-		isA[*host.AuthError],
+		isA[*host.PassphraseError],
+		"`ssh-add FILE` adds the key to your SSH agent, which then asks for its passphrase once; slipway asks for it only on a terminal.",
+	},
+	{
+		tooManyKeys,
+		"an SSH server takes few keys (MaxAuthTries, normally 6): set `identitiesOnly: true`, and name the right key in `identityFiles`; " +
+			"or remove the others from your SSH agent (`ssh-add -d FILE`).",
+	},
+	{
+		func(err error) bool { return isA[*host.AuthError](err) && !tooManyKeys(err) },
 		"the machine refuses the key: if its authorized_keys were changed, restore the key; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
 			"a machine that slipway made can be destroyed and created again.",
 	},
@@ -108,13 +123,20 @@ func pendingRenewal(err error, renewal bool) bool {
 	return errors.As(err, &pending) && pending.Renewal == renewal
 }
 
+// tooManyKeys reports whether a host ended the conversation before it was offered all keys.
+func tooManyKeys(err error) bool {
+	var refused *host.AuthError
+	return errors.As(err, &refused) && refused.TooMany
+}
+
 // The ways in which a host key can be refused: it is not the pinned one, not the one in
-// known_hosts, or in none of the files.
+// known_hosts, in none of the files, or its certificate is not valid.
 const (
 	noKey = iota
 	pinnedKey
 	changedKey
 	unknownKey
+	badCertificate
 )
 
 // hostKey returns which kind of host key was refused, if any.
@@ -123,6 +145,8 @@ func hostKey(err error) int {
 	switch {
 	case !errors.As(err, &refused):
 		return noKey
+	case refused.Certificate != nil:
+		return badCertificate
 	case refused.Source == host.SourcePinned:
 		return pinnedKey
 	case len(refused.Want) > 0 || refused.Revoked:

@@ -20,11 +20,14 @@ func TestHintsOfSSH(t *testing.T) {
 		says string
 	}{
 		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "destroy and create it again"},
-		"changed": {refused("known_hosts:3", "ssh-ed25519 SHA256:b"), "replace the line of known_hosts"},
-		"revoked": {&host.HostKeyError{Host: "cp-1", Source: "known_hosts:3", Revoked: true}, "replace the line of known_hosts"},
+		"changed": {refused("known_hosts:3", "ssh-ed25519 SHA256:b"), "remove the line of known_hosts"},
+		"revoked": {&host.HostKeyError{Host: "cp-1", Source: "known_hosts:3", Revoked: true}, "remove the line of known_hosts"},
 		"unknown": {refused("known_hosts"), "have it added to your known_hosts"},
 		"agent":   {&host.AgentError{Host: "cp-1"}, "SSH_AUTH_SOCK"},
 		"key":     {&host.AuthError{Host: "cp-1", Err: errors.New("no")}, "authorized_keys"},
+		"keys":    {&host.AuthError{Host: "cp-1", TooMany: true, Err: errors.New("no")}, "identitiesOnly: true"},
+		"locked":  {&host.PassphraseError{Host: "cp-1", File: "id"}, "ssh-add FILE"},
+		"expired": {&host.HostKeyError{Host: "cp-1", Certificate: errors.New("expired")}, "ssh-keygen -s CA -h"},
 	} {
 		if all := hints(fmt.Errorf("connect: %w", test.err), "slipway apply"); len(all) != 1 || !strings.Contains(all[0], test.says) {
 			t.Errorf("%s: %q", name, all)

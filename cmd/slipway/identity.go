@@ -35,7 +35,7 @@ func (c *cluster) identify(ctx context.Context, store *state.Store) error {
 }
 
 // introduce asks machines who they are.
-func introduce(in live.SSH) func(context.Context, []spec.Machine) (map[string]spec.Self, map[string]error) {
+func introduce(in *live.SSH) func(context.Context, []spec.Machine) (map[string]spec.Self, map[string]error) {
 	return func(ctx context.Context, machines []spec.Machine) (map[string]spec.Self, map[string]error) {
 		hosts, closeAll, failed := in.DialAll(ctx, machines)
 		defer closeAll()

@@ -66,7 +66,7 @@ func TestAgent(t *testing.T) {
 		"in the test": hosttest.NewSSHD(t, hosttest.Options{}).Config("cp-1"), "OpenSSH": openSSH,
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.Agent, c.Key = agentWith(t, other, c.Key), nil
+			c.Agent, c.Identities = agentWith(t, other, c.Identities[0].Private), nil
 			h := dial(t, c)
 			defer func() { _ = h.Close() }()
 			if _, err := h.Run(t.Context(), host.Cmd{Script: "true"}); err != nil {
@@ -82,21 +82,6 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// TestKeyBeforeAgent: who has a key of their own is not entered with another, and no agent is asked.
-func TestKeyBeforeAgent(t *testing.T) {
-	server := hosttest.NewSSHD(t, hosttest.Options{})
-	c := server.Config("cp-1")
-	c.Agent = serveAgent(t, func(net.Conn) { t.Error("the agent was asked") })
-	_ = dial(t, c).Close()
-	right := c.Key
-	_, c.Key = hosttest.NewKey(t)
-	c.Agent = agentWith(t, right)
-	_, err := host.Dial(t.Context(), c)
-	if !errors.As(err, new(*host.AuthError)) {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestManyKeysOfAgent(t *testing.T) {
 	c := hosttest.NewOpenSSH(t)
 	c.Name = "cp-1"
@@ -105,7 +90,7 @@ func TestManyKeysOfAgent(t *testing.T) {
 		_, k := hosttest.NewKey(t)
 		keys = append(keys, k)
 	}
-	c.Agent, c.Key = agentWith(t, append(keys, c.Key)...), nil
+	c.Agent, c.Identities = agentWith(t, append(keys, c.Identities[0].Private)...), nil
 	_, err := host.Dial(t.Context(), c) // sshd takes six tries (MaxAuthTries)
 	var refused *host.AuthError
 	if !errors.As(err, &refused) || len(refused.Keys) != 9 {
@@ -132,7 +117,7 @@ func TestAgentGivesNoKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := server.Config("cp-1")
-			c.Key, c.Agent, c.ConnectTimeout = nil, test.socket, 300*time.Millisecond
+			c.Identities, c.Agent, c.ConnectTimeout = nil, test.socket, 300*time.Millisecond
 			_, err := host.Dial(t.Context(), c)
 			var failed *host.AgentError
 			if !errors.As(err, &failed) || failed.Socket != test.socket {
@@ -150,7 +135,7 @@ func TestCancelAgent(t *testing.T) {
 	c := hosttest.NewSSHD(t, hosttest.Options{}).Config("cp-1")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("interrupted")
-	c.Key, c.Agent = nil, serveAgent(t, func(conn net.Conn) {
+	c.Identities, c.Agent = nil, serveAgent(t, func(conn net.Conn) {
 		cancel(cause)
 		_, _ = io.Copy(io.Discard, conn)
 	})

@@ -34,6 +34,12 @@ func publicLine(t *testing.T) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 }
 
+// newIdentity is a key that no server knows.
+func newIdentity(t *testing.T) []host.Identity {
+	_, key := hosttest.NewKey(t)
+	return []host.Identity{{Private: key}}
+}
+
 func ecdsaKey(t *testing.T) ssh.PublicKey {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -94,7 +100,7 @@ func TestAuthRefused(t *testing.T) {
 
 func TestBadKeyIsNotPrinted(t *testing.T) {
 	c := hosttest.NewSSHD(t, hosttest.Options{}).Config("cp-1")
-	c.Key = []byte("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n")
+	c.Identities[0].Private = []byte("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n")
 	_, err := host.Dial(t.Context(), c)
 	if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, c, c), "c2VjcmV0") {
 		t.Errorf("got %v", err)
@@ -122,7 +128,7 @@ func TestUnreachable(t *testing.T) {
 		"impossible port": {Address: "127.0.0.1:99999"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, c.Key = hosttest.NewKey(t)
+			c.Identities = newIdentity(t)
 			c.Name, c.HostKeys, c.ConnectTimeout = "cp-1", []string{publicLine(t)}, 300*time.Millisecond
 			_, err := host.Dial(t.Context(), c)
 			var unreachable *host.UnreachableError
@@ -164,7 +170,7 @@ func TestBoot(t *testing.T) {
 		}})
 	}()
 	c := host.Config{Name: "cp-1", Address: address, HostKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))}}
-	_, c.Key = hosttest.NewKey(t)
+	c.Identities = newIdentity(t)
 	_, err = host.Dial(t.Context(), c)
 	var refused *host.AuthError // it came as far as that
 	if !errors.As(err, &refused) {
@@ -181,7 +187,7 @@ func TestCancelDial(t *testing.T) {
 		cause := errors.New("interrupted")
 		timer := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
 		c := host.Config{Name: "cp-1", Address: address, HostKeys: []string{publicLine(t)}}
-		_, c.Key = hosttest.NewKey(t)
+		c.Identities = newIdentity(t)
 		start := time.Now()
 		_, err := host.Dial(ctx, c)
 		timer.Stop()

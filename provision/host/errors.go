@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -94,30 +95,56 @@ type HostKeyError struct {
 	// Source of the expectation: SourcePinned; or, of each key, file and line of known_hosts; or, if
 	// the host is unknown, the known_hosts files.
 	Source string
-	// Revoked means that Source revokes the presented key.
+	// Revoked means that Source revokes the presented key, or the authority of its certificate.
 	Revoked bool
+	// Certificate is why the certificate that the host shows is not valid for it; Source is the
+	// line of its authority.
+	Certificate error
+	// Remedy is the command that removes the lines of Source; empty for pinned keys.
+	Remedy string
+	// Ignored are malformed lines of the known_hosts files: "file:line: why".
+	Ignored []string
 }
 
 // SourcePinned is the Source of keys that were given by the caller (Config.HostKeys).
 const SourcePinned = "pinned"
 
 func (e *HostKeyError) Error() string {
+	text := fmt.Sprintf("%s: the host at %s ", e.Host, e.Address)
 	switch {
 	case e.Revoked:
-		return fmt.Sprintf("%s: the host at %s shows the key %s, which is revoked (%s)", e.Host, e.Address, e.Got, e.Source)
+		text += fmt.Sprintf("shows the key %s, which is revoked (%s)", e.Got, e.Source)
+	case e.Certificate != nil:
+		text += fmt.Sprintf("shows the key %s, and its certificate by the authority of %s does not make it trusted: %v", e.Got, e.Source, e.Certificate)
 	case len(e.Want) == 0:
-		return fmt.Sprintf("%s: the host at %s is unknown to %s: it shows the key %s", e.Host, e.Address, e.Source, e.Got)
+		text += fmt.Sprintf("is unknown to %s: it shows the key %s", e.Source, e.Got)
+	default:
+		text += fmt.Sprintf("shows the key %s, not the one expected (%s, %s)", e.Got, strings.Join(e.Want, " or "), e.Source)
 	}
-	return fmt.Sprintf("%s: the host at %s shows the key %s, not the one expected (%s, %s)",
-		e.Host, e.Address, e.Got, strings.Join(e.Want, " or "), e.Source)
+	if len(e.Ignored) > 0 {
+		text += "; malformed lines were ignored: " + strings.Join(e.Ignored, ", ")
+	}
+	if e.Remedy != "" {
+		text += "; if its keys were changed on purpose: " + e.Remedy
+	}
+	return text
 }
 
 // AuthError is a host that refuses the user or all keys.
 type AuthError struct {
 	Host, Address, User string
-	// Keys are the fingerprints of the public keys that were offered.
+	// Keys are the public keys that were offered, by fingerprint and origin:
+	// "ssh-ed25519 SHA256:... (FILE)".
 	Keys []string
-	Err  error
+	// Lacking are identities that were not offered: only their public keys are known, and the agent
+	// does not have them.
+	Lacking []string
+	// Agent is why the SSH agent could not be asked.
+	Agent error
+	// TooMany means that the host ended the conversation before all keys were offered
+	// (sshd_config(5), MaxAuthTries).
+	TooMany bool
+	Err     error
 }
 
 func (e *AuthError) Error() string {
@@ -125,10 +152,58 @@ func (e *AuthError) Error() string {
 	if n := len(e.Keys); n > 1 {
 		keys = fmt.Sprintf("any of %d keys (%s)", n, strings.Join(e.Keys, ", "))
 	}
-	return fmt.Sprintf("%s: %s does not let user %q in with %s: %v", e.Host, e.Address, e.User, keys, e.Err)
+	text := fmt.Sprintf("%s: %s does not let user %q in with %s", e.Host, e.Address, e.User, keys)
+	if e.TooMany {
+		text = fmt.Sprintf("%s: %s takes no more keys from user %q, before it was offered %s", e.Host, e.Address, e.User, keys)
+	}
+	text += lacking(e.Lacking)
+	if e.Agent != nil {
+		text += fmt.Sprintf("; the SSH agent does not list its keys: %v", e.Agent)
+	}
+	return fmt.Sprintf("%s: %v", text, e.Err)
 }
 
 func (e *AuthError) Unwrap() error { return e.Err }
+
+// lacking is the part of an error that names keys that nobody has.
+func lacking(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; only the public key of " + strings.Join(names, ", ") + " is known, and no agent has the private one"
+}
+
+// JumpError is a bastion that could not be entered, or that does not connect any further.
+type JumpError struct {
+	// Hop is the bastion's number on the way, from 1; Of is how many there are.
+	Hop, Of int
+	// Address of the bastion's sshd, "host:port".
+	Address string
+	// To is what the bastion could not connect to; empty if it was not entered.
+	To string
+	// Err is an *UnreachableError, *HostKeyError, *AuthError and so on if To is empty.
+	Err error
+}
+
+func (e *JumpError) Error() string {
+	who := BastionName(e.Address)
+	text := strings.TrimPrefix(strings.TrimPrefix(e.Err.Error(), who), ": ")
+	var closed *UnreachableError
+	switch {
+	case e.To != "" && prohibited(e.Err):
+		text = fmt.Sprintf("its sshd does not forward to %s (AllowTcpForwarding, PermitOpen): %s", e.To, text)
+	case e.To != "":
+		text = fmt.Sprintf("it cannot connect to %s: %s", e.To, text)
+	case errors.As(e.Err, &closed):
+		text = "it cannot be reached: " + text
+	}
+	return fmt.Sprintf("%s (%d of %d): %s", who, e.Hop, e.Of, text)
+}
+
+func (e *JumpError) Unwrap() error { return e.Err }
+
+// BastionName is the name of a bastion as a host.
+func BastionName(address string) string { return "bastion " + address }
 
 // UnreachableError is a host with which no SSH conversation could begin.
 type UnreachableError struct {

@@ -15,44 +15,93 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// forwardLimit is how long a bastion may take to connect to a host, before that is tried again: its
+// system retries for longer than a machine takes to boot.
+const forwardLimit = 15 * time.Second
+
 // DialContext implements Dialer: the host opens a TCP connection to address, as seen from there. A
 // deadline of the connection that passes ends the connection for good, unlike one of a TCP
 // connection.
 func (s *SSH) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := s.forward(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
+	}
+	return conn, nil
+}
+
+// Jump is DialContext of a bastion, whose number on the way is hop, of how many. It takes 15 s at
+// most, and an error is a *JumpError.
+func (s *SSH) Jump(ctx context.Context, hop, of int, address string) (net.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, min(forwardLimit, s.config.ConnectTimeout))
+	defer cancel()
+	conn, err := s.forward(limited, "tcp", address)
+	if err != nil {
+		return nil, &JumpError{Hop: hop, Of: of, Address: s.config.Address, To: address, Err: err}
+	}
+	return conn, nil
+}
+
+func (s *SSH) forward(ctx context.Context, network, address string) (net.Conn, error) {
+	l := s.link
 	// x/crypto/ssh may wait forever for an answer to a request that was sent when the connection
 	// ended.
 	lasting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	conn, err := s.link.DialContext(lasting, network, address)
+	conn, err := l.DialContext(lasting, network, address)
 	if err == nil {
-		return &forwarded{Conn: conn}, nil
+		return &forwarded{Conn: conn, lost: s.Err}, nil
 	}
 	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	} else {
-		err = refused(s.explain(err))
+		return nil, context.Cause(ctx)
 	}
-	return nil, fmt.Errorf("%s: dial %s from there: %w", s.config.Name, address, err)
+	return nil, refused(s.explain(err))
 }
 
-// refused turns sshd's message that nothing listens there into syscall.ECONNREFUSED, like a local
-// dial. OpenSSH sends the system's text, in the locale that it was started in (C for a service).
+// connectErrors are sshd's messages about a connection that could not be made, in lower case, and
+// what a local dial returns. OpenSSH sends the system's text, in the locale that it was started in
+// (C for a service).
+var connectErrors = []struct {
+	message string
+	err     error
+}{
+	{"connection refused", syscall.ECONNREFUSED},
+	{"no route to host", syscall.EHOSTUNREACH},
+	{"network is unreachable", syscall.ENETUNREACH},
+	{"timed out", syscall.ETIMEDOUT},
+}
+
+// refused adds to sshd's message the error of a local dial.
 func refused(err error) error {
 	var open *ssh.OpenChannelError
-	if errors.As(err, &open) && open.Reason == ssh.ConnectionFailed && strings.Contains(strings.ToLower(open.Message), "connection refused") {
-		return &refusedError{err}
+	if errors.As(err, &open) && open.Reason == ssh.ConnectionFailed {
+		for _, row := range connectErrors {
+			if strings.Contains(strings.ToLower(open.Message), row.message) {
+				return &refusedError{err, row.err}
+			}
+		}
 	}
 	return err
 }
 
-type refusedError struct{ error }
+// prohibited reports whether sshd does not allow a connection.
+func prohibited(err error) bool {
+	var open *ssh.OpenChannelError
+	return errors.As(err, &open) && open.Reason == ssh.Prohibited
+}
 
-func (e *refusedError) Unwrap() []error { return []error{e.error, syscall.ECONNREFUSED} }
+type refusedError struct {
+	error
+	local error
+}
+
+func (e *refusedError) Unwrap() []error { return []error{e.error, e.local} }
 
 // forwarded adds deadlines to a channel, which has none.
 type forwarded struct {
 	net.Conn
+	lost    func() error // why the connection that it is part of has ended
 	expired atomic.Bool
 	mu      sync.Mutex
 	timers  [2]*time.Timer // read, write
@@ -69,8 +118,14 @@ func (f *forwarded) Write(p []byte) (int, error) {
 }
 
 func (f *forwarded) reason(err error) error {
-	if err != nil && f.expired.Load() {
+	switch {
+	case err == nil:
+		return nil
+	case f.expired.Load():
 		return os.ErrDeadlineExceeded
+	}
+	if lost := f.lost(); lost != nil {
+		return lost
 	}
 	return err
 }

@@ -2,6 +2,9 @@ package live
 
 import (
 	"context"
+	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,31 +18,44 @@ import (
 // have left a script there that is still working.
 const LockFile = "/run/slipway.lock"
 
-// SSH is how machines are entered, besides what is known of each of them.
+// SSH is how machines are entered, besides what is known of each of them. It keeps the connections
+// to bastions, one for each way that begins with the same bastions, for all machines; Close ends
+// them. The fields are set before the first dial.
 type SSH struct {
-	// Agent is the path of the SSH agent's socket, for machines without a key of their own; "" for none.
+	// Agent is the path of the SSH agent's socket, for machines that name none; "" for none.
 	Agent string
-	// KnownHosts are the known_hosts files that decide about machines without pinned host keys.
+	// KnownHosts are the known_hosts files that decide about machines without pinned host keys that
+	// name none.
 	KnownHosts []string
 	// Timeout is how long to wait for a machine that boots; 0 is a minute.
 	Timeout time.Duration
+	// Secret asks for the passphrase of a key, or the password of a user for sudo; nil if there is
+	// nobody to ask. It is called for one question at a time, and once for each.
+	Secret func(ctx context.Context, question string) (secret.Bytes, error)
+	// Trusted is called for the host key, in authorized_keys format, of a machine (or "bastion
+	// HOST:PORT") that was accepted because spec.SSH.TrustOnFirstUse is set; an error refuses it.
+	// The caller pins the key in later runs. It is called for one key at a time; nil forgets them.
+	Trusted func(machine, hostKey string) error
+	// Report says what a person should know of a connection, in a few words; it may be nil.
+	Report func(machine, what string)
+
+	shared   host.Shared
+	asking   sync.Mutex
+	trusting sync.Mutex
+	pins     map[string]string // host keys that were accepted, by name
+	bastions bastions
 }
 
-// Dial connects to a machine.
-func (s SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
-	var key secret.Bytes
-	if len(m.SSH.Identities) > 0 {
-		key = m.SSH.Identities[0].Private
-	}
-	return host.Dial(ctx, host.Config{
-		Name: m.Name, Address: m.SSH.Address, User: m.SSH.User, Key: key, HostKeys: m.SSH.HostKeys,
-		Agent: s.Agent, KnownHosts: s.KnownHosts, ConnectTimeout: s.Timeout, Lock: LockFile,
-	})
+// Dial connects to a machine, through its bastions.
+func (s *SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
+	c := s.config(m.Name, m.SSH)
+	c.Lock, c.Network = LockFile, s.network(m.SSH.Jumps)
+	return host.Dial(ctx, c)
 }
 
 // DialAll connects to every machine in parallel. All failures are reported, by machine, not just
-// the first; the returned function closes the opened connections in any case.
-func (s SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
+// the first; the returned function closes the opened connections in any case, and those to bastions.
+func (s *SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
 	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
 	var group errgroup.Group
 	for i, m := range machines {
@@ -61,6 +77,94 @@ func (s SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]h
 		for _, h := range hosts {
 			_ = h.Close()
 		}
+		_ = s.Close()
 	}
 	return hosts, closeAll, failed
+}
+
+// Close closes the connections to bastions. A later dial makes new ones.
+func (s *SSH) Close() error {
+	s.bastions.close()
+	return nil
+}
+
+// config is what a machine, or a bastion, and this SSH together say, but for the way there.
+func (s *SSH) config(name string, way spec.SSH) host.Config {
+	c := host.Config{
+		Name: name, Address: way.Address, User: way.User, IdentitiesOnly: way.IdentitiesOnly, Agent: way.Agent,
+		HostKeys: way.HostKeys, KnownHosts: way.KnownHosts, HostKeyAlias: way.HostKeyAlias,
+		ConnectTimeout: s.Timeout, Shared: &s.shared,
+	}
+	for _, id := range way.Identities {
+		c.Identities = append(c.Identities, host.Identity(id))
+	}
+	switch c.Agent {
+	case "":
+		c.Agent = s.Agent
+	case "none":
+		c.Agent = ""
+	}
+	if len(c.KnownHosts) == 0 {
+		c.KnownHosts = s.KnownHosts
+	}
+	if s.Secret != nil {
+		c.Secret = s.ask
+	}
+	if s.Report != nil {
+		c.Report = func(what string) { s.Report(name, what) }
+	}
+	if way.TrustOnFirstUse && len(c.HostKeys) == 0 {
+		s.trust(&c)
+	}
+	return c
+}
+
+// ask asks one question at a time.
+func (s *SSH) ask(ctx context.Context, question string) (secret.Bytes, error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return s.Secret(ctx, question)
+}
+
+// trust accepts the first key of a host, and that alone afterwards.
+func (s *SSH) trust(c *host.Config) {
+	name := c.Name
+	s.trusting.Lock()
+	defer s.trusting.Unlock()
+	if pin := s.pins[name]; pin != "" {
+		c.HostKeys = []string{pin}
+		return
+	}
+	c.TrustOnFirstUse = func(hostKey string) error {
+		s.trusting.Lock()
+		defer s.trusting.Unlock()
+		if s.Trusted != nil {
+			if err := s.Trusted(name, hostKey); err != nil {
+				return err
+			}
+		}
+		if s.pins == nil {
+			s.pins = map[string]string{}
+		}
+		s.pins[name] = hostKey
+		return nil
+	}
+}
+
+// network connects through bastions; nil if there are none.
+func (s *SSH) network(way []spec.SSH) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if len(way) == 0 {
+		return nil
+	}
+	way = slices.Clone(way)
+	return func(ctx context.Context, _, address string) (conn net.Conn, err error) {
+		b, err := s.bastion(ctx, way)
+		if err == nil {
+			conn, err = b.Jump(ctx, len(way), len(way), address)
+		}
+		return conn, err
+	}
 }

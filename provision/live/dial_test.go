@@ -27,13 +27,13 @@ func TestWithoutPinnedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := spec.Machine{Name: "cp-1", SSH: spec.SSH{Address: server.Address, User: "root", Identities: []spec.Identity{{Private: server.Key}}}}
-	in := SSH{KnownHosts: []string{file}, Agent: "/no/such/agent"}
+	in := &SSH{KnownHosts: []string{file}, Agent: "/no/such/agent"}
 	h, err := in.Dial(t.Context(), m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = h.Close()
-	if _, err := (SSH{}).Dial(t.Context(), m); err == nil {
+	if _, err := new(SSH).Dial(t.Context(), m); err == nil {
 		t.Error("connected with nothing to verify the host by")
 	}
 	m.SSH.Identities = nil

@@ -57,7 +57,7 @@ func NewOpenSSH(t testing.TB) host.Config {
 		"StrictModes no", "UsePAM no", "PermitRootLogin prohibit-password", "PasswordAuthentication no", "LogLevel INFO",
 	}, "\n")+"\n")
 	address := inetd(t, config)
-	return host.Config{Address: address, User: me.Username, Key: key, HostKeys: []string{authorized(hostSigner.PublicKey())}}
+	return host.Config{Address: address, User: me.Username, Identities: []host.Identity{{Private: key}}, HostKeys: []string{authorized(hostSigner.PublicKey())}}
 }
 
 // inetd starts an sshd for each connection.

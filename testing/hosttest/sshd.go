@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +26,8 @@ import (
 type Options struct {
 	// HostKey is what the server shows; nil for a new ed25519 key.
 	HostKey ssh.Signer
+	// HostCertificate is shown to who asks for one; nil for none.
+	HostCertificate ssh.Signer
 	// RefuseKeys lets nobody in.
 	RefuseKeys bool
 	// Latency is added to each round trip.
@@ -39,11 +40,15 @@ type Options struct {
 	Accept func(n int, conn net.Conn) bool
 	// Address to listen on; empty for a free port of 127.0.0.1.
 	Address string
-	// Client is whose key is let in; nil for a new one, SSHD.Key.
+	// Client is whose key is let in, or the authority of who is let in by a certificate; nil for a new key, SSHD.Key.
 	Client ssh.PublicKey
+	// User is who is let in; empty for anybody.
+	User string
+	// MaxAuthTries is how many keys may be offered; 0 is 6.
+	MaxAuthTries int
 	// Exec, when set, answers commands in the place of this machine's sh, and gives their exit status.
 	Exec func(line string, stdin io.Reader, stdout, stderr io.Writer) int
-	// Dial, when set, makes the connections of direct-tcpip, to "host:port".
+	// Dial, when set, makes the connections of direct-tcpip, to "host:port". An *ssh.OpenChannelError is what the client gets.
 	Dial func(address string) (net.Conn, error)
 }
 
@@ -64,10 +69,11 @@ type SSHD struct {
 	busiest  atomic.Int32
 	serving  sync.WaitGroup
 
-	mu     sync.Mutex
-	conns  map[net.Conn]*gate
-	groups map[int]bool
-	trips  []*trips
+	mu      sync.Mutex
+	conns   map[net.Conn]*gate
+	groups  map[int]bool
+	trips   []*trips
+	offered []string
 }
 
 // NewSSHD starts a server that ends with the test, with whatever it started.
@@ -98,14 +104,24 @@ func NewSSHD(t testing.TB, o Options) *SSHD {
 	}
 	allowed := string(o.Client.Marshal())
 	s.config = &ssh.ServerConfig{
-		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if o.RefuseKeys || string(key.Marshal()) != allowed {
+		MaxAuthTries: o.MaxAuthTries,
+		PublicKeyCallback: func(who ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			s.mu.Lock()
+			s.offered = append(s.offered, authorized(key))
+			s.mu.Unlock()
+			if cert, ok := key.(*ssh.Certificate); ok {
+				key = cert.SignatureKey
+			}
+			if o.RefuseKeys || string(key.Marshal()) != allowed || o.User != "" && who.User() != o.User {
 				return nil, errors.New("key not allowed")
 			}
 			return nil, nil
 		},
 	}
 	s.config.AddHostKey(o.HostKey)
+	if o.HostCertificate != nil {
+		s.config.AddHostKey(o.HostCertificate)
+	}
 	s.serving.Go(s.serve)
 	t.Cleanup(s.Close)
 	return s
@@ -135,7 +151,16 @@ func authorized(key ssh.PublicKey) string {
 
 // Config reaches the server, its key pinned.
 func (s *SSHD) Config(name string) host.Config {
-	return host.Config{Name: name, Address: s.Address, User: "root", Key: s.Key, HostKeys: []string{s.HostKey}}
+	return host.Config{Name: name, Address: s.Address, User: "root", Identities: []host.Identity{{Private: s.Key}}, HostKeys: []string{s.HostKey}}
+}
+
+// Offered are the keys that clients have offered, or signed with, in authorized_keys format; it forgets them.
+func (s *SSHD) Offered() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.offered
+	s.offered = nil
+	return all
 }
 
 // Accepted is how many connections came in.
@@ -334,40 +359,4 @@ func (s *SSHD) exec(channel ssh.Channel, r *ssh.Request, line string, stdin io.R
 func exited(channel ssh.Channel, code int) {
 	payload := ssh.Marshal(struct{ Status uint32 }{uint32(code)}) //nolint:gosec // 0 to 255
 	_, _ = channel.SendRequest("exit-status", false, payload)
-}
-
-// forward serves direct-tcpip (RFC 4254, section 7.2).
-func (s *SSHD) forward(c ssh.NewChannel, count *trips) {
-	var to struct {
-		Host       string
-		Port       uint32
-		Originator string
-		From       uint32
-	}
-	if err := ssh.Unmarshal(c.ExtraData(), &to); err != nil {
-		_ = c.Reject(ssh.ConnectionFailed, err.Error())
-		return
-	}
-	dial := s.options.Dial
-	if dial == nil {
-		dial = func(address string) (net.Conn, error) { return net.Dial("tcp", address) }
-	}
-	conn, err := dial(net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
-	if err != nil {
-		_ = c.Reject(ssh.ConnectionFailed, err.Error())
-		return
-	}
-	channel, requests, err := c.Accept()
-	if err != nil {
-		_ = conn.Close()
-		return
-	}
-	s.serving.Go(func() { ssh.DiscardRequests(requests) })
-	s.serving.Go(func() {
-		_, _ = io.Copy(conn, waiting{channel, count})
-		_ = conn.Close()
-	})
-	_, _ = io.Copy(channel, conn)
-	_ = channel.Close()
-	_ = conn.Close()
 }
