@@ -120,7 +120,7 @@ func (r *applyRun) next(first bool) string {
 
 // locked opens the cluster with its state for writing, and finds its machines.
 func (r *applyRun) locked(ctx context.Context, do func() error) (err error) {
-	if r.cluster, err = r.open(r.authorities(ctx), haveBundle()); err != nil {
+	if r.cluster, err = r.open(ctx, r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
 	store, err := r.openStore(ctx)

@@ -69,7 +69,7 @@ waits for them, ` + "`slipway certs rotate-ca`" + ` continues it.`,
 // withPending calls a function with the secrets of a cluster, including pending certificates and
 // those that patterns in renew name, and stores the result.
 func (a *app) withPending(ctx context.Context, renew []string, do func(context.Context, *keys.Secrets, certs.Policy) error) error {
-	c, err := a.open(a.authorities(ctx))
+	c, err := a.open(ctx, a.authorities(ctx))
 	if err != nil {
 		return err
 	}

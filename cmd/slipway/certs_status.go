@@ -103,7 +103,7 @@ func (a *app) certsStatus(ctx context.Context, filter []string, o certsStatusOpt
 	if err != nil {
 		return 0, err
 	}
-	c, err := a.open()
+	c, err := a.open(ctx)
 	if err != nil {
 		return 0, err
 	}

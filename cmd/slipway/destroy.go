@@ -71,7 +71,7 @@ type destroyRun struct {
 }
 
 func (r *destroyRun) destroy(ctx context.Context) (err error) {
-	if r.cluster, err = r.open(); err != nil {
+	if r.cluster, err = r.open(ctx); err != nil {
 		return err
 	}
 	// A state is not created only to be removed, and without one it is unknown which resources are

@@ -64,7 +64,7 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	if err := r.checkOut(); err != nil {
 		return err
 	}
-	if r.cluster, err = r.open(r.authorities(ctx), haveBundle()); err != nil {
+	if r.cluster, err = r.open(ctx, r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
 	store, err := r.readStore(ctx)

@@ -35,12 +35,13 @@ type cluster struct {
 	slipway  stack.Artifact    // this program, as hosts see it
 }
 
-// open reads and checks the spec, and finds the state and the provider; it contacts no machine.
-func (a *app) open(checks ...spec.Check) (*cluster, error) {
+// open reads and checks the spec, and finds the state and the provider; it contacts no machine. It
+// runs the programs that list machines (hostsFrom).
+func (a *app) open(ctx context.Context, checks ...spec.Check) (*cluster, error) {
 	c := a.given
 	if c == nil {
 		var err error
-		if c, err = a.loadSpec(checks...); err != nil {
+		if c, err = a.loadListed(ctx, checks...); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +76,7 @@ func (a *app) open(checks ...spec.Check) (*cluster, error) {
 
 // find opens a cluster and determines which of its machines exist.
 func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) {
-	c, err := a.open()
+	c, err := a.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

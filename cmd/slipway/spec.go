@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/providers/hosts"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -18,16 +20,28 @@ import (
 // slipway no longer installs can still be shown and destroyed.
 func haveBundle() spec.Check { return spec.Releases(bundle.Versions()) }
 
-// loadSpec reads the spec that --file names; "-" is the standard input.
-func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) {
+// loadSpec reads the spec that --file names; "-" is the standard input. It runs no program: pools
+// whose hosts are listed elsewhere have none.
+func (a *app) loadSpec(checks ...spec.Check) (*spec.Cluster, error) { return a.load(nil, checks...) }
+
+// loadListed is loadSpec with the hosts that are listed elsewhere.
+func (a *app) loadListed(ctx context.Context, checks ...spec.Check) (*spec.Cluster, error) {
+	dir, err := a.besideSpec(".")
+	if err != nil {
+		return nil, fmt.Errorf("find the directory of the spec: %w", err)
+	}
+	return a.load(func(from spec.HostsFrom) ([]spec.PoolHost, error) { return hosts.List(ctx, from, dir, a.besideSpec) }, checks...)
+}
+
+func (a *app) load(list spec.Lister, checks ...spec.Check) (*spec.Cluster, error) {
 	if a.file != "-" {
-		return spec.Load(a.file, checks...)
+		return spec.LoadListed(a.file, list, checks...)
 	}
 	data, err := io.ReadAll(a.stdin)
 	if err != nil {
 		return nil, fmt.Errorf("read the spec from the standard input: %w", err)
 	}
-	return spec.Parse("<stdin>", data, checks...)
+	return spec.ParseListed("<stdin>", data, list, checks...)
 }
 
 // specFile is the absolute path of the spec; "-" stays as it is.

@@ -43,7 +43,7 @@ Exit codes:
 
 // status changes nothing and takes no lock: it can run during an apply.
 func (a *app) status(ctx context.Context) error {
-	c, err := a.open()
+	c, err := a.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -68,8 +69,12 @@ func (a *app) printDiagnostics(err error) error {
 func summary(c *spec.Cluster) string {
 	controlPlanes := len(c.ControlPlanes())
 	workers := len(c.Nodes()) - controlPlanes
-	return fmt.Sprintf("cluster %s, Kubernetes %s, %s and %s", c.Metadata.Name, c.Spec.Kubernetes.Version,
+	text := fmt.Sprintf("cluster %s, Kubernetes %s, %s and %s", c.Metadata.Name, c.Spec.Kubernetes.Version,
 		count(controlPlanes, "control-plane node"), count(workers, "worker"))
+	if slices.ContainsFunc(c.Spec.NodePools, func(p spec.NodePool) bool { return p.HostsFrom != nil }) {
+		text += ", and machines that are listed elsewhere"
+	}
+	return text
 }
 
 func count(n int, what string) string {

@@ -47,6 +47,12 @@ var constraints = map[string]constraint{
 	"SSHSettings.knownHostsFiles": {example: "~/.ssh/known_hosts"},
 	"SSHSettings.jumps":           {example: "admin@bastion.example.com"},
 	"PoolHost.privateAddress":     {example: "10.0.0.10"},
+	"HostsFrom.command":           {example: "./inventory.sh"},
+	"TerraformOutput.directory":   {example: "infra"},
+	"TerraformOutput.output":      {example: "workers"},
+	"TerraformOutput.program":     {example: "tofu"},
+	"AnsibleGroup.inventory":      {example: "hosts.ini"},
+	"AnsibleGroup.group":          {example: "workers"},
 	"PoolHost.name":               {example: "worker-a"},
 
 	"NodePool.name":                {example: "workers", pattern: dnsLabel},

@@ -78,6 +78,66 @@ func ParseJump(text string) (Jump, error) {
 	return j, nil
 }
 
+// listHosts completes the hosts of pools that are listed elsewhere.
+func (d *document) listHosts(c *Cluster, list Lister) {
+	for i := range c.Spec.NodePools {
+		p, path := &c.Spec.NodePools[i], poolPath(i)+".hostsFrom"
+		if p.HostsFrom == nil || list == nil || d.isBad(poolPath(i)) || !d.validHostsFrom(path, c, *p) {
+			continue
+		}
+		hosts, err := list(*p.HostsFrom)
+		switch {
+		case err != nil:
+			d.judge(path, "correct it, or list the machines in `hosts`", "the machines of the pool could not be listed: %v", err)
+		case len(hosts) == 0: // a list that is empty by mistake must not empty a pool
+			d.judge(path, "remove the pool if it is to have no machines", "no machine is listed there")
+		}
+		if err != nil || len(hosts) == 0 {
+			continue
+		}
+		p.Hosts, p.HostsFrom = hosts, nil
+		d.fields[poolPath(i)+".hosts"] = d.at(path)
+	}
+}
+
+// validHostsFrom reports whether the hosts of a pool can be listed; mistakes are reported by
+// validation.
+func (d *document) validHostsFrom(path string, c *Cluster, p NodePool) bool {
+	return c.Spec.Provider.Hosts != nil && !d.isBad(path) && len(p.HostsFrom.members()) == 1 && len(p.Hosts) == 0
+}
+
+// members are the names of the fields that are set.
+func (f HostsFrom) members() (names []string) {
+	for _, m := range []struct {
+		name string
+		set  bool
+	}{{"terraformOutput", f.TerraformOutput != nil}, {"ansibleGroup", f.AnsibleGroup != nil}, {"command", len(f.Command) > 0}} {
+		if m.set {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+// hostsFrom checks where the hosts of a pool are listed.
+func (v hostChecks) hostsFrom(path string, p NodePool) {
+	at := path + ".hostsFrom"
+	if p.HostsFrom == nil || v.isBad(at) {
+		return
+	}
+	members := p.HostsFrom.members()
+	switch {
+	case !v.used:
+		v.judge(at, "remove it and write replicas, or use the hosts provider", "only the hosts provider uses it")
+	case len(p.Hosts) > 0:
+		v.judge(at, "remove it, or remove hosts", "the pool lists its hosts already")
+	case len(members) == 0:
+		v.judge(at, "write `terraformOutput: {directory: infra, output: workers}`, or a command", "names no place where the hosts are listed")
+	case len(members) > 1:
+		v.judge(at+"."+members[1], "keep one of "+strings.Join(members, ", "), "the hosts of a pool are listed in one place, and this is the second")
+	}
+}
+
 // hostChecks validates the hosts of all pools: what must be unique, is so in the whole cluster.
 type hostChecks struct {
 	*document
@@ -103,6 +163,7 @@ func (v hostChecks) pool(path string, p NodePool) {
 		v.judge(path+".ssh", "remove it, or use the hosts provider", "only the hosts provider uses it")
 	}
 	v.settings(path+".ssh", p.SSH)
+	v.hostsFrom(path, p)
 	for i, h := range p.Hosts {
 		at := fmt.Sprintf("%s.hosts[%d]", path, i)
 		v.settings(at+".ssh", h.SSH)

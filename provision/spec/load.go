@@ -29,10 +29,17 @@ type Mistake struct {
 // is called with what could be read of the spec, valid or not.
 type Check func(*Cluster) []Mistake
 
+// Lister lists the hosts of a pool that names where they are listed.
+type Lister func(HostsFrom) ([]PoolHost, error)
+
 // Load reads, decodes, completes and validates the spec at path. It returns all mistakes at once as
 // Errors, including those that checks find. If the file does not exist, the error is
 // fs.ErrNotExist.
-func Load(path string, checks ...Check) (*Cluster, error) {
+func Load(path string, checks ...Check) (*Cluster, error) { return LoadListed(path, nil, checks...) }
+
+// LoadListed is Load for commands that need the machines: list completes the hosts of pools with
+// HostsFrom, which is then nil. Without it, those pools have no hosts.
+func LoadListed(path string, list Lister, checks ...Check) (*Cluster, error) {
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -40,16 +47,22 @@ func Load(path string, checks ...Check) (*Cluster, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the spec: %w", err)
 	}
-	return Parse(path, data, checks...)
+	return ParseListed(path, data, list, checks...)
 }
 
 // Parse is Load for a spec in memory; name is the file name in diagnostics.
 func Parse(name string, data []byte, checks ...Check) (*Cluster, error) {
+	return ParseListed(name, data, nil, checks...)
+}
+
+// ParseListed is LoadListed for a spec in memory.
+func ParseListed(name string, data []byte, list Lister, checks ...Check) (*Cluster, error) {
 	doc := newDocument(name, data)
 	var c Cluster
 	if root := doc.parse(data); root != nil {
 		newDecoder(doc, root).cluster(root, &c)
 		setDefaults(&c)
+		doc.listHosts(&c, list)
 		validate(doc, &c)
 		for _, check := range checks {
 			for _, m := range check(&c) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -359,5 +360,54 @@ func TestClosest(t *testing.T) {
 		if got := closest(word, known); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
+	}
+}
+
+// TestListedHosts: hosts that are listed elsewhere are judged like those of the file, and an empty list empties no pool.
+func TestListedHosts(t *testing.T) {
+	const text = `apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata: {name: demo}
+spec:
+  kubernetes: {version: v1.36.3}
+  provider: {hosts: {}}
+  nodePools:
+  - {name: cp, role: control-plane, hostsFrom: {command: [list, cp]}}
+  - {name: worker, role: worker, hosts: [{address: w}]}
+`
+	for name, tt := range map[string]struct {
+		hosts []PoolHost
+		err   error
+		want  string // of the mistake; empty for none
+	}{
+		"three":          {hosts: []PoolHost{{Address: "a"}, {Address: "b"}, {Address: "c"}}},
+		"none":           {want: "spec.nodePools[0].hostsFrom: no machine is listed there"},
+		"an even number": {hosts: []PoolHost{{Address: "a"}, {Address: "b"}}, want: "spec.nodePools[0].hosts: 2 control-plane nodes"},
+		"no address":     {hosts: []PoolHost{{Address: "w"}}, want: "spec.nodePools[1].hosts[0].address: w is already the address of spec.nodePools[0].hosts[0]"},
+		"a failure":      {err: errors.New("exit status 1"), want: "spec.nodePools[0].hostsFrom: the machines of the pool could not be listed: exit status 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := ParseListed("test.yaml", []byte(text), func(from HostsFrom) ([]PoolHost, error) {
+				if !slices.Equal(from.Command, []string{"list", "cp"}) {
+					t.Errorf("asked for %+v", from)
+				}
+				return tt.hosts, tt.err
+			})
+			if tt.want != "" {
+				if err == nil || !strings.Contains(err.Error(), "test.yaml:") || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(c.ControlPlanes()) != 3 || c.Spec.NodePools[0].HostsFrom != nil {
+				t.Errorf("got %+v", c.Spec.NodePools[0])
+			}
+		})
+	}
+	if c, err := Parse("test.yaml", []byte(text)); err != nil || len(c.Nodes()) != 1 {
+		t.Errorf("without a list: %v", err)
 	}
 }

@@ -274,6 +274,9 @@ func TestMalformed(t *testing.T) {
 
 func TestHostsProvider(t *testing.T) {
 	for _, tc := range []struct{ name, pool, field, message, remedy string }{
+		{"listed twice", "hosts: [{address: a}], hostsFrom: «{command: [x]}", "spec.nodePools[0].hostsFrom", "lists its hosts already", "remove"},
+		{"listed nowhere", "hostsFrom: «{}", "spec.nodePools[0].hostsFrom", "names no place", "terraformOutput"},
+		{"two lists", "hostsFrom: {command: «[x], ansibleGroup: {inventory: i, group: g}}", "spec.nodePools[0].hostsFrom.command", "this is the second", "keep one of ansibleGroup, command"},
 		{"address among pods", "hosts: [{address: a, privateAddress: «10.244.3.1}]", "spec.nodePools[0].hosts[0].privateAddress", "is in the pod subnet 10.244.0.0/16", "podSubnet"},
 		{"same name", "hosts: [{address: a, name: x}, {address: b, name: «x}, {address: c}]", "spec.nodePools[0].hosts[1].name", "already the name of spec.nodePools[0].hosts[0]", "different name"},
 		{"not a name", "hosts: [{address: a, name: «A_b}]", "spec.nodePools[0].hosts[0].name", "not the name of a node", "lower-case"},

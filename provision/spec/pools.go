@@ -50,6 +50,9 @@ func validatePools(d *document, c *Cluster) {
 func validateControlPlanes(d *document, pools []NodePool) {
 	n, last := 0, -1
 	for i, p := range pools {
+		if p.Role == ControlPlane && p.HostsFrom != nil {
+			return // their number is not known yet
+		}
 		if p.Role == ControlPlane {
 			n, last = n+p.size(), i
 		}
@@ -89,6 +92,9 @@ func validateSize(d *document, path string, p NodePool, provider Provider) {
 		return
 	}
 	replicas, hosts := d.present(path+".replicas"), d.present(path+".hosts")
+	if p.HostsFrom != nil && !replicas {
+		return // its hosts are not known yet
+	}
 	if provider.Hosts != nil {
 		d.hostsListed(path, replicas, len(p.Hosts) > 0)
 		return

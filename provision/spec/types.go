@@ -209,6 +209,9 @@ type NodePool struct {
 	Replicas int `json:"replicas,omitempty"`
 	// The machines of the pool, for the hosts provider.
 	Hosts []PoolHost `json:"hosts,omitempty"`
+	// What lists the machines of the pool, instead of hosts. It is run by every command that needs
+	// the machines. See docs/hosts.md.
+	HostsFrom *HostsFrom `json:"hostsFrom,omitempty"`
 	// How the machines of the pool are entered, for the hosts provider.
 	SSH SSHSettings `json:"ssh,omitempty"`
 	// Labels of the pool's nodes. node-role.kubernetes.io/ and other reserved labels cannot be set.
@@ -238,6 +241,37 @@ type PoolHost struct {
 	Name string `json:"name,omitempty"`
 	// How the machine is entered.
 	SSH SSHSettings `json:"ssh,omitempty"`
+}
+
+// HostsFrom is a union: exactly one member is set.
+type HostsFrom struct {
+	// An output of Terraform or OpenTofu: a list of addresses, or of hosts as in hosts.
+	TerraformOutput *TerraformOutput `json:"terraformOutput,omitempty"`
+	// A group of an Ansible inventory.
+	AnsibleGroup *AnsibleGroup `json:"ansibleGroup,omitempty"`
+	// A program and its arguments, run in the directory of the spec, which prints a JSON list of
+	// addresses, or of hosts as in hosts.
+	Command []string `json:"command,omitempty"`
+}
+
+// TerraformOutput is an output of a Terraform or OpenTofu directory.
+type TerraformOutput struct {
+	// The directory of the configuration, which has been initialised and applied. Relative to the
+	// spec file; ~/ is your home.
+	Directory string `json:"directory"`
+	// Name of the output.
+	Output string `json:"output"`
+	// The program to run. The default is tofu if it is installed, otherwise terraform.
+	Program string `json:"program,omitempty"`
+}
+
+// AnsibleGroup is a group of an Ansible inventory. Its hosts' ansible_host, ansible_port and
+// ansible_user are used, and the variable private_address.
+type AnsibleGroup struct {
+	// The inventory: a file or a directory. Relative to the spec file; ~/ is your home.
+	Inventory string `json:"inventory"`
+	// Name of the group. The hosts of its children belong to it.
+	Group string `json:"group"`
 }
 
 // Taint as in the Kubernetes API (core/v1).
