@@ -48,7 +48,7 @@ unit:
 	go test -run '^($(ALONE))$$' ./provision/plan ./testing/simulate
 
 # Tests run side by side; gotestsum says once more at the end what the failed ones printed. testing/touched reads bin/e2e.json.
-E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose --jsonfile bin/e2e.json -- -count=1 -p 1 ./providers/local ./testing/e2e/...
+E2E := SLIPWAY_E2E=1 SLIPWAY_BIN=$(CURDIR)/$(BIN) $(TOOL) gotestsum --format standard-verbose --jsonfile bin/e2e.json -- -count=1 -p 1 ./providers/local ./testing/machines ./testing/e2e/...
 
 e2e: build
 	$(E2E) -timeout 60m

@@ -97,7 +97,9 @@ func New(t testing.TB, layout Layout) *Fleet {
 	return f
 }
 
-func (f *Fleet) all() []*Machine { return append(append([]*Machine(nil), f.Bastions...), f.Machines...) }
+func (f *Fleet) all() []*Machine {
+	return append(append([]*Machine(nil), f.Bastions...), f.Machines...)
+}
 
 // Machine returns the machine of that name.
 func (f *Fleet) Machine(name string) *Machine {
@@ -251,7 +253,8 @@ func (f *Fleet) SSHConfig(t testing.TB, socket string) string {
 			jump = m.Name
 		}
 	}
-	_, _ = fmt.Fprintf(&b, "Host *\n  IdentityAgent %s\n  UserKnownHostsFile %s\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n", socket, f.KnownHosts)
+	_, _ = fmt.Fprintf(&b, "Host *\n  IdentityAgent %s\n  UserKnownHostsFile %s\n"+
+		"  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n", socket, f.KnownHosts)
 	path := filepath.Join(t.TempDir(), "ssh_config")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)

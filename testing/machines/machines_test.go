@@ -125,8 +125,11 @@ func TestFleetCertificates(t *testing.T) {
 	wantUnreachable(t, f.Machine("d12").Address)
 }
 
-// TestUML is a machine with a kernel of its own beside one without.
-func TestUML(t *testing.T) {
+// TestLongUML is a machine with a kernel of its own beside one without. It boots for half a minute.
+func TestLongUML(t *testing.T) {
+	if os.Getenv("SLIPWAY_E2E_LONG") == "" {
+		t.Skip("takes long; make e2e-all runs it")
+	}
 	f := New(t, Layout{Name: "fleet-uml", Subnet: "10.89.244.0/22", Machines: []Spec{{"own", UML}, {"d12", Debian12}}})
 	config := f.SSHConfig(t, Agent(t, f.Keys...))
 	own := f.Machine("own")
@@ -154,7 +157,7 @@ func checkFirewall(t *testing.T, m, other *Machine) {
 	const server = "systemd-run -q --unit serve%[1]s socat TCP-LISTEN:%[1]s,fork,reuseaddr SYSTEM:'echo from %[1]s'\n"
 	m.MustRun(t, strings.ReplaceAll(server, "%[1]s", "7001")+strings.ReplaceAll(server, "%[1]s", "7002"))
 	ask := func(port string) (string, error) {
-		return other.Run(t.Context(), "socat -T2 - TCP:"+m.Private.String()+":"+port+",connect-timeout=2 </dev/null")
+		return other.Run(t.Context(), "socat -t10 - TCP:"+m.Private.String()+":"+port+",connect-timeout=2 </dev/null")
 	}
 	for _, port := range []string{"7001", "7002"} {
 		eventually(t, 10*time.Second, port+" answers", func(context.Context) error {
