@@ -285,6 +285,16 @@ func normalize(patch map[string]any) map[string]any {
 // separated by spaces, and the paths in $PATHS, one a line.
 func ObserveScript() string { return string(static("observe.sh")) }
 
+// PreflightScript says what decides whether a machine can become a node, as package preflight parses
+// it. It asks about the kernel modules in $MODULES, the parameters in $SYSCTLS, the programs in $TOOLS,
+// the directories in $DIRS, what others may have left in $LEFTOVERS and the listeners on $PORTS (in
+// hexadecimal), separated by spaces, and the node's $ADDRESS. It measures the disk below $SYNC, if set.
+func PreflightScript() string { return string(static("preflight.sh")) }
+
+// ReachScript tries the ways between machines. It listens at $ADDRESS on the ports in $TCP and $UDP,
+// separated by spaces, and tries $TARGETS, one a line; $MESSAGE is what it sends over UDP.
+func ReachScript() string { return string(static("preflight-reach.sh")) }
+
 // ConnectionsScript lists the connections that units have made, and keeps the list in the directory
 // $KEEP; or waits until those in $BEFORE have ended; or says of the lists in $KEPT whether they have.
 func ConnectionsScript() string { return string(static("connections.sh")) }
