@@ -42,7 +42,7 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 		return nil, nothing, err
 	}
 	s.observer = converge.Observer{
-		Changing: s.changing, Report: s.UI.Host, Prove: s.Prove, Reach: s.Reach, Wishes: s.Wishes,
+		Changing: s.changing, Report: s.UI.Host, Prove: s.Prove, Reach: s.Reach, Wishes: s.Wishes, Inspect: s.inspect,
 		Input: stack.Input{
 			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: s.artifacts,
 			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
@@ -74,13 +74,13 @@ func (s *Session) ofRotation(err error) error {
 	return fmt.Errorf("the %v; until its new certificates are signed nothing can be applied, except `slipway %s --rollback`: %w", r, rotate.CommandOf(r), err)
 }
 
-// Notes returns those of the spec and of the secrets, and a running rotation that this run does not
-// expect.
+// Notes returns those of the spec and of the secrets, warnings about new machines, and a running
+// rotation that this run does not expect.
 func (s *Session) Notes() []string {
 	if s.secrets == nil {
 		return nil // nothing was planned
 	}
-	notes := slices.Concat(s.Remarks, s.bundleNotes, s.secrets.Notes())
+	notes := slices.Concat(s.Remarks, s.bundleNotes, s.secrets.Notes(), s.warnings)
 	if r := s.secrets.PKI.Rotation; r != nil && s.Prove != plan.ProveStage {
 		notes = append(notes, rotate.Progress(r))
 	}

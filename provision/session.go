@@ -16,6 +16,7 @@ import (
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/preflight"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
@@ -75,6 +76,8 @@ type Wish struct {
 	Leaving []string
 	// Prove is what is proven at the end.
 	Prove plan.Proving
+	// Ignore are names of preflight checks that are left out.
+	Ignore []string
 	// Saved is a plan to carry out exactly; if it is nil, the run plans.
 	Saved *plan.Plan
 }
@@ -104,6 +107,8 @@ type Session struct {
 	Reach live.Reach
 	// Wishes computes the desired state; nil is package stack.
 	Wishes converge.Wishes
+	// Inspect says what keeps new machines from becoming nodes; nil is nothing.
+	Inspect func(context.Context, preflight.Input, map[string]host.Host) (preflight.Report, error)
 	// Parallelism is how many steps may run at a time.
 	Parallelism int
 	Wish
@@ -122,8 +127,11 @@ type Session struct {
 	secrets      *keys.Secrets
 	hosts        map[string]host.Host
 	observer     converge.Observer
-	view         *converge.View // the last view
-	proven       time.Time      // when a stage of a rotation was reached, by the cluster's clock
+	inspected    bool                // new machines were inspected
+	refused      map[string][]string // what was found against them, by host
+	warnings     []string            // what else was found
+	view         *converge.View      // the last view
+	proven       time.Time           // when a stage of a rotation was reached, by the cluster's clock
 }
 
 // Found returns the machines that Preflight found, with those that are gone: they are still etcd

@@ -48,7 +48,7 @@ second Ctrl-C ends at once. In both cases, running apply again continues from th
 			}
 			if len(args) > 0 {
 				more := cmd.Flags().Changed("file") || cmd.Flags().Changed("only") || cmd.Flags().Changed("rebuild-empty") ||
-					cmd.Flags().Changed(allowPluginFlag)
+					cmd.Flags().Changed(allowPluginFlag) || cmd.Flags().Changed(ignoreFlag)
 				return run.applySaved(cmd.Context(), args[0], more)
 			}
 			return run.apply(cmd.Context())
@@ -57,6 +57,7 @@ second Ctrl-C ends at once. In both cases, running apply again continues from th
 	run.addParallelism(cmd)
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)
+	run.addIgnore(cmd)
 	cmd.Flags().StringVar(&run.RebuildEmpty, "rebuild-empty", "", "rebuild the cluster `NAME` without its data, if its etcd data is lost on every control plane")
 	completeWords(cmd, "rebuild-empty", func() []string {
 		c, err := a.loadSpec()
@@ -78,8 +79,8 @@ type applyRun struct {
 // applySaved carries out a saved plan, which includes its spec.
 func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error {
 	if more {
-		return errors.New("a saved plan includes its spec, its nodes and what it was allowed to do: --file, --only, --rebuild-empty and --" + allowPluginFlag +
-			" cannot be combined with it")
+		return errors.New("a saved plan includes its spec, its nodes and what it was allowed to do: --file, --only, --rebuild-empty, --" + ignoreFlag +
+			" and --" + allowPluginFlag + " cannot be combined with it")
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // G304: the user names the file
 	if err != nil {
@@ -88,7 +89,8 @@ func (r *applyRun) applySaved(ctx context.Context, path string, more bool) error
 	if r.Saved, err = plan.ReadPlan(text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	r.file, r.Only, r.AllowPluginChange = r.Saved.Basis.SpecFile, r.Saved.Basis.Only, r.Saved.Basis.AllowPluginChange
+	basis := r.Saved.Basis
+	r.file, r.Only, r.AllowPluginChange, r.Ignore = basis.SpecFile, basis.Only, basis.AllowPluginChange, basis.Ignore
 	if r.given, err = r.Saved.Basis.Cluster(r.authorities(ctx), haveBundle()); err != nil {
 		return fmt.Errorf("%s: the spec in the plan: %w", path, err)
 	}
@@ -148,7 +150,12 @@ func (r *applyRun) allRun(otherwise string) error {
 
 // journaled applies, with progress, a log and a journal: one run of a command, or one of its
 // stages.
-func (r *applyRun) journaled(ctx context.Context, command, stage string) (err error) {
+func (r *applyRun) journaled(ctx context.Context, command, stage string) error {
+	return r.recorded(ctx, command, stage, r.Apply)
+}
+
+// recorded is journaled for a run that does something else than Apply.
+func (r *applyRun) recorded(ctx context.Context, command, stage string, do func(context.Context) error) (err error) {
 	name := strings.ReplaceAll(command, " ", "-")
 	if stage != "" {
 		name, stage = name+"-"+stage, ": stage "+stage
@@ -165,7 +172,7 @@ func (r *applyRun) journaled(ctx context.Context, command, stage string) (err er
 	if r.progress.recorder, err = journal.Start(ctx, r.Store, newRun(r.spec, command+stage)); err != nil {
 		return err
 	}
-	err = underLock(ctx, r.Store, r.Apply)
+	err = underLock(ctx, r.Store, do)
 	if lost := r.progress.recorder.End(ctx, err); lost != nil {
 		r.progress.Note("warning: " + lost.Error())
 	}
@@ -179,7 +186,7 @@ func (r *applyRun) journaled(ctx context.Context, command, stage string) (err er
 // interrupted says how to continue, and which steps failed besides being interrupted.
 func (r *applyRun) interrupted(command string, err error) error {
 	why := fmt.Errorf("interrupted; completed changes are kept, and `slipway %s -f %s%s` continues from there",
-		cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg())
+		cmp.Or(r.resume, command), r.file, r.rebuildArg()+r.pluginArg()+r.ignoreArg())
 	if r.Saved != nil {
 		why = fmt.Errorf("interrupted; completed changes are kept: plan again, and apply the new plan")
 	}

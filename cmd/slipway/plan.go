@@ -50,6 +50,7 @@ see docs/gitops.md.`,
 	_ = cmd.MarkFlagFilename("out")
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)
+	run.addIgnore(cmd)
 	return cmd
 }
 
@@ -177,7 +178,8 @@ func (r *planRun) save(p *plan.Plan) error {
 		return fmt.Errorf("save the plan: %w", err)
 	}
 	p.Basis = &plan.Basis{
-		SpecFile: file, Spec: text, Only: r.Only, AllowPluginChange: r.AllowPluginChange, Unissued: r.Unsaved(), Observed: r.Observed(),
+		SpecFile: file, Spec: text, Only: r.Only, AllowPluginChange: r.AllowPluginChange, Ignore: r.Ignore,
+		Unissued: r.Unsaved(), Observed: r.Observed(),
 	}
 	saved, err := json.MarshalIndent(p, "", " ")
 	if err != nil {

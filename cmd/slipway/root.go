@@ -58,6 +58,7 @@ func newRoot(a *app) *cobra.Command {
 		newInitCmd(a),
 		newValidateCmd(a),
 		newSchemaCmd(a),
+		newPreflightCmd(a),
 		newPlanCmd(a),
 		newApplyCmd(a),
 		newStatusCmd(a),

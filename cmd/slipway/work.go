@@ -16,6 +16,7 @@ import (
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/preflight"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
 )
@@ -39,7 +40,7 @@ func (w *work) session(store *state.Store) {
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
 	s.Bundle, s.UI = w.ensureBundle, ui{w}
-	s.Dial = wayIn(w.connectTimeout).DialAll
+	s.Dial, s.Inspect = wayIn(w.connectTimeout).DialAll, preflight.Run
 }
 
 // ui shows the run of a session.
@@ -116,6 +117,9 @@ func (a *app) nodeNames() []string {
 func (w *work) checkOnly(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("only") && len(w.Only) == 0 {
 		return errors.New("--only names no node: name one, or omit the flag")
+	}
+	if err := preflight.CheckNames(w.Ignore); err != nil {
+		return fmt.Errorf("--%s: %w", ignoreFlag, err)
 	}
 	return w.checkPluginChange()
 }

@@ -38,6 +38,8 @@ type Observer struct {
 	Report func(host, what string)
 	// Wishes computes the desired state; nil is package stack.
 	Wishes Wishes
+	// Inspect says, once hosts are observed, which of them must not be changed, and why; nil is none.
+	Inspect func(ctx context.Context, observed stack.State) (map[string][]string, error)
 }
 
 // Wishes are stack.Query and stack.Desired, or cache their results.
@@ -56,6 +58,7 @@ type looking struct {
 	View
 	from   Observer
 	unread map[string][]string // hosts that could not be read, with the reasons
+	unfit  map[string][]string // hosts that Inspect refuses
 }
 
 // Look observes the hosts, one session each, then queries the API and etcd. hosts may lack machines
@@ -73,6 +76,11 @@ func (o Observer) Look(ctx context.Context, hosts map[string]host.Host) (*View, 
 	err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster)
 	if err != nil {
 		return nil, err
+	}
+	if o.Inspect != nil {
+		if l.unfit, err = o.Inspect(ctx, l.Observed); err != nil {
+			return nil, err
+		}
 	}
 	if l.Desired, err = o.Wishes.Desired(l.Input); err != nil {
 		return nil, err
@@ -111,7 +119,7 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 	s.Alive = plan.Alive(l.Input.Machines, l.Observed, signs)
 	s.Down = plan.NotReady(l.Desired, l.Observed)
 	s.Changes = plan.Diff(l.Desired, l.Observed)
-	for _, held := range []map[string][]string{l.from.Held, l.unread, refused} {
+	for _, held := range []map[string][]string{l.from.Held, l.unread, refused, l.unfit} {
 		s.Hold(held)
 	}
 	if err := plan.RefuseClocks(l.Observed, l.brought(s.Changes)); err != nil {

@@ -68,6 +68,8 @@ type Basis struct {
 	// AllowPluginChange means that changing the network plugin of a cluster that has been up was
 	// allowed.
 	AllowPluginChange bool `json:"allowPluginChange,omitempty"`
+	// Ignore are the preflight checks that were left out.
+	Ignore []string `json:"ignore,omitempty"`
 	// Unissued means that certificates are not issued yet, so that digests of files that depend on
 	// them are unknown.
 	Unissued bool `json:"unissued,omitempty"`

@@ -9,10 +9,11 @@ const (
 	rollback  = "TestLongRollback"  // a rotation of all CAs, taken back, on three control planes
 	rotation  = "TestLongRotation"  // a rotation of all CAs, killed in each stage, on three control planes
 	survival  = "TestLongSurvival"  // each control plane stopped in turn
+	unfit     = "TestLongPreflight" // faults on machines, one after another
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, rollback, renewal, rotation, chaosKill, chaosCut}
+var long = []string{survival, killed, rollback, renewal, rotation, chaosKill, chaosCut, unfit}
 
 // row says what a change of a package touches.
 type row struct {
@@ -32,6 +33,8 @@ var table = map[string]row{
 	"provision/spec":            {wide: true},
 	"provision/secret":          {wide: true},
 	"provision/journal":         {},
+	"provision/distro":          {tests: []string{unfit}},
+	"provision/preflight":       {tests: []string{unfit}},
 	"provision/users":           {},
 	"providers":                 {},
 	"providers/aws":             {}, // make test has a fake of AWS; nothing here makes machines there
