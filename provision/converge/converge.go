@@ -126,6 +126,9 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 		script = append(script, "systemctl "+block+"restart "+strings.Join(restart, " ")+" || "+stillTrying(restart))
 	}
 	script = append(script, late...)
+	if len(script) == 1 { // files that nothing has to be told of
+		return ""
+	}
 	return strings.Join(script, "\n") + "\n"
 }
 

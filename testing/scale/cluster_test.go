@@ -27,6 +27,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/providers"
+	"slipway.dev/slipway/providers/hosts"
 	"slipway.dev/slipway/provision/bundle"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
@@ -64,6 +65,8 @@ type cluster struct {
 	infra       *spec.Infrastructure
 	input       stack.Input
 	desired     stack.State
+	user        ssh.PublicKey             // who is let in
+	known       spec.KnownHosts           // what the state records of machines that exist
 	servers     map[string]*hosttest.SSHD // by node
 	targets     map[string]string         // where connections from a control plane go, by "node address"
 
@@ -72,20 +75,16 @@ type cluster struct {
 	refused []string                   // what a host was asked for and does not do
 }
 
-// newCluster simulates a cluster of so many hosts.
+// newCluster simulates a cluster of so many local machines.
 func newCluster(t testing.TB, hosts int) *cluster {
 	t.Helper()
+	return simulate(t, hosts, func(*cluster) []byte { return fmt.Appendf(nil, specText, controlPlanes, hosts-controlPlanes) })
+}
+
+// simulate simulates a cluster of so many hosts, of which spec writes the spec once they run.
+func simulate(t testing.TB, hosts int, specOf func(*cluster) []byte) *cluster {
+	t.Helper()
 	c := &cluster{dir: t.TempDir(), servers: map[string]*hosttest.SSHD{}, targets: map[string]string{}, hosts: map[string]stack.HostState{}}
-	text := fmt.Appendf(nil, specText, controlPlanes, hosts-controlPlanes)
-	var err error
-	if c.spec, err = spec.Parse("cluster.yaml", text); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(c.file(), text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.binary = slipway(t)
-	artifacts := c.cache(t)
 	store, err := state.Open(t.Context(), state.Options{Dir: c.stateDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +94,16 @@ func newCluster(t testing.TB, hosts int) *cluster {
 			t.Error(err)
 		}
 	}()
-	c.serve(t)
+	c.serve(t, hosts)
+	text := specOf(c)
+	if c.spec, err = spec.Parse("cluster.yaml", text); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.file(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.binary = slipway(t)
+	artifacts := c.cache(t)
 	c.find(t)
 	c.input = stack.Input{
 		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
@@ -112,17 +120,22 @@ func newCluster(t testing.TB, hosts int) *cluster {
 		c.hosts[name] = h
 	}
 	c.startControlPlane(t)
+	health, balancer := healthy(t), c.targets["scale-cp-1 127.0.0.1:6444"]
+	for name := range c.servers {
+		c.targets[name+" 127.0.0.1:10248"], c.targets[name+" 127.0.0.1:10256"], c.targets[name+" 127.0.0.1:6444"] = health, health, balancer
+	}
 	return c
 }
 
 func (c *cluster) file() string     { return filepath.Join(c.dir, "cluster.yaml") }
 func (c *cluster) cacheDir() string { return filepath.Join(c.dir, "cache") }
-func (c *cluster) stateDir() string { return filepath.Join(c.dir, "state", c.spec.Metadata.Name) }
+func (c *cluster) stateDir() string { return filepath.Join(c.dir, "state", "scale") }
+func (c *cluster) keysDir() string  { return filepath.Join(c.stateDir(), "ssh") }
 
 // environment is the binary's.
 func (c *cluster) environment() []string {
 	return []string{
-		"SLIPWAY_STATE_DIR=" + filepath.Dir(c.stateDir()), "SLIPWAY_CACHE_DIR=" + c.cacheDir(), "DOCKER_HOST=" + c.engine(),
+		"SLIPWAY_STATE_DIR=" + filepath.Dir(c.stateDir()), "SLIPWAY_CACHE_DIR=" + c.cacheDir(), "DOCKER_HOST=" + c.engine(), "SSH_AUTH_SOCK=",
 	}
 }
 
@@ -197,10 +210,22 @@ func machineNetwork() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{127, byte(16 + os.Getpid()%200), 0, 0}), 16)
 }
 
+// names are the nodes of a cluster of so many hosts, control planes first.
+func names(hosts int) (all []string) {
+	for i := range hosts {
+		if i < controlPlanes {
+			all = append(all, fmt.Sprintf("scale-cp-%d", i+1))
+		} else {
+			all = append(all, fmt.Sprintf("scale-worker-%d", i+1-controlPlanes))
+		}
+	}
+	return all
+}
+
 // serve starts an SSH server for every node, and keeps the keys where the local provider does.
-func (c *cluster) serve(t testing.TB) {
+func (c *cluster) serve(t testing.TB, hosts int) {
 	t.Helper()
-	keys := filepath.Join(c.stateDir(), "ssh")
+	keys := c.keysDir()
 	if err := os.MkdirAll(keys, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -211,17 +236,21 @@ func (c *cluster) serve(t testing.TB) {
 	}
 	user, userKey := hosttest.NewKey(t)
 	write("id_ed25519", userKey)
-	for _, n := range c.spec.Nodes() {
+	c.user = user.PublicKey()
+	for _, name := range names(hosts) {
 		var hostKey ssh.Signer
 		var private secret.Bytes
 		hostKey, private = hosttest.NewKey(t)
-		write(n.Name, private)
-		c.servers[n.Name] = hosttest.NewSSHD(t, hosttest.Options{
-			HostKey: hostKey, Client: user.PublicKey(), Latency: latency,
-			Exec: func(line string, _ io.Reader, stdout, stderr io.Writer) int {
-				return c.answer(n.Name, line, stdout, stderr)
+		write(name, private)
+		c.servers[name] = hosttest.NewSSHD(t, hosttest.Options{
+			HostKey: hostKey, Client: c.user, Latency: latency,
+			Exec: func(line string, stdin io.Reader, stdout, stderr io.Writer) int {
+				if written := c.write(t, name, line, stdin); written {
+					return 0
+				}
+				return c.answer(name, line, stdout, stderr)
 			},
-			Dial: func(address string) (net.Conn, error) { return c.connect(n.Name, address) },
+			Dial: func(address string) (net.Conn, error) { return c.connect(name, address) },
 		})
 	}
 }
@@ -229,15 +258,20 @@ func (c *cluster) serve(t testing.TB) {
 // clusterUID is that of the simulated cluster.
 const clusterUID = "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11"
 
-// find asks the local provider for the machines, as slipway will.
+// find asks the provider for the machines, as slipway will.
 func (c *cluster) find(t testing.TB) {
 	t.Helper()
-	c.startEngine(t)
+	if c.spec.Spec.Provider.Local != nil {
+		c.startEngine(t)
+	}
 	for _, e := range c.environment() {
 		name, value, _ := strings.Cut(e, "=")
 		t.Setenv(name, value)
 	}
-	provider, err := providers.Open(c.spec, providers.Options{StateDir: c.stateDir(), CacheDir: c.cacheDir(), UID: clusterUID})
+	provider, err := providers.Open(c.spec, providers.Options{
+		StateDir: c.stateDir(), CacheDir: c.cacheDir(), UID: clusterUID,
+		Hosts: hosts.Options{Known: c.known, Path: func(p string) (string, error) { return p, nil }},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,6 +312,9 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 	if put["cluster.json"], err = json.Marshal(identity); err != nil {
 		t.Fatal(err)
 	}
+	if put["hosts.json"], err = json.Marshal(c.known); err != nil {
+		t.Fatal(err)
+	}
 	if err := store.Put(t.Context(), put); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +323,7 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 // observing is how a command ends that observes a host.
 var observing = strings.TrimPrefix(host.Quote(templates.ObserveScript()), "'")
 
-// answer is a host's shell, which knows how to observe and nothing else.
+// answer is a host's shell, which knows how to observe and to write, and nothing else.
 func (c *cluster) answer(node, line string, stdout, stderr io.Writer) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -297,9 +334,12 @@ func (c *cluster) answer(node, line string, stdout, stderr io.Writer) int {
 			missing = p
 		}
 	}
+	if strings.Contains(line, "until [ \"$(systemctl is-active ") {
+		return 0 // its units are active
+	}
 	if !strings.HasSuffix(line, observing) || missing != "" {
 		c.refused = append(c.refused, fmt.Sprintf("%s: run (without %q) %s", node, missing, line))
-		_, _ = fmt.Fprintln(stderr, "this simulated host can only be observed")
+		_, _ = fmt.Fprintln(stderr, "this simulated host can only be observed and written to")
 		return 127
 	}
 	_, _ = io.WriteString(stdout, report(h))

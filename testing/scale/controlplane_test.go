@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +69,22 @@ func (c *cluster) startControlPlane(t testing.TB) {
 		t.Fatal(err)
 	}
 	c.register(t, api)
+	available(t, api)
+}
+
+// available lets the cluster's DNS be what its controller would say of pods that run.
+func available(t testing.TB, api *kube.Client) {
+	t.Helper()
+	deployments := api.Typed().AppsV1().Deployments("kube-system")
+	dns, err := deployments.Get(t.Context(), "coredns", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := *dns.Spec.Replicas
+	dns.Status = appsv1.DeploymentStatus{ObservedGeneration: dns.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n}
+	if _, err := deployments.UpdateStatus(t.Context(), dns, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // register makes the nodes as kubelets do, Ready, and gives them their labels and taints as slipway does.

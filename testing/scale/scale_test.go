@@ -49,25 +49,27 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// alter changes what a host reports.
+func (c *cluster) alter(node string, by func(*stack.HostState)) {
+	h := c.hosts[node]
+	h.Files, h.Units, h.Sysctls = maps.Clone(h.Files), maps.Clone(h.Units), maps.Clone(h.Sysctls)
+	by(&h)
+	c.hosts[node] = h
+}
+
 // drift lets three hosts report something else than slipway put there.
 func (c *cluster) drift() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alter := func(node string, by func(*stack.HostState)) {
-		h := c.hosts[node]
-		h.Files, h.Units, h.Sysctls = maps.Clone(h.Files), maps.Clone(h.Units), maps.Clone(h.Sysctls)
-		by(&h)
-		c.hosts[node] = h
-	}
-	alter("scale-worker-1", func(h *stack.HostState) {
+	c.alter("scale-worker-1", func(h *stack.HostState) {
 		f := h.Files["/etc/containerd/config.toml"]
 		f.Digest, f.Changed = h.Files[ownedFile].Digest, edited
 		h.Files["/etc/containerd/config.toml"] = f
 	})
-	alter("scale-worker-6", func(h *stack.HostState) {
+	c.alter("scale-worker-6", func(h *stack.HostState) {
 		u := h.Units["kubelet.service"]
 		u.Active = false
 		h.Units["kubelet.service"] = u
 	})
-	alter("scale-worker-11", func(h *stack.HostState) { h.Sysctls["net.ipv4.ip_forward"] = "0" })
+	c.alter("scale-worker-11", func(h *stack.HostState) { h.Sysctls["net.ipv4.ip_forward"] = "0" })
 }
