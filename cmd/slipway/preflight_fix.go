@@ -46,30 +46,30 @@ func (r *preflightRun) mend(ctx context.Context, findings []preflight.Finding, h
 	})
 }
 
-// hostsOf counts the hosts of findings, which are in their order.
+// hostsOf counts the hosts of findings.
 func hostsOf(findings []preflight.Finding) int {
-	n := 0
-	for i, f := range findings {
-		if i == 0 || findings[i-1].Host != f.Host {
-			n++
-		}
+	names := map[string]bool{}
+	for _, f := range findings {
+		names[f.Host] = true
 	}
-	return n
+	return len(names)
 }
 
 // fixSteps returns a step for each finding, and how the journal has it.
 func fixSteps(fixes []preflight.Finding, hosts map[string]host.Host) (dag.Plan, []journal.Step) {
 	var steps dag.Plan
 	var shown []journal.Step
-	for i, f := range fixes {
+	last := map[string]string{} // the last step by host
+	for _, f := range fixes {
 		name := fmt.Sprintf("%s: fix %s", f.Host, f.Check)
-		for k := 2; i > 0 && stepNamed(shown, name); k++ {
+		for k := 2; stepNamed(shown, name); k++ {
 			name = fmt.Sprintf("%s: fix %s (%d)", f.Host, f.Check, k)
 		}
 		var deps []string
-		if i > 0 && fixes[i-1].Host == f.Host {
-			deps = []string{shown[i-1].Name}
+		if before := last[f.Host]; before != "" {
+			deps = []string{before}
 		}
+		last[f.Host] = name
 		steps.Steps = append(steps.Steps, dag.Step{Name: name, Host: f.Host, Deps: deps, Do: func(ctx context.Context) error {
 			_, err := hosts[f.Host].Run(ctx, host.Cmd{Script: "export DEBIAN_FRONTEND=noninteractive\n" + f.Remedy, Exclusive: true})
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/keys"
 	"slipway.dev/slipway/provision/plan"
+	"slipway.dev/slipway/provision/preflight"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 	"slipway.dev/slipway/provision/state"
@@ -34,6 +35,8 @@ type Run struct {
 	Filter   func([]plan.Step) []plan.Step
 	Sabotage func(script string) string
 	Hears    func(out string) string
+	// Inspect is the preflight of new machines; nil finds nothing.
+	Inspect func(context.Context, preflight.Input, map[string]host.Host) (preflight.Report, error)
 	// Began is called once it can be killed.
 	Began func()
 	// AtStep is called before each step begins.
@@ -204,7 +207,7 @@ func (r *Run) apply(ctx context.Context) error {
 		Bundle: func(context.Context) (map[string]stack.Artifact, []string, error) {
 			return r.variant.Input.Artifacts, nil, nil
 		},
-		UI: operator{r}, Dial: r.dialAll, Reach: reach{r}, Parallelism: parallelism, Wish: r.Wish,
+		UI: operator{r}, Dial: r.dialAll, Reach: reach{r}, Inspect: r.Inspect, Parallelism: parallelism, Wish: r.Wish,
 	}
 	if !r.variant.fresh {
 		r.session.Wishes = r.c.shape.memo

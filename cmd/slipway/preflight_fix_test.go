@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"slipway.dev/slipway/provision/dag"
+	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/preflight"
+)
+
+// scribe is a host that notes what it is to run, and fails at some of it.
+type scribe struct {
+	host.Host
+	mu    sync.Mutex
+	ran   []string
+	fails string
+}
+
+func (s *scribe) Run(_ context.Context, cmd host.Cmd) (host.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, command, _ := strings.Cut(cmd.Script, "\n")
+	s.ran = append(s.ran, command)
+	if command == s.fails {
+		return host.Result{}, errors.New("it failed")
+	}
+	return host.Result{}, nil
+}
+
+// TestFixSteps: the commands of a host run one after another, those of others beside them; after one
+// that fails, the rest of that host does not run.
+func TestFixSteps(t *testing.T) {
+	fix := func(name, check, remedy string) preflight.Finding {
+		return preflight.Finding{Host: name, Check: check, Remedy: remedy, Fix: true}
+	}
+	a, b := &scribe{fails: "two"}, &scribe{}
+	fixes := []preflight.Finding{fix("a", "limits", "one"), fix("a", "limits", "two"), fix("a", "swap", "three"), fix("b", "swap", "four")}
+	steps, shown := fixSteps(fixes, map[string]host.Host{"a": a, "b": b})
+	if n := hostsOf(fixes); n != 2 {
+		t.Errorf("%d hosts", n)
+	}
+	var names []string
+	for i, s := range shown {
+		names = append(names, s.Name)
+		if s.Name != steps.Steps[i].Name || !slices.Equal(s.Deps, steps.Steps[i].Deps) || s.Changes[0] != fixes[i].Remedy {
+			t.Errorf("the journal has %+v", s)
+		}
+	}
+	if want := []string{"a: fix limits", "a: fix limits (2)", "a: fix swap", "b: fix swap"}; !slices.Equal(names, want) {
+		t.Errorf("steps are %q, want %q", names, want)
+	}
+	err := dag.Run(t.Context(), steps, 4, nil)
+	if err == nil || !strings.Contains(err.Error(), "two") {
+		t.Errorf("want an error that names the command: %v", err)
+	}
+	if !slices.Equal(a.ran, []string{"one", "two"}) || !slices.Equal(b.ran, []string{"four"}) {
+		t.Errorf("a ran %q, b ran %q", a.ran, b.ran)
+	}
+}
+
+// TestVerdict: the last line counts, and the lines before it are findings.
+func TestVerdict(t *testing.T) {
+	r := &preflightJSON{Checked: []string{"a", "b"}}
+	if got := verdict(r); !strings.HasSuffix(got, " on 2 machines: nothing found.") {
+		t.Error(got)
+	}
+	r.Findings = []preflight.Finding{{Severity: preflight.Error}, {Severity: preflight.Warning}, {Severity: preflight.Warning}, {Severity: preflight.Info}}
+	if got := verdict(r); !strings.HasSuffix(got, " on 2 machines: 1 error, 2 warnings, 1 for information.") {
+		t.Error(got)
+	}
+}
