@@ -166,6 +166,7 @@ func (r *applyRun) recorded(ctx context.Context, command, stage string, do func(
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	r.progress = newProgress(r.stderr, isTerminal(r.stderr) && !r.verbose, log, r.names())
+	r.shown = r.progress
 	if stage != "" {
 		r.progress.Note(command + stage)
 	}

@@ -132,12 +132,8 @@ func (a *app) certificates(ctx context.Context, c *cluster) ([]certs.Use, error)
 	}
 	pki := kept.PKI()
 	pki.Requests = certs.Table(stack.CertInputs(c.spec, infra.Machines, infra.ExtraSANs))
-	hosts, unreachable := dialRunning(ctx, infra)
-	defer func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
-	}()
+	hosts, closeAll, unreachable := a.dialRunning(ctx, infra)
+	defer closeAll()
 	for _, m := range infra.Machines {
 		if s := infra.States[m.Name]; s != spec.MachineRunning {
 			unreachable[m.Name] = fmt.Errorf("the machine is %s", s)

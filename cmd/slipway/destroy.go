@@ -243,7 +243,7 @@ func (r *destroyRun) neverJoined(ctx context.Context, infra *spec.Infrastructure
 			machines = append(machines, m)
 		}
 	}
-	hosts, closeAll, failed := wayIn(connectTimeout).DialAll(ctx, machines)
+	hosts, closeAll, failed := r.wayIn(connectTimeout).DialAll(ctx, machines)
 	defer closeAll()
 	for _, m := range machines {
 		if err := failed[m.Name]; err != nil {

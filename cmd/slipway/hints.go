@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -60,6 +61,28 @@ var hintTable = []struct {
 		func(err error) bool { return isA[*host.AuthError](err) && !tooManyKeys(err) },
 		"the machine refuses the key: if its authorized_keys were changed, restore the key; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
 			"a machine that slipway made can be destroyed and created again.",
+	},
+	{
+		sudoFails(host.SudoMissing, host.SudoForbidden),
+		"on the machine, install sudo and let the user run everything as root: a line `USER ALL=(ALL) ALL` in /etc/sudoers.d, with `NOPASSWD: ALL` at " +
+			"the end if no password is to be asked for; or name another user.",
+	},
+	{
+		sudoFails(host.SudoTerminal),
+		"on the machine, add the line `Defaults:USER !requiretty` to a file in /etc/sudoers.d (`visudo -f FILE`).",
+	},
+	{
+		sudoFails(host.SudoNoAnswer),
+		"run slipway on a terminal, which asks; or name a file that holds the password in SLIPWAY_SUDO_PASSWORD_FILE.",
+	},
+	{
+		sudoFails(host.SudoWrong, host.SudoUntried),
+		"run `{command}` again with the right password. A wrong one is tried on one machine only, so that no other counts it " +
+			"(`faillock --user USER` there shows what was counted).",
+	},
+	{
+		forwards,
+		"on the bastion, allow the user to forward TCP (AllowTcpForwarding and PermitOpen in its sshd_config, and the options of the key in its authorized_keys).",
 	},
 	{
 		isA[*host.UnreachableError],
@@ -121,6 +144,20 @@ var hintTable = []struct {
 func pendingRenewal(err error, renewal bool) bool {
 	var pending *certs.PendingError
 	return errors.As(err, &pending) && pending.Renewal == renewal
+}
+
+// sudoFails reports whether a user did not become root for one of the reasons.
+func sudoFails(reasons ...host.SudoReason) func(error) bool {
+	return func(err error) bool {
+		var refused *host.SudoError
+		return errors.As(err, &refused) && slices.Contains(reasons, refused.Reason)
+	}
+}
+
+// forwards reports whether a bastion does not forward.
+func forwards(err error) bool {
+	var jump *host.JumpError
+	return errors.As(err, &jump) && jump.Prohibited()
 }
 
 // tooManyKeys reports whether a host ended the conversation before it was offered all keys.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
 	"slipway.dev/slipway/provision"
 	"slipway.dev/slipway/provision/host"
 )
@@ -26,6 +28,11 @@ func TestHintsOfSSH(t *testing.T) {
 		"agent":   {&host.AgentError{Host: "cp-1"}, "SSH_AUTH_SOCK"},
 		"key":     {&host.AuthError{Host: "cp-1", Err: errors.New("no")}, "authorized_keys"},
 		"keys":    {&host.AuthError{Host: "cp-1", TooMany: true, Err: errors.New("no")}, "identitiesOnly: true"},
+		"sudo":    {&host.SudoError{Host: "cp-1", Reason: host.SudoForbidden}, "/etc/sudoers.d"},
+		"tty":     {&host.SudoError{Host: "cp-1", Reason: host.SudoTerminal}, "!requiretty"},
+		"unasked": {&host.SudoError{Host: "cp-1", Reason: host.SudoNoAnswer}, "SLIPWAY_SUDO_PASSWORD_FILE"},
+		"wrong":   {&host.SudoError{Host: "cp-1", Reason: host.SudoWrong}, "right password"},
+		"bastion": {&host.JumpError{To: "a:22", Err: &ssh.OpenChannelError{Reason: ssh.Prohibited}}, "AllowTcpForwarding"},
 		"locked":  {&host.PassphraseError{Host: "cp-1", File: "id"}, "ssh-add FILE"},
 		"expired": {&host.HostKeyError{Host: "cp-1", Certificate: errors.New("expired")}, "ssh-keygen -s CA -h"},
 	} {
@@ -47,7 +54,7 @@ func TestHintOfAStalePlan(t *testing.T) {
 func TestWayIn(t *testing.T) {
 	t.Setenv("SSH_AUTH_SOCK", "/run/agent")
 	t.Setenv("HOME", "/home/alice")
-	in := wayIn(0)
+	in := new(app).wayIn(0)
 	if in.Agent != "/run/agent" || len(in.KnownHosts) != 2 || in.KnownHosts[0] != "/home/alice/.ssh/known_hosts" {
 		t.Errorf("got %+v", in)
 	}

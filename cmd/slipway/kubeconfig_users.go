@@ -36,12 +36,8 @@ func (r *kubeconfigRun) issue(ctx context.Context, c *cluster, infra *spec.Infra
 	}
 	controlPlanes := *infra
 	controlPlanes.Machines = slices.DeleteFunc(slices.Clone(infra.Machines), func(m spec.Machine) bool { return m.Role != spec.ControlPlane })
-	hosts, unreachable := dialRunning(ctx, &controlPlanes)
-	defer func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
-	}()
+	hosts, closeAll, unreachable := r.dialRunning(ctx, &controlPlanes)
+	defer closeAll()
 	in := stack.Input{Cluster: c.spec, Machines: controlPlanes.Machines, Endpoint: stack.ExternalEndpoint(c.spec, infra), PKI: pki}
 	if err := reachable(&controlPlanes, unreachable); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway.dev/slipway/certs"
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -23,6 +24,9 @@ type app struct {
 	output  string                // --output: text or json; some commands have more
 	yes     bool                  // --yes: do not ask
 	verbose bool                  // -v
+
+	entry host.Shared // what entering machines has asked for
+	shown *progress   // what is on the terminal; may be nil
 
 	connectTimeout time.Duration // how long a machine may take to answer SSH; 0 is the default
 }

@@ -52,7 +52,9 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if i < 0 {
 		return noMachineError(c, infra, node, a.fileArg())
 	}
-	h, err := wayIn(10*time.Second).Dial(ctx, infra.Machines[i])
+	in := a.wayIn(10 * time.Second)
+	defer func() { _ = in.Close() }()
+	h, err := in.Dial(ctx, infra.Machines[i])
 	if err != nil {
 		return err
 	}

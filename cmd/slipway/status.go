@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -52,7 +52,7 @@ func (a *app) status(ctx context.Context) error {
 
 // showStatus queries and prints. A cluster that is not healthy is exit code 1.
 func (a *app) showStatus(ctx context.Context, c *cluster) error {
-	s, infra, err := c.status(ctx)
+	s, infra, err := a.statusOf(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,9 @@ func (a *app) showStatus(ctx context.Context, c *cluster) error {
 	return err
 }
 
-// status queries the health of the cluster. Before the first apply the status is that of the
+// statusOf queries the health of the cluster. Before the first apply the status is that of the
 // machines.
-func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastructure, error) {
+func (a *app) statusOf(ctx context.Context, c *cluster) (*observe.Status, *spec.Infrastructure, error) {
 	pki, err := c.readPKI(ctx)
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return nil, nil, err
@@ -98,12 +98,8 @@ func (c *cluster) status(ctx context.Context) (*observe.Status, *spec.Infrastruc
 	if record.Known {
 		in.UID = record.UID
 	}
-	hosts, unreachable := dialRunning(ctx, infra)
-	defer func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
-	}()
+	hosts, closeAll, unreachable := a.dialRunning(ctx, infra)
+	defer closeAll()
 	return observe.GetStatus(ctx, in, infra, hosts, unreachable), infra, nil
 }
 
@@ -129,28 +125,9 @@ func (a *app) fileArg() string {
 
 // dialRunning connects to machines that should answer; a short timeout is enough, since none is
 // booting.
-func dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]host.Host, map[string]error) {
-	hosts, errs := map[string]host.Host{}, map[string]error{}
-	in := wayIn(5 * time.Second)
-	var mu sync.Mutex
-	var wait sync.WaitGroup
-	for _, m := range infra.Machines {
-		if infra.States[m.Name] != spec.MachineRunning {
-			continue
-		}
-		wait.Go(func() {
-			h, err := in.Dial(ctx, m)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs[m.Name] = err
-				return
-			}
-			hosts[m.Name] = h
-		})
-	}
-	wait.Wait()
-	return hosts, errs
+func (a *app) dialRunning(ctx context.Context, infra *spec.Infrastructure) (map[string]host.Host, func(), map[string]error) {
+	running := slices.DeleteFunc(slices.Clone(infra.Machines), func(m spec.Machine) bool { return infra.States[m.Name] != spec.MachineRunning })
+	return a.wayIn(5*time.Second).DialAll(ctx, running)
 }
 
 // printStatus prints for people; fileArg is for the commands that it suggests.

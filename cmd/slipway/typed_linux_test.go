@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // newTerminal gives both ends of a terminal: what is written to keys is typed on tty.
@@ -61,4 +65,45 @@ func TestOnlyWhatIsTypedAfterAQuestionAnswersIt(t *testing.T) {
 			t.Errorf("answered %q: %v, asked %q", answer, err, w.asked.String())
 		}
 	}
+}
+
+// A password is read from the terminal without being shown, and an interrupt leaves the terminal as it was.
+func TestPasswordIsNotShown(t *testing.T) {
+	keys, tty := newTerminal(t)
+	w := &typing{keys: keys, answer: "open sesame\n"}
+	a := &app{stdin: tty, stderr: &quietEnd{w}}
+	got, err := a.answer(t.Context(), "Passphrase of the SSH key id")
+	if err != nil || string(got.Reveal()) != "open sesame" || w.asked.String() != "Passphrase of the SSH key id: \n" {
+		t.Errorf("got %q, %v, asked %q", got.Reveal(), err, w.asked.String())
+	}
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	a.stderr = cancelling{cancel}
+	if _, err := a.answer(ctx, "Passphrase"); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if after, err := term.GetState(int(tty.Fd())); err != nil || !reflect.DeepEqual(before, after) {
+		t.Errorf("the terminal is %+v, was %+v (%v)", after, before, err)
+	}
+}
+
+// quietEnd types nothing at the end of the line.
+type quietEnd struct{ *typing }
+
+func (w *quietEnd) Write(p []byte) (int, error) {
+	if string(p) == "\n" {
+		return w.asked.Write(p)
+	}
+	return w.typing.Write(p)
+}
+
+// cancelling interrupts as soon as there is a question.
+type cancelling struct{ cancel context.CancelFunc }
+
+func (c cancelling) Write(p []byte) (int, error) {
+	c.cancel()
+	return len(p), nil
 }

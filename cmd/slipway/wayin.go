@@ -1,19 +1,95 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"golang.org/x/term"
+
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/live"
+	"slipway.dev/slipway/provision/secret"
 )
 
-// wayIn is access to machines that have no key of their own, or whose host keys are not pinned:
-// with the keys of the agent, and the known_hosts files that ssh(1) reads too.
-func wayIn(timeout time.Duration) *live.SSH {
+// sudoPasswordFileVar names a file with the password for sudo, where there is no terminal.
+const sudoPasswordFileVar = "SLIPWAY_SUDO_PASSWORD_FILE" //nolint:gosec // the name of a file, no password
+
+// wayIn is access to machines, besides what the spec says of each: the keys of the agent, the
+// known_hosts files that ssh(1) reads too, and whoever is asked for passphrases and passwords.
+func (a *app) wayIn(timeout time.Duration) *live.SSH {
 	files := []string{"/etc/ssh/ssh_known_hosts"}
 	if home, err := os.UserHomeDir(); err == nil {
 		files = append([]string{filepath.Join(home, ".ssh", "known_hosts")}, files...)
 	}
-	return &live.SSH{Agent: os.Getenv("SSH_AUTH_SOCK"), KnownHosts: files, Timeout: timeout}
+	in := &live.SSH{Agent: os.Getenv("SSH_AUTH_SOCK"), KnownHosts: files, Timeout: timeout, Shared: &a.entry, Secret: a.answer}
+	in.Report = func(machine, what string) {
+		if a.shown != nil {
+			a.shown.Host(machine, what)
+		}
+	}
+	return in
+}
+
+// answer is the passphrase of an SSH key or a password for sudo: from the file that the user names,
+// otherwise from the terminal, where the progress is not drawn meanwhile.
+func (a *app) answer(ctx context.Context, question string) (answer secret.Bytes, err error) {
+	remedy := "add the key to your SSH agent (`ssh-add FILE`)"
+	if strings.HasPrefix(question, host.SudoQuestion) {
+		if file := os.Getenv(sudoPasswordFileVar); file != "" {
+			text, err := os.ReadFile(file) //nolint:gosec // G703: the user names it
+			if err != nil {
+				return nil, fmt.Errorf("read the password for sudo (%s): %w", sudoPasswordFileVar, err)
+			}
+			return bytes.TrimRight(text, "\r\n"), nil
+		}
+		remedy = "name a file that holds it in " + sudoPasswordFileVar
+	}
+	file, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil, errors.New("there is no terminal to ask on; " + remedy)
+	}
+	ask := func() error {
+		answer, err = a.typed(ctx, file, question)
+		return err
+	}
+	if a.shown != nil {
+		return answer, a.shown.Suspend(ask)
+	}
+	return answer, ask()
+}
+
+// typed reads a line from a terminal without showing it, until ctx ends.
+func (a *app) typed(ctx context.Context, terminal *os.File, question string) (secret.Bytes, error) {
+	before, err := term.GetState(int(terminal.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("ask on the terminal: %w", err)
+	}
+	_, _ = fmt.Fprintf(a.stderr, "%s: ", question)
+	var text []byte
+	done := make(chan error, 1)
+	go func() { // an interrupt leaves it behind, with the process
+		var err error
+		text, err = term.ReadPassword(int(terminal.Fd()))
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		_ = term.Restore(int(terminal.Fd()), before)
+	}
+	_, _ = fmt.Fprintln(a.stderr)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the answer from the terminal: %w", err)
+	case len(text) == 0:
+		return nil, errors.New("nothing was typed")
+	}
+	return text, nil
 }

@@ -40,7 +40,7 @@ func (w *work) session(store *state.Store) {
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
 	s.Bundle, s.UI = w.ensureBundle, ui{w}
-	s.Dial, s.Inspect = wayIn(w.connectTimeout).DialAll, preflight.Run
+	s.Dial, s.Inspect = w.wayIn(w.connectTimeout).DialAll, preflight.Run
 }
 
 // ui shows the run of a session.
@@ -131,7 +131,8 @@ func (w *work) patience() (p *progress, shown bool) {
 	if shown = tty || w.verbose; !shown {
 		return newProgress(io.Discard, false, io.Discard, w.names()), false
 	}
-	return newProgress(w.stderr, tty, io.Discard, w.names()), true
+	w.shown = newProgress(w.stderr, tty, io.Discard, w.names())
+	return w.shown, true
 }
 
 // ensureBundle gets the bundle, and reports defects of a cached one; without a cache that takes

@@ -38,7 +38,8 @@ type Config struct {
 	// Network makes the TCP connection; nil is net.Dialer. It bounds itself, because it may have to
 	// connect to bastions first, and may return a *JumpError.
 	Network func(ctx context.Context, network, address string) (net.Conn, error)
-	// User to log in as, default root. Another needs sudo, unless nothing is run there.
+	// User to log in as, default root. Another needs sudo, with or without a password, unless
+	// nothing is run there.
 	User string
 	// Identities are keys to log in with, in the order in which they are offered.
 	Identities []Identity

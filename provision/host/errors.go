@@ -190,7 +190,7 @@ func (e *JumpError) Error() string {
 	text := strings.TrimPrefix(strings.TrimPrefix(e.Err.Error(), who), ": ")
 	var closed *UnreachableError
 	switch {
-	case e.To != "" && prohibited(e.Err):
+	case e.Prohibited():
 		text = fmt.Sprintf("its sshd does not forward to %s (AllowTcpForwarding, PermitOpen): %s", e.To, text)
 	case e.To != "":
 		text = fmt.Sprintf("it cannot connect to %s: %s", e.To, text)
@@ -201,6 +201,9 @@ func (e *JumpError) Error() string {
 }
 
 func (e *JumpError) Unwrap() error { return e.Err }
+
+// Prohibited reports whether the bastion's sshd does not allow the connection.
+func (e *JumpError) Prohibited() bool { return e.To != "" && prohibited(e.Err) }
 
 // BastionName is the name of a bastion as a host.
 func BastionName(address string) string { return "bastion " + address }

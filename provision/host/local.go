@@ -51,7 +51,9 @@ func (l *LocalHost) DialContext(ctx context.Context, network, address string) (n
 	return conn, nil
 }
 
-func (l *LocalHost) sudo() bool { return false }
+func (l *LocalHost) elevation(context.Context) (elevation, error) { return elevation{}, nil }
+
+func (l *LocalHost) refusal(said string, _ elevation) error { return errors.New(said) }
 
 func (l *LocalHost) lock() lock { return lock{} }
 

@@ -17,6 +17,7 @@ type Shared struct {
 	mu    sync.Mutex
 	files map[string]knownAt
 	keys  map[string]*unlocking
+	sudo  map[string]*sudoVerdict // by user
 }
 
 // knownAt is a known_hosts file as it was at a time.

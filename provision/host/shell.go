@@ -42,8 +42,10 @@ type exit struct {
 // machine is what SSH and this machine must provide; run, write and read are built on it.
 type machine interface {
 	Name() string
-	// sudo reports whether sudo is needed to become root.
-	sudo() bool
+	// elevation is how to become root.
+	elevation(ctx context.Context) (elevation, error)
+	// refusal is the error of a sudo that started nothing.
+	refusal(said string, how elevation) error
 	// lock is held by scripts with Exclusive.
 	lock() lock
 	// do runs a job until it ended. When ctx ends first it ends the job and returns ctx's cause.
@@ -53,20 +55,41 @@ type machine interface {
 // Quote makes s one word of a POSIX shell.
 func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// command makes the line that runs a script, and what has to come first on its stdin.
-// A long script is read from there by dd, which unlike head never reads further than it is told.
-func command(script, tag string, sudo bool) (line string, first string) {
-	become := "exec "
-	if sudo {
-		become = "exec sudo -n "
-	}
-	become += "env SLIPWAY_RUN=" + tag + " LC_ALL=C PATH=" + searchPath + " sh -c "
-	line = become + Quote("umask 022; "+script)
+// command makes the line that runs a script, and what has to come first on its stdin. begin is put
+// before the script. A long script is read from there by dd, which unlike head never reads further
+// than it is told.
+func command(script, tag string, how elevation, begin func(input bool) string, input bool) (line string, first string) {
+	become := how.become() + "env SLIPWAY_RUN=" + tag + " LC_ALL=C PATH=" + searchPath + " sh -c "
+	line = become + Quote(begin(input)+"umask 022; "+script)
 	if len(line) <= maxArgument {
 		return line, ""
 	}
 	load := fmt.Sprintf(`umask 022; eval "$(dd ibs=%d count=1 iflag=fullblock status=none)"`, len(script))
-	return become + Quote(load), script
+	return become + Quote(begin(true)+load), script
+}
+
+// prepare makes the job of a script. greeting is nil unless sudo gets a password.
+func prepare(script string, how elevation, in io.Reader, stdout, stderr *sink, fail context.CancelCauseFunc) (job, *greeting) {
+	tag := rand.Text()
+	var g *greeting
+	begin := func(bool) string { return "" }
+	if how.password != nil {
+		g = newGreeting("slipway-"+tag, stderr)
+		begin = func(input bool) string { return greet(g.word, input) }
+	}
+	line, first := command(script, tag, how, begin, in != nil)
+	if first != "" {
+		long := io.Reader(strings.NewReader(first))
+		if in != nil {
+			long = io.MultiReader(long, in)
+		}
+		in = long
+	}
+	j := job{line: line, tag: tag, stdin: &source{from: in, fail: fail}, stdout: stdout, stderr: stderr}
+	if g != nil {
+		j.stdin.from, j.stderr = g.stdin(how.password, in), g
+	}
+	return j, g
 }
 
 func run(ctx context.Context, m machine, c Cmd) (Result, error) {
@@ -74,24 +97,25 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 	if strings.ContainsRune(c.Script, 0) {
 		return Result{}, fmt.Errorf("%s: run %q: the script contains a NUL byte", m.Name(), title)
 	}
+	how, err := m.elevation(ctx)
+	if err != nil {
+		return Result{}, err
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	tag := rand.Text()
 	script := c.Script
 	if c.Exclusive {
 		script = m.lock().holding() + script
 	}
-	line, first := command(script, tag, m.sudo())
-	in := c.Stdin
-	if first != "" {
-		in = strings.NewReader(first)
-		if c.Stdin != nil {
-			in = io.MultiReader(in, c.Stdin)
-		}
-	}
 	stdout := &sink{to: c.Stdout, keep: c.Stdout == nil, fail: fail}
 	stderr := &sink{to: c.Stderr, keep: true, fail: fail}
-	ended, err := m.do(ctx, job{line, tag, &source{from: in, fail: fail}, stdout, stderr})
+	j, greeting := prepare(script, how, c.Stdin, stdout, stderr, fail)
+	ended, err := m.do(ctx, j)
+	if greeting != nil {
+		if said, started := greeting.end(); !started && err == nil {
+			return Result{}, m.refusal(said, how)
+		}
+	}
 	result := Result{Stdout: stdout.end(), Stderr: stderr.end()}
 	whole := result.Stderr
 	if c.Stderr != nil {
@@ -137,7 +161,7 @@ func (s *source) feed(w io.WriteCloser) {
 	if s.from != nil {
 		r := &failing{Reader: s.from}
 		_, _ = io.Copy(w, r)
-		if r.err != nil {
+		if r.err != nil && !errors.Is(r.err, errNoShell) {
 			s.fail(fmt.Errorf("read the input: %w", r.err))
 			return
 		}

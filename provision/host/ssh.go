@@ -44,6 +44,12 @@ type SSH struct {
 	slots   chan struct{}
 	killers chan struct{}
 	tending sync.WaitGroup
+
+	// rising is the turn to find out how to become root, and guards what follows.
+	rising  chan struct{}
+	risen   bool
+	how     elevation
+	refused *SudoError
 }
 
 var (
@@ -54,6 +60,7 @@ var (
 
 func newSSH(c Config, l *link) *SSH {
 	s := &SSH{config: c, link: l, slots: make(chan struct{}, maxSessions), killers: make(chan struct{}, maxKillers)}
+	s.rising = make(chan struct{}, 1)
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.tending.Go(func() {
 		err := l.Wait()
@@ -135,8 +142,6 @@ func (s *SSH) Err() error {
 func (s *SSH) lost() error {
 	return &LostError{s.config.Name, s.config.Address, context.Cause(s.life)}
 }
-
-func (s *SSH) sudo() bool { return s.config.User != "root" }
 
 func (s *SSH) lock() lock { return lock{s.config.Lock, s.config.Patience} }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -139,25 +138,6 @@ func TestSessionsAreBounded(t *testing.T) {
 			t.Errorf("%s: %d connections", name, n)
 		}
 		_ = h.Close()
-	}
-}
-
-// TestSudo sees a user other than root go through sudo, without a question.
-func TestSudo(t *testing.T) {
-	dir := t.TempDir()
-	//nolint:gosec // it has to be executable
-	err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\n[ \"$1\" = -n ] || exit 99\nshift\nVIA=sudo exec \"$@\"\n"), 0o700)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := hosttest.NewSSHD(t, hosttest.Options{Env: []string{"PATH=" + dir + ":" + os.Getenv("PATH")}})
-	c := server.Config("cp-1")
-	c.User = "ubuntu"
-	h := dial(t, c)
-	defer func() { _ = h.Close() }()
-	r, err := h.Run(t.Context(), host.Cmd{Script: "echo $VIA"})
-	if err != nil || string(r.Stdout) != "sudo\n" {
-		t.Errorf("got %q, %v", r.Stdout, err)
 	}
 }
 

@@ -18,9 +18,9 @@ type Terminal struct {
 	Resized <-chan [2]int
 }
 
-// Shell runs the user's login shell on a pseudo-terminal until it ends; its exit code is an
-// *ExitError. The caller puts its own terminal into raw mode. in may be read from once more after
-// the shell has ended.
+// Shell runs root's login shell on a pseudo-terminal until it ends; its exit code is an *ExitError.
+// sudo asks on that terminal for the password of a user other than root, if it wants one. The caller
+// puts its own terminal into raw mode. in may be read from once more after the shell has ended.
 func (s *SSH) Shell(ctx context.Context, t Terminal, in io.Reader, out io.Writer) error {
 	session, release, err := s.open(ctx, s.slots)
 	if err != nil {
@@ -32,7 +32,11 @@ func (s *SSH) Shell(ctx context.Context, t Terminal, in io.Reader, out io.Writer
 	if err := session.RequestPty(t.Type, t.Height, t.Width, ssh.TerminalModes{}); err != nil {
 		return fmt.Errorf("%s: ask for a terminal: %w", s.Name(), err)
 	}
-	if err := session.Shell(); err != nil {
+	start := session.Shell
+	if s.config.User != "root" {
+		start = func() error { return session.Start("exec sudo -i") }
+	}
+	if err := start(); err != nil {
 		return fmt.Errorf("%s: start a shell: %w", s.Name(), err)
 	}
 	ended := make(chan error, 1)

@@ -1,9 +1,7 @@
 package host
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -67,13 +65,17 @@ func (s *SSH) kill(ctx context.Context, tag string) error {
 	if err != nil {
 		return err
 	}
-	var stderr bytes.Buffer
-	killer.Stdout, killer.Stderr = io.Discard, &stderr
-	line, _ := command(fmt.Sprintf(terminator, tag), rand.Text(), s.sudo())
+	stderr := &sink{keep: true, fail: func(error) {}}
+	// The job runs, so how to become root is known.
+	j, greeting := prepare(fmt.Sprintf(terminator, tag), s.how, nil, nil, stderr, stderr.fail)
+	if greeting != nil {
+		defer greeting.end()
+	}
+	killer.Stdout, killer.Stderr, killer.Stdin = io.Discard, j.stderr, j.stdin.from
 	result := make(chan error, 1)
 	go func() {
 		defer release()
-		result <- killer.Run(line)
+		result <- killer.Run(j.line)
 	}()
 	select {
 	case err := <-result:
@@ -81,7 +83,7 @@ func (s *SSH) kill(ctx context.Context, tag string) error {
 		if ended, err := s.exit(err); err != nil {
 			return err
 		} else if ended.code != 0 {
-			return errors.New(strings.TrimSpace(stderr.String()))
+			return errors.New(strings.TrimSpace(string(stderr.end())))
 		}
 		return nil
 	case <-ctx.Done():

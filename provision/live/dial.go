@@ -22,6 +22,9 @@ const LockFile = "/run/slipway.lock"
 // to bastions, one for each way that begins with the same bastions, for all machines; Close ends
 // them. The fields are set before the first dial.
 type SSH struct {
+	// Shared has the passphrases and passwords that were asked for, so that several SSH ask once;
+	// nil for one of its own.
+	Shared *host.Shared
 	// Agent is the path of the SSH agent's socket, for machines that name none; "" for none.
 	Agent string
 	// KnownHosts are the known_hosts files that decide about machines without pinned host keys that
@@ -39,7 +42,7 @@ type SSH struct {
 	// Report says what a person should know of a connection, in a few words; it may be nil.
 	Report func(machine, what string)
 
-	shared   host.Shared
+	own      host.Shared
 	asking   sync.Mutex
 	trusting sync.Mutex
 	pins     map[string]string // host keys that were accepted, by name
@@ -53,23 +56,30 @@ func (s *SSH) Dial(ctx context.Context, m spec.Machine) (*host.SSH, error) {
 	return host.Dial(ctx, c)
 }
 
-// DialAll connects to every machine in parallel. All failures are reported, by machine, not just
-// the first; the returned function closes the opened connections in any case, and those to bastions.
+// DialAll connects to every machine in parallel, and becomes root there. All failures are reported,
+// by machine, not just the first; the returned function closes the opened connections in any case,
+// and those to bastions.
 func (s *SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]host.Host, func(), map[string]error) {
 	conns, errs := make([]*host.SSH, len(machines)), make([]error, len(machines))
 	var group errgroup.Group
 	for i, m := range machines {
 		group.Go(func() error {
-			conns[i], errs[i] = s.Dial(ctx, m)
+			if conns[i], errs[i] = s.Dial(ctx, m); errs[i] == nil {
+				errs[i] = conns[i].Become(ctx)
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are kept by machine
 	hosts, failed := map[string]host.Host{}, map[string]error{}
 	for i, m := range machines {
-		if errs[i] == nil {
+		switch {
+		case errs[i] == nil:
 			hosts[m.Name] = conns[i]
-		} else {
+		case conns[i] != nil:
+			_ = conns[i].Close()
+			fallthrough
+		default:
 			failed[m.Name] = errs[i]
 		}
 	}
@@ -93,7 +103,10 @@ func (s *SSH) config(name string, way spec.SSH) host.Config {
 	c := host.Config{
 		Name: name, Address: way.Address, User: way.User, IdentitiesOnly: way.IdentitiesOnly, Agent: way.Agent,
 		HostKeys: way.HostKeys, KnownHosts: way.KnownHosts, HostKeyAlias: way.HostKeyAlias,
-		ConnectTimeout: s.Timeout, Shared: &s.shared,
+		ConnectTimeout: s.Timeout, Shared: s.Shared,
+	}
+	if c.Shared == nil {
+		c.Shared = &s.own
 	}
 	for _, id := range way.Identities {
 		c.Identities = append(c.Identities, host.Identity(id))
