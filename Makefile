@@ -12,7 +12,7 @@ TOOL    := go tool -modfile=testing/tools/go.mod
 FUZZTIME ?= 30s
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help up down build release release-check test unit e2e e2e-all e2e-touched check fmt vet lint tidy imports vuln fuzz simulate golden bench bench-plan clean prepare
+.PHONY: help up down build release release-check test unit e2e e2e-all e2e-touched check fmt vet lint tidy imports vuln fuzz simulate golden bench bench-delivery bench-plan clean prepare
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,10 @@ golden: ## Rewrite the golden files of every package that has them
 bench: prepare build ## Measure slipway beside kubeadm on like machines; writes docs/benchmarks.md
 	trap 'testing/machine.sh release' EXIT
 	go run ./testing/bench -slipway $(BIN) -o docs/benchmarks.md
+
+bench-delivery: prepare build ## Measure copies to 1, 2, 4 and 8 machines over a narrow uplink (needs tc); writes docs/benchmarks.md
+	trap 'testing/machine.sh release' EXIT
+	go run ./testing/bench -slipway $(BIN) -deliver 1,2,4,8 -o docs/benchmarks.md
 
 bench-plan: build ## Measure plan, and apply through bastions, on 10, 100 and 1,000 simulated hosts; writes docs/benchmarks.md
 	SLIPWAY_BIN=$(CURDIR)/$(BIN) go test ./testing/scale -run '^$$' -bench 'Plan|Hosts' -benchtime 3x -timeout 30m -report $(CURDIR)/docs/benchmarks.md

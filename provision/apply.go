@@ -66,7 +66,7 @@ func (s *Session) Apply(ctx context.Context) error {
 		s.UI.Note("interrupted: steps that change something finish, within 30 s; interrupt again to end at once")
 	})
 	defer stop()
-	if err := dag.Run(ctx, s.runner().Bind(todo.Steps), s.Parallelism, s.UI.Step); err != nil {
+	if err := s.carryOut(ctx, todo.Steps); err != nil {
 		return err
 	}
 	return s.verify(ctx)
@@ -74,7 +74,14 @@ func (s *Session) Apply(ctx context.Context) error {
 
 // runner carries out the steps of a plan made from the last view.
 func (s *Session) runner() *converge.Runner {
-	return &converge.Runner{View: *s.view, Holds: s.Store.Holds, Record: s.recordUp, Exist: s.exist}
+	return &converge.Runner{View: *s.view, Holds: s.Store.Holds, Record: s.recordUp, Exist: s.exist, Packed: s.Packed, Note: s.UI.Note}
+}
+
+// carryOut runs the steps of a plan.
+func (s *Session) carryOut(ctx context.Context, steps []plan.Step) error {
+	runner := s.runner()
+	defer runner.End()
+	return dag.Run(ctx, runner.Bind(steps), s.Parallelism, s.UI.Step)
 }
 
 // nothing has to be done on the hosts.

@@ -109,6 +109,9 @@ type Session struct {
 	Wishes converge.Wishes
 	// Inspect says what keeps new machines from becoming nodes; nil is nothing.
 	Inspect func(context.Context, preflight.Input, map[string]host.Host) (preflight.Report, error)
+	// Packed is the directory where programs that are copied are kept compressed; "" for none that
+	// outlives the run.
+	Packed string
 	// Parallelism is how many steps may run at a time.
 	Parallelism int
 	Wish

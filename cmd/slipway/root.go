@@ -77,6 +77,7 @@ func newRoot(a *app) *cobra.Command {
 		newVersionCmd(a),
 		newBalancerCmd(a),
 		newWaitForPodCIDRCmd(),
+		newDeliveryCmd(a),
 	)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -41,6 +42,9 @@ func (w *work) session(store *state.Store) {
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
 	s.Bundle, s.UI = w.ensureBundle, ui{w}
 	s.Dial, s.Inspect = w.wayIn(w.connectTimeout).DialAll, preflight.Run
+	if cache, err := cacheDir(); err == nil {
+		s.Packed = filepath.Join(cache, "packed")
+	}
 }
 
 // ui shows the run of a session.

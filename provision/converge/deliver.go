@@ -3,9 +3,7 @@ package converge
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -17,10 +15,16 @@ import (
 	"slipway.dev/slipway/provision/stack"
 )
 
-// deliveryDir is where programs arrive on a host: below it, each has the path that it will have
-// below its parent. Nothing runs from there. It is in the file system of the programs, so that a
-// rename puts them in place, and goes once all are.
-const deliveryDir = stack.ProgramDir + ".delivery"
+const (
+	// deliveryDir is where programs arrive on a host: below it, each has the path that it will have
+	// below its parent. Nothing runs from there but slipway, to unpack and to serve others. It is in
+	// the file system of the programs, so that a rename puts them in place, and goes once all are.
+	deliveryDir = stack.ProgramDir + ".delivery"
+	// partsDir has what arrives compressed (delivery.Blob.Name), until all programs are in place.
+	partsDir = deliveryDir + "/.parts"
+	// keysDir is the beginning of directories for the keys of one transfer between hosts.
+	keysDir = "/run/slipway-delivery."
+)
 
 const (
 	// stallTimeout is how long a host may take nothing of what is sent to it, or to verify it.
@@ -28,48 +32,49 @@ const (
 	// room is how many bytes have to stay free: hosts are copied to at the same time, and etcd ends
 	// where it finds no space.
 	room = 1 << 30
-	// reportEvery is how often the progress of a copy is reported.
-	reportEvery = 2 * time.Second
 )
 
-// deliver copies to a host what it lacks of the bundle, and verifies it there: one program after
-// another, so that what has arrived stays when the rest does not. It puts nothing in place, so that
-// all programs change at one time, in the step that restarts what runs them.
+// deliver brings to a host what it lacks of the bundle, and verifies it there: what has arrived
+// stays when the rest does not. It puts nothing in place, so that all programs change at one time,
+// in the step that restarts what runs them.
 func (r *Runner) deliver(ctx context.Context, s plan.Step) error {
-	want := lacking(r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host])
-	arrived, err := r.prepareDelivery(ctx, s.Host, want)
-	if err != nil {
-		return err
-	}
-	for _, p := range slices.Sorted(maps.Keys(want)) {
-		if arrived[p] {
-			continue
-		}
-		if err := r.copyProgram(ctx, s.Host, p, want[p]); err != nil {
-			return err
-		}
-	}
-	return nil
+	c := r.couriers()
+	defer c.finish()
+	return c.bring(ctx, s.Host, lacking(r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host]))
 }
 
-// prepareDelivery returns the programs that an earlier run has copied, and refuses the others if the
-// host has no room for them.
-func (r *Runner) prepareDelivery(ctx context.Context, name string, want map[string]stack.File) (arrived map[string]bool, err error) {
+// found is what earlier runs have left on a host.
+type found struct {
+	arrived map[string]bool // programs that are whole, by their path
+	parts   map[string]part // compressed programs, perhaps not whole, by file name
+	ssh     bool            // it has OpenSSH's client
+}
+
+// part is what a host has of a compressed program: its bytes, and their SHA-256.
+type part struct {
+	size int64
+	sum  string
+}
+
+// prepareDelivery returns what earlier runs have copied, and refuses to copy the rest if the host has
+// no room for it.
+func (r *Runner) prepareDelivery(ctx context.Context, name string, want map[string]stack.File) (found, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stallTimeout, fmt.Errorf("the host has not answered for %s", stallTimeout))
 	defer cancel()
-	if arrived, err = delivered(ctx, r.Hosts[name], want); err != nil {
-		return nil, err
+	f, err := leftovers(ctx, r.Hosts[name], want)
+	if err != nil {
+		return f, err
 	}
 	var size int64
-	for p, f := range want {
-		if !arrived[p] {
-			size += f.Size
+	for p, w := range want {
+		if !f.arrived[p] {
+			size += w.Size + w.Size/packedShare // both forms are there for a while
 		}
 	}
 	if size == 0 {
-		return arrived, nil
+		return f, nil
 	}
-	return arrived, checkRoom(ctx, r.Hosts[name], size)
+	return f, checkRoom(ctx, r.Hosts[name], size)
 }
 
 // checkRoom refuses to copy so many bytes to a host that less than room stays free. It passes if df
@@ -105,74 +110,44 @@ func arriving(p string) string {
 	return path.Join(deliveryDir, strings.TrimPrefix(p, stack.ProgramDir))
 }
 
-// delivered are those of the programs that an earlier run has copied, whole. What else it has left
-// is removed.
-func delivered(ctx context.Context, h host.Host, want map[string]stack.File) (map[string]bool, error) {
+// leftovers looks what earlier runs have copied, and removes what is not wanted of it. What is not whole
+// becomes another file with the same content: a script of a run that was killed may still append to
+// the old one.
+func leftovers(ctx context.Context, h host.Host, want map[string]stack.File) (f found, err error) {
 	at := map[string]string{} // paths of programs by where they arrive
 	var list, keep strings.Builder
 	for _, p := range slices.Sorted(maps.Keys(want)) {
 		at[arriving(p)] = p
 		fmt.Fprintf(&list, "%s  %s\n", want[p].Digest, arriving(p))
-		fmt.Fprintf(&keep, " ! -path %s", host.Quote(arriving(p)))
+		fmt.Fprintf(&keep, " ! -path %s ! -path %s", host.Quote(arriving(p)), host.Quote(partsDir+"/"+want[p].Digest+".*"))
 	}
 	dir := host.Quote(deliveryDir)
-	script := "# look what was copied before\n[ -d " + dir + " ] || exit 0\nset -e\n" +
+	script := "# look what was copied before\nset -e\numask 077\n! command -v ssh >/dev/null || echo ssh\nrm -rf " + keysDir + "*\n" +
+		"[ -d " + dir + " ] || exit 0\n" +
 		"find " + dir + " ! -type d" + keep.String() + " -exec rm -f -- {} +\n" +
-		"while read -r sum file; do [ ! -f \"$file\" ] || printf '%s  %s\\n' \"$(sha256sum <\"$file\" | cut -d' ' -f1)\" \"$file\"; done\n"
+		"( cd " + host.Quote(partsDir) + " 2>/dev/null || exit 0\nfor f in *; do if [ -f \"$f\" ]; then " +
+		"mv -f -- \"$f\" .old; cp -- .old \"$f\"; rm -f .old; echo \"part $(stat -c %s -- \"$f\") $(sha256sum <\"$f\" | cut -d' ' -f1) $f\"; fi; done )\n" +
+		"while read -r sum file; do [ ! -f \"$file\" ] || printf 'whole %s %s\\n' \"$(sha256sum <\"$file\" | cut -d' ' -f1)\" \"$file\"; done\n"
 	result, err := h.Run(ctx, host.Cmd{Script: script, Stdin: strings.NewReader(list.String()), Exclusive: true})
 	if err != nil {
-		return nil, fmt.Errorf("look what was copied to %s before: %w", h.Name(), err)
+		return f, fmt.Errorf("look what was copied to %s before: %w", h.Name(), err)
 	}
-	arrived := map[string]bool{}
+	f = found{arrived: map[string]bool{}, parts: map[string]part{}}
 	for line := range strings.Lines(string(result.Stdout)) {
-		sum, file, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if p := at[file]; want[p].Digest == sum {
-			arrived[p] = true
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 1 && words[0] == "ssh":
+			f.ssh = true
+		case len(words) == 4 && words[0] == "part":
+			size, _ := strconv.ParseInt(words[1], 10, 64) // of stat
+			f.parts[words[3]] = part{size, words[2]}
+		case len(words) == 3 && words[0] == "whole":
+			if p := at[words[2]]; want[p].Digest == words[1] {
+				f.arrived[p] = true
+			}
 		}
 	}
-	return arrived, nil
-}
-
-// copyProgram sends one program.
-func (r *Runner) copyProgram(ctx context.Context, name, p string, f stack.File) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	m := &meter{size: f.Size, report: func(what string) { r.report(name, "copying "+path.Base(p)+", "+what) }}
-	m.stall = time.AfterFunc(stallTimeout, func() {
-		cancel(fmt.Errorf("the host has taken nothing for %s", stallTimeout))
-	})
-	defer m.stall.Stop()
-	return r.Hosts[name].Write(ctx, []host.File{{
-		Path: arriving(p), Mode: f.Mode, Owner: f.Owner, Size: f.Size, SHA256: f.Digest,
-		Open: func() (io.ReadCloser, error) {
-			file, err := os.Open(f.Local) //nolint:gosec // a file of the bundle
-			if err != nil {
-				return nil, fmt.Errorf("%w: the bundle has changed meanwhile, `slipway apply` makes it again", err)
-			}
-			m.ReadCloser = file
-			return m, nil
-		},
-	}})
-}
-
-// meter reports how much was read of a file, and puts off the end of patience.
-type meter struct {
-	io.ReadCloser
-	size, read int64
-	report     func(what string)
-	said       time.Time
-	stall      *time.Timer
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.ReadCloser.Read(p)
-	m.read += int64(n)
-	m.stall.Reset(stallTimeout)
-	if now := time.Now(); now.Sub(m.said) >= reportEvery {
-		m.said = now
-		m.report(fmt.Sprintf("%d of %d MB", m.read>>20, (m.size+1<<20-1)>>20))
-	}
-	return n, err
+	return f, nil
 }
 
 // placing are the programs whose content, mode or owner changes on a host that does not see the

@@ -27,6 +27,11 @@ type Runner struct {
 	Record Record
 	// Exist returns the machines that exist now; nil if Input.Gone cannot have changed.
 	Exist func(context.Context) ([]string, error)
+	// Packed is the directory on this computer where compressed programs are kept; "" for none that
+	// outlives the run.
+	Packed string
+	// Note tells the person something that stays; it may be nil.
+	Note func(text string)
 
 	recording sync.Mutex
 	mu        sync.Mutex
@@ -36,6 +41,23 @@ type Runner struct {
 	rerouted           map[string]bool
 	// connections that showed client certificates which this run renews, by host.
 	connections map[string]connections
+	courier     *courier
+}
+
+// End ends what the steps have left running. It may be called without any.
+func (r *Runner) End() {
+	r.mu.Lock()
+	c := r.courier
+	r.mu.Unlock()
+	if c != nil {
+		c.close()
+	}
+}
+
+func (r *Runner) tell(text string) {
+	if r.Note != nil {
+		r.Note(text)
+	}
 }
 
 // doTable has the function of each verb. Everything else about a verb is its row in package plan.
@@ -73,6 +95,13 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 // complete. A step whose connection is lost ends at once.
 func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	var p dag.Plan
+	deliveries := 0
+	for _, s := range steps {
+		if s.Verb == plan.Deliver {
+			deliveries++
+		}
+	}
+	r.courier = newCourier(r, deliveries)
 	for _, s := range steps {
 		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, s.Timeout())

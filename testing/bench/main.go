@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -30,6 +31,26 @@ type options struct {
 	output  string // the report; empty for none
 	runs    int
 	skip    bool // no kubeadm
+	// machines, if there are any, are the clusters to deliver to, instead of the comparison with kubeadm; uplink is in Mbit/s.
+	machines counts
+	uplink   int
+}
+
+// counts are numbers with commas.
+type counts []int
+
+func (c *counts) String() string { return strings.Trim(fmt.Sprint([]int(*c)), "[]") }
+
+// Set implements flag.Value.
+func (c *counts) Set(text string) error {
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a number of machines", word)
+		}
+		*c = append(*c, n)
+	}
+	return nil
 }
 
 // bench is what a run of the program shares.
@@ -46,6 +67,8 @@ func main() {
 	flag.StringVar(&o.output, "o", "", "write the report to its section of this file too")
 	flag.IntVar(&o.runs, "runs", 3, "how often to measure each")
 	flag.BoolVar(&o.skip, "skip-kubeadm", false, "measure slipway alone; the report then compares nothing")
+	flag.Var(&o.machines, "deliver", "measure copies to so many machines (1,2,4,8) instead")
+	flag.IntVar(&o.uplink, "uplink", 50, "Mbit/s of this computer, for -deliver")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -76,16 +99,25 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	fmt.Println(facts)
-	results, err := b.measure(ctx)
+	title, text, err := b.section(ctx, strings.Join(os.Args[1:], " "), facts)
 	if err != nil {
 		return err
 	}
-	text := report(strings.Join(os.Args[1:], " "), facts, results)
 	fmt.Println(text)
 	if o.output == "" {
 		return nil
 	}
-	return page.Write(o.output, heading, text)
+	return page.Write(o.output, title, text)
+}
+
+// section measures, and returns a section of the page.
+func (b *bench) section(ctx context.Context, args, facts string) (title, text string, err error) {
+	if len(b.machines) > 0 {
+		runs, err := b.measureDeliveries(ctx)
+		return deliveryHeading, deliveryReport(args, facts, b.uplink, runs), err
+	}
+	results, err := b.measure(ctx)
+	return heading, report(args, facts, results), err
 }
 
 // measure does all runs. What is measured second finds the same caches warm as what was first, since a first cluster,

@@ -41,3 +41,12 @@ func TestReportWithoutKubeadm(t *testing.T) {
 		t.Errorf("kubeadm's column is not empty:\n%s", text)
 	}
 }
+
+func TestDeliveryReport(t *testing.T) {
+	text := deliveryReport("-deliver 8", "A computer.", 50, []deliveryRun{
+		{machines: 8, copy: 200 << 20, sent: 220 << 20, took: 40 * time.Second, scpBytes: 2000 << 20, scpTook: 320 * time.Second},
+	})
+	if row := "| 8 | 40.0 s | 220 MB | 1.10 (target: at most 1.3) | 320.0 s | 2000 MB |\n"; !strings.Contains(text, row) {
+		t.Errorf("no row\n%s\nin\n%s", row, text)
+	}
+}

@@ -19,6 +19,7 @@ import (
 type topology struct {
 	name, subnet           string
 	controlPlanes, workers int
+	local                  string // YAML under spec.provider.local
 }
 
 func (c topology) nodes() []string {
@@ -172,11 +173,11 @@ spec:
   provider:
     local:
       subnet: %s
-  nodePools:
+%s  nodePools:
   - name: cp
     role: control-plane
     replicas: %d
-`, c.name, kubernetesVersion, c.subnet, c.controlPlanes)
+`, c.name, kubernetesVersion, c.subnet, c.local, c.controlPlanes)
 	if c.workers > 0 {
 		text += fmt.Sprintf("  - name: worker\n    role: worker\n    replicas: %d\n", c.workers)
 	}
