@@ -119,14 +119,25 @@ func (s *Session) recordHosts(ctx context.Context) error {
 	if maps.Equal(hosts.Hosts, s.Record.Hosts.Hosts) && maps.Equal(hosts.HostKeys, s.Record.Hosts.HostKeys) {
 		return nil
 	}
+	return s.Record.putHosts(ctx, s.Store, hosts)
+}
+
+// ForgetHostKey removes the key of a machine that was trusted on first use, by its SSH address.
+func (r *Record) ForgetHostKey(ctx context.Context, store *state.Store, address string) error {
+	hosts := spec.KnownHosts{Hosts: r.Hosts.Hosts, HostKeys: maps.Clone(r.Hosts.HostKeys)}
+	delete(hosts.HostKeys, address)
+	return r.putHosts(ctx, store, hosts)
+}
+
+func (r *Record) putHosts(ctx context.Context, store *state.Store, hosts spec.KnownHosts) error {
 	text, err := json.Marshal(hosts)
 	if err != nil {
 		return fmt.Errorf("record the hosts: %w", err)
 	}
-	if err := s.Store.Put(ctx, map[string]secret.Bytes{knownHostsName: text}); err != nil {
+	if err := store.Put(ctx, map[string]secret.Bytes{knownHostsName: text}); err != nil {
 		return err
 	}
-	s.Record.Hosts = hosts
+	r.Hosts = hosts
 	return nil
 }
 

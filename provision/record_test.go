@@ -137,6 +137,12 @@ func TestRecordHosts(t *testing.T) {
 	if got := again.Record.Hosts; !reflect.DeepEqual(got, known) {
 		t.Errorf("the state has %+v, want %+v", got, known)
 	}
+	k.must(again.Record.ForgetHostKey(t.Context(), k.store, "192.0.2.1:22"))
+	if got := k.session(k.spec).Record.Hosts; len(got.HostKeys) > 0 || len(got.Hosts) != 1 {
+		t.Errorf("after it was forgotten: %+v", got)
+	}
+	k.must(s.Record.putHosts(t.Context(), k.store, known))
+	again = k.session(k.spec)
 	again.Machines, again.Store = recorder{hosts: known}, nil // writing would panic
 	k.must(again.recordHosts(t.Context()))
 	k.must(k.store.Put(t.Context(), map[string]secret.Bytes{knownHostsName: secret.Bytes("{")}))

@@ -24,8 +24,8 @@ var hintTable = []struct {
 }{
 	{
 		func(err error) bool { return hostKey(err) == pinnedKey },
-		"if the machine was rebuilt or its keys were changed on purpose, destroy and create it again; if not, an attacker may " +
-			"stand between you and it. Nothing was sent there.",
+		"if not its owner has changed its keys, an attacker may stand between you and the machine. One that slipway made can be destroyed and " +
+			"created again; the key of one that was trusted on first use is forgotten with `slipway state forget-host-key ADDRESS`. Nothing was sent there.",
 	},
 	{
 		func(err error) bool { return hostKey(err) == changedKey },
@@ -54,8 +54,8 @@ var hintTable = []struct {
 	},
 	{
 		tooManyKeys,
-		"an SSH server takes few keys (MaxAuthTries, normally 6): set `identitiesOnly: true`, and name the right key in `identityFiles`; " +
-			"or remove the others from your SSH agent (`ssh-add -d FILE`).",
+		"an SSH server takes few keys (MaxAuthTries, normally 6): name the right key in the spec (`ssh: {identityFiles: [FILE]}`), and no other is " +
+			"offered; or remove the others from your SSH agent (`ssh-add -d FILE`).",
 	},
 	{
 		func(err error) bool { return isA[*host.AuthError](err) && !tooManyKeys(err) },

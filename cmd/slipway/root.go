@@ -9,6 +9,7 @@ import (
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -25,6 +26,7 @@ type app struct {
 	yes     bool                  // --yes: do not ask
 	verbose bool                  // -v
 
+	trust live.Trust  // the host keys that were accepted on first use
 	entry host.Shared // what entering machines has asked for
 	shown *progress   // what is on the terminal; may be nil
 

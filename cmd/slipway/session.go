@@ -97,7 +97,7 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 
 // hostsOptions is how existing machines are reached.
 func (a *app) hostsOptions() hosts.Options {
-	o := hosts.Options{Path: a.besideSpec, Introduce: introduce(a.wayIn(a.connectTimeout))}
+	o := hosts.Options{Path: a.besideSpec, Introduce: introduce(a.wayIn(a.connectTimeout)), Trusted: a.trust.Keys}
 	o.SSHConfig.System = "/etc/ssh/ssh_config"
 	if home, err := os.UserHomeDir(); err == nil {
 		o.SSHConfig.Home, o.SSHConfig.User = home, filepath.Join(home, ".ssh", "config")

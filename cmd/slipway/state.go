@@ -15,7 +15,7 @@ import (
 func newStateCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state",
-		Short: "Free a lock, or move the state into a bucket",
+		Short: "Free a lock, move the state into a bucket, or forget a host key",
 		Example: `  slipway state import ~/.local/state/slipway/demo   # into the bucket that the spec names
   slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the ID is in the error that names the holder`,
 		Args: cobra.NoArgs,
@@ -40,6 +40,7 @@ The directory is kept, for you to remove; logs are not copied.`,
 			Args:    cobra.ExactArgs(1),
 			RunE:    func(cmd *cobra.Command, args []string) error { return a.importState(cmd.Context(), args[0]) },
 		},
+		newForgetHostKeyCmd(a),
 	)
 	return cmd
 }

@@ -27,7 +27,7 @@ func (a *app) wayIn(timeout time.Duration) *live.SSH {
 	if home, err := os.UserHomeDir(); err == nil {
 		files = append([]string{filepath.Join(home, ".ssh", "known_hosts")}, files...)
 	}
-	in := &live.SSH{Agent: os.Getenv("SSH_AUTH_SOCK"), KnownHosts: files, Timeout: timeout, Shared: &a.entry, Secret: a.answer}
+	in := &live.SSH{Agent: os.Getenv("SSH_AUTH_SOCK"), KnownHosts: files, Timeout: timeout, Shared: &a.entry, Secret: a.answer, Trust: &a.trust}
 	in.Report = func(machine, what string) {
 		if a.shown != nil {
 			a.shown.Host(machine, what)

@@ -32,6 +32,9 @@ type Options struct {
 	// Addresses are those of the control planes of a cluster that has been up, by name; nil for
 	// others.
 	Addresses map[string]netip.Addr
+	// Trusted returns the host keys that were accepted on first use in this run, as KnownHosts has
+	// them; nil for none.
+	Trusted func() map[string]string
 	// Introduce connects to machines, in parallel, and asks them who they are. The maps are by
 	// Machine.Name.
 	Introduce func(ctx context.Context, machines []spec.Machine) (map[string]spec.Self, map[string]error)
@@ -179,6 +182,12 @@ func (p *Hosts) Record() spec.KnownHosts {
 	known := spec.KnownHosts{Hosts: maps.Clone(p.o.Known.Hosts), HostKeys: maps.Clone(p.o.Known.HostKeys)}
 	if known.Hosts == nil {
 		known.Hosts = map[string]spec.KnownHost{}
+	}
+	if p.o.Trusted != nil {
+		if known.HostKeys == nil {
+			known.HostKeys = map[string]string{}
+		}
+		maps.Copy(known.HostKeys, p.o.Trusted())
 	}
 	p.each(func(_ *spec.NodePool, h *spec.PoolHost) {
 		if address, err := netip.ParseAddr(h.PrivateAddress); err == nil && h.Name != "" {

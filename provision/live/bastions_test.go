@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -273,9 +274,9 @@ func TestTrustOnFirstUse(t *testing.T) {
 	m := machine("cp-1", target, hop(bastion, "jump"))
 	m.SSH.HostKeys, m.SSH.TrustOnFirstUse = nil, true
 	m.SSH.Jumps[0].HostKeys, m.SSH.Jumps[0].TrustOnFirstUse = nil, true
-	trusted := map[string]string{}
-	s := &SSH{KnownHosts: []string{filepath.Join(t.TempDir(), "none")}}
-	s.Trusted = func(name, key string) error { trusted[name] += key; return nil }
+	trust := &Trust{}
+	none := []string{filepath.Join(t.TempDir(), "none")}
+	s := &SSH{KnownHosts: none, Trust: trust}
 	for range 2 {
 		h, err := s.Dial(t.Context(), m)
 		if err != nil {
@@ -283,19 +284,19 @@ func TestTrustOnFirstUse(t *testing.T) {
 		}
 		_, _ = h.Close(), s.Close()
 	}
-	if len(trusted) != 2 || trusted["cp-1"] != target.HostKey || trusted["bastion "+bastion.Address] != bastion.HostKey {
-		t.Errorf("trusted %v", trusted)
+	if want := map[string]string{target.Address: target.HostKey, bastion.Address: bastion.HostKey}; !maps.Equal(trust.Keys(), want) {
+		t.Errorf("trusted %v, want %v", trust.Keys(), want)
 	}
-	other := hosttest.NewSSHD(t, hosttest.Options{Client: mustKey(t, target.Key)})
-	m.SSH.Address = other.Address
-	if _, err := s.Dial(t.Context(), m); !errors.As(err, new(*host.HostKeyError)) {
-		t.Errorf("another host under the same name: %v", err)
+	// Another one knows what the first has accepted.
+	trust.keys[target.Address] = bastion.HostKey
+	if _, err := (&SSH{KnownHosts: none, Trust: trust}).Dial(t.Context(), m); !errors.As(err, new(*host.HostKeyError)) {
+		t.Errorf("another key at the same address: %v", err)
 	}
-	m.SSH.Address = target.Address
-	cause := errors.New("not recorded")
-	s = &SSH{Trusted: func(string, string) error { return cause }}
-	if _, err := s.Dial(t.Context(), m); err == nil || !strings.Contains(err.Error(), cause.Error()) {
-		t.Errorf("a key that could not be recorded: %v", err)
+	if err := trust.accept(target.Address, target.HostKey); err == nil || !strings.Contains(err.Error(), "two host keys") {
+		t.Errorf("two keys at the same time: %v", err)
+	}
+	if _, err := (&SSH{KnownHosts: none}).Dial(t.Context(), m); err != nil {
+		t.Errorf("one that knows nothing: %v", err)
 	}
 }
 

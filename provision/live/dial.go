@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"slices"
@@ -35,17 +36,15 @@ type SSH struct {
 	// Secret asks for the passphrase of a key, or the password of a user for sudo; nil if there is
 	// nobody to ask. It is called for one question at a time, and once for each.
 	Secret func(ctx context.Context, question string) (secret.Bytes, error)
-	// Trusted is called for the host key, in authorized_keys format, of a machine (or "bastion
-	// HOST:PORT") that was accepted because spec.SSH.TrustOnFirstUse is set; an error refuses it.
-	// The caller pins the key in later runs. It is called for one key at a time; nil forgets them.
-	Trusted func(machine, hostKey string) error
+	// Trust has the host keys that were accepted because spec.SSH.TrustOnFirstUse is set; the caller
+	// pins them in later runs. nil is one of this SSH's own.
+	Trust *Trust
 	// Report says what a person should know of a connection, in a few words; it may be nil.
 	Report func(machine, what string)
 
 	own      host.Shared
 	asking   sync.Mutex
-	trusting sync.Mutex
-	pins     map[string]string // host keys that were accepted, by name
+	ownTrust Trust
 	bastions bastions
 }
 
@@ -127,7 +126,7 @@ func (s *SSH) config(name string, way spec.SSH) host.Config {
 		c.Report = func(what string) { s.Report(name, what) }
 	}
 	if way.TrustOnFirstUse && len(c.HostKeys) == 0 {
-		s.trust(&c)
+		cmp.Or(s.Trust, &s.ownTrust).configure(&c)
 	}
 	return c
 }
@@ -140,31 +139,6 @@ func (s *SSH) ask(ctx context.Context, question string) (secret.Bytes, error) {
 		return nil, context.Cause(ctx)
 	}
 	return s.Secret(ctx, question)
-}
-
-// trust accepts the first key of a host, and that alone afterwards.
-func (s *SSH) trust(c *host.Config) {
-	name := c.Name
-	s.trusting.Lock()
-	defer s.trusting.Unlock()
-	if pin := s.pins[name]; pin != "" {
-		c.HostKeys = []string{pin}
-		return
-	}
-	c.TrustOnFirstUse = func(hostKey string) error {
-		s.trusting.Lock()
-		defer s.trusting.Unlock()
-		if s.Trusted != nil {
-			if err := s.Trusted(name, hostKey); err != nil {
-				return err
-			}
-		}
-		if s.pins == nil {
-			s.pins = map[string]string{}
-		}
-		s.pins[name] = hostKey
-		return nil
-	}
 }
 
 // network connects through bastions; nil if there are none.
