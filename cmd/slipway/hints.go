@@ -24,7 +24,7 @@ var hintTable = []struct {
 }{
 	{
 		func(err error) bool { return hostKey(err) == pinnedKey },
-		"if not its owner has changed its keys, an attacker may stand between you and the machine. One that slipway made can be destroyed and " +
+		"if its keys were not changed on purpose, an attacker may stand between you and the machine. One that slipway made can be destroyed and " +
 			"created again; the key of one that was trusted on first use is forgotten with `slipway state forget-host-key ADDRESS`. Nothing was sent there.",
 	},
 	{

@@ -21,13 +21,13 @@ func TestHintsOfSSH(t *testing.T) {
 		err  error
 		says string
 	}{
-		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "destroy and create it again"},
+		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "slipway state forget-host-key ADDRESS"},
 		"changed": {refused("known_hosts:3", "ssh-ed25519 SHA256:b"), "remove the line of known_hosts"},
 		"revoked": {&host.HostKeyError{Host: "cp-1", Source: "known_hosts:3", Revoked: true}, "remove the line of known_hosts"},
 		"unknown": {refused("known_hosts"), "have it added to your known_hosts"},
 		"agent":   {&host.AgentError{Host: "cp-1"}, "SSH_AUTH_SOCK"},
 		"key":     {&host.AuthError{Host: "cp-1", Err: errors.New("no")}, "authorized_keys"},
-		"keys":    {&host.AuthError{Host: "cp-1", TooMany: true, Err: errors.New("no")}, "identitiesOnly: true"},
+		"keys":    {&host.AuthError{Host: "cp-1", TooMany: true, Err: errors.New("no")}, "identityFiles: [FILE]"},
 		"sudo":    {&host.SudoError{Host: "cp-1", Reason: host.SudoForbidden}, "/etc/sudoers.d"},
 		"tty":     {&host.SudoError{Host: "cp-1", Reason: host.SudoTerminal}, "!requiretty"},
 		"unasked": {&host.SudoError{Host: "cp-1", Reason: host.SudoNoAnswer}, "SLIPWAY_SUDO_PASSWORD_FILE"},
