@@ -249,7 +249,8 @@ func deliveryReport(args, facts string, uplink int, runs []deliveryRun) string {
 		if r.machines == 8 {
 			target = fmt.Sprintf(" (target: at most %.1f)", maxCopies)
 		}
-		p("| %d | %s | %d MB | %.2f%s | %s | %d MB |", r.machines, seconds(r.took), r.sent>>20, float64(r.sent)/float64(r.copy), target, seconds(r.scpTook), r.scpBytes>>20)
+		p("| %d | %s | %d MB | %.2f%s | %s | %d MB |", r.machines, seconds(r.took), r.sent>>20, float64(r.sent)/float64(r.copy), target,
+			seconds(r.scpTook), r.scpBytes>>20)
 	}
 	return w.String()
 }
