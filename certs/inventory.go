@@ -69,6 +69,8 @@ type Use struct {
 	// Presented reports whether the client that has the certificate presents it on all connections;
 	// nil if this is unknown or does not apply. It is false for minutes after a renewal.
 	Presented *bool `json:"presented,omitempty"`
+	// X509 is the certificate itself; nil for a public key, and if it could not be read.
+	X509 *x509.Certificate `json:"-"`
 	// Detail has a clause for each of the four that is false.
 	Detail []string `json:"detail,omitempty"`
 	// Level and DaysLeft (whole days, rounded down) are set by Judge.
@@ -115,6 +117,7 @@ func (u Use) certificate(der []byte) Use {
 
 // Of returns u with the data of a certificate.
 func (u Use) Of(c *x509.Certificate) Use {
+	u.X509 = c
 	u.Subject, u.Issuer = c.Subject.String(), c.Issuer.String()
 	u.SANs = slices.Concat(c.DNSNames, texts(addresses(c)), c.EmailAddresses, urls(c.URIs))
 	u.Serial = fmt.Sprintf("%x", c.SerialNumber)

@@ -68,6 +68,7 @@ func newRoot(a *app) *cobra.Command {
 		newPlanCmd(a),
 		newApplyCmd(a),
 		newStatusCmd(a),
+		newDiagnoseCmd(a),
 		newRunsCmd(a),
 		newCertsCmd(a),
 		newKubeconfigCmd(a),

@@ -10,10 +10,11 @@ const (
 	rotation  = "TestLongRotation"  // a rotation of all CAs, killed in each stage, on three control planes
 	survival  = "TestLongSurvival"  // each control plane stopped in turn
 	unfit     = "TestLongPreflight" // faults on machines, one after another
+	diagnosis = "TestLongDiagnose"  // faults that are found, and mended as printed
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, rollback, renewal, rotation, chaosKill, chaosCut, unfit}
+var long = []string{survival, killed, rollback, renewal, rotation, chaosKill, chaosCut, unfit, diagnosis}
 
 // row says what a change of a package touches.
 type row struct {
@@ -35,6 +36,7 @@ var table = map[string]row{
 	"provision/journal":         {},
 	"provision/distro":          {tests: []string{unfit}},
 	"provision/preflight":       {tests: []string{unfit}},
+	"provision/diagnose":        {tests: []string{diagnosis}, wide: true},
 	"provision/users":           {},
 	"providers":                 {},
 	"providers/aws":             {}, // make test has a fake of AWS; nothing here makes machines there
