@@ -1,6 +1,9 @@
 package diagnose
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // API is what the cluster's API says.
 type API struct {
@@ -10,17 +13,19 @@ type API struct {
 	// Servers are the API servers, each asked on its own machine.
 	Servers []APIServer `json:"servers"`
 	// Partial are the questions that were not answered.
-	Partial     []string     `json:"partial,omitempty"`
-	Nodes       []Node       `json:"nodes"`
-	Pods        []Pod        `json:"pods"`
-	PodCount    int          `json:"podCount"`
-	Events      []Event      `json:"events"`
-	Leases      []Lease      `json:"leases"`
-	Webhooks    []Webhook    `json:"webhooks"`
-	APIServices []APIService `json:"apiServices"`
-	Terminating []Namespace  `json:"terminatingNamespaces"`
-	Tokens      []Token      `json:"bootstrapTokens"`
-	DNS         DNS          `json:"dns"`
+	Partial  []string `json:"partial,omitempty"`
+	Nodes    []Node   `json:"nodes"`
+	Pods     []Pod    `json:"pods"`
+	PodCount int      `json:"podCount"`
+	// Targets has, by node, the address of its oldest pod that is ready and has a network of its own.
+	Targets     map[string]netip.AddrPort `json:"podTargets,omitempty"`
+	Events      []Event                   `json:"events"`
+	Leases      []Lease                   `json:"leases"`
+	Webhooks    []Webhook                 `json:"webhooks"`
+	APIServices []APIService              `json:"apiServices"`
+	Terminating []Namespace               `json:"terminatingNamespaces"`
+	Tokens      []Token                   `json:"bootstrapTokens"`
+	DNS         DNS                       `json:"dns"`
 	// Tries are the errors of creations that were tried without effect (dry runs).
 	Tries []string `json:"tries,omitempty"`
 }

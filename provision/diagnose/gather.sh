@@ -81,7 +81,7 @@ ipvs) [ -r /proc/net/ip_vs ] && echo "rules=$(grep -cE '^(TCP|UDP)' /proc/net/ip
 esac
 
 echo '[drops]'
-command -v iptables >/dev/null && bounded iptables -S | grep -E -- '-j (DROP|REJECT)' | grep -v KUBE- | head -n 50
+command -v iptables >/dev/null && bounded iptables -S | grep -E -e '-j (DROP|REJECT)' -e '^-P INPUT DROP' | grep -v KUBE- | head -n 50
 
 if [ "$LINES" != 0 ]; then
   for f in $CONFIGS; do

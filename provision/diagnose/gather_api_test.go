@@ -49,7 +49,10 @@ func TestPods(t *testing.T) {
 		&corev1.Pod{ObjectMeta: meta("default", "done"), Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
 		&corev1.Pod{ObjectMeta: meta("default", "evicted"), Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}},
 		&corev1.Pod{ObjectMeta: meta("default", "failed"), Status: corev1.PodStatus{Phase: corev1.PodFailed}},
-		&corev1.Pod{ObjectMeta: meta("default", "well"), Status: corev1.PodStatus{Phase: corev1.PodRunning}},
+		&corev1.Pod{
+			ObjectMeta: meta("default", "well"), Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 53, Protocol: corev1.ProtocolUDP}, {ContainerPort: 8080}}}}},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.244.0.3", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
+		},
 		&corev1.Pod{ObjectMeta: meta("default", "nowhere"), Status: corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{condition}}},
 	)
 	if err := q.pods(t.Context()); err != nil {
@@ -70,8 +73,8 @@ func TestPods(t *testing.T) {
 			t.Errorf("%s: %q, want %q", owner, got[owner], reason)
 		}
 	}
-	if p := q.api.Pods[0]; p.Namespace != "default" {
-		t.Errorf("%+v", p)
+	if got := q.api.Targets["n"].String(); got != "10.244.0.3:8080" || len(q.api.Targets) != 1 {
+		t.Errorf("the pods to reach are %v", q.api.Targets)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,10 +31,11 @@ const (
 	dialsAtOnce = 64
 )
 
-// paths tries the ways between nodes, each from the node's own network: to the other's address, to
-// its part of the pod network, and to API servers and etcd. What is tried is a TCP connection to the
-// kubelet, which listens on every address of its node: between parts of the pod network it goes the
-// way that pods' packets go (with flannel's vxlan, as UDP on port 8472).
+// paths tries the ways between nodes, each from the node's own network, as far as docs/ports.md has
+// them open: from control planes to kubelets and to etcd, from all nodes to API servers, and to the
+// others' part of the pod network. There the target is a pod; if the node has none, its own address
+// in it, at which the kubelet listens. Either is reached the way that pods' packets go (with
+// flannel's vxlan, as UDP on port 8472).
 func (g *gathering) paths(ctx context.Context) []Path {
 	var all []Path
 	hosts := g.Evidence.Hosts
@@ -42,7 +44,7 @@ func (g *gathering) paths(ctx context.Context) []Path {
 			continue
 		}
 		for _, j := range partners(i, len(hosts)) {
-			all = append(all, pathsTo(hosts[i], hosts[j])...)
+			all = append(all, g.pathsTo(hosts[i], hosts[j])...)
 		}
 		for _, m := range g.Input.ControlPlanes() {
 			all = append(all, Path{Kind: ToAPI, From: hosts[i].Name, To: m.Name, Address: netip.AddrPortFrom(m.Address, stack.APIPort).String()})
@@ -74,10 +76,19 @@ func partners(i, n int) []int {
 }
 
 // pathsTo are the ways from a node to another.
-func pathsTo(from, to Host) []Path {
+func (g *gathering) pathsTo(from, to Host) []Path {
 	var all []Path
-	if to.Address.IsValid() {
+	if to.Address.IsValid() && from.Role == spec.ControlPlane {
 		all = append(all, Path{Kind: NodeNetwork, From: from.Name, To: to.Name, Address: netip.AddrPortFrom(to.Address, kubeletPort).String()})
+	}
+	if g.Input.Cluster.Spec.Network.Plugin != "flannel" {
+		return all
+	}
+	if at, ok := g.Evidence.API.Targets[to.Name]; ok {
+		return append(all, Path{Kind: PodNetwork, From: from.Name, To: to.Name, Address: at.String()})
+	}
+	if slices.ContainsFunc(to.Drops, func(rule string) bool { return strings.HasPrefix(rule, "-P INPUT DROP") }) {
+		return all // only some ports of the node are open there, and which is not known
 	}
 	for _, name := range []string{"flannel.1", "cni0"} { // the bridge exists only once there are pods
 		if at, ok := to.Networks[name]; ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -31,9 +32,11 @@ func (q *querying) pods(ctx context.Context) error {
 		return q.CoreV1().Pods("").List(ctx, o)
 	})
 	page.PageSize = pageSize
+	oldest := targets{}
 	err := page.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
 		pod := o.(*corev1.Pod) // a list has items of one type
 		q.api.PodCount++
+		oldest.note(pod)
 		if p, ill := podOf(pod, q.now); ill {
 			q.api.Pods = append(q.api.Pods, p)
 		}
@@ -42,8 +45,44 @@ func (q *querying) pods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	q.api.Targets = oldest.addresses()
 	q.lastLines(ctx)
 	return nil
+}
+
+// targets are the oldest pods that can be reached, by node: those leave last.
+type targets map[string]*corev1.Pod
+
+func (t targets) note(pod *corev1.Pod) {
+	ready := slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+	if !ready || pod.DeletionTimestamp != nil || pod.Spec.HostNetwork || pod.Status.PodIP == "" {
+		return
+	}
+	if have := t[pod.Spec.NodeName]; have == nil || pod.CreationTimestamp.Before(&have.CreationTimestamp) {
+		t[pod.Spec.NodeName] = pod
+	}
+}
+
+// addresses have a port that the pod names. Where nothing listens the answer is that, which does as
+// well.
+func (t targets) addresses() map[string]netip.AddrPort {
+	all := map[string]netip.AddrPort{}
+	for node, pod := range t {
+		port := uint16(1)
+		for _, c := range pod.Spec.Containers {
+			for _, p := range c.Ports {
+				if port == 1 && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
+					port = uint16(p.ContainerPort) //nolint:gosec // G115: a port
+				}
+			}
+		}
+		if at, err := netip.ParseAddr(pod.Status.PodIP); err == nil {
+			all[node] = netip.AddrPortFrom(at, port)
+		}
+	}
+	return all
 }
 
 // podOf returns what is wrong with a pod; ill is false if nothing is.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -309,14 +310,23 @@ func TestPaths(t *testing.T) {
 		g.Evidence.Hosts[i].Name = m.Name
 		g.Hosts[m.Name] = reachable{hosttest.NewMemory(m.Name), dialer{"10.89.0.11:10250": errors.New("no answer"), "10.89.0.12:10250": refused}}
 	}
+	// One node has a pod, one has an address, and one lets only some connections in.
+	g.Evidence.API.Targets = map[string]netip.AddrPort{"demo-cp-1": netip.MustParseAddrPort("10.244.0.7:8080")}
+	for i := 1; i < 4; i++ {
+		g.Evidence.Hosts[i].Networks = map[string]netip.Prefix{"flannel.1": netip.MustParsePrefix("10.244.1.0/32")}
+	}
+	g.Evidence.Hosts[3].Drops = []string{"-P INPUT DROP"}
 	cut, got := map[string]bool{}, map[PathKind]int{}
 	for _, p := range g.paths(t.Context()) {
 		got[p.Kind]++
+		if p.Kind == PodNetwork && p.Address != map[string]string{"demo-cp-1": "10.244.0.7:8080"}[p.To] && p.Address != "10.244.1.0:10250" {
+			t.Errorf("the pods of %s are tried at %s", p.To, p.Address)
+		}
 		if p.cut() {
 			cut[p.To] = true
 		}
 	}
-	if got[NodeNetwork] != 12 || got[ToAPI] != 12 || got[ToEtcd] != 6 {
+	if got[NodeNetwork] != 9 || got[PodNetwork] != 9 || got[ToAPI] != 12 || got[ToEtcd] != 6 {
 		t.Errorf("tried %v", got)
 	}
 	if len(cut) != 1 || !cut["demo-cp-1"] {
