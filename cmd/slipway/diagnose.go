@@ -151,7 +151,7 @@ func (r *diagnoseRun) source(ctx context.Context) (diagnose.Source, func(), erro
 		in.PKI, r.stored = kept.PKI(), kept.Material
 		in.PKI.Requests = certs.Table(stack.CertInputs(r.spec, infra.Machines, infra.ExtraSANs))
 	}
-	hosts, unreachable := dialRunning(ctx, infra)
+	hosts, closeHosts, unreachable := r.dialRunning(ctx, infra)
 	source := diagnose.Source{Input: in, Infra: infra, Hosts: hosts, Unreachable: unreachable, Only: r.Only, FileArg: r.fileArg()}
 	if r.bundle != "" {
 		source.Lines = diagnose.ArchiveLines
@@ -160,9 +160,7 @@ func (r *diagnoseRun) source(ctx context.Context) (diagnose.Source, func(), erro
 		source.Drift = func(ctx context.Context) (map[string][]string, error) { return r.drift(ctx, store, hosts, unreachable) }
 	}
 	return source, func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
+		closeHosts()
 		_ = closeStore(store) // only read
 	}, nil
 }
@@ -190,7 +188,7 @@ func (r *diagnoseRun) drift(ctx context.Context, store *state.Store, hosts map[s
 	r.session(store)
 	r.progress = newProgress(discard{}, false, discard{}, r.names())
 	defer r.progress.Done(nil)
-	r.Only, r.Bundle = nil, r.cachedBundle
+	r.Only, r.Bundle, r.Inspect = nil, r.cachedBundle, nil
 	r.Dial = func(context.Context, []spec.Machine) (map[string]host.Host, func(), map[string]error) {
 		return hosts, func() {}, failed
 	}
