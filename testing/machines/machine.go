@@ -150,9 +150,21 @@ func (m *Machine) Unpause(t testing.TB) {
 // ChangeHostKey gives sshd another key, as a new installation would.
 func (m *Machine) ChangeHostKey(t testing.TB) {
 	t.Helper()
-	m.MustRun(t, `rm -f /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+	m.MustRun(t, `cp -a /etc/ssh /root/; rm -f /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 rm -f /etc/ssh/sshd_config.d/cert.conf; systemctl restart ssh`)
-	m.HostKey = strings.Join(strings.Fields(m.MustRun(t, "cat /etc/ssh/ssh_host_ed25519_key.pub"))[:2], " ")
+	m.HostKey = m.readHostKey(t)
+}
+
+// RestoreHostKey gives sshd the key back that it had before ChangeHostKey.
+func (m *Machine) RestoreHostKey(t testing.TB) {
+	t.Helper()
+	m.MustRun(t, `cp -a /root/ssh/. /etc/ssh/; rm -r /root/ssh; systemctl restart ssh`)
+	m.HostKey = m.readHostKey(t)
+}
+
+func (m *Machine) readHostKey(t testing.TB) string {
+	t.Helper()
+	return strings.Join(strings.Fields(m.MustRun(t, "cat /etc/ssh/ssh_host_ed25519_key.pub"))[:2], " ")
 }
 
 // FillDisk puts a disk of one MB, which is full, at a directory; EmptyDisk takes it away.
@@ -174,17 +186,17 @@ type Port struct {
 	From     []netip.Prefix // whom; empty for all
 }
 
-// Firewall drops all packets that arrive from outside, from pods too, but answers, ping, and those to
+// Firewall drops all packets that arrive from the machine's networks, but answers, ping, and those to
 // these ports. Calling it again replaces the rules.
 func (m *Machine) Firewall(t testing.TB, ports []Port) {
 	t.Helper()
 	const allow = "iptables -w -A MACHINE "
-	script := []string{
-		"iptables -w -N MACHINE 2>/dev/null || iptables -w -F MACHINE",
-		"iptables -w -C INPUT -j MACHINE 2>/dev/null || iptables -w -I INPUT -j MACHINE",
-		allow + "-i lo -j RETURN", allow + "-s 169.254.9.1 -j RETURN",
-		allow + "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", allow + "-p icmp -j RETURN",
+	script := []string{"iptables -w -N MACHINE 2>/dev/null || iptables -w -F MACHINE"}
+	for _, a := range m.attached {
+		script = append(script, fmt.Sprintf("dev=$(ip -o -4 address show to %s | awk '{print $2}')", a.address),
+			"iptables -w -C INPUT -i $dev -j MACHINE 2>/dev/null || iptables -w -I INPUT -i $dev -j MACHINE")
 	}
+	script = append(script, allow+"-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", allow+"-p icmp -j RETURN")
 	for _, p := range ports {
 		from := []string{""}
 		if len(p.From) > 0 {
@@ -198,12 +210,6 @@ func (m *Machine) Firewall(t testing.TB, ports []Port) {
 		}
 	}
 	m.MustRun(t, strings.Join(append(script, allow+"-j DROP"), "\n"))
-}
-
-// Dropped is how many packets Firewall has dropped, with the last ones' ports where the kernel logs.
-func (m *Machine) Dropped(t testing.TB) string {
-	t.Helper()
-	return m.MustRun(t, "iptables -w -nvxL MACHINE | grep -w DROP || true")
 }
 
 // Limit bounds what the machine's sshd interface sends, in Mbit/s; 0 is no bound.

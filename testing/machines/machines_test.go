@@ -99,6 +99,12 @@ func TestFleet(t *testing.T) {
 	})
 	t.Run("another host key", func(t *testing.T) {
 		was := d12.HostKey
+		defer func() {
+			d12.RestoreHostKey(t)
+			if out, err := enter("d12", "id -un"); err != nil || out != "admin" || d12.HostKey != was {
+				t.Errorf("with the old key: %q, %v", out, err)
+			}
+		}()
 		d12.ChangeHostKey(t)
 		if d12.HostKey == was {
 			t.Error("it is the same key")
