@@ -53,6 +53,7 @@ var table = map[string]row{
 	"provision/stack":           {tests: []string{survival, rotation}, wide: true},
 	"provision/kube":            {tests: []string{renewal, rotation}, wide: true},
 	"provision/plan":            {tests: []string{rollback, chaosKill, chaosCut}},
+	"provision/delivery":        {}, // make test has a cluster to which everything is copied
 	"provision/dag":             {tests: []string{killed, chaosKill, chaosCut}},
 	"provision/converge":        {tests: []string{renewal, rollback, rotation, chaosKill, chaosCut}, wide: true},
 	"provision/host":            {tests: []string{chaosKill, chaosCut}},
