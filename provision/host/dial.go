@@ -102,9 +102,22 @@ func (c Config) withDefaults() Config {
 // ctx's cause.
 func Dial(ctx context.Context, c Config) (*SSH, error) {
 	c = c.withDefaults()
+	accepted := ""
+	if trust := c.TrustOnFirstUse; trust != nil {
+		c.TrustOnFirstUse = func(hostKey string) error {
+			err := trust(hostKey)
+			if err == nil {
+				accepted = hostKey
+			}
+			return err
+		}
+	}
 	l, err := connect(ctx, c)
 	if err != nil {
 		return nil, err
+	}
+	if accepted != "" { // when it connects again, that key is the only one
+		c.HostKeys, c.TrustOnFirstUse = []string{accepted}, nil
 	}
 	return newSSH(c, l), nil
 }

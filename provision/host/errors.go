@@ -223,7 +223,7 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Last }
 
-// LostError is a connection that ended while something was under way, or before it began.
+// LostError is a connection that ended while something was under way, or was closed before it began.
 // What a script had done by then is unknown.
 type LostError struct {
 	Host, Address string

@@ -43,20 +43,23 @@ func (s *SSH) Jump(ctx context.Context, hop, of int, address string) (net.Conn, 
 }
 
 func (s *SSH) forward(ctx context.Context, network, address string) (net.Conn, error) {
-	l := s.link
+	c, err := s.live(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// x/crypto/ssh may wait forever for an answer to a request that was sent when the connection
 	// ended.
 	lasting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
-	conn, err := l.DialContext(lasting, network, address)
+	defer context.AfterFunc(c.life, cancel)()
+	conn, err := c.link.DialContext(lasting, network, address)
 	if err == nil {
-		return &forwarded{Conn: conn, lost: s.Err}, nil
+		return &forwarded{Conn: conn, lost: c.err}, nil
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return nil, refused(s.explain(err))
+	return nil, refused(c.explain(err))
 }
 
 // connectErrors are sshd's messages about a connection that could not be made, in lower case, and

@@ -46,12 +46,20 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Monitored is a second power of some hosts: their connection may end by itself, and stays ended.
+// Monitored is a second power of some hosts: their connection may end by itself. It stays ended,
+// unless the host is a Reconnecter as well: then the next operation makes another.
 type Monitored interface {
-	// Done is closed when the connection has ended.
+	// Done is closed when the current connection has ended.
 	Done() <-chan struct{}
 	// Err is nil until then, and afterwards the reason.
 	Err() error
+}
+
+// Reconnecter is a second power of some hosts: a connection that was lost is made again.
+type Reconnecter interface {
+	// Connect returns at once if there is a connection, and otherwise connects, as every other
+	// operation would. What a lost operation had done by then is unknown.
+	Connect(ctx context.Context) error
 }
 
 // Cmd is a script to run.

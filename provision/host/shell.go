@@ -29,6 +29,7 @@ type job struct {
 	// tag is a value of the environment variable SLIPWAY_RUN that only this job and its children
 	// have.
 	tag            string
+	how            elevation
 	stdin          *source
 	stdout, stderr io.Writer
 }
@@ -85,7 +86,7 @@ func prepare(script string, how elevation, in io.Reader, stdout, stderr *sink, f
 		}
 		in = long
 	}
-	j := job{line: line, tag: tag, stdin: &source{from: in, fail: fail}, stdout: stdout, stderr: stderr}
+	j := job{line: line, tag: tag, how: how, stdin: &source{from: in, fail: fail}, stdout: stdout, stderr: stderr}
 	if g != nil {
 		j.stdin.from, j.stderr = g.stdin(how.password, in), g
 	}
@@ -122,8 +123,7 @@ func run(ctx context.Context, m machine, c Cmd) (Result, error) {
 		result.Stderr = nil
 	}
 	if err != nil {
-		var lost *LostError
-		if errors.As(err, &lost) {
+		if errors.As(err, new(*LostError)) || errors.As(err, new(*unconnectedError)) {
 			return result, err
 		}
 		return result, fmt.Errorf("%s: run %q: %w", m.Name(), title, err)

@@ -2,48 +2,21 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"time"
-
-	"golang.org/x/crypto/ssh"
 )
-
-const (
-	// sshd's MaxSessions is 10: the rest is for terminating sessions whose context ended.
-	maxSessions = 8
-	maxKillers  = 2
-	// refusalLimit is how long sshd may refuse a session although we have no other.
-	refusalLimit = 2 * time.Second
-	refusalPause = 20 * time.Millisecond
-	// patience is how many KeepAlive intervals a host may be silent: a host that swaps or is short
-	// of CPU is not dead.
-	patience = 6
-)
-
-// link is an SSH connection and the TCP connection under it.
-type link struct {
-	*ssh.Client
-	tcp *bannerConn
-}
-
-// received counts the bytes that came from the host.
-func (l *link) received() int64 { return l.tcp.count.Load() }
 
 // SSH is a host reached over one SSH connection, kept alive, that carries all sessions side by
-// side. A connection that is lost stays lost: Dial again.
+// side. A connection that is lost ends what is under way with a *LostError; the next operation
+// connects again, within Config.ConnectTimeout.
 type SSH struct {
 	config Config
-	link   *link
-	// life ends with the connection; its cause says why.
-	life    context.Context
-	end     context.CancelCauseFunc
-	slots   chan struct{}
-	killers chan struct{}
-	tending sync.WaitGroup
+
+	mu      sync.Mutex
+	current *connection
+	closed  bool
+	dialing chan struct{} // the turn to connect again
 
 	// rising is the turn to find out how to become root, and guards what follows.
 	rising  chan struct{}
@@ -53,59 +26,14 @@ type SSH struct {
 }
 
 var (
-	_ Host      = (*SSH)(nil)
-	_ Dialer    = (*SSH)(nil)
-	_ Monitored = (*SSH)(nil)
+	_ Host        = (*SSH)(nil)
+	_ Dialer      = (*SSH)(nil)
+	_ Monitored   = (*SSH)(nil)
+	_ Reconnecter = (*SSH)(nil)
 )
 
 func newSSH(c Config, l *link) *SSH {
-	s := &SSH{config: c, link: l, slots: make(chan struct{}, maxSessions), killers: make(chan struct{}, maxKillers)}
-	s.rising = make(chan struct{}, 1)
-	s.life, s.end = context.WithCancelCause(context.Background())
-	s.tending.Go(func() {
-		err := l.Wait()
-		if err == nil || errors.Is(err, io.EOF) {
-			err = errors.New("the host closed it")
-		}
-		s.end(err)
-	})
-	s.tending.Go(s.keepAlive)
-	return s
-}
-
-// keepAlive ends the connection when the host owes an answer for too long and has sent nothing else
-// meanwhile. The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
-func (s *SSH) keepAlive() {
-	ticker := time.NewTicker(s.config.KeepAlive)
-	defer ticker.Stop()
-	answered := make(chan struct{}, 1)
-	var asked bool
-	alive, received := time.Now(), s.link.received()
-	for {
-		select {
-		case <-s.life.Done():
-			return
-		case <-answered:
-			asked, alive = false, time.Now()
-			continue
-		case <-ticker.C:
-		}
-		if now := s.link.received(); now != received {
-			alive, received = time.Now(), now
-		}
-		if silence := time.Since(alive); asked && silence > patience*s.config.KeepAlive {
-			s.end(fmt.Errorf("no sign of life for %s", silence.Round(100*time.Millisecond)))
-			_ = s.link.tcp.Close()
-			return
-		}
-		if !asked {
-			asked = true
-			s.tending.Go(func() {
-				_, _, _ = s.link.SendRequest("keepalive@openssh.com", true, nil)
-				answered <- struct{}{}
-			})
-		}
-	}
+	return &SSH{config: c, current: newConnection(c, l), dialing: make(chan struct{}, 1), rising: make(chan struct{}, 1)}
 }
 
 // Name implements Host.
@@ -122,157 +50,96 @@ func (s *SSH) Read(ctx context.Context, path string) ([]byte, error) { return re
 
 // Close implements Host. Scripts in flight are not ended on the host, only our part in them.
 func (s *SSH) Close() error {
-	s.end(net.ErrClosed)
-	_ = s.link.tcp.Close() // not the mux: its farewell would wait for a host that no longer reads
-	s.tending.Wait()
+	s.mu.Lock()
+	s.closed = true
+	c := s.current
+	s.mu.Unlock()
+	c.close(net.ErrClosed)
 	return nil
 }
 
-// Done implements Monitored; Close ends the connection too.
-func (s *SSH) Done() <-chan struct{} { return s.life.Done() }
+// Done implements Monitored, for the current connection; Close ends it too.
+func (s *SSH) Done() <-chan struct{} { return s.connection().life.Done() }
 
 // Err implements Monitored with a *LostError.
 func (s *SSH) Err() error {
-	if s.life.Err() == nil {
-		return nil
-	}
-	return s.lost()
+	return s.connection().err()
 }
 
-func (s *SSH) lost() error {
-	return &LostError{s.config.Name, s.config.Address, context.Cause(s.life)}
+func (s *SSH) connection() *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// Connect implements Reconnecter.
+func (s *SSH) Connect(ctx context.Context) error {
+	_, err := s.live(ctx)
+	return err
+}
+
+// live returns the connection, and makes a new one if it is lost. After Close it returns the one
+// that is closed.
+func (s *SSH) live(ctx context.Context) (*connection, error) {
+	if c, usable := s.usable(); usable {
+		return c, nil
+	}
+	select {
+	case s.dialing <- struct{}{}:
+		defer func() { <-s.dialing }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", s.config.Name, context.Cause(ctx))
+	}
+	c, usable := s.usable()
+	if usable {
+		return c, nil
+	}
+	if !c.mourned { // guarded by the turn
+		c.mourned = true
+		s.report(fmt.Sprintf("connection lost (%v), reconnecting", context.Cause(c.life)))
+	}
+	l, err := connect(ctx, s.config)
+	if err != nil {
+		return nil, &unconnectedError{err}
+	}
+	c = newConnection(s.config, l)
+	s.mu.Lock()
+	s.current = c
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		c.close(net.ErrClosed)
+		return c, nil
+	}
+	s.report("connected again")
+	return c, nil
+}
+
+// usable reports whether the connection is not lost, or for ever closed.
+func (s *SSH) usable() (c *connection, usable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current, s.closed || s.current.life.Err() == nil
+}
+
+// unconnectedError is a connection that was lost and could not be made again. Its error names the
+// host, and is that of Dial.
+type unconnectedError struct{ error }
+
+func (e *unconnectedError) Unwrap() error { return e.error }
+
+func (s *SSH) report(what string) {
+	if s.config.Report != nil {
+		s.config.Report(what)
+	}
 }
 
 func (s *SSH) lock() lock { return lock{s.config.Lock, s.config.Patience} }
 
 func (s *SSH) do(ctx context.Context, j job) (exit, error) {
-	session, release, err := s.open(ctx, s.slots)
+	c, err := s.live(ctx)
 	if err != nil {
 		return exit{}, err
 	}
-	session.Stdout, session.Stderr = j.stdout, j.stderr
-	ended := make(chan error, 1)
-	go func() {
-		defer release()
-		ended <- s.converse(session, j)
-	}()
-	select {
-	case err := <-ended:
-		return s.exit(err)
-	case <-ctx.Done():
-		if err := s.terminate(session, ended, j.tag); err != nil {
-			return exit{}, fmt.Errorf("%w, and the script may be running still: %w", context.Cause(ctx), err)
-		}
-		return exit{}, context.Cause(ctx)
-	}
-}
-
-func (s *SSH) converse(session *ssh.Session, j job) error {
-	defer func() { _ = session.Close() }()
-	in, err := session.StdinPipe()
-	if err != nil {
-		return err
-	}
-	if err := session.Start(j.line); err != nil {
-		return err
-	}
-	go j.stdin.feed(in)
-	return session.Wait()
-}
-
-// explain returns the loss of the connection instead of its effect on a channel that is being
-// opened: an end of file, or an invalid answer. The library reports the effect first.
-func (s *SSH) explain(err error) error {
-	var refused *ssh.OpenChannelError
-	if errors.As(err, &refused) {
-		return err
-	}
-	_, err = s.exit(err)
-	return err
-}
-
-// exit reads the result of a session from x/crypto/ssh.
-func (s *SSH) exit(err error) (exit, error) {
-	var failed *ssh.ExitError
-	if err == nil {
-		return exit{}, nil
-	}
-	if errors.As(err, &failed) {
-		return exit{code: failed.ExitStatus(), signal: failed.Signal()}, nil
-	}
-	// The end of the connection ends its sessions before it is known by itself.
-	select {
-	case <-s.life.Done():
-		return exit{}, s.lost()
-	case <-time.After(time.Second):
-		return exit{}, err
-	}
-}
-
-// open waits for a free slot and opens a session. release frees the slot.
-func (s *SSH) open(ctx context.Context, slots chan struct{}) (*ssh.Session, func(), error) {
-	select {
-	case slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
-	case <-s.life.Done():
-		return nil, nil, s.lost()
-	}
-	release := func() { <-slots }
-	type opened struct {
-		session *ssh.Session
-		err     error
-	}
-	result := make(chan opened, 1)
-	go func() {
-		session, err := s.request(ctx)
-		result <- opened{session, err}
-	}()
-	select {
-	case o := <-result:
-		if o.err == nil {
-			return o.session, release, nil
-		}
-		release()
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-		return nil, nil, fmt.Errorf("open a session: %w", s.explain(o.err))
-	case <-ctx.Done():
-		go func() { // the answer to our request is still to come
-			defer release()
-			if o := <-result; o.err == nil {
-				_ = o.session.Close()
-			}
-		}()
-		return nil, nil, context.Cause(ctx)
-	case <-s.life.Done(): // x/crypto/ssh may wait forever for an answer to a request at this moment
-		return nil, nil, s.lost()
-	}
-}
-
-// request requests a session. sshd counts a session until its channel is closed on both sides, so
-// it may refuse another for a moment, or for longer if its MaxSessions is smaller than our limit:
-// then our sessions have to end first.
-func (s *SSH) request(ctx context.Context) (*ssh.Session, error) {
-	start := time.Now()
-	for {
-		session, err := s.link.NewSession()
-		var refused *ssh.OpenChannelError
-		if !errors.As(err, &refused) || (refused.Reason != ssh.ConnectionFailed && refused.Reason != ssh.ResourceShortage) {
-			return session, err
-		}
-		if len(s.slots)+len(s.killers) > 1 {
-			start = time.Now()
-		} else if time.Since(start) > refusalLimit {
-			return nil, err
-		}
-		select {
-		case <-time.After(refusalPause):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-s.life.Done():
-			return nil, s.lost()
-		}
-	}
+	return c.do(ctx, j)
 }

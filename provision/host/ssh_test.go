@@ -9,8 +9,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/testing/hosttest"
@@ -33,37 +36,133 @@ func started(t *testing.T, h host.Host) <-chan error {
 	return done
 }
 
+// TestLostConnection: what was under way ends with the reason, and what comes next connects again, once for all, and says so.
 func TestLostConnection(t *testing.T) {
 	for name, test := range map[string]struct {
-		lose func(*hosttest.SSHD, *host.SSH)
+		lose func(*hosttest.SSHD)
 		want string
 	}{
-		"cut":    {func(s *hosttest.SSHD, _ *host.SSH) { s.Drop() }, ""},
-		"dead":   {func(s *hosttest.SSHD, _ *host.SSH) { s.Freeze() }, "no sign of life"},
-		"closed": {func(_ *hosttest.SSHD, h *host.SSH) { _ = h.Close() }, net.ErrClosed.Error()},
+		"cut":  {(*hosttest.SSHD).Drop, "the host closed it"},
+		"dead": {(*hosttest.SSHD).Freeze, "no sign of life"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := hosttest.NewSSHD(t, hosttest.Options{})
 			c := server.Config("cp-1")
-			c.KeepAlive = 100 * time.Millisecond
+			said := make(chan string, 10)
+			c.KeepAlive, c.Report = 500*time.Millisecond, func(what string) { said <- what }
+			h := dial(t, c)
+			defer func() { _ = h.Close() }()
+			done, ended := started(t, h), h.Done()
+			test.lose(server)
+			err := <-done
+			var lost *host.LostError
+			if !errors.As(err, &lost) {
+				t.Fatalf("got %v", err)
+			}
+			names(t, err, server.Address, test.want)
+			if <-ended; h.Err() == nil {
+				t.Error("it is not said to be lost")
+			}
+			var wait sync.WaitGroup
+			for range 5 {
+				wait.Go(func() {
+					if r, err := h.Run(t.Context(), host.Cmd{Script: "echo here"}); err != nil || string(r.Stdout) != "here\n" {
+						t.Errorf("afterwards: %q, %v", r.Stdout, err)
+					}
+				})
+			}
+			wait.Wait()
+			if n := server.Accepted(); n != 2 || h.Err() != nil {
+				t.Errorf("%d connections, %v", n, h.Err())
+			}
+			close(said)
+			if first, second := <-said, <-said; !strings.Contains(first, "connection lost ("+test.want) || second != "connected again" || len(said) > 0 {
+				t.Errorf("reported %q, %q and %d more", first, second, len(said))
+			}
+		})
+	}
+}
+
+// TestClosed: what was closed stays closed.
+func TestClosed(t *testing.T) {
+	server := hosttest.NewSSHD(t, hosttest.Options{})
+	h := dial(t, server.Config("cp-1"))
+	done := started(t, h)
+	_ = h.Close()
+	for _, wait := range []func() error{
+		func() error { return <-done },
+		func() error { _, err := h.Run(t.Context(), host.Cmd{Script: ":"}); return err },
+		func() error { return h.Write(t.Context(), []host.File{{Path: "/nowhere", Mode: 0o600}}) },
+		func() error { _, err := h.DialContext(t.Context(), "tcp", "127.0.0.1:1"); return err },
+	} {
+		err := wait()
+		if !errors.As(err, new(*host.LostError)) {
+			t.Fatalf("got %v", err)
+		}
+		names(t, err, server.Address, net.ErrClosed.Error())
+	}
+	if n := server.Accepted(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// TestReboot is a machine that goes away, and comes back after a while, or does not, or as another.
+func TestReboot(t *testing.T) {
+	key, _ := hosttest.NewKey(t)
+	other, _ := hosttest.NewKey(t)
+	for name, test := range map[string]struct {
+		comesBack ssh.Signer
+		as        any
+		says      string
+	}{
+		"comes back":           {key, nil, ""},
+		"does not come back":   {nil, new(*host.UnreachableError), "connection refused"},
+		"comes back, another":  {other, new(*host.HostKeyError), "not the one expected"},
+		"trusted, and another": {other, new(*host.HostKeyError), "not the one expected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := hosttest.NewSSHD(t, hosttest.Options{HostKey: key})
+			c := first.Config("cp-1")
+			c.ConnectTimeout = time.Second
+			if test.comesBack != nil {
+				c.ConnectTimeout = time.Minute
+			}
+			if strings.HasPrefix(name, "trusted") {
+				c.HostKeys, c.TrustOnFirstUse = nil, func(string) error { return nil }
+			}
 			h := dial(t, c)
 			defer func() { _ = h.Close() }()
 			done := started(t, h)
-			test.lose(server, h)
-			for _, wait := range []func() error{
-				func() error { return <-done },
-				func() error { _, err := h.Run(t.Context(), host.Cmd{Script: ":"}); return err },
-				func() error { return h.Write(t.Context(), []host.File{{Path: "/nowhere", Mode: 0o600}}) },
-				func() error { _, err := h.DialContext(t.Context(), "tcp", "127.0.0.1:1"); return err },
-			} {
-				err := wait()
-				var lost *host.LostError
-				if !errors.As(err, &lost) {
-					t.Fatalf("got %v", err)
-				}
-				names(t, err, server.Address, test.want)
+			first.Close()
+			if err := <-done; !errors.As(err, new(*host.LostError)) {
+				t.Errorf("what was under way: %v", err)
 			}
-			<-h.Done()
+			if test.comesBack != nil {
+				client, err := ssh.ParsePrivateKey(first.Key.Reveal())
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(300*time.Millisecond, func() {
+					hosttest.NewSSHD(t, hosttest.Options{Address: first.Address, HostKey: test.comesBack, Client: client.PublicKey()})
+				})
+			}
+			err := h.Connect(t.Context())
+			if test.as == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := h.Run(t.Context(), host.Cmd{Script: ":"}); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !errors.As(err, test.as) {
+				t.Fatalf("got %v", err)
+			}
+			names(t, err, first.Address, test.says)
+			if strings.Count(err.Error(), "cp-1: ") != 1 {
+				t.Errorf("more than one clear error: %v", err)
+			}
 		})
 	}
 }
@@ -79,13 +178,12 @@ func TestAsTheConnectionEnds(t *testing.T) {
 		server.Freeze()
 		answers := make(chan error, 2)
 		ask := func(one func() error) {
-			<-h.Done()
 			var err error
-			lost := new(host.LostError)
 			for range 50 {
-				if err = one(); !errors.As(err, &lost) {
+				if err = one(); err != nil && !errors.As(err, new(*host.LostError)) && !errors.Is(err, syscall.ECONNREFUSED) {
 					break
 				}
+				err = nil
 			}
 			answers <- err
 		}
@@ -94,7 +192,7 @@ func TestAsTheConnectionEnds(t *testing.T) {
 		for range cap(answers) {
 			select {
 			case err := <-answers:
-				if lost := new(host.LostError); !errors.As(err, &lost) {
+				if err != nil {
 					t.Errorf("got %v", err)
 				}
 			case <-time.After(10 * time.Second):

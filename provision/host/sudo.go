@@ -299,7 +299,7 @@ func (s *SSH) trySudo(ctx context.Context, line string, password secret.Bytes) (
 	stdout.end()
 	said = string(stderr.end())
 	if err != nil {
-		if errors.As(err, new(*LostError)) {
+		if errors.As(err, new(*LostError)) || errors.As(err, new(*unconnectedError)) {
 			return "", false, err
 		}
 		return "", false, fmt.Errorf("%s: become root: %w", s.Name(), err)

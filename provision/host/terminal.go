@@ -22,7 +22,11 @@ type Terminal struct {
 // sudo asks on that terminal for the password of a user other than root, if it wants one. The caller
 // puts its own terminal into raw mode. in may be read from once more after the shell has ended.
 func (s *SSH) Shell(ctx context.Context, t Terminal, in io.Reader, out io.Writer) error {
-	session, release, err := s.open(ctx, s.slots)
+	c, err := s.live(ctx)
+	if err != nil {
+		return err
+	}
+	session, release, err := c.open(ctx, c.slots)
 	if err != nil {
 		return err
 	}

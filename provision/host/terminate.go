@@ -35,12 +35,12 @@ done
 `
 
 // terminate ends a job on the host from a second session, then the session.
-func (s *SSH) terminate(session *ssh.Session, ended <-chan error, tag string) error {
+func (s *connection) terminate(session *ssh.Session, ended <-chan error, j job) error {
 	ctx, cancel := context.WithTimeout(context.Background(), terminationLimit)
 	defer cancel()
 	defer func() { _ = session.Close() }()
 	for {
-		if err := s.kill(ctx, tag); err != nil {
+		if err := s.kill(ctx, j); err != nil {
 			var lost *LostError
 			if errors.As(err, &lost) || ctx.Err() == nil {
 				return err
@@ -60,14 +60,13 @@ func (s *SSH) terminate(session *ssh.Session, ended <-chan error, tag string) er
 	}
 }
 
-func (s *SSH) kill(ctx context.Context, tag string) error {
+func (s *connection) kill(ctx context.Context, of job) error {
 	killer, release, err := s.open(ctx, s.killers)
 	if err != nil {
 		return err
 	}
 	stderr := &sink{keep: true, fail: func(error) {}}
-	// The job runs, so how to become root is known.
-	j, greeting := prepare(fmt.Sprintf(terminator, tag), s.how, nil, nil, stderr, stderr.fail)
+	j, greeting := prepare(fmt.Sprintf(terminator, of.tag), of.how, nil, nil, stderr, stderr.fail)
 	if greeting != nil {
 		defer greeting.end()
 	}
