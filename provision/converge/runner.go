@@ -92,7 +92,8 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 
 // Bind turns a schedule into steps for dag.Run. Every step is bounded by its timeout. If the run is
 // cancelled, a step that only waits ends at once; one that changes something has finishTime to
-// complete. A step whose connection is lost ends at once.
+// complete. A step whose connection is lost is repeated once there is another; if there can be none,
+// it ends at once.
 func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	var p dag.Plan
 	deliveries := 0
@@ -106,19 +107,15 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 			defer cancel()
-			if r.Holds != nil && s.Writes() {
-				if err := r.Holds(ctx); err != nil {
-					return fmt.Errorf("not begun, since another process may be working on the cluster: %w", err)
-				}
+			if err := r.holds(ctx, s); err != nil {
+				return err
 			}
 			if !s.Interruptible() {
 				var done func()
 				ctx, done = finishing(ctx)
 				defer done()
 			}
-			ctx, done := r.connected(ctx, s.Host)
-			defer done()
-			return doTable[s.Verb](r, ctx, s)
+			return r.persist(ctx, s)
 		}})
 	}
 	return p

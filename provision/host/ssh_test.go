@@ -116,7 +116,7 @@ func TestReboot(t *testing.T) {
 		says      string
 	}{
 		"comes back":           {key, nil, ""},
-		"does not come back":   {nil, new(*host.UnreachableError), "connection refused"},
+		"does not come back":   {nil, new(*host.UnreachableError), "no SSH at"},
 		"comes back, another":  {other, new(*host.HostKeyError), "not the one expected"},
 		"trusted, and another": {other, new(*host.HostKeyError), "not the one expected"},
 	} {

@@ -79,6 +79,13 @@ func (r *hostReport) Write(p []byte) (int, error) {
 	return r.said.Write(p)
 }
 
+// forget begins anew.
+func (r *hostReport) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said.Reset()
+}
+
 func (r *hostReport) text() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,7 +1,9 @@
 package observe
 
 import (
+	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,4 +43,32 @@ func TestObserveEnds(t *testing.T) {
 			t.Errorf("of the other it has %+v", state.Hosts)
 		}
 	})
+}
+
+// cutOff is a host whose connection is lost in the middle of the first reports.
+type cutOff struct {
+	*hosttest.Memory
+	losses int
+}
+
+func (h *cutOff) Connect(context.Context) error { return nil }
+
+func (h *cutOff) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
+	if h.losses--; h.losses >= 0 {
+		_, _ = io.WriteString(cmd.Stdout, "[facts]\nos=Deb")
+		return host.Result{}, &host.LostError{Host: h.Name(), Err: errors.New("cut")}
+	}
+	return h.Memory.Run(ctx, cmd)
+}
+
+// TestObserveAgain: a report that was cut off is asked for once more, from the beginning.
+func TestObserveAgain(t *testing.T) {
+	for losses, read := range []bool{true, true, false} {
+		h := &cutOff{hosttest.NewMemory("demo-cp-1"), losses}
+		h.On("[facts]", hosttest.Answer{Stdout: "[facts]\nos=Debian\n[end]\n"})
+		state, err := Observe(t.Context(), map[string]host.Host{"demo-cp-1": h}, stack.State{}, nil, time.Minute)
+		if (err == nil) != read || read && state.Hosts["demo-cp-1"].Facts.OS != "Debian" || !read && !errors.As(err, new(*host.LostError)) {
+			t.Errorf("after %d losses: %+v, %v", losses, state.Hosts, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -108,7 +109,13 @@ func observeHost(
 		})
 	}
 	sent := time.Now()
-	if _, err := h.Run(ctx, cmd); err != nil {
+	_, err := h.Run(ctx, cmd)
+	if lostOnce(ctx, h, err) {
+		said.forget()
+		sent = time.Now()
+		_, err = h.Run(ctx, cmd)
+	}
+	if err != nil {
 		return stack.HostState{}, fmt.Errorf("observe %s: %w", h.Name(), err)
 	}
 	returned := time.Now()
@@ -118,6 +125,13 @@ func observeHost(
 	}
 	state.Facts.Clock.Sent, state.Facts.Clock.Returned = sent, returned
 	return state, nil
+}
+
+// lostOnce reports whether reading failed because the connection was lost, and may be repeated over
+// another.
+func lostOnce(ctx context.Context, h host.Host, err error) bool {
+	_, again := h.(host.Reconnecter)
+	return again && errors.As(err, new(*host.LostError)) && ctx.Err() == nil
 }
 
 // waiter receives the messages of a script that waits for its turn.
