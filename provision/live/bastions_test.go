@@ -18,7 +18,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/testing/hosttest"
 )
@@ -298,15 +297,6 @@ func TestTrustOnFirstUse(t *testing.T) {
 	if _, err := (&SSH{KnownHosts: none}).Dial(t.Context(), m); err != nil {
 		t.Errorf("one that knows nothing: %v", err)
 	}
-}
-
-func mustKey(t *testing.T, key secret.Bytes) ssh.PublicKey {
-	t.Helper()
-	signer, err := ssh.ParsePrivateKey(key.Reveal())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer.PublicKey()
 }
 
 // TestOwnFilesOfAMachine: what a machine names counts instead of the user's own.
