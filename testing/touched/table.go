@@ -2,19 +2,20 @@ package main
 
 // The long tests, all of testing/e2e.
 const (
-	killed    = "TestLongKilled"    // the first apply is killed while machines are made, and while files are written
-	chaosKill = "TestLongChaosKill" // killed at every step boundary, on three control planes
-	chaosCut  = "TestLongChaosCut"  // every SSH connection cut at every step boundary, on three control planes
-	renewal   = "TestLongRenewal"   // renewed certificates, until every client shows them
-	rollback  = "TestLongRollback"  // a rotation of all CAs, taken back, on three control planes
-	rotation  = "TestLongRotation"  // a rotation of all CAs, killed in each stage, on three control planes
-	survival  = "TestLongSurvival"  // each control plane stopped in turn
-	unfit     = "TestLongPreflight" // faults on machines, one after another
-	diagnosis = "TestLongDiagnose"  // faults that are found, and mended as printed
+	killed    = "TestLongKilled"      // the first apply is killed while machines are made, and while files are written
+	chaosKill = "TestLongChaosKill"   // killed at every step boundary, on three control planes
+	chaosCut  = "TestLongChaosCut"    // every SSH connection cut at every step boundary, on three control planes
+	renewal   = "TestLongRenewal"     // renewed certificates, until every client shows them
+	rollback  = "TestLongRollback"    // a rotation of all CAs, taken back, on three control planes
+	rotation  = "TestLongRotation"    // a rotation of all CAs, killed in each stage, on three control planes
+	hostFault = "TestLongHostsFaults" // one machine that exists has one fault after another
+	survival  = "TestLongSurvival"    // each control plane stopped in turn
+	unfit     = "TestLongPreflight"   // faults on machines, one after another
+	diagnosis = "TestLongDiagnose"    // faults that are found, and mended as printed
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, rollback, renewal, rotation, chaosKill, chaosCut, unfit, diagnosis}
+var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, unfit, diagnosis}
 
 // row says what a change of a package touches.
 type row struct {
@@ -40,8 +41,8 @@ var table = map[string]row{
 	"provision/users":           {},
 	"providers":                 {},
 	"providers/aws":             {}, // make test has a fake of AWS; nothing here makes machines there
-	"providers/hosts":           {},
-	"providers/hosts/sshconfig": {},
+	"providers/hosts":           {tests: []string{hostFault}},
+	"providers/hosts/sshconfig": {tests: []string{hostFault}},
 	"providers/local":           {tests: []string{killed, survival}},
 	"provision":                 {tests: []string{killed, chaosKill, rotation}, wide: true},
 	"provision/bundle":          {tests: []string{killed}, wide: true},
