@@ -12,11 +12,8 @@ import (
 
 	"slipway.dev/slipway/provision/delivery"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/stack"
 )
-
-// deliveryPort is where hosts give programs to others during a run, unless it is taken: it can be
-// opened in a firewall.
-const deliveryPort = 10245
 
 // connectTimeout is how long a host may take to answer another, in seconds.
 const connectTimeout = 5
@@ -53,7 +50,7 @@ func (p *parcel) serve(ctx context.Context) {
 		return
 	}
 	config, err := json.Marshal(delivery.ServeConfig{
-		Address: address, Port: deliveryPort, HostKey: string(k.Private.Reveal()), Client: p.client.Public,
+		Address: address, Port: stack.DeliveryPort, HostKey: string(k.Private.Reveal()), Client: p.client.Public,
 	})
 	if err != nil {
 		fail(err)

@@ -15,6 +15,7 @@ import (
 
 	"slipway.dev/slipway/provision/delivery"
 	"slipway.dev/slipway/provision/host"
+	"slipway.dev/slipway/provision/stack"
 )
 
 const (
@@ -64,7 +65,7 @@ func (p *parcel) take(ctx context.Context, j delivery.Job, b delivery.Blob) erro
 			"Look at the disk and the memory of %s, and whether somebody else has access", j.From, p.program(j.Blob), p.name, j.From))
 	case cut:
 		p.r.tell(fmt.Sprintf("%s does not reach the other machines at their addresses (last tried: %s): it gets all programs from this computer. "+
-			"Between machines, TCP port %d should be open", p.name, oneLine(err), deliveryPort))
+			"Between machines, TCP port %d should be open", p.name, oneLine(err), stack.DeliveryPort))
 	}
 	return nil
 }

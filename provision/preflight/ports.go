@@ -56,6 +56,10 @@ var Ports = []Port{
 		When: "plugin: flannel, flannelBackend: vxlan", Needed: vxlan,
 	},
 	{
+		Protocol: TCP, First: stack.DeliveryPort, Last: stack.DeliveryPort, From: AllNodes, To: AllNodes,
+		For: "copies of programs, while apply runs; without it, all come from your computer", Optional: true,
+	},
+	{
 		Protocol: TCP, First: stack.APIPort, Last: stack.APIPort, From: Clients, To: ControlPlanes,
 		For: "kubectl, or the load balancer before the API", Optional: true,
 	},

@@ -24,3 +24,7 @@ func Artifacts(b *bundle.Bundle) map[string]Artifact {
 	}
 	return artifacts
 }
+
+// DeliveryPort is where hosts give programs to others during a run, unless it is taken: it can be
+// opened in a firewall.
+const DeliveryPort = 10245
