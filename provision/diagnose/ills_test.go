@@ -129,6 +129,18 @@ var ills = []struct {
 		e.Etcd.Members[1] = Member{Name: "cp-2", Known: true, Expected: true, Out: true, Error: "connection refused"}
 		e.API.Servers[1].Error = "/readyz: etcd failed"
 	}, "unit-etcd.service cp-2(etcd-member-down cp-2(api-server-down cp-2))", nil, "slipway ssh cp-2 -- systemctl start etcd"},
+	{"an etcd without its data", func(e *Evidence) {
+		e.Hosts[1].set(stack.EtcdService, stopped)
+		e.Hosts[1].Facts["etcddata"] = "missing"
+		e.Etcd.Members[1] = Member{Name: "cp-2", Known: true, Expected: true, Out: true, Error: "connection refused"}
+		e.API.Servers[1].Error = "/readyz: etcd failed"
+	}, "unit-etcd.service cp-2(etcd-member-down cp-2(api-server-down cp-2))", []string{"its data is missing"}, "slipway plan"},
+	{"an etcd whose data is damaged", func(e *Evidence) {
+		e.Hosts[1].set(stack.EtcdService, func(u *Unit) { u.Active, u.Sub, u.Result, u.Restarts = "activating", "auto-restart", "exit-code", 9 })
+		e.Hosts[1].Facts["etcddata"] = "damaged"
+		e.Etcd.Members[1] = Member{Name: "cp-2", Known: true, Expected: true, Out: true, Error: "connection refused"}
+		e.API.Servers[1].Error = "/readyz: etcd failed"
+	}, "unit-etcd.service cp-2(etcd-member-down cp-2(api-server-down cp-2))", []string{"its data is damaged"}, "slipway plan"},
 	{"two etcds", func(e *Evidence) {
 		for i := range 3 {
 			e.API.Servers[i].Error = "/readyz: etcd failed"

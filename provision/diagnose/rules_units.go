@@ -29,7 +29,7 @@ var unitTable = []struct {
 		"containerd.service", "containers cannot be started",
 		slices.Concat([]string{"unit-slipway-images.service", "unit-kubelet.service", "image", "drift"}, nodeIll),
 	},
-	{stack.EtcdService, "this control plane has no data", slices.Concat([]string{"etcd-slow"}, etcdIll, apiIll)},
+	{stack.EtcdService, "this control plane has no running etcd member", slices.Concat([]string{"etcd-slow"}, etcdIll, apiIll)},
 	{
 		stack.BalancerService, "nothing on the node reaches the API",
 		slices.Concat([]string{"unit-kubelet.service", "unit-flanneld.service", "unit-kube-proxy.service", "balancer-down", "drift"}, nodeIll),
@@ -85,6 +85,9 @@ func judgeUnit(e *Evidence, h *Host, u *Unit) (f Finding, ill bool) {
 	if what := unloaded(u, short); what != "" {
 		return Finding{What: what, Remedy: restore}, true
 	}
+	if f, lost := withoutData(e, h, u); lost {
+		return f, true
+	}
 	switch {
 	case u.Active == "active" && (u.Restarts < flapping || u.For >= settled):
 		return f, false
@@ -98,6 +101,22 @@ func judgeUnit(e *Evidence, h *Host, u *Unit) (f Finding, ill bool) {
 		return Finding{What: short + " has been starting" + during(u) + " and is not ready", Evidence: u.Why, Remedy: restore}, u.For > readyTime
 	}
 	return failing(e, u, short), true
+}
+
+// withoutData is an etcd that does not run, and whose data is not there or not whole. It must not be
+// started: an empty member could vote on entries that it has lost.
+func withoutData(e *Evidence, h *Host, u *Unit) (Finding, bool) {
+	data := h.Facts["etcddata"]
+	if u.Name != stack.EtcdService || u.Active == "active" || data != "missing" && data != "damaged" {
+		return Finding{}, false
+	}
+	return Finding{
+		What: "etcd does not run, and its data is " + data, Evidence: "/var/lib/etcd/member is " + data,
+		Remedy: Remedy{
+			Text:     "do not start it: an empty member could vote on entries that it has lost. Restore its disk; what else can be done is said by:",
+			Commands: []string{e.slipway("plan")},
+		},
+	}, true
 }
 
 // unloaded returns why systemd does not know a unit; "" if it does.
