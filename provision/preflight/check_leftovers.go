@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// installers are other installers of Kubernetes: the files by which they are known, and the commands
-// with which they remove what they have installed, each behind the program that it needs.
+// installers are other installers of Kubernetes, and the files by which they are known. The commands
+// with which they uninstall are not advised: a machine that is listed by mistake may be another
+// cluster's, and they remove its data.
 var installers = []struct {
-	name   string
-	marks  []string
-	remove []string // "program", or "program arguments"
+	name  string
+	marks []string
 }{
 	{
 		"kubeadm",
@@ -19,20 +19,17 @@ var installers = []struct {
 			"/etc/kubernetes/manifests", "/etc/kubernetes/kubelet.conf", "/etc/kubernetes/admin.conf", "/var/lib/kubelet/kubeadm-flags.env",
 			"/etc/systemd/system/kubelet.service.d/10-kubeadm.conf", "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
 		},
-		[]string{"/usr/bin/kubeadm reset -f"},
 	},
 	{
 		"k3s",
 		[]string{"/etc/rancher/k3s", "/var/lib/rancher/k3s", "/etc/systemd/system/k3s.service", "/etc/systemd/system/k3s-agent.service"},
-		[]string{"/usr/local/bin/k3s-uninstall.sh", "/usr/local/bin/k3s-agent-uninstall.sh"},
 	},
 	{
 		"RKE2",
 		[]string{"/etc/rancher/rke2", "/var/lib/rancher/rke2"},
-		[]string{"/usr/local/bin/rke2-uninstall.sh", "/usr/bin/rke2-uninstall.sh"},
 	},
-	{"k0s", []string{"/etc/k0s", "/var/lib/k0s"}, []string{"/usr/local/bin/k0s reset"}},
-	{"MicroK8s", []string{"/var/snap/microk8s"}, []string{"/usr/bin/snap remove --purge microk8s"}},
+	{"k0s", []string{"/etc/k0s", "/var/lib/k0s"}},
+	{"MicroK8s", []string{"/var/snap/microk8s"}},
 }
 
 // leftoverPaths are the paths that hosts are asked for.
@@ -43,10 +40,6 @@ func leftoverPaths() []string {
 			if mark != "/etc/kubernetes/manifests" { // an empty one is in some packages: its files count
 				all = append(all, mark)
 			}
-		}
-		for _, r := range i.remove {
-			program, _, _ := strings.Cut(r, " ")
-			all = append(all, program)
 		}
 	}
 	return all
@@ -64,14 +57,8 @@ func checkLeftovers(n *Node, _ *Situation) []Finding {
 		if len(marks) == 0 {
 			continue
 		}
-		remedy := moveAway(marks)
-		for _, r := range i.remove {
-			if program, _, _ := strings.Cut(r, " "); slices.Contains(n.Facts.Leftovers, program) {
-				remedy = r
-				break
-			}
-		}
-		all = append(all, found(remedy, "%s has left %s", i.name, strings.Join(marks, ", "))...)
+		const format = "%s has left %s: if the machine is another cluster's, take it out of the spec; if not, uninstall %[1]s, or move that away"
+		all = append(all, found(moveAway(marks), format, i.name, strings.Join(marks, ", "))...)
 	}
 	return all
 }

@@ -102,7 +102,7 @@ var Checks = []Check{
 	},
 	{
 		Name: "leftovers", Severity: Error, Title: "no files of another installer: kubeadm, k3s, RKE2, k0s, MicroK8s", Newcomer: true, Find: checkLeftovers,
-		Remedy: "that installer's own command, or move them away; slipway never removes them",
+		Remedy: "uninstall it, or move them away: slipway never removes them, and names no command that does",
 	},
 	{Name: "cni-config", Severity: Error, Title: "no network configuration of another plugin", Newcomer: true, Find: checkCNI, Remedy: "move it away"},
 	{

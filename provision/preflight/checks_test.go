@@ -272,13 +272,13 @@ var faults = []struct {
 	{"endpoint", func(s *Situation, _, _ *Facts) { s.Names = []string{"10.0.0.1"} }, "t-cp-1: error: clients reach the API at api.example:6443, *: add api.example to spec.controlPlane.certSANs"},
 	{
 		"leftovers", func(_ *Situation, _, w *Facts) { w.Leftovers = []string{"/var/lib/rancher/k3s"} },
-		"t-worker-1: error: k3s has left /var/lib/rancher/k3s; run there: mv /var/lib/rancher/k3s /var/lib/rancher/k3s.old",
+		"t-worker-1: error: k3s has left /var/lib/rancher/k3s: if the machine is another cluster's, *; run there: mv /var/lib/rancher/k3s /var/lib/rancher/k3s.old",
 	},
 	{
 		"leftovers", func(_ *Situation, _, w *Facts) {
 			w.Leftovers = []string{"/usr/bin/kubeadm", "/etc/kubernetes/manifests/etcd.yaml"}
 		},
-		"t-worker-1: error: kubeadm has left /etc/kubernetes/manifests/etcd.yaml; run there: /usr/bin/kubeadm reset -f",
+		"t-worker-1: error: kubeadm has left /etc/kubernetes/manifests/etcd.yaml: *; run there: mv /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/manifests/etcd.yaml.old",
 	},
 	{
 		"cni-config", func(_ *Situation, _, w *Facts) {

@@ -150,8 +150,7 @@ chmod +x /usr/local/sbin/apt-get`, undo: "rm /usr/local/sbin/apt-get",
 	},
 	{
 		fault: "kubeadm itself with what it has made", node: "worker-1", check: "leftovers",
-		plant: `mkdir -p /etc/kubernetes; touch /etc/kubernetes/kubelet.conf
-printf '#!/bin/sh\n[ "$*" = "reset -f" ] && rm -r /etc/kubernetes\n' >/usr/bin/kubeadm; chmod +x /usr/bin/kubeadm`, undo: "rm /usr/bin/kubeadm",
+		plant: "mkdir -p /etc/kubernetes; touch /etc/kubernetes/kubelet.conf /usr/bin/kubeadm", undo: "rm /usr/bin/kubeadm",
 	},
 	{fault: "data of k3s", node: "worker-1", check: "leftovers", plant: "mkdir -p /var/lib/rancher/k3s"},
 	{fault: "a plugin's network configuration", node: "worker-2", check: "cni-config", plant: "mkdir -p /etc/cni/net.d; touch /etc/cni/net.d/10-calico.conflist"},
