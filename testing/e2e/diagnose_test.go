@@ -24,23 +24,26 @@ import (
 )
 
 // TestDiagnose plants one fault after another: each is named, and nothing else, and its remedy works when typed as printed.
-// What takes longer is in TestLongDiagnose.
+// These are some of the faults; TestLongDiagnose plants all.
 func TestDiagnose(t *testing.T) {
-	parallel(t, 250*time.Second)
+	parallel(t, 2*time.Minute)
 	d := newDiagnosed(t, "e2e-diag", "10.88.40.0/24")
-	d.checkWell(t, 10)
+	d.checkWell(t, 3)
 	t.Run("bundle", d.checkBundle)
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) { d.check(t, f) })
+	for i, f := range faults {
+		if i%5 == 0 {
+			t.Run(f.name, func(t *testing.T) { d.check(t, f) })
+		}
 	}
 }
 
-// TestLongDiagnose plants those that take longer to show, or to mend, and wants no finding on a healthy cluster fifty times.
+// TestLongDiagnose plants all faults, also those that take longer to show, or to mend, and wants no finding on a healthy cluster
+// fifty times.
 func TestLongDiagnose(t *testing.T) {
 	long(t)
-	parallel(t, 10*time.Minute)
+	parallel(t, 15*time.Minute)
 	d := newDiagnosed(t, "e2e-diaglong", "10.88.41.0/24")
-	for _, f := range slowFaults {
+	for _, f := range slices.Concat(faults, slowFaults) {
 		t.Run(f.name, func(t *testing.T) { d.check(t, f) })
 	}
 	d.checkWell(t, 50)
