@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-// TestDelivery is a cluster whose machines do not see the bundle: slipway copies what each needs,
+// TestLongDelivery is a cluster whose machines do not see the bundle: slipway copies what each needs,
 // and they give it to each other. The order of the parts matters.
-func TestDelivery(t *testing.T) {
-	parallel(t, time.Minute)
+func TestLongDelivery(t *testing.T) {
+	long(t)
+	parallel(t, 5*time.Minute)
 	c := newCluster(t, "e2e-delivery", clusterSpec{
 		subnet: "10.88.34.0/24", controlPlanes: 3, workers: 1, local: "      bundle: copy\n",
 	})

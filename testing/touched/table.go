@@ -11,11 +11,12 @@ const (
 	hostFault = "TestLongHostsFaults" // one machine that exists has one fault after another
 	survival  = "TestLongSurvival"    // each control plane stopped in turn
 	unfit     = "TestLongPreflight"   // faults on machines, one after another
+	copies    = "TestLongDelivery"    // copies cut off, a machine that lies, one that no other reaches, a full disk
 	diagnosis = "TestLongDiagnose"    // faults that are found, and mended as printed
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, unfit, diagnosis}
+var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, unfit, copies, diagnosis}
 
 // row says what a change of a package touches.
 type row struct {
@@ -54,7 +55,7 @@ var table = map[string]row{
 	"provision/stack":           {tests: []string{survival, rotation}, wide: true},
 	"provision/kube":            {tests: []string{renewal, rotation}, wide: true},
 	"provision/plan":            {tests: []string{rollback, chaosKill, chaosCut}},
-	"provision/delivery":        {}, // make test has a cluster to which everything is copied
+	"provision/delivery":        {tests: []string{copies}},
 	"provision/dag":             {tests: []string{killed, chaosKill, chaosCut}},
 	"provision/converge":        {tests: []string{renewal, rollback, rotation, chaosKill, chaosCut}, wide: true},
 	"provision/host":            {tests: []string{chaosKill, chaosCut}},
