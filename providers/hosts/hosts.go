@@ -47,7 +47,10 @@ type Hosts struct {
 	// failed has, by the key of a host, why it cannot be used.
 	failed map[string]error
 	notes  []string
-	files  map[string]identityFile
+	// What was read is remembered: many machines have the same bastions and keys, and are described
+	// several times in a run.
+	files   map[string]identityFile
+	lookups map[[2]string]lookup // by host and user
 }
 
 // Open prepares the machines of c. It connects to none. Names and addresses that the state records
@@ -65,7 +68,7 @@ func Open(c *spec.Cluster, o Options) (*Hosts, error) {
 		}
 		config.User, config.System = path, ""
 	}
-	p := &Hosts{cluster: c, o: o, failed: map[string]error{}, files: map[string]identityFile{}}
+	p := &Hosts{cluster: c, o: o, failed: map[string]error{}, files: map[string]identityFile{}, lookups: map[[2]string]lookup{}}
 	p.each(func(_ *spec.NodePool, h *spec.PoolHost) {
 		known := o.Known.Hosts[h.Key()]
 		if h.Name == "" {

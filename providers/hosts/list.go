@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,7 +169,7 @@ func parseInventory(text []byte, group string) ([]spec.PoolHost, error) {
 	for _, name := range names {
 		vars := meta.HostVars[name]
 		h := spec.PoolHost{
-			Address: firstOf(vars.Host, name), PrivateAddress: vars.Private, SSH: spec.SSHSettings{User: vars.User, Port: vars.Port},
+			Address: cmp.Or(vars.Host, name), PrivateAddress: vars.Private, SSH: spec.SSHSettings{User: vars.User, Port: vars.Port},
 		}
 		if _, err := netip.ParseAddr(name); err != nil {
 			h.Name = strings.ToLower(name)

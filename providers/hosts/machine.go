@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -48,20 +49,15 @@ func (p *Hosts) machine(pool *spec.NodePool, h *spec.PoolHost) (spec.Machine, er
 
 // entry combines the settings of the spec with ssh_config, and returns the bastions on the way.
 func (p *Hosts) entry(host string, s spec.SSHSettings, user string) (spec.SSH, []spec.Jump, error) {
-	found, err := p.o.SSHConfig.Lookup(host, s.User)
+	found, err := p.lookup(host, s.User)
 	if err != nil {
-		return spec.SSH{}, nil, fmt.Errorf("read ssh_config: %w", err)
-	}
-	for _, note := range found.Notes {
-		if !slices.Contains(p.notes, note) {
-			p.notes = append(p.notes, note)
-		}
+		return spec.SSH{}, nil, err
 	}
 	e := spec.SSH{
-		User: firstOf(s.User, found.User, user), HostKeyAlias: found.HostKeyAlias, Agent: s.Agent,
+		User: cmp.Or(s.User, found.User, user), HostKeyAlias: found.HostKeyAlias, Agent: s.Agent,
 		TrustOnFirstUse: s.TrustOnFirstUse != nil && *s.TrustOnFirstUse, IdentitiesOnly: len(s.IdentityFiles) > 0 || found.IdentitiesOnly == "yes",
 	}
-	port := firstOf(found.Port, "22")
+	port := cmp.Or(found.Port, "22")
 	if s.Port != 0 {
 		port = strconv.Itoa(s.Port)
 	}
@@ -81,6 +77,30 @@ func (p *Hosts) entry(host string, s spec.SSHSettings, user string) (spec.SSH, [
 	}
 	jumps, err := p.jumps(s, found)
 	return e, jumps, err
+}
+
+// lookup is what ssh_config says of a host for a user.
+type lookup struct {
+	found sshconfig.Options
+	err   error
+}
+
+// lookup returns what ssh_config says of a host, for a user who is known or empty.
+func (p *Hosts) lookup(host, user string) (sshconfig.Options, error) {
+	key := [2]string{host, user}
+	l, ok := p.lookups[key]
+	if !ok {
+		if l.found, l.err = p.o.SSHConfig.Lookup(host, user); l.err != nil {
+			l.err = fmt.Errorf("read ssh_config: %w", l.err)
+		}
+		for _, note := range l.found.Notes {
+			if !slices.Contains(p.notes, note) {
+				p.notes = append(p.notes, note)
+			}
+		}
+		p.lookups[key] = l
+	}
+	return l.found, l.err
 }
 
 // knownHosts returns the files of the spec, otherwise those of ssh_config, if any.
@@ -132,9 +152,9 @@ func (p *Hosts) jumps(s spec.SSHSettings, found sshconfig.Options) ([]spec.Jump,
 func (p *Hosts) before(chain []spec.Jump) ([]spec.Jump, error) {
 	for len(chain) <= maxHops {
 		first := chain[0]
-		found, err := p.o.SSHConfig.Lookup(first.Host, first.User)
+		found, err := p.lookup(first.Host, first.User)
 		if err != nil {
-			return nil, fmt.Errorf("read ssh_config: %w", err)
+			return nil, err
 		}
 		if found.ProxyJump == "" {
 			return chain, nil
@@ -167,13 +187,4 @@ func (p *Hosts) hop(j spec.Jump, s spec.SSHSettings, user string) (spec.SSH, err
 	s.User, s.Port, s.Jumps = j.User, j.Port, []string{spec.None}
 	hop, _, err := p.entry(j.Host, s, user)
 	return hop, err
-}
-
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

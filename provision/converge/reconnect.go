@@ -26,11 +26,10 @@ func (r *Runner) persist(ctx context.Context, s plan.Step) error {
 		if !ok {
 			return err
 		}
-		r.report(s.Host, fmt.Sprintf("connection to %s lost (%v), reconnecting", lost.Host, lost.Err))
 		if err := h.Connect(ctx); err != nil {
 			return fmt.Errorf("the connection was lost (%w), and not made again: %w", lost.Err, err)
 		}
-		r.report(s.Host, fmt.Sprintf("connected to %s again: repeating the step (%d of %d)", lost.Host, again+1, repeats))
+		r.report(s.Host, fmt.Sprintf("the connection to %s was lost: repeating the step (%d of %d)", lost.Host, again+1, repeats))
 		if err := r.holds(ctx, s); err != nil {
 			return err
 		}

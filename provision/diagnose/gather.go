@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"slipway.dev/slipway/provision/host"
-	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
@@ -145,11 +144,6 @@ func (g *gathering) silence() {
 			}
 		}
 	}
-}
-
-// within bounds a part of the work on a host.
-func within(ctx context.Context, h host.Host, limit time.Duration) (context.Context, context.CancelFunc) {
-	return observe.Within(ctx, h, limit)
 }
 
 // dialer returns the power of a host to connect, nil if it has none.

@@ -3,8 +3,8 @@ package diagnose
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,26 +118,18 @@ func (g *gathering) apiServers(ctx context.Context) []APIServer {
 
 // ready asks an API server whether it is ready; the error has the checks that fail.
 func ready(ctx context.Context, client *http.Client) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, stack.LoopbackURL(stack.APIPort)+"/readyz?verbose", nil)
-	if err != nil {
+	err := live.Healthy(ctx, client, stack.LoopbackURL(stack.APIPort)+"/readyz?verbose")
+	var answer *live.UnhealthyError
+	if !errors.As(err, &answer) {
 		return err
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode == http.StatusOK {
-		return nil
-	}
-	said, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // the status is enough
 	var failed []string
-	for line := range strings.Lines(string(said)) {
+	for line := range strings.Lines(answer.Said) {
 		if check, ok := strings.CutPrefix(line, "[-]"); ok {
 			failed = append(failed, strings.TrimSuffix(strings.TrimSpace(check), ": reason withheld"))
 		}
 	}
-	return fmt.Errorf("/readyz: %s: %s", response.Status, strings.Join(failed, ", "))
+	return fmt.Errorf("/readyz: %s: %s", answer.Status, strings.Join(failed, ", "))
 }
 
 func (q *querying) nodes(ctx context.Context) error {

@@ -136,7 +136,7 @@ func (o *output) String() string {
 }
 
 func (g *gathering) report(ctx context.Context, connected host.Host, h *Host) {
-	ctx, cancel := within(ctx, connected, hostTimeout)
+	ctx, cancel := observe.Within(ctx, connected, hostTimeout)
 	defer cancel()
 	q, said := g.questionFor(h.Name), &output{}
 	sent := time.Now()

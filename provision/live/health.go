@@ -57,7 +57,20 @@ func WaitEvery(ctx context.Context, interval time.Duration, problem string, ask 
 	}
 }
 
-// Healthy queries a health endpoint once; nil is an answer of 200.
+// UnhealthyError is an answer of a health endpoint other than 200.
+type UnhealthyError struct {
+	URL, Status string
+	// Said is the text of the answer, at most 64 KiB of it.
+	Said string
+}
+
+func (e *UnhealthyError) Error() string {
+	const shown = 200
+	return fmt.Sprintf("%s: %s %s", e.URL, e.Status, strings.TrimSpace(e.Said[:min(len(e.Said), shown)]))
+}
+
+// Healthy queries a health endpoint once; nil is an answer of 200. Another answer is an
+// *UnhealthyError.
 func Healthy(ctx context.Context, client *http.Client, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -71,6 +84,6 @@ func Healthy(ctx context.Context, client *http.Client, url string) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the status is enough
-	return fmt.Errorf("%s: %s %s", url, response.Status, strings.TrimSpace(string(body)))
+	said, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // the status is enough
+	return &UnhealthyError{URL: url, Status: response.Status, Said: string(said)}
 }

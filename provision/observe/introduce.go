@@ -13,7 +13,6 @@ import (
 // introduceScript prints the machine's name, and its IPv4 addresses as ip(8) does.
 const introduceScript = `# ask for name and addresses
 printf 'name %s\n' "$(uname -n)"
-PATH=$PATH:/sbin:/usr/sbin
 ip -o -4 addr show scope global
 `
 

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,26 +26,16 @@ func (h PoolHost) Key() string {
 
 // Over returns the settings completed by others: what is set in s has precedence.
 func (s SSHSettings) Over(other SSHSettings) SSHSettings {
-	if s.User == "" {
-		s.User = other.User
-	}
-	if s.Port == 0 {
-		s.Port = other.Port
-	}
+	s.User, s.Port, s.Agent = cmp.Or(s.User, other.User), cmp.Or(s.Port, other.Port), cmp.Or(s.Agent, other.Agent)
+	s.TrustOnFirstUse = cmp.Or(s.TrustOnFirstUse, other.TrustOnFirstUse)
 	if len(s.IdentityFiles) == 0 {
 		s.IdentityFiles = other.IdentityFiles
-	}
-	if s.Agent == "" {
-		s.Agent = other.Agent
 	}
 	if len(s.KnownHostsFiles) == 0 {
 		s.KnownHostsFiles = other.KnownHostsFiles
 	}
 	if len(s.Jumps) == 0 {
 		s.Jumps = other.Jumps
-	}
-	if s.TrustOnFirstUse == nil {
-		s.TrustOnFirstUse = other.TrustOnFirstUse
 	}
 	return s
 }

@@ -6,6 +6,7 @@
 package sshconfig
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -203,7 +204,7 @@ func (e *evaluation) criterion(name, argument, at string) (bool, error) {
 	case "originalhost":
 		return matchList(patterns, e.host), nil
 	case "user":
-		return matchList(patterns, firstOf(e.user, e.first("user"), e.files.LocalUser)), nil
+		return matchList(patterns, cmp.Or(e.user, e.first("user"), e.files.LocalUser)), nil
 	case "localuser":
 		return matchList(patterns, e.files.LocalUser), nil
 	case "tagged":
@@ -225,7 +226,7 @@ func (e *evaluation) first(keyword string) string {
 }
 
 func (e *evaluation) hostName() string {
-	name := firstOf(e.first("hostname"), e.host)
+	name := cmp.Or(e.first("hostname"), e.host)
 	return strings.NewReplacer("%%", "%", "%h", e.host, "%n", e.host).Replace(name)
 }
 
@@ -238,8 +239,8 @@ func (e *evaluation) options() Options {
 	}
 	local, _ := os.Hostname()
 	short, _, _ := strings.Cut(local, ".")
-	tokens := strings.NewReplacer("%%", "%", "%h", o.HostName, "%n", e.host, "%p", firstOf(o.Port, "22"), "%r", firstOf(e.user, o.User, e.files.LocalUser),
-		"%u", e.files.LocalUser, "%d", e.files.Home, "%l", local, "%L", short, "%k", firstOf(o.HostKeyAlias, e.host), "%j", o.ProxyJump)
+	tokens := strings.NewReplacer("%%", "%", "%h", o.HostName, "%n", e.host, "%p", cmp.Or(o.Port, "22"), "%r", cmp.Or(e.user, o.User, e.files.LocalUser),
+		"%u", e.files.LocalUser, "%d", e.files.Home, "%l", local, "%L", short, "%k", cmp.Or(o.HostKeyAlias, e.host), "%j", o.ProxyJump)
 	expand := func(text string) string { return e.home(expandEnvironment(tokens.Replace(text))) }
 	all := func(keyword string) (list []string) {
 		for _, text := range e.values[keyword] {
@@ -272,13 +273,4 @@ func (e *evaluation) home(path string) string {
 		return filepath.Join(e.files.Home, rest)
 	}
 	return path
-}
-
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

@@ -1,6 +1,7 @@
 package sshconfig
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"os/user"
@@ -119,12 +120,12 @@ func printed(out string) map[string][]string {
 func compare(t *testing.T, what string, got Options, as string, me *user.User, want map[string][]string) {
 	t.Helper()
 	check := func(key, got, def string) {
-		if got = firstOf(got, def); got != strings.Join(want[key], " ") {
+		if got = cmp.Or(got, def); got != strings.Join(want[key], " ") {
 			t.Errorf("%s: %s is %q, ssh says %q", what, key, got, want[key])
 		}
 	}
 	check("hostname", got.HostName, "")
-	check("user", firstOf(as, got.User), me.Username)
+	check("user", cmp.Or(as, got.User), me.Username)
 	check("port", got.Port, "22")
 	check("proxyjump", got.ProxyJump, "")
 	check("identitiesonly", got.IdentitiesOnly, "no")
@@ -136,7 +137,7 @@ func compare(t *testing.T, what string, got Options, as string, me *user.User, w
 	if len(got.UserKnownHostsFiles) > 0 {
 		check("userknownhostsfile", strings.Join(got.UserKnownHostsFiles, " "), "")
 	}
-	tokens := strings.NewReplacer("~", me.HomeDir, "%r", firstOf(as, got.User, me.Username), "%h", got.HostName, "%u", me.Username)
+	tokens := strings.NewReplacer("~", me.HomeDir, "%r", cmp.Or(as, got.User, me.Username), "%h", got.HostName, "%u", me.Username)
 	files := slices.Clone(want["identityfile"]) // ssh -G prints them as they are written
 	for i := range files {
 		files[i] = tokens.Replace(files[i])
