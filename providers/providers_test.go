@@ -31,8 +31,9 @@ func TestOpen(t *testing.T) {
 				}
 				_, resolves := p.(Resolver)
 				_, records := p.(provision.Recorder)
-				if hosts := tc.name == "hosts"; resolves != hosts || records != hosts {
-					t.Errorf("resolves: %v, records: %v", resolves, records)
+				_, notes := p.(provision.Noter)
+				if hosts := tc.name == "hosts"; resolves != hosts || records != hosts || notes != hosts {
+					t.Errorf("resolves: %v, records: %v, notes: %v", resolves, records, notes)
 				}
 			case err == nil || !strings.Contains(err.Error(), tc.want):
 				t.Errorf("got %v, want %q", err, tc.want)

@@ -50,7 +50,7 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 		},
 		Before: plan.Before{Slipway: s.Version, Applied: applied, PKI: s.secrets.Before, Issued: s.secrets.Issued, EncryptionKeys: s.secrets.BeforeKeys},
 	}
-	hosts, closeAll, failed := s.Dial(ctx, s.running())
+	hosts, closeAll, failed := s.Dial(ctx, s.infra.Running())
 	s.hosts = hosts
 	if err := s.without(ctx, failed); err != nil {
 		closeAll()
@@ -74,13 +74,16 @@ func (s *Session) ofRotation(err error) error {
 	return fmt.Errorf("the %v; until its new certificates are signed nothing can be applied, except `slipway %s --rollback`: %w", r, rotate.CommandOf(r), err)
 }
 
-// Notes returns those of the spec and of the secrets, warnings about new machines, and a running
-// rotation that this run does not expect.
+// Notes returns those of the spec, of the secrets and of the provider, warnings about new machines,
+// and a running rotation that this run does not expect.
 func (s *Session) Notes() []string {
 	if s.secrets == nil {
 		return nil // nothing was planned
 	}
 	notes := slices.Concat(s.Remarks, s.bundleNotes, s.secrets.Notes(), s.warnings)
+	if n, ok := s.Machines.(Noter); ok {
+		notes = append(notes, n.Notes()...)
+	}
 	if r := s.secrets.PKI.Rotation; r != nil && s.Prove != plan.ProveStage {
 		notes = append(notes, rotate.Progress(r))
 	}

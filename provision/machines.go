@@ -88,18 +88,6 @@ func (s *Session) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
 	return &all
 }
 
-// running returns the machines that can be reached: not those that are gone, nor those that --only
-// excludes and that do not run.
-func (s *Session) running() []spec.Machine {
-	var all []spec.Machine
-	for _, m := range s.infra.Machines {
-		if s.infra.States[m.Name] == spec.MachineRunning && s.infra.Failed[m.Name] == nil {
-			all = append(all, m)
-		}
-	}
-	return all
-}
-
 // exist returns the machines that exist now, and those whose disk exists, with which they can
 // return.
 func (s *Session) exist(ctx context.Context) ([]string, error) {

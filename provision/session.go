@@ -62,6 +62,11 @@ type Recorder interface {
 	Record() spec.KnownHosts
 }
 
+// Noter is an optional interface of Machines that have something to say of what they read.
+type Noter interface {
+	Notes() []string
+}
+
 // Wish is what a person wants of a run, besides the spec.
 type Wish struct {
 	// Only are the nodes that it is restricted to; empty is all.

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,5 +195,18 @@ func TestResourcesArePlanned(t *testing.T) {
 	saved.Basis, now.Resources = &plan.Basis{}, nil
 	if moved := saved.Moved(stack.State{}, now); len(moved) != 1 || !strings.Contains(moved[0], "balancer demo-balancer") {
 		t.Errorf("moved is %q", moved)
+	}
+}
+
+// noting is a source of machines that has something to say.
+type noting struct{ Machines }
+
+func (noting) Notes() []string { return []string{"a block is left out"} }
+
+// TestNotesOfTheProvider are shown with the others.
+func TestNotesOfTheProvider(t *testing.T) {
+	s := &Session{Machines: noting{}, Remarks: []string{"a remark"}, secrets: &keys.Secrets{PKI: &certs.PKI{}}}
+	if got := s.Notes(); !slices.Equal(got, []string{"a remark", "a block is left out"}) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -130,16 +130,12 @@ func (r *diagnoseRun) source(ctx context.Context) (diagnose.Source, func(), erro
 	if err != nil && !errors.As(err, new(*notAppliedError)) {
 		return diagnose.Source{}, nothing, err
 	}
-	store, err := r.readStore(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		store, r.record = nil, &provision.Record{}
-	case err != nil:
+	store, err := r.recall(ctx)
+	if err != nil {
 		return diagnose.Source{}, nothing, err
-	default:
-		if err := r.identify(ctx, store); err != nil {
-			return diagnose.Source{}, nothing, errors.Join(err, store.Close())
-		}
+	}
+	if store == nil {
+		r.record = &provision.Record{}
 	}
 	infra, err := r.provider.Find(ctx)
 	if err != nil {
@@ -165,13 +161,6 @@ func (r *diagnoseRun) source(ctx context.Context) (diagnose.Source, func(), erro
 	}, nil
 }
 
-func closeStore(store *state.Store) error {
-	if store == nil {
-		return nil
-	}
-	return store.Close()
-}
-
 // haveBundle reports whether the cache has the bundle: a diagnosis does not make one, which takes
 // long.
 func (r *diagnoseRun) haveBundle() bool {
@@ -186,7 +175,7 @@ func (r *diagnoseRun) haveBundle() bool {
 // drift plans, over the same connections. A plan that is refused is not an error of a diagnosis.
 func (r *diagnoseRun) drift(ctx context.Context, store *state.Store, hosts map[string]host.Host, failed map[string]error) (map[string][]string, error) {
 	r.session(store)
-	r.progress = newProgress(discard{}, false, discard{}, r.names())
+	r.progress = newProgress(io.Discard, false, io.Discard, r.names())
 	defer r.progress.Done(nil)
 	r.Only, r.Bundle, r.Inspect = nil, r.cachedBundle, nil
 	r.Dial = func(context.Context, []spec.Machine) (map[string]host.Host, func(), map[string]error) {
@@ -228,14 +217,8 @@ func (r *diagnoseRun) cachedBundle(ctx context.Context) (map[string]stack.Artifa
 	if err != nil {
 		return nil, nil, errors.Join(context.Cause(ctx), err)
 	}
-	artifacts := stack.Artifacts(b)
-	artifacts[r.slipway.Name] = r.slipway
-	return artifacts, nil, nil
+	return r.artifacts(b), nil, nil
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // writeArchive packs what was gathered. If the API's Secrets cannot be read, it says so there: they
 // are then recognized by their form only.

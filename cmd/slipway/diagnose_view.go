@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"slipway.dev/slipway/provision/diagnose"
+	"slipway.dev/slipway/provision/plan"
 )
 
 // diagnoseView prints a diagnosis for people.
@@ -23,11 +24,11 @@ func (v *diagnoseView) printf(format string, args ...any) {
 }
 
 func (v *diagnoseView) print(r *diagnose.Report) {
-	looked := fmt.Sprintf("checked %d things on %s", r.Checks, plural(r.Hosts, "host"))
+	looked := fmt.Sprintf("checked %d things on %s", r.Checks, plan.Count(r.Hosts, "host"))
 	if r.Healthy {
 		v.printf("No problems found. (%s)\n", looked)
 	} else {
-		v.printf("Cluster %s: %s (%s)\n", r.Cluster, plural(len(r.Findings), "problem"), looked)
+		v.printf("Cluster %s: %s (%s)\n", r.Cluster, plan.Count(len(r.Findings), "problem"), looked)
 	}
 	for i, f := range r.Findings {
 		v.printf("\n%d. ", i+1)
@@ -59,7 +60,7 @@ func (v *diagnoseView) finding(f *diagnose.Finding, indent string) {
 		v.line(indent, label, c)
 	}
 	if n := f.Symptoms(); n > 0 && !v.all {
-		v.line(indent, "explains", plural(n, "other problem")+" (-v lists them)")
+		v.line(indent, "explains", plan.Count(n, "other problem")+" (-v lists them)")
 	}
 	if v.all {
 		v.symptoms(f.Explains, indent)
@@ -100,12 +101,4 @@ func (v *diagnoseView) infos(list []diagnose.Finding) {
 		v.line("   ", "more", f.More)
 		v.line("   ", "remedy", strings.TrimSpace(f.Remedy.Text+" "+strings.Join(f.Remedy.Commands, "; ")))
 	}
-}
-
-// plural is "3 hosts", "1 host".
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"slipway.dev/slipway/providers"
@@ -55,6 +56,19 @@ func introduce(in *live.SSH) func(context.Context, []spec.Machine) (map[string]s
 		wait.Wait()
 		return selves, failed
 	}
+}
+
+// recall opens the state for reading, and identifies the cluster by it. If nothing was applied yet, it
+// returns nil, and identifies nothing.
+func (c *cluster) recall(ctx context.Context) (*state.Store, error) {
+	store, err := c.readStoreIfAny(ctx)
+	if err != nil || store == nil {
+		return nil, err
+	}
+	if err := c.identify(ctx, store); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return store, nil
 }
 
 // identifyToChange is identify for commands that change the cluster.

@@ -68,15 +68,11 @@ func (r *planRun) plan(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(ctx, r.authorities(ctx), haveBundle()); err != nil {
 		return err
 	}
-	store, err := r.readStore(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		store = nil // nothing has been applied yet
-	case err != nil:
+	store, err := r.readStoreIfAny(ctx)
+	if err != nil {
 		return err
-	default:
-		defer func() { err = errors.Join(err, store.Close()) }()
 	}
+	defer func() { err = errors.Join(err, closeStore(store)) }()
 	if err := r.identifyToChange(ctx, store); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -101,15 +100,11 @@ func (r *preflightRun) preflight(ctx context.Context) (err error) {
 
 // know reads which cluster the state belongs to, if there is one.
 func (r *preflightRun) know(ctx context.Context) (err error) {
-	store, err := r.readStore(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // nothing has been applied yet
-		store = nil
-	case err != nil:
+	store, err := r.readStoreIfAny(ctx)
+	if err != nil {
 		return err
-	default:
-		defer func() { err = errors.Join(err, store.Close()) }()
 	}
+	defer func() { err = errors.Join(err, closeStore(store)) }()
 	if err := r.identify(ctx, store); err != nil {
 		return err
 	}
@@ -125,14 +120,13 @@ func (r *preflightRun) check(ctx context.Context) (*preflightJSON, error) {
 		return nil, err
 	}
 	result := &preflightJSON{Cluster: r.spec.Metadata.Name, Checked: []string{}, Missing: []string{}, Unread: map[string]string{}, Findings: []preflight.Finding{}}
-	var running []spec.Machine
-	for _, m := range infra.Machines {
-		if infra.States[m.Name] == spec.MachineRunning && infra.Failed[m.Name] == nil {
-			running = append(running, m)
-		}
-	}
+	running := infra.Running()
 	for _, name := range r.names() {
-		if !slices.ContainsFunc(running, func(m spec.Machine) bool { return m.Name == name }) && r.wants(name) {
+		switch known := func(m spec.Machine) bool { return m.Name == name }; {
+		case !r.wants(name) || slices.ContainsFunc(running, known):
+		case infra.Failed[name] != nil:
+			result.Unread[name] = infra.Failed[name].Error()
+		default:
 			result.Missing = append(result.Missing, name)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/user"
 	"path"
@@ -81,14 +80,9 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 		return nil, nil, err
 	}
 	if c.spec.Spec.Provider.Hosts != nil { // the state has their names and host keys
-		switch store, err := c.readStore(ctx); {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
+		store, err := c.recall(ctx)
+		if err := errors.Join(err, closeStore(store)); err != nil {
 			return nil, nil, err
-		default:
-			if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
-				return nil, nil, err
-			}
 		}
 	}
 	infra, err := c.provider.Find(ctx)

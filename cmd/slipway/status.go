@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -80,14 +79,11 @@ func (a *app) statusOf(ctx context.Context, c *cluster) (*observe.Status, *spec.
 		return nil, nil, err
 	}
 	record := &provision.Record{} // without a state there is nothing to compare
-	switch store, err := c.readStore(ctx); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	store, err := c.recall(ctx)
+	if err := errors.Join(err, closeStore(store)); err != nil {
 		return nil, nil, err
-	default:
-		if err := errors.Join(c.identify(ctx, store), store.Close()); err != nil {
-			return nil, nil, err
-		}
+	}
+	if store != nil {
 		record = c.record
 	}
 	infra, err := c.provider.Find(ctx)

@@ -88,6 +88,23 @@ func (c *cluster) readStore(ctx context.Context) (*state.Store, error) {
 	return state.OpenReadOnly(ctx, c.state)
 }
 
+// readStoreIfAny is readStore, but returns nil if nothing was applied yet.
+func (c *cluster) readStoreIfAny(ctx context.Context) (*state.Store, error) {
+	store, err := c.readStore(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return store, err
+}
+
+// closeStore closes a store; nil is none.
+func closeStore(store *state.Store) error {
+	if store == nil {
+		return nil
+	}
+	return store.Close()
+}
+
 // checkMoved prevents a running cluster from getting new keys because its spec names another place
 // than before.
 func (c *cluster) checkMoved(ctx context.Context) error {
@@ -228,9 +245,7 @@ func (a *app) askSecret(what string) (secret.Bytes, error) {
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return nil, fmt.Errorf("there is no terminal to ask on (%s); name a file that holds it in %s", strings.ToLower(what[:1])+what[1:], passphraseFileVar)
 	}
-	_, _ = fmt.Fprintf(a.stderr, "%s: ", what)
-	text, err := term.ReadPassword(int(file.Fd()))
-	_, _ = fmt.Fprintln(a.stderr)
+	text, err := a.typed(context.Background(), file, what)
 	if err != nil {
 		return nil, fmt.Errorf("read a passphrase from the terminal: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
 
@@ -70,16 +71,9 @@ func summary(c *spec.Cluster) string {
 	controlPlanes := len(c.ControlPlanes())
 	workers := len(c.Nodes()) - controlPlanes
 	text := fmt.Sprintf("cluster %s, Kubernetes %s, %s and %s", c.Metadata.Name, c.Spec.Kubernetes.Version,
-		count(controlPlanes, "control-plane node"), count(workers, "worker"))
+		plan.Count(controlPlanes, "control-plane node"), plan.Count(workers, "worker"))
 	if slices.ContainsFunc(c.Spec.NodePools, func(p spec.NodePool) bool { return p.HostsFrom != nil }) {
 		text += ", and machines that are listed elsewhere"
 	}
 	return text
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

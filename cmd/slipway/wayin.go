@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -55,7 +56,12 @@ func (a *app) answer(ctx context.Context, question string) (answer secret.Bytes,
 		return nil, errors.New("there is no terminal to ask on; " + remedy)
 	}
 	ask := func() error {
-		answer, err = a.typed(ctx, file, question)
+		switch answer, err = a.typed(ctx, file, question); {
+		case err != nil:
+			err = fmt.Errorf("read the answer from the terminal: %w", err)
+		case len(answer) == 0:
+			err = errors.New("nothing was typed")
+		}
 		return err
 	}
 	if a.shown != nil {
@@ -64,32 +70,29 @@ func (a *app) answer(ctx context.Context, question string) (answer secret.Bytes,
 	return answer, ask()
 }
 
-// typed reads a line from a terminal without showing it, until ctx ends.
+// typed asks on a terminal, and reads a line without showing it, until ctx ends.
 func (a *app) typed(ctx context.Context, terminal *os.File, question string) (secret.Bytes, error) {
-	before, err := term.GetState(int(terminal.Fd()))
-	if err != nil {
-		return nil, fmt.Errorf("ask on the terminal: %w", err)
-	}
 	_, _ = fmt.Fprintf(a.stderr, "%s: ", question)
-	var text []byte
-	done := make(chan error, 1)
+	show, err := hideTyped(int(terminal.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	typed := make(chan line, 1)
 	go func() { // an interrupt leaves it behind, with the process
-		var err error
-		text, err = term.ReadPassword(int(terminal.Fd()))
-		done <- err
+		text, err := bufio.NewReader(terminal).ReadBytes('\n')
+		typed <- line{bytes.TrimRight(text, "\r\n"), err}
 	}()
+	var l line
 	select {
-	case err = <-done:
+	case l = <-typed:
 	case <-ctx.Done():
-		err = context.Cause(ctx)
-		_ = term.Restore(int(terminal.Fd()), before)
+		l.err = context.Cause(ctx)
 	}
+	show()
 	_, _ = fmt.Fprintln(a.stderr)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the answer from the terminal: %w", err)
-	case len(text) == 0:
-		return nil, errors.New("nothing was typed")
-	}
-	return text, nil
+	return l.text, l.err
 }

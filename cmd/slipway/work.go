@@ -163,9 +163,14 @@ func (w *work) ensureBundle(ctx context.Context) (artifacts map[string]stack.Art
 	if err != nil {
 		return nil, nil, err
 	}
-	artifacts = stack.Artifacts(b)
-	artifacts[w.slipway.Name] = w.slipway
-	return artifacts, notes, nil
+	return w.artifacts(b), notes, nil
+}
+
+// artifacts are those of a bundle, and this slipway.
+func (c *cluster) artifacts(b *bundle.Bundle) map[string]stack.Artifact {
+	all := stack.Artifacts(b)
+	all[c.slipway.Name] = c.slipway
+	return all
 }
 
 // byHost groups changes, in the order of their hosts' names.

@@ -302,3 +302,16 @@ func TestNeverRemoves(t *testing.T) {
 		t.Errorf("plans %v, %v", changes, err)
 	}
 }
+
+// TestNotes: what is left out of ssh_config is noted once, however many machines it is about.
+func TestNotes(t *testing.T) {
+	p, home := opened(t, clusterOf(t, "{}", `
+  - {name: cp, role: control-plane, hosts: [{address: a, name: a, privateAddress: 10.0.0.1}, {address: b, name: b, privateAddress: 10.0.0.2}, {address: c, name: c, privateAddress: 10.0.0.3}]}
+`), Options{}, map[string]string{".ssh/config": "Match exec true\n  User x\n"})
+	if _, err := p.Find(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{filepath.Join(home, ".ssh", "config") + ":1: the block of Match exec is left out"}; !slices.Equal(p.Notes(), want) {
+		t.Errorf("got %q, want %q", p.Notes(), want)
+	}
+}

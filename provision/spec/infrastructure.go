@@ -27,6 +27,17 @@ type Infrastructure struct {
 	ExtraSANs []string
 }
 
+// Running returns the machines that run and can be used.
+func (i *Infrastructure) Running() []Machine {
+	var all []Machine
+	for _, m := range i.Machines {
+		if i.States[m.Name] == MachineRunning && i.Failed[m.Name] == nil {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // MachineRunning is the state of a running machine.
 const MachineRunning = "running"
 

@@ -103,7 +103,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		for field, p := range def.Properties {
 			described++
 			if p.Description == "" {
-				t.Errorf("%s.%s has no description: comment the field in types.go", name, field)
+				t.Errorf("%s.%s has no description: comment the field in types*.go", name, field)
 			}
 		}
 	}

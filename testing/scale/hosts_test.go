@@ -2,7 +2,6 @@ package scale_test
 
 import (
 	"archive/tar"
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -147,27 +145,10 @@ func (c *cluster) edit() {
 	}
 }
 
-// apply is `slipway apply`, in a process of its own.
+// apply is `slipway apply`.
 func (c *cluster) apply(t testing.TB) figures {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), c.binary, "apply", "-f", c.file(), "--yes")
-	cmd.Env = append(os.Environ(), c.environment()...)
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	memory := watchMemory(cmd.Process.Pid)
-	err := cmd.Wait()
-	f := figures{hosts: len(c.servers), took: time.Since(began), memory: <-memory}
-	for _, what := range c.refused {
-		t.Errorf("a simulated host was asked for what it does not do: %.2000s", what)
-	}
-	if err != nil {
-		t.Fatalf("slipway apply: %v\n%.4000s", err, output.Bytes())
-	}
-	f.busy = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	_, f := c.slipway(t, "apply", "--yes")
 	return f
 }
 

@@ -25,10 +25,11 @@ type figures struct {
 	control int           // and of the control plane
 }
 
-// run is `slipway plan`, in a process of its own.
-func (c *cluster) run(t testing.TB) (*plan.Plan, figures) {
+// slipway runs the binary, in a process of its own, and returns its standard output. It has to succeed, and to ask the simulated
+// hosts only for what they do.
+func (c *cluster) slipway(t testing.TB, args ...string) ([]byte, figures) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), c.binary, "plan", "-f", c.file(), "--output", "json")
+	cmd := exec.CommandContext(t.Context(), c.binary, append(args, "-f", c.file())...) //nolint:gosec // the test's own arguments
 	cmd.Env = append(os.Environ(), c.environment()...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -40,12 +41,19 @@ func (c *cluster) run(t testing.TB) (*plan.Plan, figures) {
 	err := cmd.Wait()
 	f := figures{hosts: len(c.servers), took: time.Since(began), memory: <-memory}
 	for _, what := range c.refused {
-		t.Errorf("a simulated host was asked for what it does not do: %s", what)
+		t.Errorf("a simulated host was asked for what it does not do: %.2000s", what)
 	}
 	if err != nil {
-		t.Fatalf("slipway plan: %v\n%s", err, stderr.Bytes())
+		t.Fatalf("slipway %s: %v\n%.4000s", args[0], err, stderr.Bytes())
 	}
 	f.busy = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return stdout.Bytes(), f
+}
+
+// run is `slipway plan`.
+func (c *cluster) run(t testing.TB) (*plan.Plan, figures) {
+	t.Helper()
+	stdout, f := c.slipway(t, "plan", "--output", "json")
 	for _, m := range c.infra.Machines {
 		if trips := c.servers[m.Name].RoundTrips(); m.Role == spec.ControlPlane {
 			f.control = max(f.control, trips)
@@ -54,8 +62,8 @@ func (c *cluster) run(t testing.TB) (*plan.Plan, figures) {
 		}
 	}
 	var plan plan.Plan
-	if err := json.Unmarshal(stdout.Bytes(), &plan); err != nil {
-		t.Fatalf("the plan: %v\n%s", err, stdout.Bytes())
+	if err := json.Unmarshal(stdout, &plan); err != nil {
+		t.Fatalf("the plan: %v\n%s", err, stdout)
 	}
 	return &plan, f
 }
