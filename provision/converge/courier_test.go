@@ -3,6 +3,7 @@ package converge
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -270,6 +271,50 @@ func TestHostThatFailsHoldsNoOther(t *testing.T) {
 				t.Errorf("%s has another %s", name, p)
 			}
 		}
+	}
+}
+
+// losing is a host whose connection is lost the first time that something arrives, and then made again.
+type losing struct {
+	*rooted
+	once sync.Once
+}
+
+func (h *losing) Connect(context.Context) error { return nil }
+
+func (h *losing) Run(ctx context.Context, cmd host.Cmd) (r host.Result, err error) {
+	if strings.HasPrefix(cmd.Script, "# receive") || strings.HasPrefix(cmd.Script, "# fetch") {
+		h.once.Do(func() { err = &host.LostError{Host: h.Name(), Err: io.EOF} })
+	}
+	if err != nil {
+		return r, err
+	}
+	return h.rooted.Run(ctx, cmd)
+}
+
+// TestDeliveryThatIsRepeatedEndsNoOther: who comes last gets all from the others, which serve until then.
+func TestDeliveryThatIsRepeatedEndsNoOther(t *testing.T) {
+	f := newFleet(t, 3)
+	f.Hosts["host-1"] = &losing{rooted: f.hosts["host-1"]}
+	var done sync.WaitGroup
+	done.Add(2)
+	f.before("# look what was", func(on *rooted, _ string, _ *host.Cmd) {
+		if on == f.hosts["host-3"] {
+			done.Wait()
+		}
+	})
+	var steps []plan.Step
+	for _, name := range f.names {
+		steps = append(steps, plan.Step{Name: name, Host: name, Verb: plan.Deliver})
+	}
+	defer f.End()
+	err := dag.Run(t.Context(), f.Bind(steps), len(steps), func(e dag.Event) {
+		if e.Type != dag.Started && e.Step.Host != "host-3" {
+			done.Done()
+		}
+	})
+	if n := f.hosts["host-3"].total(); err != nil || n != 0 {
+		t.Errorf("this computer sent %d bytes to the last: %v", n, err)
 	}
 }
 

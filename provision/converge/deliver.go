@@ -38,9 +38,7 @@ const (
 // stays when the rest does not. It puts nothing in place, so that all programs change at one time,
 // in the step that restarts what runs them.
 func (r *Runner) deliver(ctx context.Context, s plan.Step) error {
-	c := r.couriers()
-	defer c.finish()
-	return c.bring(ctx, s.Host, lacking(r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host]))
+	return r.couriers().bring(ctx, s.Host, lacking(r.Desired.Hosts[s.Host], r.Observed.Hosts[s.Host]))
 }
 
 // found is what earlier runs have left on a host.

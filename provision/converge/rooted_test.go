@@ -221,5 +221,6 @@ func bringing(t *testing.T, files map[string]stack.File, hosts ...host.Host) *Ru
 // deliverTo is a run of its own that delivers to cp-1.
 func (r *Runner) deliverTo(ctx context.Context) error {
 	r.courier = nil
+	defer r.End()
 	return r.deliver(ctx, plan.Step{Host: "cp-1", Verb: plan.Deliver})
 }

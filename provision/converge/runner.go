@@ -105,6 +105,9 @@ func (r *Runner) Bind(steps []plan.Step) dag.Plan {
 	r.courier = newCourier(r, deliveries)
 	for _, s := range steps {
 		p.Steps = append(p.Steps, dag.Step{Name: s.Name, Host: s.Host, Deps: s.Deps, Do: func(ctx context.Context) error {
+			if s.Verb == plan.Deliver {
+				defer r.courier.finish() // once, however often the step is repeated
+			}
 			ctx, cancel := context.WithTimeout(ctx, s.Timeout())
 			defer cancel()
 			if err := r.holds(ctx, s); err != nil {
