@@ -130,6 +130,8 @@ func (p *parcel) announce(b delivery.Blob) {
 	if listens {
 		s.name([]string{b.Name()})
 	}
+	k := key(b.Plain, b.Format)
+	time.AfterFunc(window, func() { p.update(func(board *delivery.Board) { board.Overdue(p.name, k) }) })
 }
 
 // fetch has the host take a program from another, from where it was broken off. The key is a file

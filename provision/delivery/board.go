@@ -56,8 +56,10 @@ type host struct {
 	wants  map[string]bool
 	has    map[string]bool // whole and verified
 	offers map[string]bool // served
-	taking map[string]*taking
-	giving int
+	// overdue blobs it has, and does not serve although it has had the time.
+	overdue map[string]bool
+	taking  map[string]*taking
+	giving  int
 	// mute hosts serve nobody: they cannot, or must not.
 	mute bool
 	// alone hosts reach no peer.
@@ -83,7 +85,7 @@ func NewBoard() *Board { return &Board{hosts: map[string]*host{}, ready: map[str
 func (b *Board) Join(name string, wants []string, first string, mute, alone bool) {
 	h := &host{
 		first: first, mute: mute, alone: alone, wants: map[string]bool{}, has: map[string]bool{}, offers: map[string]bool{}, taking: map[string]*taking{},
-		direct: map[string]bool{}, lost: map[string]bool{}, lostBy: map[string]bool{},
+		overdue: map[string]bool{}, direct: map[string]bool{}, lost: map[string]bool{}, lostBy: map[string]bool{},
 	}
 	for _, blob := range wants {
 		h.wants[blob] = true
@@ -127,6 +129,15 @@ func (b *Board) Has(name, blob string) {
 func (b *Board) Offer(name, blob string) {
 	if h := b.hosts[name]; h != nil {
 		h.offers[blob] = true
+		delete(h.overdue, blob)
+	}
+}
+
+// Overdue says that a host has had a blob for long: if it does not give it yet, others no longer wait
+// for that.
+func (b *Board) Overdue(name, blob string) {
+	if h := b.hosts[name]; h != nil && !h.offers[blob] {
+		h.overdue[blob] = true
 	}
 }
 
@@ -261,6 +272,12 @@ func (b *Board) reaches(name, source string) bool {
 	return name != source && !h.alone && !s.mute && !h.lost[source]
 }
 
+// begins reports whether a host is getting what lets it serve.
+func (h *host) begins() bool {
+	t := h.taking[h.first]
+	return t != nil && !t.stalled
+}
+
 // peer returns the host that gives a blob to another: the one that has the least to do.
 func (b *Board) peer(name, blob string) (source string, ok bool) {
 	if b.hosts[name].direct[blob] {
@@ -293,7 +310,7 @@ func (b *Board) upload(name, blob string) (source string, ok bool) {
 				return "", false // it will have it
 			}
 		}
-		if o.has[blob] && b.reaches(name, other) {
+		if o.has[blob] && (!o.overdue[blob] || o.begins()) && b.reaches(name, other) {
 			return "", false
 		}
 	}

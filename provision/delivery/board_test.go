@@ -91,6 +91,31 @@ func TestBoardWithoutPeers(t *testing.T) {
 	expect(t, b, "b", "x")
 }
 
+// TestBoardWithoutOffer: nobody waits for ever until a host serves what it has.
+func TestBoardWithoutOffer(t *testing.T) {
+	b := board(map[string]int64{"x": 1}, "a", "b", "c")
+	b.Has("a", "x") // of an earlier run; it cannot serve, since slipway does not arrive or hangs
+	expect(t, b, "b", "-")
+	b.Overdue("a", "x")
+	expect(t, b, "b", "x")
+	expect(t, b, "c", "-") // b is getting it
+	b.Offer("a", "x")
+	expect(t, b, "c", "x from a")
+	b.Overdue("a", "x")
+	b.Failed(Job{"c", "x", "a"}, Broken)
+	b.Done(Job{"b", "x", Operator})
+	expect(t, b, "c", "x from a")
+
+	b = board(map[string]int64{"slipway": 5, "x": 1}, "a", "b")
+	b.Has("a", "x")
+	expect(t, b, "a", "slipway")
+	b.Overdue("a", "x")
+	expect(t, b, "b", "-") // what lets a serve is on its way
+	b.Stalled(Job{"a", "slipway", Operator})
+	expect(t, b, "b", "slipway")
+	expect(t, b, "b", "x")
+}
+
 // TestBoardOfHostsThatAreCutOff: after two peers that it does not reach, a host tries no more, and
 // after two hosts that do not reach it, a peer is asked no more.
 func TestBoardOfHostsThatAreCutOff(t *testing.T) {
