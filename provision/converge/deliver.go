@@ -180,7 +180,7 @@ func placePrograms(ctx context.Context, h host.Host, want, have stack.HostState,
 }
 
 // placeScript moves what was copied to its place, and gives all programs the mode and owner that
-// they should have.
+// they should have. It can be repeated: what was moved before is verified.
 func placeScript(programs []plan.Change, files map[string]stack.File) string {
 	script := append([]string{"# put programs in place", "set -e"}, uncover(programs)...)
 	var dirs []string
@@ -188,7 +188,9 @@ func placeScript(programs []plan.Change, files map[string]stack.File) string {
 		f, at, dir := files[c.Name], host.Quote(c.Name), host.Quote(path.Dir(c.Name))
 		dirs = append(dirs, dir)
 		if c.Copy > 0 {
-			script = append(script, "mkdir -p -- "+dir, "mv -f -T -- "+host.Quote(arriving(c.Name))+" "+at)
+			from := host.Quote(arriving(c.Name))
+			script = append(script, "mkdir -p -- "+dir,
+				fmt.Sprintf("if [ -f %[1]s ]; then mv -f -T -- %[1]s %[2]s; else [ \"$(sha256sum <%[2]s)\" = '%[3]s  -' ]; fi", from, at, f.Digest))
 		}
 		script = append(script, "chown "+f.Owner+" -- "+at, fmt.Sprintf("chmod %04o -- %s", f.Mode.Perm(), at))
 	}

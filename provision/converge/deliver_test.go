@@ -79,6 +79,27 @@ func TestOwnershipOfWhatIsPlaced(t *testing.T) {
 	}
 }
 
+// TestPlacingTwice: a connection that is lost at the end has the step repeated. What is neither copied
+// nor in place is an error.
+func TestPlacingTwice(t *testing.T) {
+	h := newRooted(t, "cp-1")
+	r := bringing(t, artifacts(t), h)
+	if err := r.deliverTo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := r.Desired.Hosts["cp-1"]
+	programs := placing(plan.Diff(r.Desired, r.Observed), want)
+	for range 2 {
+		if err := placePrograms(t.Context(), h, want, stack.HostState{}, programs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.put(t, someProgram, "another")
+	if err := placePrograms(t.Context(), h, want, stack.HostState{}, programs); err == nil {
+		t.Error("another program counts as placed")
+	}
+}
+
 // TestDeliveryThatIsCut continues where it was broken off: no byte is sent twice. What is spoilt is
 // sent again, and what nobody wants is removed.
 func TestDeliveryThatIsCut(t *testing.T) {
