@@ -84,7 +84,10 @@ func convergeScript(changes []plan.Change, want stack.HostState, first bool) str
 	}
 	script := prepare(changes, want, first)
 	if units := named(changes, plan.UnitChange, plan.Delete); len(units) > 0 {
-		script = append(script, "systemctl disable --now "+strings.Join(units, " "))
+		// If the step is repeated, all of it may be done.
+		all := strings.Join(units, " ")
+		script = append(script, "systemctl disable --now "+all+
+			" || for u in "+all+"; do [ ! -e "+stack.UnitDir+"$u ] && ! systemctl is-active --quiet $u || exit 1; done")
 	}
 	// Unit files are removed before systemd reloads; the rest only when nothing runs with it any
 	// more.

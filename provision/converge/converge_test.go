@@ -74,7 +74,7 @@ func TestConvergeScript(t *testing.T) {
 		{
 			name:    "what leaves",
 			changes: []plan.Change{unit("flanneld.service", plan.Delete), file(stack.UnitDir+"flanneld.service", plan.Delete), file("/etc/it's", plan.Delete)},
-			want:    []string{"systemctl disable --now flanneld.service", "rm -f -- '/etc/systemd/system/flanneld.service'", `rm -f -- '/etc/it'\''s'`, "daemon-reload"},
+			want:    []string{"systemctl disable --now flanneld.service || for u in flanneld.service;", "rm -f -- '/etc/systemd/system/flanneld.service'", `rm -f -- '/etc/it'\''s'`, "daemon-reload"},
 		},
 		{
 			name:    "kernel",
