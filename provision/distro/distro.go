@@ -67,7 +67,7 @@ var Table = []Distro{
 	{
 		ID: "debian", Name: "Debian", Versions: []string{"12", "13"}, Likes: []string{"raspbian"}, Install: apt, Packages: debianPackages,
 		MAC: "AppArmor", Firewall: "none", Cgroup: 2, CAs: debianCAs,
-		Notes: "12 has systemd 252 and kernel 6.1, 13 has systemd 257 and kernel 6.12.", Proof: "Debian 12, in containers",
+		Notes: "12 has systemd 252 and kernel 6.1, 13 has systemd 257 and kernel 6.12.", Proof: "Debian 12 and 13, in containers",
 	},
 	{
 		ID: "ubuntu", Name: "Ubuntu", Versions: []string{"22.04", "24.04"}, Install: apt, Packages: debianPackages,

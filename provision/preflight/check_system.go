@@ -138,7 +138,7 @@ func checkModules(n *Node, _ *Situation) []Finding {
 func checkCgroups(n *Node, s *Situation) []Finding {
 	if !n.Facts.CgroupV2 && (s.Cluster.Spec.AllowCgroupV1 == nil || !*s.Cluster.Spec.AllowCgroupV1) {
 		return found(grubCommand(n.Facts.OS, "systemd.unified_cgroup_hierarchy=1"),
-			"the machine uses cgroup v1, which Kubernetes has deprecated (KEP-4569); or set spec.allowCgroupV1: true")
+			"the machine uses cgroup v1, which Kubernetes has deprecated (KEP-4569), and spec.allowCgroupV1 is not true")
 	}
 	var missing []string
 	for _, c := range []string{"cpu", "cpuset", "memory", "pids"} {

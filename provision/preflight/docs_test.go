@@ -37,7 +37,7 @@ func TestDocs(t *testing.T) {
 	ports.WriteString("| port | from | to | for | |\n|---|---|---|---|---|\n")
 	for _, p := range Ports {
 		when := p.When
-		if p.Optional {
+		if p.Optional && when == "" {
 			when = "if you want it"
 		}
 		fmt.Fprintf(&ports, "| %s/%s | %s | %s | %s | %s |\n", p.Number(), p.Protocol, p.From, p.To, p.For, when)

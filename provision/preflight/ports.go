@@ -46,7 +46,7 @@ type Port struct {
 var Ports = []Port{
 	{
 		Protocol: TCP, First: 22, Last: 22, From: Operator, To: AllNodes,
-		For: "SSH, the only way in which slipway reaches a machine (or the port in the spec)", Optional: true,
+		For: "SSH, the only way in which slipway reaches a machine (or the port in the spec)", When: "not tried by preflight", Optional: true,
 	},
 	{Protocol: TCP, First: stack.APIPort, Last: stack.APIPort, From: AllNodes, To: ControlPlanes, For: "the API, from each node's balancer"},
 	{Protocol: TCP, First: etcdPeerPort, Last: etcdPeerPort, From: ControlPlanes, To: ControlPlanes, For: "etcd, between its members"},
