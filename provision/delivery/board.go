@@ -272,12 +272,6 @@ func (b *Board) reaches(name, source string) bool {
 	return name != source && !h.alone && !s.mute && !h.lost[source]
 }
 
-// begins reports whether a host is getting what lets it serve.
-func (h *host) begins() bool {
-	t := h.taking[h.first]
-	return t != nil && !t.stalled
-}
-
 // peer returns the host that gives a blob to another: the one that has the least to do.
 func (b *Board) peer(name, blob string) (source string, ok bool) {
 	if b.hosts[name].direct[blob] {
@@ -299,20 +293,37 @@ func (b *Board) upload(name, blob string) (source string, ok bool) {
 	}
 	sent := 0
 	for other, o := range b.hosts {
-		for what, t := range o.taking {
-			if t.from != Operator || t.stalled {
-				continue
-			}
-			if !o.alone {
-				sent++
-			}
-			if what == blob && b.reaches(name, other) {
-				return "", false // it will have it
-			}
-		}
-		if o.has[blob] && (!o.overdue[blob] || o.begins()) && b.reaches(name, other) {
+		if o.promises(blob) && b.reaches(name, other) {
 			return "", false
 		}
+		sent += o.uploads()
 	}
 	return Operator, sent < uploads
+}
+
+// promises reports whether a host is going to give a blob to others: it is getting it, or has it and
+// serves soon.
+func (h *host) promises(blob string) bool {
+	return h.getting(blob) || h.has[blob] && (!h.overdue[blob] || h.taking[h.first].moves())
+}
+
+// getting reports whether the operator is sending a blob to a host.
+func (h *host) getting(blob string) bool {
+	t := h.taking[blob]
+	return t.moves() && t.from == Operator
+}
+
+func (t *taking) moves() bool { return t != nil && !t.stalled }
+
+// uploads counts what the operator is sending to a host, unless nobody else could.
+func (h *host) uploads() (n int) {
+	if h.alone {
+		return 0
+	}
+	for blob := range h.taking {
+		if h.getting(blob) {
+			n++
+		}
+	}
+	return n
 }
