@@ -29,6 +29,7 @@ type question struct {
 	units, configs []string
 	// servers of kubeconfigs by path, and the digests of private keys by path.
 	servers, keys map[string]string
+	proxyMode     string
 }
 
 // directories whose disks matter.
@@ -40,9 +41,13 @@ var directories = []string{
 func (g *gathering) questionFor(name string) question {
 	q := question{servers: map[string]string{}, keys: map[string]string{}}
 	for _, n := range g.Input.Cluster.Nodes() {
+		if n.Name != name {
+			continue
+		}
+		q.proxyMode = n.ProxyMode
 		node := stack.Node{Input: &g.Input, Node: n}
 		for _, c := range stack.Components {
-			if n.Name == name && c.On(node) {
+			if c.On(node) {
 				q.component(c, node)
 			}
 		}
@@ -89,10 +94,10 @@ func (g *gathering) files(name string) []certs.File {
 }
 
 // script is gather.sh with its variables.
-func (q question) script(mode string, lines int) string {
+func (q question) script(lines int) string {
 	words := func(list []string) string { return host.Quote(strings.Join(list, " ")) }
 	return fmt.Sprintf("# diagnose\nUNITS=%s\nDIRS=%s\nKUBECONFIGS=%s\nKEYS=%s\nMODE=%s\nLINES=%d\nCONFIGS=%s\n%s",
-		words(q.units), words(directories), words(sortedKeys(q.servers)), words(sortedKeys(q.keys)), host.Quote(mode), lines, words(q.configs), gatherScript)
+		words(q.units), words(directories), words(sortedKeys(q.servers)), words(sortedKeys(q.keys)), host.Quote(q.proxyMode), lines, words(q.configs), gatherScript)
 }
 
 // host reads one host's report, and asks its health endpoints meanwhile.
@@ -140,7 +145,7 @@ func (g *gathering) report(ctx context.Context, connected host.Host, h *Host) {
 	defer cancel()
 	q, said := g.questionFor(h.Name), &output{}
 	sent := time.Now()
-	_, err := connected.Run(ctx, host.Cmd{Script: q.script(g.Input.Cluster.Spec.Network.ProxyMode, g.Lines), Stdout: said})
+	_, err := connected.Run(ctx, host.Cmd{Script: q.script(g.Lines), Stdout: said})
 	returned := time.Now()
 	r := parseReport(said.String())
 	if err != nil && len(r.facts) == 0 {

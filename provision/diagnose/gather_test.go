@@ -242,7 +242,7 @@ func TestScript(t *testing.T) {
 	q := question{units: []string{"kubelet.service"}, configs: []string{"/etc/hostname"}, servers: map[string]string{"/no/such": "x"}, keys: map[string]string{"/no/such.key": "x"}}
 	for _, lines := range []int{0, 100} {
 		cmd := exec.CommandContext(t.Context(), "sh", "-s")
-		cmd.Stdin = strings.NewReader(q.script("nftables", lines))
+		cmd.Stdin = strings.NewReader(q.script(lines))
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)

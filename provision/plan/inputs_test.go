@@ -39,6 +39,7 @@ func TestInputsFollowWhatUnitsRead(t *testing.T) {
 		}, nil},
 		{"pod security", func(in *stack.Input) { in.Cluster.Spec.PodSecurity.Enforce = "baseline" }, []string{"kube-apiserver.service"}},
 		{"the proxy mode", func(in *stack.Input) { in.Cluster.Spec.Network.ProxyMode = "iptables" }, []string{"flanneld.service", "kube-proxy.service"}},
+		{"the proxy mode of a pool", func(in *stack.Input) { in.Cluster.Spec.NodePools[0].ProxyMode = "iptables" }, []string{"flanneld.service", "kube-proxy.service"}},
 		{"a new binary of etcd", func(in *stack.Input) {
 			a := in.Artifacts["etcd"]
 			a.SHA256 = "other"

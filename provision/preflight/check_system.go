@@ -90,29 +90,29 @@ func parseVersion(text string) version {
 
 func (v version) older(than version) bool { return v != nil && slices.Compare(v, than) < 0 }
 
-func nftables(c *spec.Cluster) bool { return c.Spec.Network.ProxyMode == "nftables" }
+const nftables, ipvs = "nftables", "ipvs" // modes of kube-proxy
 
-func checkKernel(n *Node, s *Situation) []Finding {
+func checkKernel(n *Node, _ *Situation) []Finding {
 	v := parseVersion(n.Facts.Kernel)
 	switch {
 	case v.older(minKernel):
 		return found("", "the kernel is %s; Kubernetes needs %v or newer", n.Facts.Kernel, minKernel)
-	case nftables(s.Cluster) && v.older(minKernelNFTables):
-		return found("", "the kernel is %s, and proxyMode nftables needs %v or newer: set spec.network.proxyMode: iptables", n.Facts.Kernel, minKernelNFTables)
+	case n.ProxyMode == nftables && v.older(minKernelNFTables):
+		return found("", "the kernel is %s, and proxyMode nftables needs %v or newer: set proxyMode: iptables for its pool", n.Facts.Kernel, minKernelNFTables)
 	}
 	return nil
 }
 
-// modules are the kernel modules that a cluster's nodes need.
-func modules(c *spec.Cluster) []string {
+// modules are the kernel modules that a node needs.
+func modules(c *spec.Cluster, proxyMode string) []string {
 	all := []string{"overlay", "br_netfilter"}
 	if vxlan(c) {
 		all = append(all, "vxlan")
 	}
-	switch c.Spec.Network.ProxyMode {
-	case "nftables":
+	switch proxyMode {
+	case nftables:
 		all = append(all, "nf_tables")
-	case "ipvs":
+	case ipvs:
 		all = append(all, "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh")
 	}
 	return all
@@ -130,7 +130,7 @@ func checkModules(n *Node, _ *Situation) []Finding {
 	}
 	what := "the kernel " + n.Facts.Kernel + " lacks " + strings.Join(missing, ", ")
 	if slices.ContainsFunc(missing, func(m string) bool { return strings.HasPrefix(m, "ip_vs") }) {
-		what += ", which proxyMode ipvs needs (spec.network.proxyMode)"
+		what += ", which proxyMode ipvs needs; other pools may have another proxyMode"
 	}
 	return found(remedy, "%s", what)
 }
@@ -146,10 +146,14 @@ func checkCgroups(n *Node, s *Situation) []Finding {
 			missing = append(missing, c)
 		}
 	}
-	if len(missing) > 0 {
-		return found("", "the cgroup controllers %s are off; look for cgroup_disable in /proc/cmdline", strings.Join(missing, ", "))
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	f := found("", "the cgroup controllers %s are off; look for cgroup_disable in /proc/cmdline", strings.Join(missing, ", "))
+	if slices.Equal(missing, []string{"cpuset"}) {
+		f[0].Severity, f[0].Found = Warning, "the cgroup controller cpuset is off: containers cannot be bound to processors (cpuManagerPolicy: static)"
+	}
+	return f
 }
 
 // grubCommand adds an argument of the kernel, and reboots.
@@ -306,13 +310,13 @@ func checkAppArmor(n *Node, _ *Situation) []Finding {
 	return found(remedy, "AppArmor is on and apparmor_parser is not installed, so containers run without a profile")
 }
 
-// tools are the programs that a node of a cluster needs.
-func tools(c *spec.Cluster) []string {
+// tools are the programs that a node needs.
+func tools(proxyMode string) []string {
 	all := []string{"awk", "find", "flock", "getent", "grep", "modprobe", "mount", "sed", "tar"}
-	switch c.Spec.Network.ProxyMode {
-	case "nftables":
+	switch proxyMode {
+	case nftables:
 		all = append(all, "nft")
-	case "ipvs":
+	case ipvs:
 		all = append(all, "ipset", "iptables")
 	default:
 		all = append(all, "iptables")
@@ -320,14 +324,14 @@ func tools(c *spec.Cluster) []string {
 	return all
 }
 
-func checkTools(n *Node, s *Situation) []Finding {
+func checkTools(n *Node, _ *Situation) []Finding {
 	d, _ := distro.Find(n.Facts.OS)
 	if missing := n.Facts.MissingTools; len(missing) > 0 {
 		return found(d.InstallCommand(missing...), "%s %s not installed", strings.Join(missing, ", "), plural(len(missing), "is", "are"))
 	}
-	if v := parseVersion(n.Facts.Nft); nftables(s.Cluster) && v.older(minNft) {
+	if v := parseVersion(n.Facts.Nft); n.ProxyMode == nftables && v.older(minNft) {
 		return found(d.InstallCommand("nft"),
-			"nft is version %s, and proxyMode nftables needs %v or newer: or set spec.network.proxyMode: iptables", n.Facts.Nft, minNft)
+			"nft is version %s, and proxyMode nftables needs %v or newer: or set proxyMode: iptables for its pool", n.Facts.Nft, minNft)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ var Checks = []Check{
 		Find: checkModules, Remedy: "install the package with more modules", Fix: true,
 	},
 	{
-		Name: "cgroups", Severity: Error, Title: "cgroup v2 (or spec.allowCgroupV1), with cpu, cpuset, memory and pids", Find: checkCgroups,
+		Name: "cgroups", Severity: Error, Title: "cgroup v2 (or spec.allowCgroupV1), with cpu, memory and pids; a warning without cpuset", Find: checkCgroups,
 		Remedy: "boot with systemd.unified_cgroup_hierarchy=1",
 	},
 	{

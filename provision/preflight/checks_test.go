@@ -42,7 +42,7 @@ spec:
 		}
 		facts.Sent = facts.Clock.Add(-time.Millisecond)
 		facts.Heard = facts.Clock.Add(time.Millisecond)
-		s.Nodes = append(s.Nodes, Node{Name: name, Role: role, Address: address, Copies: true, Facts: facts})
+		s.Nodes = append(s.Nodes, Node{Name: name, Role: role, ProxyMode: nftables, Address: address, Copies: true, Facts: facts})
 	}
 	s.Ways = []Way{}
 	for i := range s.Nodes {
@@ -129,10 +129,11 @@ var faults = []struct {
 		"kernel-modules", func(_ *Situation, _, w *Facts) {
 			w.OS, w.MissingModules = distro.Release{ID: "rocky", Version: "9.4"}, []string{"br_netfilter", "ip_vs"}
 		},
-		"t-worker-1: error: * lacks br_netfilter, ip_vs, which proxyMode ipvs needs *; run there: dnf install -y kernel-modules-extra-$(uname -r)",
+		"t-worker-1: error: * lacks br_netfilter, ip_vs, which proxyMode ipvs needs; *; run there: dnf install -y kernel-modules-extra-$(uname -r)",
 	},
 	{"cgroups", func(_ *Situation, cp, _ *Facts) { cp.CgroupV2 = false }, "t-cp-1: error: the machine uses cgroup v1, *; run there: sed -i * update-grub && reboot"},
 	{"cgroups", func(_ *Situation, cp, _ *Facts) { cp.Controllers = []string{"cpu", "cpuset", "pids"} }, "t-cp-1: error: the cgroup controllers memory are off; *"},
+	{"cgroups", func(_ *Situation, cp, _ *Facts) { cp.Controllers = []string{"cpu", "memory", "pids"} }, "t-cp-1: warning: the cgroup controller cpuset is off: *"},
 	{"swap", func(_ *Situation, cp, _ *Facts) { cp.Swaps = []string{"/swap.img"} }, "t-cp-1: warning: swap is on (/swap.img): *; run there: swapoff -a && systemctl mask swap.target"},
 	{
 		"swap", func(s *Situation, cp, _ *Facts) {
@@ -429,10 +430,8 @@ func TestCheckNames(t *testing.T) {
 }
 
 func TestToolsHavePackages(t *testing.T) {
-	s := healthy(t)
-	for _, mode := range []string{"iptables", "nftables", "ipvs"} {
-		s.Cluster.Spec.Network.ProxyMode = mode
-		for _, tool := range tools(s.Cluster) {
+	for _, mode := range []string{"iptables", nftables, ipvs} {
+		for _, tool := range tools(mode) {
 			if !slices.Contains(distro.Tools, tool) {
 				t.Errorf("%s: package distro does not know the tool %s", mode, tool)
 			}

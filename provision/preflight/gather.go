@@ -51,7 +51,9 @@ func Run(ctx context.Context, in Input, hosts map[string]host.Host) (Report, err
 	r := Report{Unread: map[string]error{}}
 	for _, m := range in.Machines {
 		if hosts[m.Name] != nil {
-			r.Nodes = append(r.Nodes, Node{Name: m.Name, Role: m.Role, Address: m.Address, SharedDisk: m.SharedDisk, Copies: m.Artifacts == ""})
+			r.Nodes = append(r.Nodes, Node{
+				Name: m.Name, Role: m.Role, ProxyMode: in.Cluster.ProxyMode(m.Pool), Address: m.Address, SharedDisk: m.SharedDisk, Copies: m.Artifacts == "",
+			})
 		}
 	}
 	var mu sync.Mutex
@@ -164,7 +166,7 @@ func gatherScript(in Input, n *Node) string {
 	}
 	vars := map[string]string{
 		"PORTS": strings.Join(ports, " "), "DIRS": strings.Join(directories, " "), "SYSCTLS": strings.Join(keys, " "), "SYNC": sync,
-		"MODULES": strings.Join(modules(in.Cluster), " "), "TOOLS": strings.Join(tools(in.Cluster), " "),
+		"MODULES": strings.Join(modules(in.Cluster, n.ProxyMode), " "), "TOOLS": strings.Join(tools(n.ProxyMode), " "),
 		"LEFTOVERS": strings.Join(leftoverPaths(), " "), "ADDRESS": "",
 	}
 	if n.Address.IsValid() {

@@ -69,6 +69,7 @@ func (f Finding) String() string {
 type Node struct {
 	Name       string
 	Role       spec.Role
+	ProxyMode  string // of kube-proxy
 	Address    netip.Addr
 	SharedDisk bool
 	Copies     bool // the bundle is copied to it

@@ -25,6 +25,7 @@ var (
 	podSecurityLevels = []string{"privileged", "baseline", "restricted"}
 	keyAlgorithms     = []string{"ECDSA-P256", "ECDSA-P384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"}
 	taintEffects      = []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}
+	proxyModes        = []string{"nftables", "iptables", "ipvs"}
 )
 
 // constraints is keyed by Go type and YAML field.
@@ -58,6 +59,7 @@ var constraints = map[string]constraint{
 	"NodePool.name":                {example: "workers", pattern: dnsLabel},
 	"NodePool.role":                {enum: []string{string(ControlPlane), string(Worker)}, example: string(Worker)},
 	"NodePool.replicas":            {example: "3", min: 1, max: maxNodes},
+	"NodePool.proxyMode":           {enum: proxyModes},
 	"RollingUpdate.maxUnavailable": {example: "25%", number: true, pattern: `^[1-9][0-9]*%?$`},
 	"PoolHost.address":             {example: "192.0.2.10"},
 	"Taint.key":                    {example: "example.com/dedicated"},
@@ -69,7 +71,7 @@ var constraints = map[string]constraint{
 	"Network.dnsDomain":      {def: "cluster.local"},
 	"Network.plugin":         {enum: []string{"flannel", "none"}, def: "flannel"},
 	"Network.flannelBackend": {enum: []string{"vxlan", "host-gw"}, def: "vxlan"},
-	"Network.proxyMode":      {enum: []string{"nftables", "iptables", "ipvs"}, def: "nftables"},
+	"Network.proxyMode":      {enum: proxyModes, def: "nftables"},
 	"DNS.replicas":           {example: "3", min: 1, max: 1000},
 	"DNS.extraCorefile":      {example: "corp.example:53 {\n  forward . 192.0.2.53\n}\n"},
 	"EndpointSpec.endpoint":  {example: "k8s.example.com:6443"},

@@ -93,7 +93,7 @@ func TestAccessors(t *testing.T) {
 }
 
 func TestNodes(t *testing.T) {
-	c := mustParse(t, strings.Replace(minimal, "  - {name: cp", "  - {name: first, role: worker, replicas: 2, labels: {a: b}}\n  - {name: cp", 1))
+	c := mustParse(t, strings.Replace(minimal, "  - {name: cp", "  - {name: first, role: worker, replicas: 2, labels: {a: b}, proxyMode: ipvs}\n  - {name: cp", 1))
 	var names []string
 	for _, n := range c.Nodes() {
 		names = append(names, n.Name)
@@ -102,8 +102,11 @@ func TestNodes(t *testing.T) {
 	if !reflect.DeepEqual(names, want) {
 		t.Errorf("%v, want %v", names, want)
 	}
-	if n := c.Nodes()[4]; n.Index != 2 || n.Pool != "first" || n.Role != Worker || n.Labels["a"] != "b" {
+	if n := c.Nodes()[4]; n.Index != 2 || n.Pool != "first" || n.Role != Worker || n.Labels["a"] != "b" || n.ProxyMode != "ipvs" {
 		t.Errorf("%+v", n)
+	}
+	if n := c.Nodes()[5]; n.ProxyMode != "nftables" {
+		t.Errorf("a pool without a mode has %q", n.ProxyMode)
 	}
 	if got := c.ControlPlanes(); !reflect.DeepEqual(got, c.Nodes()[:3]) {
 		t.Errorf("control planes %+v", got)

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 
@@ -15,6 +16,8 @@ type Node struct {
 	Role   Role
 	Labels map[string]string
 	Taints []Taint
+	// ProxyMode is how kube-proxy implements services on the node.
+	ProxyMode string
 }
 
 // Nodes lists every node in the spec, control planes first, otherwise in the order of the pools.
@@ -33,6 +36,7 @@ func (c *Cluster) nodes(role Role) []Node {
 			nodes = append(nodes, Node{
 				Name: p.NodeName(c.Metadata.Name, n), Index: n,
 				Pool: p.Name, Role: p.Role, Labels: p.Labels, Taints: p.Taints,
+				ProxyMode: c.ProxyMode(p.Name),
 			})
 		}
 	}
@@ -80,3 +84,14 @@ func (p NodePool) NodeName(cluster string, n int) string {
 }
 
 func nodeName(cluster, pool string, n int) string { return fmt.Sprintf("%s-%s-%d", cluster, pool, n) }
+
+// ProxyMode is how kube-proxy implements services on the nodes of a pool: as the pool has it, or the
+// network.
+func (c *Cluster) ProxyMode(pool string) string {
+	for _, p := range c.Spec.NodePools {
+		if p.Name == pool {
+			return cmp.Or(p.ProxyMode, c.Spec.Network.ProxyMode)
+		}
+	}
+	return c.Spec.Network.ProxyMode
+}

@@ -14,7 +14,7 @@ const (
 	usePods      = "set spec.network.podSubnet"
 	useServices  = "set spec.network.serviceSubnet"
 	useDNSDomain = "set spec.network.dnsDomain"
-	useProxyMode = "set spec.network.proxyMode"
+	useProxyMode = "set spec.network.proxyMode, or proxyMode of a pool"
 	useLabels    = "set spec.nodePools[].labels"
 	useTaints    = "set spec.nodePools[].taints"
 	usePKI       = "set spec.pki.csrValidity"

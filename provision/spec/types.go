@@ -186,6 +186,9 @@ type NodePool struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Taints of the pool's nodes, in addition to the usual one of control-plane nodes.
 	Taints []Taint `json:"taints,omitempty"`
+	// How kube-proxy implements services on the pool's nodes, for kernels that differ from the
+	// others'. The default is network.proxyMode.
+	ProxyMode string `json:"proxyMode,omitempty"`
 	// How running nodes are changed. Only for pools of workers: control planes are always changed
 	// one at a time.
 	RollingUpdate RollingUpdate `json:"rollingUpdate,omitempty"`

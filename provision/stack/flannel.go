@@ -73,6 +73,6 @@ func flannelUnit(n Node) templates.Unit {
 func (n Node) flannelConfig() ([]byte, error) {
 	network := n.Cluster.Spec.Network
 	return templates.Flannel{
-		PodSubnet: network.PodSubnet, Backend: network.FlannelBackend, NFTables: network.ProxyMode == "nftables",
+		PodSubnet: network.PodSubnet, Backend: network.FlannelBackend, NFTables: n.ProxyMode == "nftables",
 	}.Render()
 }

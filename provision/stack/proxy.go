@@ -25,7 +25,7 @@ var proxy = Component{
 	Kubeconfigs: []Kubeconfig{{Name: proxyConf, User: "system:kube-proxy", Port: BalancerPort, Cert: PKIDir + "/kube-proxy"}},
 	Clients:     []Client{{Cert: PKIDir + "/kube-proxy.crt", Port: BalancerPort}},
 	Modules: func(n Node) []string {
-		if n.Cluster.Spec.Network.ProxyMode != "ipvs" {
+		if n.ProxyMode != "ipvs" {
 			return nil
 		}
 		return []string{"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack"}
@@ -43,7 +43,7 @@ func proxyUnit(n Node) templates.Unit {
 
 func (n Node) proxyConfig() ([]byte, error) {
 	return templates.Proxy{
-		NodeName: n.Name, PodSubnet: n.Cluster.Spec.Network.PodSubnet, Mode: n.Cluster.Spec.Network.ProxyMode,
+		NodeName: n.Name, PodSubnet: n.Cluster.Spec.Network.PodSubnet, Mode: n.ProxyMode,
 		ConntrackWritable: n.facts.ConntrackWritable, RestrictOOMScoreAdj: !n.facts.SysResource,
 		Patch: n.Cluster.Spec.Kubernetes.Proxy.ConfigPatch,
 	}.Render()

@@ -30,6 +30,7 @@ type cluster struct {
 type clusterSpec struct {
 	subnet                 string // of the machines; no two clusters may share one
 	controlPlanes, workers int
+	own                    int    // workers with a kernel of their own, only of a hostsCluster
 	kubernetes             string // YAML under spec.kubernetes
 	local                  string // YAML under spec.provider.local
 	workerLabels           string // "key: value"
@@ -96,6 +97,9 @@ func (c *cluster) nodes() []string {
 	names := c.controlPlanes()
 	for i := range c.spec.workers {
 		names = append(names, fmt.Sprintf("%s-worker-%d", c.name, i+1))
+	}
+	for i := range c.spec.own {
+		names = append(names, fmt.Sprintf("%s-own-%d", c.name, i+1))
 	}
 	return names
 }

@@ -70,7 +70,7 @@ spec:
         jumps: [%s]
 %s  nodePools:
 `, c.name, kubernetesVersion, c.fleet.User, c.fleet.KnownHosts, way, c.spec.extra)
-	for _, pool := range []struct{ name, role string }{{"cp", "control-plane"}, {"worker", "worker"}} {
+	for _, pool := range []struct{ name, role string }{{"cp", "control-plane"}, {"worker", "worker"}, {"own", "worker\n    proxyMode: ipvs"}} {
 		hosts := ""
 		for _, node := range c.nodes() {
 			if !strings.HasPrefix(node, c.name+"-"+pool.name+"-") {

@@ -75,7 +75,7 @@ func (m *Machine) Run(ctx context.Context, script string) (string, error) {
 	args := []string{"exec", "-i", m.container()}
 	if m.kind == uml {
 		args = append(args, "ssh", "-i", "/seed/console", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-			"-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "root@169.254.9.2")
+			"-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60", "root@169.254.9.2")
 	}
 	out, err := docker(ctx, strings.NewReader(script), append(args, "sh", "-es")...)
 	if err != nil {

@@ -2,21 +2,22 @@ package main
 
 // The long tests, all of testing/e2e.
 const (
-	killed    = "TestLongKilled"      // the first apply is killed while machines are made, and while files are written
-	chaosKill = "TestLongChaosKill"   // killed at every step boundary, on three control planes
-	chaosCut  = "TestLongChaosCut"    // every SSH connection cut at every step boundary, on three control planes
-	renewal   = "TestLongRenewal"     // renewed certificates, until every client shows them
-	rollback  = "TestLongRollback"    // a rotation of all CAs, taken back, on three control planes
-	rotation  = "TestLongRotation"    // a rotation of all CAs, killed in each stage, on three control planes
-	hostFault = "TestLongHostsFaults" // one machine that exists has one fault after another
-	survival  = "TestLongSurvival"    // each control plane stopped in turn
-	unfit     = "TestLongPreflight"   // faults on machines, one after another
-	copies    = "TestLongDelivery"    // copies cut off, a machine that lies, one that no other reaches, a full disk
-	diagnosis = "TestLongDiagnose"    // faults that are found, and mended as printed
+	killed    = "TestLongKilled"        // the first apply is killed while machines are made, and while files are written
+	chaosKill = "TestLongChaosKill"     // killed at every step boundary, on three control planes
+	chaosCut  = "TestLongChaosCut"      // every SSH connection cut at every step boundary, on three control planes
+	renewal   = "TestLongRenewal"       // renewed certificates, until every client shows them
+	rollback  = "TestLongRollback"      // a rotation of all CAs, taken back, on three control planes
+	rotation  = "TestLongRotation"      // a rotation of all CAs, killed in each stage, on three control planes
+	hostFault = "TestLongHostsFaults"   // one machine that exists has one fault after another
+	firewall  = "TestLongHostsFirewall" // machines that drop what docs/ports.md does not list, and one with a kernel of its own
+	survival  = "TestLongSurvival"      // each control plane stopped in turn
+	unfit     = "TestLongPreflight"     // faults on machines, one after another
+	copies    = "TestLongDelivery"      // copies cut off, a machine that lies, one that no other reaches, a full disk
+	diagnosis = "TestLongDiagnose"      // faults that are found, and mended as printed
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, unfit, copies, diagnosis}
+var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, firewall, unfit, copies, diagnosis}
 
 // row says what a change of a package touches.
 type row struct {
@@ -37,7 +38,7 @@ var table = map[string]row{
 	"provision/secret":          {wide: true},
 	"provision/journal":         {},
 	"provision/distro":          {tests: []string{unfit}},
-	"provision/preflight":       {tests: []string{unfit}},
+	"provision/preflight":       {tests: []string{unfit, firewall}},
 	"provision/diagnose":        {tests: []string{diagnosis}, wide: true},
 	"provision/users":           {},
 	"providers":                 {},
