@@ -81,7 +81,7 @@ func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
 
 // addParallelism adds the flags that control how steps run.
 func (w *work) addParallelism(cmd *cobra.Command) {
-	w.Parallelism = 64
+	w.Parallelism = 256
 	cmd.Flags().Var((*atLeastOne)(&w.Parallelism), "parallelism", "how many steps may run at a time")
 	cmd.Flags().DurationVar(&w.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"slipway.dev/slipway/certs"
@@ -40,23 +41,41 @@ func (r *Runner) awaitUnits(ctx context.Context, s plan.Step) error {
 		return err
 	}
 	defer done()
-	rows := stack.Units()
-	// The balancer comes last: it forwards to nothing if the API server is what does not work.
-	slices.SortStableFunc(rows, func(a, b stack.Service) int { return last(a) - last(b) })
-	for _, row := range rows {
-		if _, ok := units[row.Name]; !ok || row.Health == "" {
-			continue
-		}
-		ask := func(ctx context.Context) error { return healthy(ctx, row.Health) }
-		if err := live.WaitFor(ctx, row.Name+" on "+name+" is not healthy", ask); err != nil {
-			return r.explain(ctx, err, name, row.Name)
-		}
+	if err := r.awaitHealth(ctx, name, healthy); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	rerouted := r.rerouted[name]
 	r.mu.Unlock()
 	if rerouted {
 		r.note(ctx, name, &r.leases)
+	}
+	return nil
+}
+
+// awaitHealth asks the health endpoints of a host's units, all at the same time, until each is healthy.
+func (r *Runner) awaitHealth(ctx context.Context, name string, healthy func(ctx context.Context, url string) error) error {
+	units := r.Desired.Hosts[name].Units
+	rows := slices.DeleteFunc(stack.Units(), func(row stack.Service) bool {
+		_, ok := units[row.Name]
+		return !ok || row.Health == ""
+	})
+	// Of several errors the first counts. The balancer comes last: it forwards to nothing if the API
+	// server is what does not work.
+	slices.SortStableFunc(rows, func(a, b stack.Service) int { return last(a) - last(b) })
+	errs := make([]error, len(rows))
+	var wait sync.WaitGroup
+	for i, row := range rows {
+		wait.Go(func() {
+			ask := func(ctx context.Context) error { return healthy(ctx, row.Health) }
+			errs[i] = live.WaitFor(ctx, row.Name+" on "+name+" is not healthy", ask)
+		})
+	}
+	wait.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return r.explain(ctx, err, name, rows[i].Name)
+		}
 	}
 	return nil
 }

@@ -63,32 +63,41 @@ func (s *SSH) DialAll(ctx context.Context, machines []spec.Machine) (map[string]
 	var group errgroup.Group
 	for i, m := range machines {
 		group.Go(func() error {
-			if conns[i], errs[i] = s.Dial(ctx, m); errs[i] == nil {
-				errs[i] = conns[i].Become(ctx)
-			}
+			conns[i], errs[i] = s.enter(ctx, m)
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are kept by machine
 	hosts, failed := map[string]host.Host{}, map[string]error{}
 	for i, m := range machines {
-		switch {
-		case errs[i] == nil:
-			hosts[m.Name] = conns[i]
-		case conns[i] != nil:
-			_ = conns[i].Close()
-			fallthrough
-		default:
+		if errs[i] != nil {
 			failed[m.Name] = errs[i]
+			continue
 		}
+		hosts[m.Name] = conns[i]
 	}
 	closeAll := func() {
+		var closing sync.WaitGroup
 		for _, h := range hosts {
-			_ = h.Close()
+			closing.Go(func() { _ = h.Close() }) // a round trip, behind bastions
 		}
+		closing.Wait()
 		_ = s.Close()
 	}
 	return hosts, closeAll, failed
+}
+
+// enter connects to a machine and becomes root there.
+func (s *SSH) enter(ctx context.Context, m spec.Machine) (*host.SSH, error) {
+	conn, err := s.Dial(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Become(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Close closes the connections to bastions. A later dial makes new ones.

@@ -32,6 +32,8 @@ type Options struct {
 	RefuseKeys bool
 	// Latency is added to each round trip.
 	Latency time.Duration
+	// InFlight is how many packets may be on their way in one direction; 0 is for 64, which are enough for one session.
+	InFlight int
 	// MaxSessions of one connection, beyond which sessions are refused as OpenSSH does; 0 is 10.
 	MaxSessions int
 	// Env is added to the environment of commands, for example a PATH with a sudo in it.

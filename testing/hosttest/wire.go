@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"sync"
@@ -65,13 +66,14 @@ type packet struct {
 	round int
 }
 
-// inFlight is how many packets may be on their way in one direction.
+// inFlight is how many packets may be on their way in one direction, unless Options say so.
 const inFlight = 64
 
 func (s *SSHD) far(near net.Conn, count *trips) *far {
+	n := cmp.Or(s.options.InFlight, inFlight)
 	f := &far{
 		Conn: near, half: s.options.Latency / 2, trips: count,
-		in: make(chan packet, inFlight), out: make(chan packet, inFlight), ended: make(chan struct{}),
+		in: make(chan packet, n), out: make(chan packet, n), ended: make(chan struct{}),
 	}
 	s.serving.Go(f.receive)
 	s.serving.Go(f.send)

@@ -59,7 +59,7 @@ func newHosts(t testing.TB, hosts int) *cluster {
 			return s
 		}
 		bastion := func() string {
-			s := add(hosttest.NewSSHD(t, hosttest.Options{Client: c.user, Latency: latency, Dial: func(address string) (net.Conn, error) {
+			s := add(hosttest.NewSSHD(t, hosttest.Options{Client: c.user, Latency: latency, InFlight: 8192, Dial: func(address string) (net.Conn, error) {
 				return net.Dial("tcp", address)
 			}}))
 			return "'" + s.Address + "'"
