@@ -46,7 +46,7 @@ see docs/gitops.md.`,
 	flags.BoolVar(&run.diff, "diff", false, "show text diffs; secrets are never shown")
 	flags.BoolVar(&run.detailed, "detailed-exitcode", false, "exit with 2 if there are changes")
 	flags.StringVarP(&run.out, "out", "o", "", "save the plan in `FILE`, for slipway apply FILE")
-	flags.DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	a.addConnectTimeout(cmd, connectTimeout)
 	_ = cmd.MarkFlagFilename("out")
 	run.addOnly(cmd)
 	run.addPluginChange(cmd)

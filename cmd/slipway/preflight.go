@@ -54,7 +54,7 @@ Exit codes:
 	run.addOnly(cmd)
 	cmd.Flag("only").Usage = "check only these nodes; the others take part in the check of the network"
 	cmd.Flags().BoolVar(&run.fix, "fix", false, "run the commands of findings for which that is safe, after a question")
-	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	a.addConnectTimeout(cmd, connectTimeout)
 	return cmd
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 func newSSHCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "ssh NODE [-- COMMAND...]",
 		Short: "Open a shell on a node, or run a command there",
 		Long: `Open a shell on a node as root, or run a command there. The key and the pinned host key are the cluster's own;
@@ -41,6 +41,8 @@ split or expand. Control planes have the administrator's kubeconfig in /etc/kube
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.ssh(cmd.Context(), args[0], args[1:]) },
 	}
+	a.addConnectTimeout(cmd, 10*time.Second)
+	return cmd
 }
 
 func (a *app) ssh(ctx context.Context, node string, command []string) error {
@@ -52,7 +54,7 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if i < 0 {
 		return noMachineError(c, infra, node, a.fileArg())
 	}
-	in := a.wayIn(10 * time.Second)
+	in := a.wayIn(a.connectTimeout)
 	defer func() { _ = in.Close() }()
 	h, err := in.Dial(ctx, infra.Machines[i])
 	if err != nil {

@@ -83,7 +83,7 @@ func (u ui) Confirm(ctx context.Context, p *plan.Plan) error {
 func (w *work) addParallelism(cmd *cobra.Command) {
 	w.Parallelism = 256
 	cmd.Flags().Var((*atLeastOne)(&w.Parallelism), "parallelism", "how many steps may run at a time")
-	cmd.Flags().DurationVar(&w.connectTimeout, "connect-timeout", connectTimeout, "how long to wait for a machine to answer SSH")
+	w.addConnectTimeout(cmd, connectTimeout)
 }
 
 // atLeastOne is a flag's number from 1.
@@ -183,3 +183,7 @@ func byHost(changes []plan.Change) ([]string, map[string][]plan.Change) {
 }
 
 const connectTimeout = time.Minute
+
+func (a *app) addConnectTimeout(cmd *cobra.Command, usual time.Duration) {
+	cmd.Flags().DurationVar(&a.connectTimeout, "connect-timeout", usual, "how long to wait for a machine to answer SSH")
+}

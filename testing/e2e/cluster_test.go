@@ -237,7 +237,13 @@ func (w *watched) Write(p []byte) (int, error) {
 // ssh runs a script on a node through `slipway ssh`, fed on stdin.
 func (c *cluster) ssh(t *testing.T, node, script string) result {
 	t.Helper()
-	return c.run(t, []byte(script), "ssh", "-f", c.file, node, "--", "sh", "-s")
+	return c.sshWith(t, []byte(script), node, "sh", "-s")
+}
+
+// sshWith runs a command on a node through `slipway ssh`. Machines with an emulated kernel answer slowly.
+func (c *cluster) sshWith(t *testing.T, stdin []byte, node string, command ...string) result {
+	t.Helper()
+	return c.run(t, stdin, append([]string{"ssh", "-f", c.file, "--connect-timeout", "1m", node, "--"}, command...)...)
 }
 
 // sshOK is ssh for what must succeed; it returns what the script printed.

@@ -107,10 +107,10 @@ func (c *cluster) deliverServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, node := range c.nodes() {
-		if r := c.run(t, binary, "ssh", "-f", c.file, node, "--", "dd", "of="+serverPath, "bs=1M"); r.code != 0 {
+		if r := c.sshWith(t, binary, node, "dd", "of="+serverPath, "bs=1M"); r.code != 0 {
 			t.Fatal(r)
 		}
-		if r := c.run(t, image, "ssh", "-f", c.file, node, "--", "ctr", "-n", "k8s.io", "images", "import", "-"); r.code != 0 {
+		if r := c.sshWith(t, image, node, "ctr", "-n", "k8s.io", "images", "import", "-"); r.code != 0 {
 			t.Fatal(r)
 		}
 		c.sshOK(t, node, "chmod 0755 "+serverPath)
