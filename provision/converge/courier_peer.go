@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,15 +97,35 @@ func (p *parcel) heard(line string) {
 	what, value, _ := strings.Cut(line, " ")
 	switch what {
 	case "listening":
-		p.mu.Lock()
-		p.peer.port = value
-		whole := slices.Clone(p.whole)
-		p.mu.Unlock()
-		p.peer.name(whole)
+		p.listens(value)
 	case "serving":
-		if b, ok := delivery.ParseName(value); ok {
+		p.mu.Lock()
+		listens := p.peer.port != ""
+		p.mu.Unlock()
+		if b, ok := delivery.ParseName(value); ok && listens {
 			p.update(func(board *delivery.Board) { board.Offer(p.name, key(b.Plain, b.Format)) })
 		}
+	}
+}
+
+// listens takes over the port where the host serves, once. It becomes part of a script that root runs
+// on other hosts, so it is a number, whatever the host says.
+func (p *parcel) listens(at string) {
+	port, err := strconv.ParseUint(at, 10, 16)
+	if err != nil || port == 0 {
+		p.update(func(b *delivery.Board) { b.Mute(p.name) })
+		p.r.report(p.name, fmt.Sprintf("gives nothing to other machines: it says that its port is %.40q", at))
+		return
+	}
+	p.mu.Lock()
+	first := p.peer.port == ""
+	if first {
+		p.peer.port = strconv.FormatUint(port, 10)
+	}
+	whole := slices.Clone(p.whole)
+	p.mu.Unlock()
+	if first {
+		p.peer.name(whole)
 	}
 }
 
@@ -179,8 +200,9 @@ func (p *parcel) fetchScript(j delivery.Job, b delivery.Blob, from peer) string 
 		"read -r known\nprintf '%s\\n' \"$known\" >\"$dir/known\"\ncat >\"$dir/key\"\n" + beginPart(b) +
 		// The script's output ends when all that could write to it has ended.
 		"( while sleep 1 >/dev/null 2>&1; do stat -c 'at %s' " + b.Name() + "; done ) </dev/null &\nwatch=$!\n" +
-		fmt.Sprintf("ssh -F none -a -x -T%s -o UserKnownHostsFile=\"$dir/known\" -i \"$dir/key\" -p %s -l get -- %s \"get %s $size\" </dev/null 2>\"$dir/why\" | "+
-			"head -c $((%d-size)) >>%s\n", options, from.port, host.Quote(from.address), b.Name(), b.Size, b.Name()) +
+		// What the peer says is bounded: it goes to memory.
+		fmt.Sprintf("( ulimit -f 64; exec ssh -F none -a -x -T%s -o UserKnownHostsFile=\"$dir/known\" -i \"$dir/key\" -p %s -l get -- %s \"get %s $size\" "+
+			"</dev/null 2>\"$dir/why\" ) | head -c $((%d-size)) >>%s\n", options, from.port, host.Quote(from.address), b.Name(), b.Size, b.Name()) +
 		"kill $watch 2>/dev/null || :\nstat -c 'at %s' " + b.Name() + "\ncat \"$dir/why\" >&2\n" + endPart(b)
 }
 

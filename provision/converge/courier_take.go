@@ -211,7 +211,12 @@ func (t *tail) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// lines hands on each line that is written to it.
+// longestLine is how many bytes a line of a host may have: what serves and what takes print words and
+// numbers.
+const longestLine = 4 << 10
+
+// lines hands on each line that is written to it. One that is too long is an error, which ends the
+// script that prints it.
 type lines struct {
 	line func(string)
 	part string
@@ -221,6 +226,10 @@ func (l *lines) Write(b []byte) (int, error) {
 	l.part += string(b)
 	for {
 		line, more, ok := strings.Cut(l.part, "\n")
+		if len(line) > longestLine {
+			l.part = ""
+			return 0, fmt.Errorf("it printed a line of more than %d bytes", longestLine)
+		}
 		if !ok {
 			return len(b), nil
 		}
