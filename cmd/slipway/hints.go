@@ -17,15 +17,22 @@ import (
 )
 
 // hintTable has the remedies for errors that other packages report, one row per class of error;
-// {command} is the command that continues after the failed one.
+// {command} is the command that continues after the failed one, {address} that of a host whose key
+// is refused.
 var hintTable = []struct {
 	is   func(error) bool
 	hint string
 }{
 	{
 		func(err error) bool { return hostKey(err) == pinnedKey },
-		"if its keys were not changed on purpose, an attacker may stand between you and the machine. One that slipway made can be destroyed and " +
-			"created again; the key of one that was trusted on first use is forgotten with `slipway state forget-host-key ADDRESS`. Nothing was sent there.",
+		"if its keys were not changed on purpose, an attacker may stand between you and the machine, which can be destroyed and created again. " +
+			"Nothing was sent there.",
+	},
+	{
+		func(err error) bool { return hostKey(err) == trustedKey },
+		"an attacker may stand between you and the machine. If it was reinstalled or its keys were changed on purpose, compare that key with its own, on " +
+			"its console (`ssh-keygen -lf` and its file in /etc/ssh), and run `slipway state forget-host-key {address}`: the next `slipway apply` " +
+			"trusts the one that it then has. Nothing was sent there.",
 	},
 	{
 		func(err error) bool { return hostKey(err) == changedKey },
@@ -166,11 +173,12 @@ func tooManyKeys(err error) bool {
 	return errors.As(err, &refused) && refused.TooMany
 }
 
-// The ways in which a host key can be refused: it is not the pinned one, not the one in
+// The ways in which a host key can be refused: it is not the pinned one, or the one that was trusted on first use, not the one in
 // known_hosts, in none of the files, or its certificate is not valid.
 const (
 	noKey = iota
 	pinnedKey
+	trustedKey
 	changedKey
 	unknownKey
 	badCertificate
@@ -186,6 +194,8 @@ func hostKey(err error) int {
 		return badCertificate
 	case refused.Source == host.SourcePinned:
 		return pinnedKey
+	case refused.Source == host.SourceTrusted:
+		return trustedKey
 	case len(refused.Want) > 0 || refused.Revoked:
 		return changedKey
 	}
@@ -209,9 +219,12 @@ func resumeOf(cmd *cobra.Command) string {
 // continues.
 func hints(err error, command string) []string {
 	var out []string
+	refused := new(host.HostKeyError)
+	errors.As(err, &refused)
+	words := strings.NewReplacer("{command}", command, "{address}", refused.Address)
 	for _, row := range hintTable {
 		if row.is(err) {
-			out = append(out, strings.ReplaceAll(row.hint, "{command}", command))
+			out = append(out, words.Replace(row.hint))
 		}
 	}
 	return out

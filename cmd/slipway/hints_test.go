@@ -21,7 +21,8 @@ func TestHintsOfSSH(t *testing.T) {
 		err  error
 		says string
 	}{
-		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "slipway state forget-host-key ADDRESS"},
+		"pinned":  {refused(host.SourcePinned, "ssh-ed25519 SHA256:b"), "destroyed and created again"},
+		"trusted": {refused(host.SourceTrusted, "ssh-ed25519 SHA256:b"), "`slipway state forget-host-key 192.0.2.1:22`"},
 		"changed": {refused("known_hosts:3", "ssh-ed25519 SHA256:b"), "remove the line of known_hosts"},
 		"revoked": {&host.HostKeyError{Host: "cp-1", Source: "known_hosts:3", Revoked: true}, "remove the line of known_hosts"},
 		"unknown": {refused("known_hosts"), "have it added to your known_hosts"},

@@ -63,7 +63,7 @@ func (p *Hosts) entry(host string, s spec.SSHSettings, user string) (spec.SSH, [
 	}
 	e.Address = net.JoinHostPort(found.HostName, port)
 	if key := p.o.Known.HostKeys[e.Address]; key != "" {
-		e.HostKeys = []string{key}
+		e.HostKeys, e.TrustOnFirstUse = []string{key}, true // it was, whatever the spec says now
 	}
 	// Another agent of ssh_config is SSH_AUTH_SOCK, which is the default, or $NAME.
 	if a := found.IdentityAgent; e.Agent == "" && a != "" && a != "SSH_AUTH_SOCK" && !strings.HasPrefix(a, "$") {

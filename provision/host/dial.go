@@ -62,6 +62,8 @@ type Config struct {
 	// HostKeyAlias is looked up in KnownHosts, and is the principal of certificates, instead of
 	// Address; empty for Address.
 	HostKeyAlias string
+	// Trusted means that HostKeys were trusted on first use, for errors.
+	Trusted bool
 	// TrustOnFirstUse, if set, is called for a host that is not in KnownHosts, with its key in
 	// authorized_keys format; returning nil trusts it. The caller must store the key and pin it as
 	// HostKeys from then on. If KnownHosts has another key for the host, it is refused without a

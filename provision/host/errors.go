@@ -92,7 +92,7 @@ type HostKeyError struct {
 	// Got is the presented key, in the same form; if the host has no key of an expected type, the
 	// types it offers.
 	Got string
-	// Source of the expectation: SourcePinned; or, of each key, file and line of known_hosts; or, if
+	// Source of the expectation: SourcePinned or SourceTrusted; or, of each key, file and line of known_hosts; or, if
 	// the host is unknown, the known_hosts files.
 	Source string
 	// Revoked means that Source revokes the presented key, or the authority of its certificate.
@@ -108,6 +108,9 @@ type HostKeyError struct {
 
 // SourcePinned is the Source of keys that were given by the caller (Config.HostKeys).
 const SourcePinned = "pinned"
+
+// SourceTrusted is the Source of keys that were trusted on first use (Config.Trusted).
+const SourceTrusted = "trusted on first use"
 
 func (e *HostKeyError) Error() string {
 	text := fmt.Sprintf("%s: the host at %s ", e.Host, e.Address)

@@ -134,7 +134,8 @@ func (s *SSH) config(name string, way spec.SSH) host.Config {
 	if s.Report != nil {
 		c.Report = func(what string) { s.Report(name, what) }
 	}
-	if way.TrustOnFirstUse && len(c.HostKeys) == 0 {
+	c.Trusted = way.TrustOnFirstUse
+	if c.Trusted && len(c.HostKeys) == 0 {
 		cmp.Or(s.Trust, &s.ownTrust).configure(&c)
 	}
 	return c

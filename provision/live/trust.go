@@ -27,7 +27,7 @@ func (t *Trust) configure(c *host.Config) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if key := t.keys[c.Address]; key != "" {
-		c.HostKeys = []string{key}
+		c.HostKeys, c.Trusted = []string{key}, true
 		return
 	}
 	c.TrustOnFirstUse = func(key string) error { return t.accept(c.Address, key) }

@@ -52,6 +52,16 @@ func (k Key) PEM(t testing.TB) []byte {
 	return pem.EncodeToMemory(block)
 }
 
+// Encrypted is the private key in OpenSSH's format, encrypted with a passphrase.
+func (k Key) Encrypted(t testing.TB, passphrase string) []byte {
+	t.Helper()
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(k.private, "", []byte(passphrase))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(block)
+}
+
 // certify is a host certificate for the key, valid for these names.
 func (k Key) certify(t testing.TB, authority Key, names []string) string {
 	t.Helper()

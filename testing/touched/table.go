@@ -9,6 +9,7 @@ const (
 	rollback  = "TestLongRollback"      // a rotation of all CAs, taken back, on three control planes
 	rotation  = "TestLongRotation"      // a rotation of all CAs, killed in each stage, on three control planes
 	hostFault = "TestLongHostsFaults"   // one machine that exists has one fault after another
+	entry     = "TestLongHostsEntry"    // a program lists machines, ssh_config says how they are entered, secrets are typed
 	firewall  = "TestLongHostsFirewall" // machines that drop what docs/ports.md does not list, and one with a kernel of its own
 	survival  = "TestLongSurvival"      // each control plane stopped in turn
 	unfit     = "TestLongPreflight"     // faults on machines, one after another
@@ -17,7 +18,7 @@ const (
 )
 
 // long lists them in the order in which they are chosen where not all fit.
-var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, firewall, unfit, copies, diagnosis}
+var long = []string{survival, killed, hostFault, rollback, renewal, rotation, chaosKill, chaosCut, firewall, entry, unfit, copies, diagnosis}
 
 // row says what a change of a package touches.
 type row struct {
@@ -43,8 +44,8 @@ var table = map[string]row{
 	"provision/users":           {},
 	"providers":                 {},
 	"providers/aws":             {}, // make test has a fake of AWS; nothing here makes machines there
-	"providers/hosts":           {tests: []string{hostFault}},
-	"providers/hosts/sshconfig": {tests: []string{hostFault}},
+	"providers/hosts":           {tests: []string{hostFault, entry}},
+	"providers/hosts/sshconfig": {tests: []string{entry}},
 	"providers/local":           {tests: []string{killed, survival}},
 	"provision":                 {tests: []string{killed, chaosKill, rotation}, wide: true},
 	"provision/bundle":          {tests: []string{killed}, wide: true},
