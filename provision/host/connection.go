@@ -129,6 +129,10 @@ func (s *connection) do(ctx context.Context, j job) (exit, error) {
 	case err := <-ended:
 		return s.exit(err)
 	case <-ctx.Done():
+		if j.tag == "" { // it does nothing, and cannot be found
+			_ = session.Close()
+			return exit{}, context.Cause(ctx)
+		}
 		if err := s.terminate(session, ended, j); err != nil {
 			return exit{}, fmt.Errorf("%w, and the script may be running still: %w", context.Cause(ctx), err)
 		}

@@ -71,8 +71,8 @@ type Config struct {
 	TrustOnFirstUse func(hostKey string) error
 	// Report says what a person should know of the connection, in a few words; it may be nil.
 	Report func(what string)
-	// ConnectTimeout is how long to wait for a booting machine (default 60s), and for the
-	// handshake.
+	// ConnectTimeout is how long to wait for a booting machine (default 60s), for the handshake, and
+	// for sudo to say whether it makes the user root.
 	ConnectTimeout time.Duration
 	// KeepAlive is the interval of keepalive requests (default 5s). If a host owes an answer and
 	// has sent nothing for six intervals, the connection is closed.

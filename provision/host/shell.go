@@ -27,7 +27,7 @@ const (
 type job struct {
 	line string
 	// tag is a value of the environment variable SLIPWAY_RUN that only this job and its children
-	// have.
+	// have; "" for a job that is not ended on the host.
 	tag            string
 	how            elevation
 	stdin          *source

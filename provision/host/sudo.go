@@ -224,7 +224,16 @@ func (s *SSH) sudoRefusal(said string, password secret.Bytes) *SudoError {
 	return e
 }
 
-func (s *SSH) refusal(said string, how elevation) error { return s.sudoRefusal(said, how.password) }
+// refusal remembers a password that is wrong by now: every further attempt could lock the account.
+func (s *SSH) refusal(said string, how elevation) error {
+	e := s.sudoRefusal(said, how.password)
+	if e.Reason == SudoWrong {
+		s.rising <- struct{}{} // free, or soon: sudo answers within its time
+		s.refused = e
+		<-s.rising
+	}
+	return e
+}
 
 // Become finds out how to become root, once, and asks for a password if sudo wants one. Otherwise
 // the first operation does that. An error that is a *SudoError is final: a password is not tried
@@ -288,6 +297,10 @@ func (s *SSH) rise(ctx context.Context) (elevation, error) {
 // trySudo runs a line that does nothing, with a password and the end of the input: sudo asks again
 // after a wrong one, and gets none.
 func (s *SSH) trySudo(ctx context.Context, line string, password secret.Bytes) (said string, ok bool, err error) {
+	patience := s.config.ConnectTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("sudo has not answered within %s: it may wait for a server that it asks "+
+		"about users (LDAP, DNS) and that does not answer", patience))
+	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var in io.Reader

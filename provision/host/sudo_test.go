@@ -173,7 +173,30 @@ func TestSudoPasswordChanges(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Reason != host.SudoWrong {
 		t.Fatalf("got %v", err)
 	}
-	if got := sudo.Attempts()[before:]; !slices.Equal(got, []string{"right"}) {
+	if _, err := h.Run(ctx, host.Cmd{Script: ":"}); !errors.As(err, &refused) || refused.Reason != host.SudoWrong {
+		t.Errorf("the next script: %v", err)
+	}
+	if got := sudo.Attempts()[before:]; !slices.Equal(got, []string{"right"}) { // a second wrong one may lock the account
 		t.Errorf("sudo was given %q", got)
+	}
+}
+
+// TestSudoThatHangs ends with the host's time, and holds no other host.
+func TestSudoThatHangs(t *testing.T) {
+	shared := new(host.Shared)
+	enter := func(set ...string) error {
+		c := userOf(t, hosttest.NewSudo(t, "right", set...), &asker{answers: []string{"right"}})
+		c.Shared, c.ConnectTimeout = shared, 2*time.Second
+		h := dial(t, c)
+		defer func() { _ = h.Close() }()
+		return h.Become(t.Context())
+	}
+	err := enter("hangs")
+	if err == nil {
+		t.Fatal("it is root")
+	}
+	names(t, err, "cp-1", "sudo has not answered within 2s")
+	if err := enter(); err != nil {
+		t.Errorf("another host: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ done
 has() { [ -e "$d/$1" ]; }
 if has requiretty; then echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1; fi
 VIA=sudo; export VIA
+if has hangs; then exec sleep 600; fi
 if has nopasswd; then exec "$@"; fi
 if has cached && [ -z "$k" ]; then exec "$@"; fi
 if [ "$n" ]; then echo 'sudo: a password is required' >&2; exit 1; fi
@@ -45,7 +46,8 @@ type Sudo struct {
 	dir string
 }
 
-// NewSudo has a password, and whatever of "nopasswd", "cached" (which sudo -k ignores), "forbidden" and "requiretty" is set.
+// NewSudo has a password, and whatever of "nopasswd", "cached" (which sudo -k ignores), "forbidden", "requiretty" and
+// "hangs" is set.
 func NewSudo(t testing.TB, password string, set ...string) *Sudo {
 	t.Helper()
 	s := &Sudo{t, t.TempDir()}
