@@ -21,6 +21,9 @@ const (
 	// turnTimeout allows for earlier work on a host to end: host.Config.Patience, and the time to
 	// terminate it.
 	turnTimeout = 2 * time.Minute
+	// mostTurns is how often a host may say that it waits, or no longer does: once each, and again over
+	// another connection. It must not put off its end for ever.
+	mostTurns = 4
 	// maxReport is how many bytes a host may report.
 	maxReport = 64 << 20
 )

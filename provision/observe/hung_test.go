@@ -45,6 +45,29 @@ func TestObserveEnds(t *testing.T) {
 	})
 }
 
+// nagging is a host that says all the time that it waits.
+type nagging struct{ *hosttest.Memory }
+
+func (h nagging) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
+	for ctx.Err() == nil {
+		_, _ = io.WriteString(cmd.Stderr, host.LockWaiting+" process 7\n")
+		time.Sleep(time.Second)
+	}
+	return host.Result{}, context.Cause(ctx)
+}
+
+// TestHostThatNagsEnds: a host does not put off the end of its time.
+func TestHostThatNagsEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		_, err := Observe(ctx, map[string]host.Host{"a": nagging{hosttest.NewMemory("a")}}, stack.State{}, func(string, string) {}, time.Minute)
+		if ended := new(HungError); !errors.As(err, &ended) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
 // cutOff is a host whose connection is lost in the middle of the first reports.
 type cutOff struct {
 	*hosttest.Memory

@@ -99,7 +99,11 @@ func observeHost(
 	cmd := host.Cmd{Script: observeScript(desired), Stdout: &said}
 	if waits != nil {
 		cmd.Exclusive = true
+		turns := 0
 		cmd.Stderr = waiter(func(what string) {
+			if turns++; turns > mostTurns {
+				return
+			}
 			over.Reset(turnTimeout + limit) // the host has not been queried yet
 			if what == host.LockAcquired {
 				over.Reset(limit)
