@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/host"
@@ -12,6 +13,9 @@ import (
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/preflight"
 )
+
+// fixTimeout is how long a command may take: packages are fetched from mirrors, which may hang.
+const fixTimeout = 15 * time.Minute
 
 // mend shows the commands of the findings for which that is safe, asks, and runs them: those of a host
 // one after another, as steps of a run in the journal. It reports whether anything was run.
@@ -71,6 +75,8 @@ func fixSteps(fixes []preflight.Finding, hosts map[string]host.Host) (dag.Plan, 
 		}
 		last[f.Host] = name
 		steps.Steps = append(steps.Steps, dag.Step{Name: name, Host: f.Host, Deps: deps, Do: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeoutCause(ctx, fixTimeout, fmt.Errorf("it has not ended for %s", fixTimeout))
+			defer cancel()
 			_, err := hosts[f.Host].Run(ctx, host.Cmd{Script: "export DEBIAN_FRONTEND=noninteractive\n" + f.Remedy, Exclusive: true})
 			if err != nil {
 				return fmt.Errorf("run %q: %w", f.Remedy, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"slipway.dev/slipway/provision/dag"
 	"slipway.dev/slipway/provision/host"
@@ -61,6 +62,24 @@ func TestFixSteps(t *testing.T) {
 	if !slices.Equal(a.ran, []string{"one", "two"}) || !slices.Equal(b.ran, []string{"four"}) {
 		t.Errorf("a ran %q, b ran %q", a.ran, b.ran)
 	}
+}
+
+// stuck is a host on which nothing ends.
+type stuck struct{ host.Host }
+
+func (stuck) Run(ctx context.Context, _ host.Cmd) (host.Result, error) {
+	<-ctx.Done()
+	return host.Result{}, context.Cause(ctx)
+}
+
+// TestFixThatHangs ends.
+func TestFixThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		steps, _ := fixSteps([]preflight.Finding{{Host: "a", Check: "tools", Remedy: "apt-get install nft", Fix: true}}, map[string]host.Host{"a": stuck{}})
+		if err := dag.Run(t.Context(), steps, 1, nil); err == nil || !strings.Contains(err.Error(), "it has not ended for 15m0s") {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // TestVerdict: the last line counts, and the lines before it are findings.

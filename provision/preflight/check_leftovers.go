@@ -100,11 +100,17 @@ func checkProcesses(n *Node, _ *Situation) []Finding {
 	return all
 }
 
+// chainTools are what lists the rules of a kube-proxy.
+var chainTools = []string{"iptables-save", "iptables-legacy-save", "nft"}
+
 func checkChains(n *Node, _ *Situation) []Finding {
 	count := map[string]int{}
 	var order []string
 	for _, line := range n.Facts.Chains {
 		tool, _, _ := strings.Cut(line, " ")
+		if !slices.Contains(chainTools, tool) {
+			continue // it becomes part of a command
+		}
 		if count[tool]++; count[tool] == 1 {
 			order = append(order, tool)
 		}

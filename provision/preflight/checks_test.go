@@ -444,6 +444,7 @@ func TestRemediesQuote(t *testing.T) {
 	s := healthy(t)
 	s.Nodes[1].Facts.Leftovers = []string{"/etc/cni/net.d/$(reboot).conf"}
 	s.Nodes[1].Facts.Processes = []Process{{PID: "1", Command: "etcd", Unit: `a';reboot;'.service`}}
+	s.Nodes[1].Facts.Chains = []string{"$(reboot)-save KUBE-SERVICES"}
 	for _, f := range Evaluate(s, nil) {
 		want := map[string]string{
 			"cni-config":    `mv '/etc/cni/net.d/$(reboot).conf' '/etc/cni/net.d/$(reboot).conf.old'`,

@@ -143,6 +143,9 @@ func (f *Facts) word(key, value string) bool {
 	return true
 }
 
+// mostValues is how many different values of a kind are kept.
+const mostValues = 10_000
+
 // list takes a fact of which there may be several.
 func (f *Facts) list(key, value string) bool {
 	lists := map[string]*[]string{
@@ -154,7 +157,7 @@ func (f *Facts) list(key, value string) bool {
 	if p == nil {
 		return false
 	}
-	if !slices.Contains(*p, value) {
+	if len(*p) < mostValues && !slices.Contains(*p, value) {
 		*p = append(*p, value)
 	}
 	return true
@@ -205,7 +208,7 @@ func (f *Facts) listener(word func(int) string) {
 		return
 	}
 	l := Listener{Protocol: strings.TrimSuffix(word(0), "6"), Port: int(port), PID: word(3), Unit: word(4), Command: word(5)}
-	if !slices.Contains(f.Listeners, l) {
+	if len(f.Listeners) < mostValues && !slices.Contains(f.Listeners, l) {
 		f.Listeners = append(f.Listeners, l)
 	}
 }

@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,34 @@ func TestParseFacts(t *testing.T) {
 	}
 	if len(f.Processes) != 1 || f.Processes[0] != (Process{"7", "dockerd", "docker.service"}) || len(f.Chains) != 1 {
 		t.Errorf("processes were read as %+v, chains as %+v", f.Processes, f.Chains)
+	}
+}
+
+// TestReportsWithoutEnd: what a host prints without end is neither kept, nor compared for ever.
+func TestReportsWithoutEnd(t *testing.T) {
+	line := []byte(strings.Repeat("x", 1<<20) + "\n")
+	short := []byte(strings.Repeat("x\n", 1000))
+	for name, w := range map[string]struct {
+		to   io.Writer
+		says []byte
+	}{
+		"report": {&timed{}, line}, "exchange": {&call{heard: make(chan struct{}, 1)}, line}, "lines of the exchange": {&call{heard: make(chan struct{}, 1)}, short},
+	} {
+		var err error
+		for n := 0; n < 100 && err == nil; n++ {
+			_, err = w.to.Write(w.says)
+		}
+		if err == nil {
+			t.Errorf("%s: all is kept", name)
+		}
+	}
+	var f Facts
+	for n := range mostValues + 10 {
+		f.list("failed", strconv.Itoa(n))
+		f.listener(func(i int) string { return []string{"tcp", "0", "17", strconv.Itoa(n)}[min(i, 3)] })
+	}
+	if len(f.FailedUnits) > mostValues || len(f.Listeners) > mostValues {
+		t.Errorf("%d units and %d listeners are kept", len(f.FailedUnits), len(f.Listeners))
 	}
 }
 

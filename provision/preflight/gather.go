@@ -18,8 +18,15 @@ import (
 	"slipway.dev/slipway/templates"
 )
 
-// gatherTimeout is how long a host may take to report.
-const gatherTimeout = time.Minute
+const (
+	// gatherTimeout is how long a host may take to report.
+	gatherTimeout = time.Minute
+	// maxReport is how many bytes a host may report, and mostLines how many lines in the exchange.
+	maxReport, mostLines = 4 << 20, 50_000
+)
+
+// errTooMuch ends a report that has no end.
+var errTooMuch = fmt.Errorf("the host reports more than %d MiB, or %d lines", maxReport>>20, mostLines)
 
 // Input is what a preflight is about.
 type Input struct {
@@ -139,6 +146,9 @@ func (t *timed) Write(p []byte) (int, error) {
 	defer t.mu.Unlock()
 	if t.first.IsZero() {
 		t.first = time.Now()
+	}
+	if t.text.Len()+len(p) > maxReport {
+		return 0, errTooMuch
 	}
 	return t.text.Write(p)
 }

@@ -134,6 +134,7 @@ type call struct {
 	stdin   *io.PipeReader
 
 	mu    sync.Mutex
+	bytes int // that it has said
 	rest  []byte
 	lines []string
 	heard chan struct{} // has a value when there are new lines
@@ -175,6 +176,9 @@ func (c *call) run(ctx context.Context, h host.Host) {
 func (c *call) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.bytes += len(p); c.bytes > maxReport || len(c.lines) > mostLines {
+		return 0, errTooMuch
+	}
 	c.rest = append(c.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(c.rest, []byte("\n"))

@@ -11,8 +11,9 @@ for port in $TCP; do
   timeout 60 systemd-socket-activate -l "$ADDRESS:$port" sleep 60 >/dev/null 2>"$dir/tcp-$port" &
   jobs="$jobs $!"
 done
+# Whoever sends, sends to a disk: 128 MB are enough for all.
 for port in $UDP; do
-  timeout 60 systemd-socket-activate -d -l "$ADDRESS:$port" sh -c 'exec cat <&3 >>"$0"' "$dir/messages" >/dev/null 2>"$dir/udp-$port" &
+  timeout 60 systemd-socket-activate -d -l "$ADDRESS:$port" sh -c 'ulimit -f 262144; exec cat <&3 >>"$0"' "$dir/messages" >/dev/null 2>"$dir/udp-$port" &
   jobs="$jobs $!"
 done
 : >"$dir/messages"
