@@ -47,7 +47,7 @@ func Archive(to io.Writer, g *Gathered, r *Report, texts map[string]string, reda
 	}
 	for name, text := range g.Logs {
 		node, unit, _ := strings.Cut(name, "/")
-		files["hosts/"+node+"/log/"+unit+".log"] = text
+		files["hosts/"+node+"/log/"+path.Base(unit)+".log"] = text // the host may have said ../
 	}
 	zipped := gzip.NewWriter(to)
 	archive := tar.NewWriter(zipped)

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"slipway.dev/slipway/provision/host"
@@ -16,7 +17,19 @@ func (e *Evidence) ssh(node, command string) string {
 	if strings.ContainsAny(command, `|&;<>()$"'*`+"`\\") {
 		command = host.Quote(command)
 	}
-	return fmt.Sprintf("slipway ssh%s %s -- %s", e.FileArg, node, command)
+	return fmt.Sprintf("slipway ssh%s %s -- %s", e.FileArg, word(node), command)
+}
+
+// plain are words that a shell takes as they are.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_.:/@%+=][A-Za-z0-9_.:/@%+=-]*$`)
+
+// word makes a name one word of the command that a person types: it may come from a machine, or from
+// an API server, that somebody else has taken over.
+func word(name string) string {
+	if plain.MatchString(name) {
+		return name
+	}
+	return host.Quote(name)
 }
 
 // apply is the remedy of whatever differs from the spec.

@@ -91,6 +91,7 @@ func Diagnose(e *Evidence) *Report {
 			r.Passed = append(r.Passed, rule.Title)
 		}
 		for _, f := range found {
+			f.onLines()
 			f.Rule, f.Severity = rule.Name, Cause
 			if rule.Info {
 				f.Severity = Info
@@ -107,6 +108,19 @@ func Diagnose(e *Evidence) *Report {
 	}
 	r.Healthy = len(r.Findings) == 0
 	return r
+}
+
+// onLines has each text of a finding on one line, whatever a machine has said: further lines could
+// look like a finding of slipway's, with a remedy. A command of several lines is left out.
+func (f *Finding) onLines() {
+	for _, text := range []*string{&f.What, &f.Evidence, &f.Remedy.Text} {
+		*text = shortened(*text, 4*maxLine)
+	}
+	several := func(command string) bool { return strings.ContainsAny(command, "\r\n") }
+	if several(f.More) {
+		f.More = ""
+	}
+	f.Remedy.Commands = slices.DeleteFunc(f.Remedy.Commands, several)
 }
 
 // fold puts symptoms below their cause: below the last finding that explains them, which is the

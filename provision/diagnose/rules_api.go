@@ -125,10 +125,10 @@ func findWebhooks(e *Evidence) []Finding {
 		}
 		f := Finding{
 			Object: w.Kind + "/" + w.Config, What: fmt.Sprintf("the webhook %s blocks the API: it does not answer, and requests fail then", w.Name),
-			Evidence: shortened(evidence, maxLine), More: fmt.Sprintf("kubectl get %s %s -o yaml", w.Kind, w.Config),
+			Evidence: shortened(evidence, maxLine), More: fmt.Sprintf("kubectl get %s %s -o yaml", w.Kind, word(w.Config)),
 			Remedy: Remedy{
 				Text:     fmt.Sprintf("make Service %s answer; if it is gone for good, remove the webhook:", nameOr(w.Service, "(none)")),
-				Commands: []string{fmt.Sprintf("kubectl delete %s %s", w.Kind, w.Config)},
+				Commands: []string{fmt.Sprintf("kubectl delete %s %s", w.Kind, word(w.Config))},
 			},
 		}
 		if !slices.ContainsFunc(found, func(other Finding) bool { return other.Object == f.Object }) {
@@ -146,10 +146,10 @@ func findAPIServices(e *Evidence) []Finding {
 		}
 		found = append(found, Finding{
 			Object: "apiservice/" + a.Name, What: fmt.Sprintf("the API %s has no server: Service %s", a.Name, a.Service), Evidence: a.Problem,
-			More: "kubectl get apiservice " + a.Name + " -o yaml",
+			More: "kubectl get apiservice " + word(a.Name) + " -o yaml",
 			Remedy: Remedy{
 				Text:     fmt.Sprintf("make Service %s answer; if it is gone for good, remove the API:", a.Service),
-				Commands: []string{"kubectl delete apiservice " + a.Name},
+				Commands: []string{"kubectl delete apiservice " + word(a.Name)},
 			},
 		})
 	}
@@ -165,7 +165,7 @@ func findNamespaces(e *Evidence) []Finding {
 		found = append(found, Finding{
 			Object: "namespace/" + n.Name, What: fmt.Sprintf("namespace %s has been in deletion for %s", n.Name, n.For),
 			Evidence: shortened(strings.Join(n.Why, "; "), maxLine),
-			More:     "kubectl get namespace " + n.Name + " -o jsonpath={.status.conditions}",
+			More:     "kubectl get namespace " + word(n.Name) + " -o jsonpath={.status.conditions}",
 			Remedy:   Remedy{Text: "remove what it names; finalizers only if their controller is gone for good"},
 		})
 	}
@@ -180,8 +180,8 @@ func findTokens(e *Evidence) []Finding {
 		}
 		found = append(found, Finding{
 			Object: "secret/bootstrap-token-" + t.ID, What: "the bootstrap token " + t.ID + " has expired on " + t.Expires.Format("2006-01-02 15:04 MST"),
-			Evidence: "nodes that join with it are refused", More: "kubectl -n kube-system get secret bootstrap-token-" + t.ID + " -o name",
-			Remedy: Remedy{Text: "make a new one; this one can go:", Commands: []string{"kubectl -n kube-system delete secret bootstrap-token-" + t.ID}},
+			Evidence: "nodes that join with it are refused", More: "kubectl -n kube-system get secret " + word("bootstrap-token-"+t.ID) + " -o name",
+			Remedy: Remedy{Text: "make a new one; this one can go:", Commands: []string{"kubectl -n kube-system delete secret " + word("bootstrap-token-"+t.ID)}},
 		})
 	}
 	return found
@@ -203,7 +203,7 @@ func findSkew(e *Evidence) []Finding {
 		found = append(found, Finding{
 			Host: n.Name, What: fmt.Sprintf("its kubelet %s does not fit Kubernetes %s", n.Version, e.Version),
 			Evidence: "a kubelet may be three minor versions older, and none newer",
-			More:     "kubectl get node " + n.Name + " -o wide", Remedy: e.apply("bring it to the spec's version:"),
+			More:     "kubectl get node " + word(n.Name) + " -o wide", Remedy: e.apply("bring it to the spec's version:"),
 		})
 	}
 	return found

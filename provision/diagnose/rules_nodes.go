@@ -91,7 +91,7 @@ func findNodesNotReady(e *Evidence) []Finding {
 			restart = "containerd" // which reads the configuration of the pod network
 		}
 		found = append(found, Finding{
-			Host: n.Name, Object: "node/" + n.Name, What: what, Evidence: n.Message, More: "kubectl describe node " + n.Name,
+			Host: n.Name, Object: "node/" + n.Name, What: what, Evidence: n.Message, More: "kubectl describe node " + word(n.Name),
 			Remedy: e.onNode(n.Name, "systemctl restart "+restart),
 		})
 	}
@@ -110,7 +110,7 @@ func findPressure(e *Evidence) []Finding {
 		for _, kind := range slices.Sorted(maps.Keys(n.Pressure)) {
 			found = append(found, Finding{
 				Host: n.Name, Object: "node/" + n.Name, What: "the node has " + kind + ": pods are kept off it, or evicted", Evidence: n.Pressure[kind],
-				More: "kubectl describe node " + n.Name, Remedy: Remedy{Text: "free what it lacks; the kubelet notices by itself, after up to 5 min"},
+				More: "kubectl describe node " + word(n.Name), Remedy: Remedy{Text: "free what it lacks; the kubelet notices by itself, after up to 5 min"},
 			})
 		}
 	}
@@ -122,8 +122,8 @@ func findCordoned(e *Evidence) []Finding {
 	for _, n := range e.API.Nodes {
 		if n.Cordoned && e.lookedAt(n.Name) {
 			found = append(found, Finding{
-				Host: n.Name, Object: "node/" + n.Name, What: "the node is cordoned: no new pods are placed on it", More: "kubectl describe node " + n.Name,
-				Remedy: Remedy{Text: "if that is no longer wanted:", Commands: []string{"kubectl uncordon " + n.Name}},
+				Host: n.Name, Object: "node/" + n.Name, What: "the node is cordoned: no new pods are placed on it", More: "kubectl describe node " + word(n.Name),
+				Remedy: Remedy{Text: "if that is no longer wanted:", Commands: []string{"kubectl uncordon " + word(n.Name)}},
 			})
 		}
 	}

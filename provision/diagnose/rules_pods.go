@@ -36,7 +36,7 @@ func (g *podGroup) who() string {
 }
 
 func (g *podGroup) describe() string {
-	return fmt.Sprintf("kubectl -n %s describe pod %s", g.first.Namespace, g.first.Name)
+	return fmt.Sprintf("kubectl -n %s describe pod %s", word(g.first.Namespace), word(g.first.Name))
 }
 
 func (g *podGroup) nodes() []string {
@@ -78,7 +78,7 @@ func findImages(e *Evidence) []Finding {
 	var found []Finding
 	for _, g := range groups(e, reasonIn(imageReasons)) {
 		p := g.first
-		edit := fmt.Sprintf("kubectl -n %s edit %s", p.Namespace, strings.ToLower(p.Owner))
+		edit := fmt.Sprintf("kubectl -n %s edit %s", word(p.Namespace), word(strings.ToLower(p.Owner)))
 		found = append(found, Finding{
 			Object: g.object(), What: fmt.Sprintf("%s: the image %s cannot be pulled", g.who(), p.Image), Evidence: pullError(e, p), More: g.describe(),
 			Remedy: Remedy{Text: "give the nodes access to its registry, or name an image that exists with `" + edit + "`"}, hosts: g.nodes(),
@@ -124,7 +124,7 @@ func findCrashLoops(e *Evidence) []Finding {
 		}
 		found = append(found, Finding{
 			Object: g.object(), What: fmt.Sprintf("%s: the container %s ends again and again (%s): %s", g.who(), p.Container, count(int(p.Restarts), "restart"), how),
-			Evidence: p.LastLine, More: fmt.Sprintf("kubectl -n %s logs %s -c %s --previous --tail=50", p.Namespace, p.Name, p.Container),
+			Evidence: p.LastLine, More: fmt.Sprintf("kubectl -n %s logs %s -c %s --previous --tail=50", word(p.Namespace), word(p.Name), word(p.Container)),
 			Remedy: Remedy{Text: text}, hosts: g.nodes(),
 		})
 	}
@@ -139,7 +139,7 @@ func findEvicted(e *Evidence) []Finding {
 			Object: g.object(), What: g.who() + ": evicted", Evidence: p.Message, More: g.describe(), hosts: g.nodes(),
 			Remedy: Remedy{
 				Text:     "once the node has what it lacked, remove what is left of it:",
-				Commands: []string{fmt.Sprintf("kubectl -n %s delete pod --field-selector=status.phase=Failed", p.Namespace)},
+				Commands: []string{fmt.Sprintf("kubectl -n %s delete pod --field-selector=status.phase=Failed", word(p.Namespace))},
 			},
 		})
 	}
