@@ -331,7 +331,8 @@ type bannerConn struct {
 	banner   atomic.Bool
 	count    atomic.Int64
 	onBanner func()
-	seen     []byte
+	seen     []byte // the end of what came
+	later    bool   // it is not all that came
 }
 
 func (b *bannerConn) Read(p []byte) (int, error) {
@@ -339,10 +340,13 @@ func (b *bannerConn) Read(p []byte) (int, error) {
 	b.count.Add(int64(n))
 	if !b.banner.Load() {
 		b.seen = append(b.seen, p[:n]...)
-		if bytes.HasPrefix(b.seen, []byte("SSH-")) || bytes.Contains(b.seen, []byte("\nSSH-")) {
+		const begins = "\nSSH-"
+		if !b.later && bytes.HasPrefix(b.seen, []byte(begins[1:])) || bytes.Contains(b.seen, []byte(begins)) {
 			b.banner.Store(true)
 			b.seen = nil
 			b.onBanner()
+		} else if over := len(b.seen) - len(begins); over > 0 { // what is no SSH may have no end
+			b.seen, b.later = append(b.seen[:0], b.seen[over:]...), true
 		}
 	}
 	return n, err

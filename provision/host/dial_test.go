@@ -198,3 +198,33 @@ func TestCancelDial(t *testing.T) {
 		names(t, err, address)
 	}
 }
+
+// noisy is a connection whose server says much before its banner (RFC 4253, section 4.2).
+type noisy struct {
+	net.Conn
+	noise io.Reader
+}
+
+func (c noisy) Read(p []byte) (int, error) {
+	n, err := c.noise.Read(p)
+	if n > 0 || !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	return c.Conn.Read(p)
+}
+
+// TestLinesBeforeTheBanner: it is recognized wherever it begins.
+func TestLinesBeforeTheBanner(t *testing.T) {
+	for _, noise := range []string{"", "x\n", "welcome to\nSSH\n", strings.Repeat("SSH x\n", 1000)} {
+		c := hosttest.NewSSHD(t, hosttest.Options{}).Config("cp-1")
+		c.Network = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			return noisy{conn, strings.NewReader(noise)}, err
+		}
+		h := dial(t, c)
+		if _, err := h.Run(t.Context(), host.Cmd{Script: ":"}); err != nil {
+			t.Errorf("after %d bytes: %v", len(noise), err)
+		}
+		_ = h.Close()
+	}
+}

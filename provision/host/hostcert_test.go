@@ -61,6 +61,11 @@ func TestHostCertificates(t *testing.T) {
 		{name: "other authority", lines: []string{line("@cert-authority", "*", other.PublicKey())}, says: "is unknown to"},
 		{name: "authority of others", lines: []string{line("@cert-authority", "*.example", authority.PublicKey())}, says: "is unknown to"},
 		{name: "other principal", change: func(c *ssh.Certificate) { c.ValidPrincipals = []string{"10.0.0.1"} }, lines: []string{trusted}, says: "not in the set of valid principals"},
+		{
+			name: "principals that match in many ways, but for the end", alias: strings.Repeat("a", 60),
+			change: func(c *ssh.Certificate) { c.ValidPrincipals = []string{strings.Repeat("*?", 30) + "*b"} }, lines: []string{trusted},
+			says: "not in the set of valid principals",
+		},
 		{name: "expired", change: func(c *ssh.Certificate) { c.ValidBefore = past }, lines: []string{trusted}, says: "expired"},
 		{name: "of a user", change: func(c *ssh.Certificate) { c.CertType = ssh.UserCert }, lines: []string{trusted}, says: "no certificate of a host"},
 		{name: "revoked authority", lines: []string{trusted, line("@revoked", "*", authority.PublicKey())}, says: "known_hosts:2"},
@@ -85,6 +90,30 @@ func TestHostCertificates(t *testing.T) {
 			}
 			names(t, err, server.Address, c.KnownHosts[0], test.says)
 		})
+	}
+}
+
+// TestForgedHostCertificate: the name of an authority is not its signature.
+func TestForgedHostCertificate(t *testing.T) {
+	authority, _ := hosttest.NewKey(t)
+	other, _ := hosttest.NewKey(t)
+	key, _ := hosttest.NewKey(t)
+	signed := certify(t, other, key, nil)
+	cert, ok := signed.PublicKey().(*ssh.Certificate)
+	if !ok {
+		t.Fatal("it is no certificate")
+	}
+	cert.SignatureKey = authority.PublicKey()
+	server := hosttest.NewSSHD(t, hosttest.Options{HostKey: key, HostCertificate: signed})
+	c := server.Config("cp-1")
+	c.HostKeys, c.KnownHosts = nil, []string{knownHostsFile(t, "@cert-authority * "+string(ssh.MarshalAuthorizedKey(authority.PublicKey())))}
+	h, err := host.Dial(t.Context(), c)
+	if err == nil {
+		_ = h.Close()
+	}
+	var refused *host.HostKeyError
+	if !errors.As(err, &refused) || refused.Certificate == nil || !strings.Contains(err.Error(), "signature") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -126,33 +126,26 @@ func hashedHost(h string) (salt, hash []byte, err error) {
 	return salt, hash, err
 }
 
-// wildcard matches like match_pattern of OpenSSH: "*" is any text, "?" any character.
+// wildcard matches like match_pattern of OpenSSH: "*" is any text, "?" any character. It goes back to
+// the last "*" only, which is enough, so that a pattern that a host sends takes no time.
 func wildcard(pattern, s string) bool {
-	head, tail, star := strings.Cut(pattern, "*")
-	if !star {
-		return len(s) == len(head) && alike(head, s)
-	}
-	if len(s) < len(head) || !alike(head, s[:len(head)]) {
-		return false
-	}
-	for rest := s[len(head):]; ; rest = rest[1:] {
-		if wildcard(tail, rest) {
-			return true
-		}
-		if rest == "" {
+	p, n := 0, 0
+	star, from := -1, 0
+	for n < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, n
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[n]):
+			p, n = p+1, n+1
+		case star >= 0:
+			from++
+			p, n = star+1, from
+		default:
 			return false
 		}
 	}
-}
-
-// alike compares texts of the same length, in which "?" is any character.
-func alike(pattern, s string) bool {
-	for i := range len(pattern) {
-		if pattern[i] != '?' && pattern[i] != s[i] {
-			return false
-		}
-	}
-	return true
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // normalized is an address as known_hosts files name it.
