@@ -97,6 +97,7 @@ func (p *Hosts) each(f func(pool *spec.NodePool, h *spec.PoolHost)) {
 // name.
 func (p *Hosts) Resolve(ctx context.Context) error {
 	var ask []spec.Machine
+	names, addresses := p.taken()
 	hosts := map[string]*spec.PoolHost{} // by address and port, which name a machine that has no name yet
 	p.each(func(pool *spec.NodePool, h *spec.PoolHost) {
 		if h.Name != "" && h.PrivateAddress != "" {
@@ -123,7 +124,7 @@ func (p *Hosts) Resolve(ctx context.Context) error {
 				p.failed[h.Key()] = err
 				continue
 			}
-			if err := p.complete(h, selves[name]); err != nil {
+			if err := p.complete(h, selves[name], names, addresses); err != nil {
 				p.failed[h.Key()] = err
 			}
 		}
@@ -131,21 +132,40 @@ func (p *Hosts) Resolve(ctx context.Context) error {
 	return p.check()
 }
 
-// complete takes over what a machine says of itself.
-func (p *Hosts) complete(h *spec.PoolHost, self spec.Self) error {
+// taken are the names and addresses that machines have by the spec or the state, with the machine.
+func (p *Hosts) taken() (names, addresses map[string]string) {
+	names, addresses = map[string]string{}, map[string]string{}
+	p.each(func(_ *spec.NodePool, h *spec.PoolHost) {
+		names[h.Name], addresses[h.PrivateAddress] = h.Key(), h.Key()
+	})
+	return names, addresses
+}
+
+// complete takes over what a machine says of itself. A machine that says what another one has is not
+// used, and does not stop the others.
+func (p *Hosts) complete(h *spec.PoolHost, self spec.Self, names, addresses map[string]string) error {
+	completed := *h
 	if h.PrivateAddress == "" {
 		address, err := choose(self.Addresses, h.Address, p.cluster)
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.Key(), err)
 		}
-		h.PrivateAddress = address.String()
+		if other, ok := addresses[address.String()]; ok {
+			return fmt.Errorf("%s: the machine has the address %s, which is that of %s: one machine may be listed twice; otherwise set `privateAddress`",
+				h.Key(), address, other)
+		}
+		completed.PrivateAddress = address.String()
 	}
 	if h.Name == "" {
 		if err := checkName(self.HostName); err != nil {
 			return fmt.Errorf("%s: %w", h.Key(), err)
 		}
-		h.Name = self.HostName
+		if other, ok := names[self.HostName]; ok {
+			return fmt.Errorf("%s: the machine's own name is %s, which is that of %s: set `name` in the spec, or its host name", h.Key(), self.HostName, other)
+		}
+		completed.Name = self.HostName
 	}
+	*h = completed
 	return nil
 }
 

@@ -222,6 +222,39 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestNewcomersThatSayWhatOthersAre do not stop the others.
+func TestNewcomersThatSayWhatOthersAre(t *testing.T) {
+	c := clusterOf(t, "{}", `
+  - {name: cp, role: control-plane, hosts: [{address: 192.0.2.1, name: a, privateAddress: 10.0.0.1}]}
+  - {name: worker, role: worker, hosts: [{address: 192.0.2.2}, {address: 192.0.2.3}, {address: 192.0.2.4}]}
+`)
+	var asked []string
+	o := Options{
+		Known: spec.KnownHosts{Hosts: map[string]spec.KnownHost{"192.0.2.2": {Name: "b", Address: netip.MustParseAddr("10.0.0.2")}}},
+		Introduce: selves(&asked, map[string]spec.Self{
+			"192.0.2.3": {HostName: "a", Addresses: addresses("10.0.0.3")}, "192.0.2.4": {HostName: "c", Addresses: addresses("10.0.0.2")},
+		}),
+	}
+	p, _ := opened(t, c, o, nil)
+	if err := p.Resolve(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	infra, err := p.Find(t.Context())
+	if err != nil || len(infra.Running()) != 2 || len(infra.Failed) != 2 {
+		t.Errorf("%d run, failed are %v: %v", len(infra.Running()), infra.Failed, err)
+	}
+	for name, says := range map[string]string{
+		"demo-worker-2": "192.0.2.3: the machine's own name is a, which is that of 192.0.2.1", "demo-worker-3": "has the address 10.0.0.2, which is that of 192.0.2.2",
+	} {
+		if err := infra.Failed[name]; err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if known := p.Record().Hosts; len(known) != 2 {
+		t.Errorf("recorded %v", known)
+	}
+}
+
 // TestResolveRefuses: machines that cannot be told apart, and nodes that would become others.
 func TestResolveRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
