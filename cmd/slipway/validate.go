@@ -70,10 +70,13 @@ func (a *app) printDiagnostics(err error) error {
 func summary(c *spec.Cluster) string {
 	controlPlanes := len(c.ControlPlanes())
 	workers := len(c.Nodes()) - controlPlanes
-	text := fmt.Sprintf("cluster %s, Kubernetes %s, %s and %s", c.Metadata.Name, c.Spec.Kubernetes.Version,
-		plan.Count(controlPlanes, "control-plane node"), plan.Count(workers, "worker"))
-	if slices.ContainsFunc(c.Spec.NodePools, func(p spec.NodePool) bool { return p.HostsFrom != nil }) {
-		text += ", and machines that are listed elsewhere"
+	text := fmt.Sprintf("cluster %s, Kubernetes %s", c.Metadata.Name, c.Spec.Kubernetes.Version)
+	elsewhere := slices.ContainsFunc(c.Spec.NodePools, func(p spec.NodePool) bool { return p.HostsFrom != nil })
+	if !elsewhere || len(c.Nodes()) > 0 {
+		text += fmt.Sprintf(", %s and %s", plan.Count(controlPlanes, "control-plane node"), plan.Count(workers, "worker"))
+	}
+	if elsewhere {
+		text += ", and the machines that hostsFrom lists: they are not counted here"
 	}
 	return text
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -26,8 +27,9 @@ const (
 )
 
 // List runs what lists the machines of a pool. dir is the directory of the spec, and path makes a path
-// of the spec absolute.
+// of the spec absolute. Errors begin with the command.
 func List(ctx context.Context, from spec.HostsFrom, dir string, path func(string) (string, error)) ([]spec.PoolHost, error) {
+	command, parse := from.Command, parseList
 	switch {
 	case from.TerraformOutput != nil:
 		t := from.TerraformOutput
@@ -35,27 +37,24 @@ func List(ctx context.Context, from spec.HostsFrom, dir string, path func(string
 		if err != nil {
 			return nil, err
 		}
-		out, err := run(ctx, dir, terraform(t.Program), "-chdir="+infra, "output", "-json", t.Output)
-		if err != nil {
-			return nil, err
-		}
-		return parseList(out)
+		command = []string{terraform(t.Program), "-chdir=" + infra, "output", "-json", t.Output}
 	case from.AnsibleGroup != nil:
 		inventory, err := path(from.AnsibleGroup.Inventory)
 		if err != nil {
 			return nil, err
 		}
-		out, err := run(ctx, dir, "ansible-inventory", "-i", inventory, "--list")
-		if err != nil {
-			return nil, err
-		}
-		return parseInventory(out, from.AnsibleGroup.Group)
+		command = []string{"ansible-inventory", "-i", inventory, "--list"}
+		parse = func(text []byte) ([]spec.PoolHost, error) { return parseInventory(text, from.AnsibleGroup.Group) }
 	}
-	out, err := run(ctx, dir, from.Command...)
+	out, err := run(ctx, dir, command)
+	var hosts []spec.PoolHost
+	if err == nil {
+		hosts, err = parse(out)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("`%s`: %w", strings.Join(command, " "), err)
 	}
-	return parseList(out)
+	return hosts, nil
 }
 
 // terraform is the program that reads outputs.
@@ -70,7 +69,7 @@ func terraform(program string) string {
 }
 
 // run returns what a program prints. Its errors have the end of what it said.
-func run(ctx context.Context, dir string, command ...string) ([]byte, error) {
+func run(ctx context.Context, dir string, command []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, listTimeout, fmt.Errorf("it has not ended for %s", listTimeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the spec names the program
@@ -79,17 +78,20 @@ func run(ctx context.Context, dir string, command ...string) ([]byte, error) {
 	said := &limited{limit: listSize}
 	cmd.Stdout, cmd.Stderr = out, said
 	err := cmd.Run()
-	what := strings.Join(command, " ")
+	var start *fs.PathError
 	switch {
 	case out.over:
-		return nil, fmt.Errorf("`%s` prints more than %d MiB", what, listSize>>20)
+		return nil, fmt.Errorf("it prints more than %d MiB", listSize>>20)
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("`%s`: %w", what, context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, fmt.Errorf("`%s`: the program %s is not installed", what, command[0])
+		return nil, fmt.Errorf("the program %s is not installed", command[0])
+	case errors.As(err, &start):
+		return nil, fmt.Errorf("it cannot be started: %w", start.Err)
 	case err != nil:
 		lines := strings.Split(strings.TrimSpace(said.text.String()), "\n")
-		return nil, fmt.Errorf("`%s`: %w: %s", what, err, strings.Join(lines[max(0, len(lines)-3):], " "))
+		last := cmp.Or(strings.Join(lines[max(0, len(lines)-3):], " "), "it says nothing on standard error")
+		return nil, fmt.Errorf("%w: %s", err, last)
 	}
 	return out.text.Bytes(), nil
 }
@@ -113,7 +115,7 @@ func (l *limited) Write(p []byte) (int, error) {
 func parseList(text []byte) ([]spec.PoolHost, error) {
 	var entries []json.RawMessage
 	if err := json.Unmarshal(text, &entries); err != nil {
-		return nil, fmt.Errorf("it does not print a JSON list of addresses or hosts, such as [\"192.0.2.10\"]: %w", err)
+		return nil, fmt.Errorf("it does not print a JSON list of addresses or hosts, such as [\"192.0.2.10\"]: %s", mistake(text, err))
 	}
 	var hosts []spec.PoolHost
 	for i, entry := range entries {
@@ -122,7 +124,7 @@ func parseList(text []byte) ([]spec.PoolHost, error) {
 			d := json.NewDecoder(bytes.NewReader(entry))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&h); err != nil {
-				return nil, fmt.Errorf("host %d in the list: %w: a host is an address, or has the fields of `hosts` in the spec", i+1, err)
+				return nil, fmt.Errorf("host %d in the list: %s: a host is an address, or has the fields of `hosts` in the spec", i+1, mistake(entry, err))
 			}
 		}
 		if h.Address == "" {
@@ -131,6 +133,18 @@ func parseList(text []byte) ([]spec.PoolHost, error) {
 		hosts = append(hosts, h)
 	}
 	return hosts, nil
+}
+
+// mistake says what is wrong with JSON, without Go's terms.
+func mistake(text []byte, err error) string {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return "it prints nothing"
+	case errors.As(err, &kind):
+		return fmt.Sprintf("%s is of the wrong type: %s", cmp.Or(kind.Field, "it"), kind.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // inventory is what ansible-inventory --list prints.
@@ -156,7 +170,7 @@ func parseInventory(text []byte, group string) ([]spec.PoolHost, error) {
 		err = json.Unmarshal(groups["_meta"], &meta)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ansible-inventory does not print an inventory: %w", err)
+		return nil, fmt.Errorf("it does not print an inventory: %s", mistake(text, err))
 	}
 	if groups[group] == nil || group == "_meta" {
 		return nil, fmt.Errorf("the inventory has no group %s", group)
@@ -189,7 +203,7 @@ func members(groups map[string]json.RawMessage, group string) (names []string, e
 		seen[name] = true
 		var g inventory
 		if err := json.Unmarshal(groups[name], &g); err != nil {
-			return nil, fmt.Errorf("group %s of the inventory: %w", name, err)
+			return nil, fmt.Errorf("group %s of the inventory: %s", name, mistake(groups[name], err))
 		}
 		pending = append(pending, g.Children...)
 		for _, host := range g.Hosts {

@@ -37,6 +37,11 @@ func TestList(t *testing.T) {
 		"nothing":           `echo '[{"name": "a"}]'`,
 		"fails":             "echo one >&2; echo two >&2; exit 3",
 		"loud":              "yes",
+		"silent":            "true",
+		"gone":              "exit 4",
+		"object":            "echo {}",
+		"number":            "echo [1]",
+		"port":              `echo '[{"address": "a", "ssh": {"port": "22"}}]'`,
 	})
 	path := func(p string) (string, error) { return filepath.Join("/spec", p), nil }
 	for name, tt := range map[string]struct {
@@ -57,10 +62,16 @@ func TestList(t *testing.T) {
 		},
 		"no such group":       {from: spec.HostsFrom{AnsibleGroup: &spec.AnsibleGroup{Inventory: "inv", Group: "w"}}, err: "no group w"},
 		"a command":           {from: spec.HostsFrom{Command: []string{"list", "x y"}}, want: []spec.PoolHost{{Address: filepath.Base(dir) + "-x y"}}},
-		"no JSON":             {from: spec.HostsFrom{Command: []string{"words"}}, err: "does not print a JSON list"},
-		"an unknown field":    {from: spec.HostsFrom{Command: []string{"unknown"}}, err: `host 1 in the list: json: unknown field "user"`},
+		"no JSON":             {from: spec.HostsFrom{Command: []string{"words"}}, err: "`words`: it does not print a JSON list"},
+		"nothing at all":      {from: spec.HostsFrom{Command: []string{"silent"}}, err: `such as ["192.0.2.10"]: it prints nothing`},
+		"an object":           {from: spec.HostsFrom{Command: []string{"object"}}, err: `such as ["192.0.2.10"]: it is of the wrong type: object`},
+		"a number":            {from: spec.HostsFrom{Command: []string{"number"}}, err: "host 1 in the list: it is of the wrong type: number: a host is an address"},
+		"a port in quotes":    {from: spec.HostsFrom{Command: []string{"port"}}, err: "host 1 in the list: ssh.port is of the wrong type: string"},
+		"an unknown field":    {from: spec.HostsFrom{Command: []string{"unknown"}}, err: `host 1 in the list: unknown field "user"`},
 		"without an address":  {from: spec.HostsFrom{Command: []string{"nothing"}}, err: "host 1 in the list has no address"},
 		"a failure":           {from: spec.HostsFrom{Command: []string{"fails"}}, err: "`fails`: exit status 3: one two"},
+		"a silent failure":    {from: spec.HostsFrom{Command: []string{"gone"}}, err: "`gone`: exit status 4: it says nothing on standard error"},
+		"no such file":        {from: spec.HostsFrom{Command: []string{"./nowhere"}}, err: "`./nowhere`: it cannot be started: no such file or directory"},
 		"a program that runs": {from: spec.HostsFrom{Command: []string{"loud"}}, err: "prints more than 8 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

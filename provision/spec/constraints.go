@@ -8,6 +8,7 @@ type constraint struct {
 	example string   // shown in remedies and in the schema
 	pattern string   // only for the schema: necessary, not sufficient; the loader checks more, with better messages
 	empty   bool     // the empty string is a value
+	must    bool     // the field cannot be left out; from its type, not in the table
 	number  bool     // a whole number is also allowed, and becomes a string of its digits
 	min     int      // of an integer
 	max     int      // of an integer; 0 means no limit, for min and max

@@ -89,9 +89,9 @@ func (d *decoder) noValue(path string, at position, t reflect.Type, c constraint
 	case reflect.Struct, reflect.Map:
 		remedy = "write {}"
 	case reflect.Slice:
-		remedy = "write []"
+		remedy = "list its items, or write [] for none"
 	}
-	d.reject(at, path, remedy+", or remove the field", "has no value")
+	d.reject(at, path, remedy+unless(c, ", or remove the field"), "has no value")
 }
 
 // reject reports a value that cannot be decoded, and marks the field so that validation skips it.
@@ -227,7 +227,9 @@ func (d *decoder) structure(path string, at position, n ast.Node, v reflect.Valu
 			continue
 		}
 		present[e.name] = true
-		d.value(join(path, e.name), e.at, e.value, v.FieldByIndex(f.Index), constraints[v.Type().Name()+"."+e.name])
+		c := constraints[v.Type().Name()+"."+e.name]
+		c.must = isRequired(f)
+		d.value(join(path, e.name), e.at, e.value, v.FieldByIndex(f.Index), c)
 	}
 	for _, name := range fieldNames(fields) {
 		switch {

@@ -292,6 +292,7 @@ func TestHostsProvider(t *testing.T) {
 		{"mistyped address", "hosts: [{address: «192.0.2.256}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "IPv4"},
 		{"address with port", "hosts: [{address: «'a:22'}]", "spec.nodePools[0].hosts[0].address", "neither an IP address nor a DNS name", "alone"},
 		{"address missing", "hosts: [«{}]", "spec.nodePools[0].hosts[0].address", "is missing", "address: 192.0.2.10"},
+		{"jump with a port, not quoted", "hosts: [{address: a, ssh: {jumps: [«b:22]}}]", "spec.nodePools[0].hosts[0].ssh.jumps[0]", "must be a string, not a mapping", "has a colon, write it in quotes"},
 		{"replicas", "replicas: «1, hosts: [{address: a}]", "spec.nodePools[0].replicas", "creates no machines", "hosts lists the machines"},
 		{"no hosts", "hosts: «[]", "spec.nodePools[0].hosts", "the pool has no hosts", "list the machines"},
 		{"even number", "hosts: «[{address: a}, {address: b}]", "spec.nodePools[0].hosts", "2 control-plane nodes", "3 or 5"},
@@ -312,6 +313,31 @@ spec:
 			}
 			checkDiagnostic(t, errs[0], data, places[0], tc.field, tc.message, tc.remedy)
 		})
+	}
+}
+
+// TestRemedyOfRequiredField: what is required is not to be left out.
+func TestRemedyOfRequiredField(t *testing.T) {
+	for value, want := range map[string]string{
+		"address: ''":           "write a value, for example 192.0.2.10",
+		"address:":              "write a value, for example 192.0.2.10",
+		"address: a, name: ''":  "write a value, for example worker-a, or leave the field out",
+		"address: a, name: ":    "write a value, for example worker-a, or remove the field",
+		"address: a, ssh: ":     "write {}, or remove the field",
+		"ssh: {}, address: { }": "write a string, for example 192.0.2.10; if the value has a colon, write it in quotes",
+	} {
+		errs := mistakes(t, `apiVersion: slipway.dev/v1alpha1
+kind: Cluster
+metadata: {name: demo}
+spec:
+  kubernetes: {version: v1.36.3}
+  provider: {hosts: {}}
+  nodePools:
+  - {name: cp, role: control-plane, hosts: [{`+value+`}]}
+`)
+		if len(errs) != 1 || errs[0].Remedy != want {
+			t.Errorf("%s: got %v, want %q", value, errs, want)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func (d *decoder) scalar(path string, at position, n ast.Node, v reflect.Value, 
 		case !ok && isScalar(n):
 			d.wrongType(at, path, n, "a string", stringRemedy(n.GetToken().Value, c))
 		case !ok:
-			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c))
+			d.wrongType(at, path, n, "a string", "write a string"+exampleOf(c)+quoted(n))
 		default:
 			d.text(path, at, n, s, v, c)
 		}
@@ -48,7 +48,7 @@ func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect
 	case n.GetToken().Type == token.StringType && strings.Contains(strings.TrimSpace(n.GetToken().Origin), "\t"):
 		d.reject(at, path, "replace the tab, or write the value in quotes", "a tab in a plain value")
 	case s == "" && !c.empty:
-		d.reject(at, path, "write a value"+exampleOf(c)+", or leave the field out", "is empty")
+		d.reject(at, path, "write a value"+exampleOf(c)+unless(c, ", or leave the field out"), "is empty")
 	case len(c.enum) == 1 && s != c.enum[0]:
 		d.reject(at, path, fmt.Sprintf("write %q", c.enum[0]), "%q is not supported", s)
 	case len(c.enum) > 0 && !slices.Contains(c.enum, s):
@@ -94,8 +94,24 @@ func (d *decoder) integer(path string, at position, n ast.Node, v reflect.Value,
 	}
 }
 
+// quoted is the end of a remedy for what YAML reads as a mapping, such as [bastion.example.com:22].
+func quoted(n ast.Node) string {
+	if !isMapping(n) {
+		return ""
+	}
+	return "; if the value has a colon, write it in quotes"
+}
+
 func (d *decoder) wrongType(at position, path string, n ast.Node, want, remedy string) {
 	d.reject(at, path, remedy, "must be %s, not %s", want, kindOf(n))
+}
+
+// unless is the end of a remedy for fields that can be left out.
+func unless(c constraint, remedy string) string {
+	if c.must {
+		return ""
+	}
+	return remedy
 }
 
 func exampleOf(c constraint) string {

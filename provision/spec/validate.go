@@ -156,7 +156,7 @@ func validateProvider(d *document, c *Cluster) {
 	})
 	switch {
 	case len(set) == 0 && !d.isBad("spec.provider"):
-		d.judge("spec.provider", "write `local: {}` for machines on this computer", "names no provider")
+		d.judge("spec.provider", "write `local: {}` for machines on this computer, or `hosts: {}` for machines that exist", "names no provider")
 	case len(set) > 1:
 		d.judge("spec.provider."+set[1], "keep one of "+strings.Join(set, ", "), "a cluster has one provider, and this is the second")
 	}
