@@ -135,7 +135,7 @@ type Secrets struct {
 	EncryptionKeys []stack.EncryptionKey
 
 	Before     *certs.PKI // the previous PKI
-	BeforeKeys []stack.EncryptionKey
+	BeforeKeys []stack.EncryptionKey // nil if there was none
 	Issued     []certs.Change // changes that are not in the store yet
 	Made       certs.Material // their items, and the encryption key if there was none
 	Requested  bool           // signing requests, or certificates for them, are not stored yet
@@ -177,10 +177,14 @@ func Ensure(
 	}
 	previous := s.Rotation.Previous()
 	was, wasOther := previous.View(s.Material)
+	var before []stack.EncryptionKey
+	if first, ok := was[certs.EncryptionKey]; ok {
+		before = encryptionKeys(previous, first, wasOther)
+	}
 	return &Secrets{
 		PKI: pki, EncryptionKeys: encryptionKeys(s.Rotation, key, other), Issued: issued, Made: made,
 		Before:     &certs.PKI{Requests: requests, Material: was, Rotation: previous, Other: wasOther},
-		BeforeKeys: encryptionKeys(previous, was[certs.EncryptionKey], wasOther),
+		BeforeKeys: before,
 	}, pending
 }
 
