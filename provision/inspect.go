@@ -46,7 +46,7 @@ func (s *Session) inspect(ctx context.Context, observed stack.State) (map[string
 	s.refused = preflight.Refused(report.Findings)
 	for name, why := range report.Unread {
 		if slices.Contains(fresh, name) {
-			s.refused[name] = append(s.refused[name], "it could not be inspected: "+why.Error())
+			s.refused[name] = append(s.refused[name], "it could not be inspected: "+host.Reason(name, why))
 		}
 	}
 	return s.refused, nil

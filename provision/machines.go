@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/spec"
 )
@@ -21,6 +22,9 @@ func (s *Session) Preflight(ctx context.Context) (err error) {
 	}
 	if s.RebuildEmpty != "" { // a rebuild that an earlier run did not complete is continued
 		s.beginning = cmp.Or(s.Record.Rebuilding, plan.NewGeneration())
+	}
+	if err := plan.CheckOnly(s.Only, s.Cluster.NodeNames()); err != nil {
+		return err
 	}
 	if s.found, err = s.Machines.Find(ctx); err != nil {
 		return err
@@ -124,7 +128,7 @@ func (s *Session) without(ctx context.Context, failed map[string]error) error {
 		case s.Prove == plan.ProveStage || !reached:
 			errs = append(errs, failed[name])
 		default:
-			s.observer.Held[name] = []string{failed[name].Error()}
+			s.observer.Held[name] = []string{host.Reason(name, failed[name])}
 			s.causes = append(s.causes, failed[name])
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"slipway.dev/slipway/provision/diagnose"
 	"slipway.dev/slipway/provision/host"
 	"slipway.dev/slipway/provision/observe"
+	"slipway.dev/slipway/provision/plan"
 	"slipway.dev/slipway/provision/secret"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
@@ -79,11 +80,6 @@ func (r *diagnoseRun) diagnose(ctx context.Context) error {
 	if r.cluster, err = r.open(ctx); err != nil {
 		return err
 	}
-	for _, name := range r.Only {
-		if !slices.Contains(r.names(), name) {
-			return fmt.Errorf("--only: the spec has no node %s; it has %s", name, list(r.names()))
-		}
-	}
 	var archive *privateFile
 	if r.bundle != "" {
 		if archive, err = newPrivateFile("the archive", r.bundle); err != nil {
@@ -137,7 +133,10 @@ func (r *diagnoseRun) source(ctx context.Context) (diagnose.Source, func(), erro
 	if store == nil {
 		r.record = &provision.Record{}
 	}
-	infra, err := r.provider.Find(ctx)
+	var infra *spec.Infrastructure
+	if err = plan.CheckOnly(r.Only, r.names()); err == nil {
+		infra, err = r.provider.Find(ctx)
+	}
 	if err != nil {
 		return diagnose.Source{}, nothing, errors.Join(err, closeStore(store))
 	}

@@ -46,7 +46,7 @@ func TestDiagnoseView(t *testing.T) {
 	var out strings.Builder
 	v := diagnoseView{out: &out}
 	v.print(&diagnose.Report{Healthy: true, Checks: 65, Hosts: 1})
-	if got := out.String(); got != "No problems found. (checked 65 things on 1 host)\n" {
+	if got := out.String(); got != "No problems found (checked 65 things on 1 host).\n" {
 		t.Errorf("of a cluster that is well: %q", got)
 	}
 }

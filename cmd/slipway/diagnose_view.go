@@ -26,7 +26,7 @@ func (v *diagnoseView) printf(format string, args ...any) {
 func (v *diagnoseView) print(r *diagnose.Report) {
 	looked := fmt.Sprintf("checked %d things on %s", r.Checks, plan.Count(r.Hosts, "host"))
 	if r.Healthy {
-		v.printf("No problems found. (%s)\n", looked)
+		v.printf("No problems found (%s).\n", looked)
 	} else {
 		v.printf("Cluster %s: %s (%s)\n", r.Cluster, plan.Count(len(r.Findings), "problem"), looked)
 	}

@@ -66,8 +66,8 @@ var hintTable = []struct {
 	},
 	{
 		func(err error) bool { return isA[*host.AuthError](err) && !tooManyKeys(err) },
-		"the machine refuses the key: if its authorized_keys were changed, restore the key; if the key is your SSH agent's, `ssh-add FILE` adds the right one; " +
-			"a machine that slipway made can be destroyed and created again.",
+		"check the user, and add one of these keys to the authorized_keys that this user has there; if another key is the right one, `ssh-add FILE` adds it to " +
+			"your SSH agent, or the spec names its file (`ssh: {identityFiles: [FILE]}`). A machine that slipway made can be destroyed and created again.",
 	},
 	{
 		sudoFails(host.SudoMissing, host.SudoForbidden),

@@ -62,6 +62,8 @@ Exit codes:
 type preflightRun struct {
 	applyRun
 	fix bool
+	// causes are why machines could not be checked.
+	causes []error
 }
 
 // preflightJSON is the result for programs.
@@ -79,10 +81,10 @@ func (r *preflightRun) preflight(ctx context.Context) (err error) {
 	if r.cluster, err = r.open(ctx, r.authorities(ctx)); err != nil {
 		return err
 	}
-	if err := r.wantedNodes(); err != nil {
+	if err := r.know(ctx); err != nil {
 		return err
 	}
-	if err := r.know(ctx); err != nil {
+	if err := plan.CheckOnly(r.Only, r.names()); err != nil { // the machines have said their names
 		return err
 	}
 	result, err := r.check(ctx)
@@ -91,6 +93,9 @@ func (r *preflightRun) preflight(ctx context.Context) (err error) {
 	}
 	if err := r.print(result); err != nil {
 		return err
+	}
+	for _, hint := range hints(errors.Join(r.causes...), "slipway preflight"+r.fileArg()) {
+		_, _ = fmt.Fprintln(r.stderr, "Hint: "+hint)
 	}
 	if slices.ContainsFunc(result.Findings, func(f preflight.Finding) bool { return f.Severity == preflight.Error }) || len(result.Unread) > 0 {
 		return &exitError{code: exitFailed}
@@ -125,7 +130,7 @@ func (r *preflightRun) check(ctx context.Context) (*preflightJSON, error) {
 		switch known := func(m spec.Machine) bool { return m.Name == name }; {
 		case !r.wants(name) || slices.ContainsFunc(running, known):
 		case infra.Failed[name] != nil:
-			result.Unread[name] = infra.Failed[name].Error()
+			r.unread(result, name, infra.Failed[name])
 		default:
 			result.Missing = append(result.Missing, name)
 		}
@@ -136,9 +141,7 @@ func (r *preflightRun) check(ctx context.Context) (*preflightJSON, error) {
 		return nil, context.Cause(ctx)
 	}
 	for name, why := range failed {
-		if r.wants(name) {
-			result.Unread[name] = why.Error()
-		}
+		r.unread(result, name, why)
 	}
 	if err := r.judge(ctx, result, infra, hosts); err != nil || !r.fix {
 		return result, err
@@ -157,9 +160,7 @@ func (r *preflightRun) judge(ctx context.Context, result *preflightJSON, infra *
 	}
 	result.Checked = result.Checked[:0]
 	for name, why := range report.Unread {
-		if r.wants(name) {
-			result.Unread[name] = why.Error()
-		}
+		r.unread(result, name, why)
 	}
 	for _, n := range report.Nodes {
 		if r.wants(n.Name) {
@@ -170,18 +171,16 @@ func (r *preflightRun) judge(ctx context.Context, result *preflightJSON, infra *
 	return nil
 }
 
-func (r *preflightRun) wants(name string) bool {
-	return len(r.Only) == 0 || slices.Contains(r.Only, name)
+// unread notes why a machine that was to be checked could not be.
+func (r *preflightRun) unread(result *preflightJSON, name string, why error) {
+	if r.wants(name) && result.Unread[name] == "" {
+		result.Unread[name] = host.Reason(name, why)
+		r.causes = append(r.causes, why)
+	}
 }
 
-// wantedNodes refuses nodes that the cluster does not have.
-func (r *preflightRun) wantedNodes() error {
-	for _, name := range r.Only {
-		if !slices.Contains(r.names(), name) {
-			return fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, strings.Join(r.names(), ", "))
-		}
-	}
-	return nil
+func (r *preflightRun) wants(name string) bool {
+	return len(r.Only) == 0 || slices.Contains(r.Only, name)
 }
 
 // print prints the result, and a sentence about it.
@@ -199,21 +198,30 @@ func (r *preflightRun) print(result *preflightJSON) error {
 	for _, name := range result.Missing {
 		lines = append(lines, fmt.Sprintf("%s: its machine does not run yet; `slipway apply%s` checks it before it is changed", name, r.fileArg()))
 	}
-	lines = append(lines, verdict(result))
+	lines = append(lines, verdict(result, r.Ignore))
+	if n := plan.Count(len(fixable(result.Findings)), "finding"); !r.fix && len(fixable(result.Findings)) > 0 {
+		lines = append(lines, fmt.Sprintf("`slipway preflight --fix%s%s` runs the commands of %s, after a question.", r.fileArg(), r.ignoreArg(), n))
+	}
 	_, err := fmt.Fprintln(r.stdout, strings.Join(lines, "\n"))
 	return err
 }
 
-// verdict is the last line.
-func verdict(result *preflightJSON) string {
+// verdict says what was checked, and counts what was found.
+func verdict(result *preflightJSON, ignored []string) string {
 	count := map[preflight.Severity]int{}
 	for _, f := range result.Findings {
 		count[f.Severity]++
 	}
-	text := fmt.Sprintf("%s on %s", plan.Count(len(preflight.Checks), "check"), plan.Count(len(result.Checked), "machine"))
+	checks := slices.DeleteFunc(preflight.Names(), func(name string) bool { return slices.Contains(ignored, name) })
+	text := fmt.Sprintf("%s on %s: ", plan.Count(len(checks), "check"), plan.Count(len(result.Checked), "machine"))
 	if len(result.Findings) == 0 {
-		return text + ": nothing found."
+		text += "nothing found"
+	} else {
+		text += fmt.Sprintf("%s, %s, %d for information", plan.Count(count[preflight.Error], "error"), plan.Count(count[preflight.Warning], "warning"),
+			count[preflight.Info])
 	}
-	return fmt.Sprintf("%s: %s, %s, %d for information.", text, plan.Count(count[preflight.Error], "error"), plan.Count(count[preflight.Warning], "warning"),
-		count[preflight.Info])
+	if n := len(result.Unread); n > 0 {
+		text += fmt.Sprintf("; %s could not be checked", plan.Count(n, "machine"))
+	}
+	return text + "."
 }

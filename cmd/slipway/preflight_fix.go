@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,12 +21,7 @@ const fixTimeout = 15 * time.Minute
 // mend shows the commands of the findings for which that is safe, asks, and runs them: those of a host
 // one after another, as steps of a run in the journal. It reports whether anything was run.
 func (r *preflightRun) mend(ctx context.Context, findings []preflight.Finding, hosts map[string]host.Host) (ran bool, err error) {
-	var fixes []preflight.Finding
-	for _, f := range findings {
-		if f.Fix && hosts[f.Host] != nil {
-			fixes = append(fixes, f)
-		}
-	}
+	fixes := slices.DeleteFunc(fixable(findings), func(f preflight.Finding) bool { return hosts[f.Host] == nil })
 	if len(fixes) == 0 {
 		return false, nil
 	}
@@ -48,6 +44,16 @@ func (r *preflightRun) mend(ctx context.Context, findings []preflight.Finding, h
 		r.progress.Phase("fix")
 		return dag.Run(ctx, steps, r.Parallelism, r.progress.Event)
 	})
+}
+
+// fixable returns the findings whose commands slipway may run.
+func fixable(findings []preflight.Finding) (fixes []preflight.Finding) {
+	for _, f := range findings {
+		if f.Fix {
+			fixes = append(fixes, f)
+		}
+	}
+	return fixes
 }
 
 // hostsOf counts the hosts of findings.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -85,11 +86,15 @@ func TestFixThatHangs(t *testing.T) {
 // TestVerdict: the last line counts, and the lines before it are findings.
 func TestVerdict(t *testing.T) {
 	r := &preflightJSON{Checked: []string{"a", "b"}}
-	if got := verdict(r); !strings.HasSuffix(got, " on 2 machines: nothing found.") {
-		t.Error(got)
+	if got, want := verdict(r, nil), fmt.Sprintf("%d checks on 2 machines: nothing found.", len(preflight.Checks)); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
+	if got, want := verdict(r, []string{"dns", "swap", "dns"}), fmt.Sprintf("%d checks on 2 machines: nothing found.", len(preflight.Checks)-2); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r.Unread = map[string]string{"c": "no SSH"}
 	r.Findings = []preflight.Finding{{Severity: preflight.Error}, {Severity: preflight.Warning}, {Severity: preflight.Warning}, {Severity: preflight.Info}}
-	if got := verdict(r); !strings.HasSuffix(got, " on 2 machines: 1 error, 2 warnings, 1 for information.") {
+	if got := verdict(r, nil); !strings.HasSuffix(got, " on 2 machines: 1 error, 2 warnings, 1 for information; 1 machine could not be checked.") {
 		t.Error(got)
 	}
 }

@@ -24,8 +24,8 @@ func newRunsCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "List the cluster's runs, or show what one did and when",
-		Long: `List the recorded runs of apply, of certs renew and of each stage of a rotation, the oldest first. The state keeps the
-last 100. It takes no lock: a run in progress is listed as running.`,
+		Long: `List the recorded runs of apply, of preflight --fix, of certs renew and of each stage of a rotation, the oldest first. The
+state keeps the last 100. It takes no lock: a run in progress is listed as running.`,
 		Example: `  slipway runs
   slipway runs show                  # the timeline of the last one
   slipway runs --output json | jq '.[] | select(.result == "failed")'`,

@@ -89,6 +89,19 @@ func (a *app) find(ctx context.Context) (*cluster, *spec.Infrastructure, error) 
 	return c, infra, err
 }
 
+// resolved returns the machines once they have said what the spec leaves out of their names; without
+// such machines, those that are known.
+func (c *cluster) resolved(ctx context.Context, known *spec.Infrastructure) (*spec.Infrastructure, error) {
+	r, ok := c.provider.(providers.Resolver)
+	if !ok {
+		return known, nil
+	}
+	if err := r.Resolve(ctx); err != nil {
+		return nil, err
+	}
+	return c.provider.Find(ctx)
+}
+
 // hostsOptions is how existing machines are reached.
 func (a *app) hostsOptions() hosts.Options {
 	o := hosts.Options{Path: a.besideSpec, Introduce: introduce(a.wayIn(a.connectTimeout)), Trusted: a.trust.Keys}
@@ -117,13 +130,7 @@ func (c *cluster) missing(infra *spec.Infrastructure) []string {
 	return names
 }
 
-func (c *cluster) names() []string {
-	var names []string
-	for _, n := range c.spec.Nodes() {
-		names = append(names, n.Name)
-	}
-	return names
-}
+func (c *cluster) names() []string { return c.spec.NodeNames() }
 
 // list joins names for a sentence, and counts them if there are many.
 func list(names []string) string {

@@ -22,8 +22,9 @@ func newSSHCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ssh NODE [-- COMMAND...]",
 		Short: "Open a shell on a node, or run a command there",
-		Long: `Open a shell on a node as root, or run a command there. The key and the pinned host key are the cluster's own;
-the command's exit code is slipway's.
+		Long: `Open a shell on a node as root, or run a command there; the command's exit code is slipway's. Machines that slipway made
+are entered with the cluster's own key; those of the hosts provider as the spec and your ssh_config say (docs/hosts.md), with
+sudo for a user other than root. Every host key is verified.
 
 As with ssh, the words of the command are joined by spaces, and the node's shell reads the result: quote what it must not
 split or expand. Control planes have the administrator's kubeconfig in /etc/kubernetes/admin.conf.`,
@@ -50,7 +51,13 @@ func (a *app) ssh(ctx context.Context, node string, command []string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(infra.Machines, func(m spec.Machine) bool { return m.Name == node })
+	named := func(m spec.Machine) bool { return m.Name == node }
+	if !slices.ContainsFunc(infra.Machines, named) {
+		if infra, err = c.resolved(ctx, infra); err != nil {
+			return err
+		}
+	}
+	i := slices.IndexFunc(infra.Machines, named)
 	if i < 0 {
 		return noMachineError(c, infra, node, a.fileArg())
 	}

@@ -17,7 +17,8 @@ func newStateCmd(a *app) *cobra.Command {
 		Use:   "state",
 		Short: "Free a lock, move the state into a bucket, or forget a host key",
 		Example: `  slipway state import ~/.local/state/slipway/demo   # into the bucket that the spec names
-  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the ID is in the error that names the holder`,
+  slipway state unlock 3KQ5W2Z6X7T4R1P0M9N8B7V6C5    # the ID is in the error that names the holder
+  slipway state forget-host-key 192.0.2.11:22        # the address is in the error that refuses the new key`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(

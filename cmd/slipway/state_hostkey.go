@@ -45,11 +45,18 @@ func (a *app) forgetHostKey(ctx context.Context, address string) (err error) {
 		return err
 	}
 	if _, ok := record.Hosts.HostKeys[address]; !ok {
-		return fmt.Errorf("the state %s has no host key of %s that was trusted on first use; it has those of: %s", store, address,
-			list(slices.Sorted(maps.Keys(record.Hosts.HostKeys))))
+		have := "it has none"
+		if len(record.Hosts.HostKeys) > 0 {
+			have = "it has those of " + list(slices.Sorted(maps.Keys(record.Hosts.HostKeys)))
+		}
+		return fmt.Errorf("the state %s has no host key of %s that was trusted on first use; %s", store, address, have)
 	}
 	if err := a.confirm(ctx, fmt.Sprintf("Forget the host key of %s, and trust the one that it shows next?", address)); err != nil {
 		return err
 	}
-	return record.ForgetHostKey(ctx, store, address)
+	if err := record.ForgetHostKey(ctx, store, address); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stderr, "The host key of %s is forgotten. `slipway apply%s` records the one that it shows next.\n", address, a.fileArg())
+	return err
 }

@@ -116,7 +116,7 @@ func (g *gathering) hosts() {
 		case state != spec.MachineRunning:
 			h.Hop, h.Problem = HopMachine, "it is "+cmp.Or(state, "in an unknown state")
 		default:
-			h.Hop, h.Problem = hopOf(g.Unreachable[n.Name])
+			h.Hop, h.Problem = hopOf(n.Name, g.Unreachable[n.Name])
 		}
 		g.Evidence.Hosts = append(g.Evidence.Hosts, h)
 	}

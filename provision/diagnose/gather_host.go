@@ -149,7 +149,7 @@ func (g *gathering) report(ctx context.Context, connected host.Host, h *Host) {
 	returned := time.Now()
 	r := parseReport(said.String())
 	if err != nil && len(r.facts) == 0 {
-		if h.Hop, h.Problem = hopOf(err); h.Hop == HopNone {
+		if h.Hop, h.Problem = hopOf(h.Name, err); h.Hop == HopNone {
 			h.Hop = HopShell
 		}
 		return
@@ -203,11 +203,11 @@ func (g *gathering) askNode(ctx context.Context, connected host.Host, h *Host) {
 }
 
 // hopOf returns at which hop the way to a machine ends, and why.
-func hopOf(err error) (Hop, string) {
+func hopOf(name string, err error) (Hop, string) {
 	if err == nil {
 		return HopNone, ""
 	}
-	said := err.Error()
+	said := host.Reason(name, err)
 	var exit *host.ExitError
 	switch {
 	case errors.As(err, new(*host.JumpError)):

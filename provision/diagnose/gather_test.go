@@ -167,7 +167,7 @@ func TestHops(t *testing.T) {
 	}{
 		{nil, HopNone},
 		{&host.UnreachableError{Last: errors.New("i/o timeout")}, HopTCP},
-		{&host.LostError{Err: errors.New("EOF")}, HopTCP},
+		{&host.LostError{Host: "worker-1", Err: errors.New("EOF")}, HopTCP},
 		{&host.AgentError{}, HopAuth},
 		{&host.ExitError{Stderr: "sudo: a password is required"}, HopSudo},
 		{&host.ExitError{Stderr: "sh: not found"}, HopShell},
@@ -175,7 +175,7 @@ func TestHops(t *testing.T) {
 		{&host.PassphraseError{}, HopAuth},
 		{errors.New("what"), HopTCP},
 	} {
-		if got, said := hopOf(row.err); got != row.want || (said == "") != (row.err == nil) {
+		if got, said := hopOf("worker-1", row.err); got != row.want || (said == "") != (row.err == nil) || strings.HasPrefix(said, "worker-1: ") {
 			t.Errorf("%v ends at %q (%s), want %q", row.err, got, said, row.want)
 		}
 	}

@@ -42,7 +42,7 @@ func findMachines(e *Evidence) []Finding {
 			continue
 		}
 		f := Finding{
-			Host: h.Name, What: "cannot be reached: the way ends at the hop " + string(h.Hop), Evidence: shortened(h.Problem, maxLine),
+			Host: h.Name, What: "cannot be reached: the way ends at the hop " + string(h.Hop), Evidence: shortened(h.Problem, 2*maxLine),
 			More: e.slipway("status"), Remedy: Remedy{Text: hopRemedies[h.Hop]},
 		}
 		if h.Hop == HopMachine {

@@ -239,6 +239,9 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.Err }
 
+// Reason is an error of a host without the host's name at its beginning, for where that is said already.
+func Reason(host string, err error) string { return strings.TrimPrefix(err.Error(), host+": ") }
+
 func notExist(host, path string) error {
 	return fmt.Errorf("%s: %w", host, &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist})
 }

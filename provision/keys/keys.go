@@ -134,11 +134,11 @@ type Secrets struct {
 	// EncryptionKeys of Secrets at rest: the first encrypts.
 	EncryptionKeys []stack.EncryptionKey
 
-	Before     *certs.PKI // the previous PKI
+	Before     *certs.PKI            // the previous PKI
 	BeforeKeys []stack.EncryptionKey // nil if there was none
-	Issued     []certs.Change // changes that are not in the store yet
-	Made       certs.Material // their items, and the encryption key if there was none
-	Requested  bool           // signing requests, or certificates for them, are not stored yet
+	Issued     []certs.Change        // changes that are not in the store yet
+	Made       certs.Material        // their items, and the encryption key if there was none
+	Requested  bool                  // signing requests, or certificates for them, are not stored yet
 }
 
 // Ensure creates, in memory, what a cluster needs and is not stored, and the leaves that patterns

@@ -249,7 +249,7 @@ func (s *Status) machines(in stack.Input, infra *spec.Infrastructure, unreachabl
 			m.State = machineMissing
 		}
 		if err := cmp.Or(infra.Failed[name], unreachable[name]); err != nil {
-			m.Error = err.Error()
+			m.Error = host.Reason(name, err)
 		}
 		s.Machines = append(s.Machines, m)
 	}

@@ -45,15 +45,29 @@ type Situation struct {
 	MaxUnavailable map[string]int
 }
 
+// CheckOnly refuses nodes (--only) that a cluster with these nodes does not have.
+func CheckOnly(only, nodes []string) error {
+	const shown = 12
+	for _, name := range only {
+		if slices.Contains(nodes, name) {
+			continue
+		}
+		have := strings.Join(nodes[:min(shown, len(nodes))], ", ")
+		if len(nodes) > shown {
+			have = fmt.Sprintf("%d nodes: %s, ...", len(nodes), have)
+		}
+		return fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, have)
+	}
+	return nil
+}
+
 // Only keeps the changes of some hosts, and returns the changes that are left out, as far as the
 // others were observed.
 func (s Situation) Only(hosts []string) (some Situation, leftOut []Change, err error) {
 	some = s
 	some.Changes, some.Selected = nil, hosts
-	for _, name := range hosts {
-		if !slices.ContainsFunc(s.Machines, func(m spec.Machine) bool { return m.Name == name }) {
-			return s, nil, fmt.Errorf("--only %s: the cluster has no such node; it has %s", name, strings.Join(names(s.Machines, machineName), ", "))
-		}
+	if err := CheckOnly(hosts, names(s.Machines, machineName)); err != nil {
+		return s, nil, err
 	}
 	for _, c := range s.Changes {
 		if slices.Contains(hosts, c.Host) {

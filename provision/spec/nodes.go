@@ -23,6 +23,14 @@ type Node struct {
 // Nodes lists every node in the spec, control planes first, otherwise in the order of the pools.
 func (c *Cluster) Nodes() []Node { return append(c.nodes(ControlPlane), c.nodes(Worker)...) }
 
+// NodeNames lists the names of Nodes.
+func (c *Cluster) NodeNames() (names []string) {
+	for _, n := range c.Nodes() {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
 // ControlPlanes lists the nodes that run the control plane, in the order of the pools.
 func (c *Cluster) ControlPlanes() []Node { return c.nodes(ControlPlane) }
 
