@@ -202,7 +202,7 @@ func (s *simulation) disturbed() map[string]bool {
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
 	for _, step := range s.steps {
-		if step.Verb != Apply || s.state[step.Name] == 0 || p.joining(step.Host) || s.spared(step.Host) {
+		if step.Verb != Apply || s.state[step.Name] == 0 || p.joining(step.Host) || s.spared(step.Host) || unread(p.of[step.Host]) {
 			continue
 		}
 		for _, later := range s.steps {
@@ -212,6 +212,11 @@ func (s *simulation) disturbed() map[string]bool {
 		}
 	}
 	return hosts
+}
+
+// unread says that nothing on a node can notice its changes.
+func unread(changes []Change) bool {
+	return !slices.ContainsFunc(changes, func(c Change) bool { return c.Name != "/etc/crictl.yaml" && c.Name != "/var/lib/slipway/owned" })
 }
 
 // spared are workers that were not Ready before anything was done.

@@ -205,7 +205,11 @@ func (b Before) refuse(in stack.Input, observed stack.State) []string {
 				"Restore it, or set spec.state to its place", c.Name))
 		}
 	}
-	if up := cmp.Or(b.Up, b.Applied.Up()); up != nil {
+	up := b.Up
+	if up == nil {
+		up = b.Applied.Up() // which parses a whole spec
+	}
+	if up != nil {
 		return append(reasons, up.moved(in.Cluster, in.AllowPluginChange)...)
 	}
 	return append(reasons, installedMoved(in, observed)...)

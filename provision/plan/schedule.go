@@ -273,7 +273,8 @@ func (p *planner) restartsEtcd(name string) bool {
 }
 
 // workers adds the steps of all workers after gate. Joining and idle workers are changed all at
-// once, since that disturbs no pods. The others are changed pool by pool and in batches, so that
+// once, since that disturbs no pods; so are those on which nothing can be disturbed (quiet), and
+// no gate follows them. The others are changed pool by pool and in batches, so that
 // never more of them are disturbed than the pool allows; broken ones come first. If a gate of a
 // batch does not open, no batch follows it.
 func (p *planner) workers(workers []spec.Machine, gate string) {
@@ -284,6 +285,8 @@ func (p *planner) workers(workers []spec.Machine, gate string) {
 		case !p.hasChanges(m.Name) && (p.APIError == "" || !p.selected(m.Name)):
 		case p.joining(m.Name):
 			p.worker(m.Name, []string{gate})
+		case p.quiet(m.Name):
+			p.add(Apply, m.Name, gate)
 		default:
 			if pools[m.Pool] == nil {
 				order = append(order, m.Pool)
@@ -355,43 +358,3 @@ func (p *planner) authenticates(host string) bool {
 }
 
 func (p *planner) hasChanges(host string) bool { return len(p.of[host]) > 0 }
-
-// joining reports whether a node is unknown to the API and has no kubelet: no pod can be running on
-// it.
-func (p *planner) joining(name string) bool {
-	has := func(kind Kind, what string) bool {
-		return slices.ContainsFunc(p.of[name], func(c Change) bool { return c.Kind == kind && c.Name == what && c.Action == Create })
-	}
-	return has(NodeChange, name) && has(UnitChange, stack.KubeletService)
-}
-
-// broken reports whether a node is not Ready, its etcd member is not healthy, or not all units of
-// its host run.
-func (p *planner) broken(name string) bool {
-	return slices.ContainsFunc(p.of[name], func(c Change) bool {
-		return c.Kind == NodeChange || c.Kind == MemberChange || c.Kind == UnitChange && c.Action != Restart && c.Action != Delete
-	})
-}
-
-// brokenFirst compares two nodes by how urgently the others need them repaired: first those whose
-// etcd member is out, since no other member may stop before it works, then those that are broken
-// otherwise.
-func (p *planner) brokenFirst(a, b spec.Machine) int {
-	rank := func(name string) int {
-		switch {
-		case p.memberOut(name):
-			return 0
-		case p.broken(name):
-			return 1
-		}
-		return 2
-	}
-	return rank(a.Name) - rank(b.Name)
-}
-
-// memberOut reports whether the etcd member on a host is not healthy, or does not run.
-func (p *planner) memberOut(name string) bool {
-	return slices.ContainsFunc(p.of[name], func(c Change) bool {
-		return c.Kind == MemberChange || c.Kind == UnitChange && c.Name == stack.EtcdService && c.Action != Restart && c.Action != Delete
-	})
-}

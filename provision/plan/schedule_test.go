@@ -62,6 +62,50 @@ cluster: wait until it can be used <- cluster: apply manifests, w-2: wait for th
 	}
 }
 
+// TestScheduleOfFilesThatNothingReads: only where all changes are of such files, and all else is known to be as it should, there are
+// no batches and no gates; the control planes come first all the same.
+func TestScheduleOfFilesThatNothingReads(t *testing.T) {
+	file := func(host, path string, action Action) Change {
+		return Change{Host: host, Kind: FileChange, Name: path, Action: action}
+	}
+	const crictl = "/etc/crictl.yaml"
+	everywhere := []Change{
+		file("cp-1", crictl, Update), file("w-1", crictl, Update), file("w-2", crictl, Create), file("w-3", crictl, Update), file("w-3", stack.OwnedFile, Update),
+	}
+	control := `cp-1: apply changes
+cp-1: wait for the units <- cp-1: apply changes
+cp-1: wait for etcd <- cp-1: wait for the units
+cp-1: wait for the node <- cp-1: wait for etcd
+`
+	want := control + `w-1: apply changes <- cp-1: wait for the node
+w-2: apply changes <- cp-1: wait for the node
+w-3: apply changes <- cp-1: wait for the node
+cluster: wait until it can be used <- w-1: apply changes, w-2: apply changes, w-3: apply changes
+`
+	if got := listed(Schedule(Situation{Machines: fixture.Machines(1, 3), Alive: true, Changes: everywhere})); got != want {
+		t.Errorf("got:\n%s", got)
+	}
+	for name, more := range map[string][]Change{
+		"another file":  {file("w-2", stack.CAFile, Update)},
+		"a removal":     {file("w-2", crictl, Delete)},
+		"a program":     {{Host: "w-2", Kind: ProgramChange, Name: crictl, Action: Update}},
+		"a unit":        {{Host: "w-2", Kind: UnitChange, Name: stack.KubeletService, Action: Restart}},
+		"one to come":   {{Host: "w-2", Kind: UnitChange, Name: stack.KubeletService, Action: Await}},
+		"its node":      {{Host: "w-2", Kind: NodeChange, Name: "w-2", Action: Update}},
+		"a label of it": {{Host: "w-2", Kind: LabelChange, Name: "tier", Action: Create}},
+	} {
+		changes := append([]Change{file("w-1", crictl, Update), file("w-2", crictl, Update)}, more...)
+		got := listed(Schedule(Situation{Machines: fixture.Machines(1, 2), Alive: true, Changes: changes}))
+		if !strings.Contains(got, "w-1: apply changes\n") || strings.Contains(got, "w-1: wait") || !strings.Contains(got, "w-2: wait for the node") {
+			t.Errorf("with %s, got:\n%s", name, got)
+		}
+	}
+	got := listed(Schedule(Situation{Machines: fixture.Machines(1, 2), Alive: true, APIError: "no answer", Changes: everywhere[1:3]}))
+	if !strings.Contains(got, "w-1: wait for the node") || !strings.Contains(got, "w-2: wait for the node") {
+		t.Errorf("while the nodes are unknown, got:\n%s", got)
+	}
+}
+
 func TestScheduleOfWorkersInBatches(t *testing.T) {
 	all := fixture.Machines(1, 6)
 	changes := append(changed("w-1", "w-2", "w-3", "w-4", "w-5", "w-6"),

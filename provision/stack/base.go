@@ -49,7 +49,7 @@ var base = Component{
 	Files: []ConfigFile{
 		{Path: AuthoritiesFile, On: Node.ControlPlane, Render: func(n Node) ([]byte, error) { return authorityRing(n.PKI), nil }},
 		{Path: ClusterFile, Render: func(n Node) ([]byte, error) { return []byte(strings.TrimSpace(n.UID+" "+n.Generation) + "\n"), nil }},
-		{Path: "/etc/crictl.yaml", Render: fixed(templates.Crictl), Public: true},
+		{Path: "/etc/crictl.yaml", Render: fixed(templates.Crictl), Public: true, Unread: true},
 		{Path: "/etc/sysctl.d/90-slipway.conf", Render: fixed(templates.Sysctls), Public: true},
 		{Path: "/etc/modules-load.d/slipway.conf", Render: Node.modules, Public: true},
 		{Path: stackSliceFile, Render: fixed(templates.StackSlice)},

@@ -126,6 +126,9 @@ type ConfigFile struct {
 	Secret bool
 	// Public files are readable for users other than root.
 	Public bool
+	// Unread files are read by no process of the node, only by programs that people start: to write
+	// one disturbs nothing, and no gate has to follow.
+	Unread bool
 }
 
 // Command is a program at a path that does not change with its version, on the PATH of a node, for
@@ -206,6 +209,14 @@ func Units() []Service {
 // IsLate reports whether a unit of the stack is late.
 func IsLate(name string) bool {
 	return slices.ContainsFunc(Units(), func(s Service) bool { return s.Name == name && s.Late })
+}
+
+// Unread reports whether only people's programs, and slipway itself, read a file: see
+// ConfigFile.Unread.
+func Unread(path string) bool {
+	return path == OwnedFile || slices.ContainsFunc(Components, func(c Component) bool {
+		return slices.ContainsFunc(c.Files, func(f ConfigFile) bool { return f.Path == path && f.Unread })
+	})
 }
 
 // Endpoints returns every place where certificates are served, and where those of clients are

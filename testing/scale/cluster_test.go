@@ -183,6 +183,10 @@ func (c *cluster) cache(t testing.TB) map[string]stack.Artifact {
 		os.Symlink(b.Dir, filepath.Join(bundles, filepath.Base(b.Dir)))); err != nil {
 		t.Fatal(err)
 	}
+	// Its digests are known, as they are after any earlier run.
+	if _, err := bundle.Ensure(ctx, bundle.Options{KubernetesVersion: c.spec.Spec.Kubernetes.Version, CacheDir: c.cacheDir()}); err != nil {
+		t.Fatal(err)
+	}
 	artifacts := stack.Artifacts(b)
 	sum := fileDigest(t, c.binary)
 	artifacts["slipway"] = stack.Artifact{

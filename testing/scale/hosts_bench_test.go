@@ -16,8 +16,8 @@ const targetBoth = 20 * time.Second
 
 const hostsExplanation = "`slipway plan` and then `slipway apply --yes`" + ` on machines that exist (the hosts provider), reached through two chained
 bastions, where one file was edited on every worker. Real and simulated is what the section above says; bastions are SSH servers
-in the other process too, each %d ms of round trip away. Apply observes, writes the file on each worker, waits until its units
-are healthy and its node is Ready, in batches of a quarter of the workers, and observes again.
+in the other process too, each %d ms of round trip away. Apply observes, writes the file on each worker, and observes again. It is a
+file that nothing there reads (/etc/crictl.yaml): so there are neither batches nor gates, of which each batch would take seconds.
 
 | hosts | plan | apply | both | peak memory |
 |---|---|---|---|---|
