@@ -112,8 +112,9 @@ func (s *Session) observeSettled(ctx context.Context) (*plan.Plan, error) {
 	defer tick.Stop()
 	for {
 		left, err := s.observe(ctx)
-		other := func(c plan.Change) bool { return c.Kind != plan.NodeChange }
-		if err != nil || len(left.Changes) == 0 || slices.ContainsFunc(left.Changes, other) {
+		other := func(c plan.Change) bool { return c.Kind != plan.NodeChange && !c.RemovesVersion() }
+		waits := func(c plan.Change) bool { return c.Kind == plan.NodeChange }
+		if err != nil || !slices.ContainsFunc(left.Changes, waits) || slices.ContainsFunc(left.Changes, other) {
 			return left, err
 		}
 		select {
@@ -139,7 +140,9 @@ func (s *Session) verify(ctx context.Context) error {
 		lines = append(lines, r.Kind+" "+r.Name+" "+r.Reason)
 	}
 	for _, c := range left.Changes {
-		lines = append(lines, c.String())
+		if !c.RemovesVersion() { // what used it has ended since
+			lines = append(lines, c.String())
+		}
 	}
 	if left.APIError != "" {
 		lines = append(lines, "cluster: the API could not be queried: "+left.APIError)

@@ -283,7 +283,10 @@ func normalize(patch map[string]any) map[string]any {
 // ObserveScript reads what a host is; see observe.Observe for what it prints. It asks about the
 // kernel parameters in $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS,
 // separated by spaces, and the paths in $PATHS, one a line.
-func ObserveScript() string { return string(static("observe.sh")) }
+func ObserveScript() string { return VersionsScript() + string(static("observe.sh")) }
+
+// VersionsScript returns shell functions that find out what uses versions of programs.
+func VersionsScript() string { return string(static("versions.sh")) }
 
 // PreflightScript says what decides whether a machine can become a node, as package preflight parses
 // it. It asks about the kernel modules in $MODULES, the parameters in $SYSCTLS, the programs in $TOOLS,

@@ -185,16 +185,22 @@ func (v *planView) detail(c plan.Change) string {
 	return b.String()
 }
 
-// copies says how much has to be copied to hosts: ", 412 MB to copy", or nothing.
+// copies says how much has to be copied to hosts, and how much is freed there: ", 412 MB to copy, 80 MB
+// to free", or nothing.
 func copies(changes []plan.Change) string {
-	var bytes int64
+	var copied, freed int64
 	for _, c := range changes {
-		bytes += c.Copy
+		copied += c.Copy
+		freed += c.Frees
 	}
-	if bytes == 0 {
-		return ""
+	text := ""
+	if copied > 0 {
+		text += fmt.Sprintf(", %d MB to copy", (copied+1<<20-1)>>20)
 	}
-	return fmt.Sprintf(", %d MB to copy", (bytes+1<<20-1)>>20)
+	if freed > 0 {
+		text += fmt.Sprintf(", %d MB to free", (freed+1<<20-1)>>20)
+	}
+	return text
 }
 
 func digestOf(digest string) string {

@@ -74,6 +74,9 @@ func TestPlanView(t *testing.T) {
 	copied.Changes = append(copied.Changes, plan.Change{
 		Host: "demo-worker-2", Kind: plan.ProgramChange, Name: "/opt/slipway/cni/v1/bin/bridge", Action: plan.Update, Cause: plan.Wanted,
 		Reason: "the bundle changed", Copy: 1,
+	}, plan.Change{
+		Host: "demo-worker-2", Kind: plan.VersionChange, Name: "/opt/slipway/cni/v0", Action: plan.Delete, Cause: plan.Wanted,
+		Reason: "an old version that nothing uses: spec.bundle.keepVersions is 2", Frees: 30 << 20,
 	})
 	unasked := &plan.Plan{Cluster: "demo", APIError: "no API server runs", Steps: []plan.Step{{Name: "cluster: wait for the API"}}}
 	for name, v := range map[string]planView{

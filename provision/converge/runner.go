@@ -86,6 +86,7 @@ var doTable = map[plan.Verb]func(*Runner, context.Context, plan.Step) error{
 	plan.DropClientCAs:       (*Runner).dropClientCAs,
 	plan.RollWorkloads:       (*Runner).rollWorkloads,
 	plan.AwaitEncryption:     (*Runner).awaitEncryption,
+	plan.RemoveVersions:      (*Runner).removeVersions,
 	plan.RewriteSecrets:      (*Runner).rewriteSecrets,
 	plan.AwaitAuthentication: (*Runner).awaitAuthentication,
 }

@@ -175,6 +175,7 @@ type observation struct {
 	looked           bool
 	replaced         map[string]bool // by process ID
 	facts            map[string]string
+	old              old
 }
 
 // parseObservation parses the output of observe.sh for a host with a desired state. Output without
@@ -206,6 +207,7 @@ func parseObservation(text string, desired stack.HostState, words *vocabulary) (
 	}
 	o.finish()
 	o.contents(desired)
+	o.superseded(desired)
 	return o.state, nil
 }
 
@@ -231,6 +233,8 @@ func (o *observation) line(section, line string) error {
 		o.replaced[line] = true
 	case "[owned]":
 		o.own(line)
+	case "[old]":
+		o.old.line(line)
 	case "[units]":
 		if line == "" {
 			o.units = append(o.units, map[string]string{})

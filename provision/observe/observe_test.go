@@ -95,8 +95,8 @@ func TestParseObservation(t *testing.T) {
 		ConntrackWritable: true, ResolvConf: "/etc/resolv.conf", EtcdData: true, Systemd: true, FreeBytes: 1234,
 		Clock: stack.Clock{Read: time.Unix(1795176181, 0).UTC()},
 	}
-	if got.Facts != wantFacts {
-		t.Errorf("facts are %+v, want %+v", got.Facts, wantFacts)
+	if diff := cmp.Diff(wantFacts, got.Facts); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
 	}
 	files := map[string]stack.File{
 		"/etc/kubernetes/pki/ca.key":    {Mode: 0o600, Owner: "root:root", Digest: "abcd"},

@@ -45,7 +45,8 @@ func (a *Action) UnmarshalText(text []byte) error {
 // Kind is the kind of thing that a change is about.
 type Kind string
 
-// The kinds of changes. Programs are files from the bundle. The last five are the cluster's: a
+// The kinds of changes. Programs are files from the bundle, a version is the directory of one that is
+// no longer wanted. The last five are the cluster's: a
 // node's labels and taints, the node itself (registered, ready, with its version), an etcd member,
 // an object in the API.
 const (
@@ -56,6 +57,7 @@ const (
 	ModuleChange  Kind = "module"
 	AccountChange Kind = "account"
 	ImageChange   Kind = "image"
+	VersionChange Kind = "version"
 	NodeChange    Kind = "node"
 	LabelChange   Kind = "label"
 	TaintChange   Kind = "taint"
@@ -67,7 +69,7 @@ const (
 // or in etcd.
 func (k Kind) onHost() bool {
 	switch k {
-	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, AccountChange, ImageChange:
+	case FileChange, ProgramChange, UnitChange, SysctlChange, ModuleChange, AccountChange, ImageChange, VersionChange:
 		return true
 	default:
 		return false
@@ -100,7 +102,9 @@ type Change struct {
 	Secret bool   `json:"secret,omitempty"`
 	// Copy is how many bytes of a program have to be copied to the host; 0 if the host mounts the
 	// bundle or has the content.
-	Copy   int64  `json:"copy,omitempty"`
+	Copy int64 `json:"copy,omitempty"`
+	// Frees is how many bytes of the host's disk a removed version took; 0 if it was mounted.
+	Frees  int64  `json:"frees,omitempty"`
 	Cause  Cause  `json:"cause"`
 	Reason string `json:"reason"`
 }
@@ -116,6 +120,9 @@ func (c Change) String() string {
 // Bookkeeping reports whether the change is of slipway's own list of the files that it owns, which
 // follows all other changes.
 func (c Change) Bookkeeping() bool { return c.Name == stack.OwnedFile }
+
+// RemovesVersion reports whether the change removes an old version of programs from a host.
+func (c Change) RemovesVersion() bool { return c.Kind == VersionChange }
 
 // isServed reports whether the change is of a certificate that an endpoint already serves.
 func isServed(c Change) bool {

@@ -30,6 +30,7 @@ func Diff(desired, observed stack.State) []Change {
 		d.modules(want.Modules, have.Modules)
 		d.accounts(want.Accounts, have)
 		d.images(want.Images, have)
+		d.versions(want, have)
 		if node, ok := desired.Nodes[name]; ok && observed.Nodes != nil {
 			d.node(node, observed.Nodes)
 		}
@@ -66,15 +67,31 @@ func (d *hostDiff) files(want, have stack.HostState) {
 			d.add(c)
 		}
 	}
+	superseded := map[string]bool{}
+	for _, v := range have.Facts.Superseded {
+		for p := range v.Files {
+			superseded[p] = true
+		}
+	}
 	for _, p := range slices.Sorted(maps.Keys(have.Owned)) {
 		h, there := have.Files[p]
-		if _, wanted := want.Files[p]; there && !wanted {
+		if _, wanted := want.Files[p]; there && !wanted && !superseded[p] {
 			kind := FileChange
 			if strings.HasPrefix(p, stack.ProgramDir) {
 				kind = ProgramChange
 			}
 			d.add(Change{Kind: kind, Name: p, Action: Delete, From: h.Digest, Cause: Wanted, Reason: "no longer wanted"})
 		}
+	}
+}
+
+// versions removes versions of programs that nothing uses and that are more than are kept.
+func (d *hostDiff) versions(want, have stack.HostState) {
+	for _, v := range stack.Excess(have.Facts.Superseded, want.KeepVersions) {
+		d.add(Change{
+			Kind: VersionChange, Name: v.Dir, Action: Delete, Cause: Wanted, Frees: v.Bytes,
+			Reason: fmt.Sprintf("an old version that nothing uses: spec.bundle.keepVersions is %d", want.KeepVersions),
+		})
 	}
 }
 

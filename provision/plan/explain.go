@@ -350,7 +350,7 @@ func Explain(changes []Change, causes Causes) {
 		if c.Kind == ObjectChange && causes.before != nil && !same {
 			c.Cause = Wanted
 		}
-		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() {
+		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() || c.RemovesVersion() {
 			continue
 		}
 		c.Reason = causes.reason(*c, same)

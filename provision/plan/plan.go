@@ -232,7 +232,7 @@ func seen(s stack.State) map[string]string {
 			put(ImageChange, ref, "there")
 		}
 		facts := h.Facts
-		facts.FreeBytes, facts.DiskBytes, facts.Clock = 0, 0, stack.Clock{}
+		facts.FreeBytes, facts.DiskBytes, facts.Clock, facts.Superseded = 0, 0, stack.Clock{}, nil
 		put("host", "facts", fmt.Sprintf("%+v", facts))
 	}
 	for name, m := range s.Members {

@@ -16,18 +16,23 @@ import (
 // need not wait for a batch. Proofs come last. Schedule is pure, and makes only steps with work to
 // do: there is a gate where something changes or is unknown.
 func Schedule(s Situation) []Step {
-	p := planner{Situation: s, of: map[string][]Change{}, idle: s.idle()}
+	p := planner{Situation: s, of: map[string][]Change{}, old: map[string][]Change{}, idle: s.idle()}
 	for _, c := range s.Changes {
+		if c.RemovesVersion() {
+			p.old[c.Host] = append(p.old[c.Host], c)
+			continue
+		}
 		p.of[c.Host] = append(p.of[c.Host], c)
 	}
 	switch {
-	case len(s.Changes) == 0 && s.APIError == "":
+	case len(p.of) == 0 && s.APIError == "":
 	case s.Alive:
 		p.living()
 	default:
 		p.first()
 	}
 	p.usable()
+	p.removeVersions()
 	p.proofs()
 	return p.steps
 }
@@ -35,6 +40,7 @@ func Schedule(s Situation) []Step {
 type planner struct {
 	Situation
 	of    map[string][]Change // by host
+	old   map[string][]Change // versions to remove, by host
 	idle  map[string]bool
 	steps []Step
 }

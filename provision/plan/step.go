@@ -80,6 +80,8 @@ const (
 	AwaitEncryption Verb = "await-encryption"
 	// AwaitAuthentication waits until an API server uses its authentication file.
 	AwaitAuthentication Verb = "await-authentication"
+	// RemoveVersions removes old versions of programs from a host that nothing uses there.
+	RemoveVersions Verb = "remove-versions"
 	// RewriteSecrets re-encrypts every Secret, and proves that none is left under another key.
 	RewriteSecrets Verb = "rewrite-secrets"
 )
@@ -143,6 +145,7 @@ var verbTable = []verbRow{
 	{verb: DropClientCAs, title: "remove the old CA from extension API servers"},
 	{verb: RollWorkloads, title: "roll workloads", interruptible: true, timeout: rollTimeout},
 	{verb: AwaitTokens, title: "wait until tokens of the old key are gone", gate: always, timeout: rollTimeout},
+	{verb: RemoveVersions, title: "remove old versions", carries: Change.RemovesVersion},
 	{verb: RewriteSecrets, title: "re-encrypt every Secret", timeout: rollTimeout},
 }
 
@@ -165,7 +168,7 @@ func (v Verb) row() verbRow {
 }
 
 func carriedByApply(c Change) bool {
-	return c.Kind.onHost() && c.Name != stack.InitializedFile && c.Action != Await
+	return c.Kind.onHost() && !c.RemovesVersion() && c.Name != stack.InitializedFile && c.Action != Await
 }
 
 // isLateUnit reports whether a change is of a late unit that must be started.

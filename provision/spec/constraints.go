@@ -39,6 +39,7 @@ var constraints = map[string]constraint{
 	"LocalProvider.subnet":  {def: "10.89.0.0/24", pattern: ipv4CIDR},
 	"LocalProvider.apiPort": {example: "6443", max: 65535},
 	"LocalProvider.bundle":  {enum: []string{string(MountBundle), string(CopyBundle)}, example: string(CopyBundle)},
+	"Bundle.keepVersions":   {example: "2", max: 100},
 	"AWSProvider.region":    {example: "eu-central-1"},
 
 	"HostsProvider.sshConfig":     {example: "~/.ssh/config"},

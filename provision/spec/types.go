@@ -62,6 +62,8 @@ type ClusterSpec struct {
 	PodSecurity PodSecurity `json:"podSecurity,omitempty"`
 	// Where the cluster's keys and logs are kept, and how they are encrypted. See docs/state.md.
 	State State `json:"state,omitempty"`
+	// The programs and images of nodes. See docs/bundle.md.
+	Bundle Bundle `json:"bundle,omitempty"`
 	// Let kubelets start on hosts that still use cgroup v1, which Kubernetes has deprecated
 	// (KEP-4569). The default is true for the local provider, which has to use this computer's
 	// kernel, and false for others.
@@ -150,6 +152,25 @@ type LocalProvider struct {
 	// copy copies what each machine needs over SSH, as for machines elsewhere. It cannot be changed
 	// while machines exist.
 	Bundle BundleDelivery `json:"bundle,omitempty"`
+}
+
+// Bundle has settings for the programs and images of all nodes.
+type Bundle struct {
+	// How many old versions of a component stay on a node after another one was installed, for
+	// example to change back without copying. Older ones that nothing uses are removed by the next
+	// apply; the plan lists them. The default is 2.
+	KeepVersions *int `json:"keepVersions,omitempty"`
+}
+
+// keptVersions is the default of keepVersions.
+const keptVersions = 2
+
+// Kept is how many old versions of a component stay on a node.
+func (b Bundle) Kept() int {
+	if b.KeepVersions == nil {
+		return keptVersions
+	}
+	return *b.KeepVersions
 }
 
 // BundleDelivery is how machines get the artifacts of a bundle.

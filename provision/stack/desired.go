@@ -105,9 +105,10 @@ func (n Node) desired() (HostState, error) {
 	if n.ControlPlane() {
 		files[InitializedFile] = Regular([]byte(n.Cluster.Metadata.Name+"\n"), false, "the cluster has been up")
 	}
-	files[OwnedFile] = Regular(Ownership(files), false, "what slipway owns here")
+	files[OwnedFile] = Regular(OwnershipWith(files, n.facts.Superseded), false, "what slipway owns here")
 	state := HostState{
 		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts(), Images: all(n.images()), Facts: n.facts,
+		KeepVersions: n.Cluster.Spec.Bundle.Kept(),
 	}
 	if n.ControlPlane() && len(n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) > 0 {
 		state.Authentication = ConfigHash(files[AuthenticationFile].Content)

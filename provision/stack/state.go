@@ -45,6 +45,9 @@ type HostState struct {
 	// "sha256:...". It is empty if no identity provider is wanted; observed, also if the API server
 	// was not queried or did not answer.
 	Authentication string `json:"authentication,omitempty"`
+	// KeepVersions is how many superseded versions of a component stay (Excess); set in desired
+	// state only.
+	KeepVersions int `json:"-"`
 	// Facts are observed only: desired state is computed from them.
 	Facts Facts `json:"facts"`
 }
@@ -163,6 +166,8 @@ type Facts struct {
 	DiskBytes int64 `json:"diskBytes,omitempty"`
 	// Clock is the reading of the host's clock during the observation.
 	Clock Clock `json:"-"`
+	// Superseded are versions that the host still has beside those that it should have.
+	Superseded []Version `json:"superseded,omitempty"`
 }
 
 // Digest is the hex SHA-256 of content.

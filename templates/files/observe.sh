@@ -63,6 +63,15 @@ fi
 echo '[owned]'
 cat $state/owned 2>/dev/null
 
+# Versions of programs that slipway once put there and no longer asks for: their sizes, and what uses them.
+echo '[old]'
+OWN=$(cut -f2- $state/owned 2>/dev/null)
+OLD=$(printf '%s\n' "$OWN" | grep -E '^/opt/slipway/[^/]+/[^/]+/(bin|images)/[^/]+$' | grep -vxF -e "${PROGRAMS:-none}")
+if [ -n "$OLD" ]; then
+  printf '%s\n' "$OLD" | tr '\n' '\0' | xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -printf "size\t%s\t%p\n" 2>/dev/null; true' find
+  old_users | sed 's/^/used\t/'
+fi
+
 echo '[units]'
 # A service that has a timer is the timer's affair.
 named() { tr '\0' '\n' <"$list" | sed -n "s|^/etc/systemd/system/\(.*\)\.$1\$|\1$2|p"; }

@@ -33,6 +33,7 @@ func TestLongDelivery(t *testing.T) {
 	t.Run("apply again", func(t *testing.T) { c.checkNoChange(t) })
 	t.Run("drift", func(t *testing.T) { c.checkDriftOfPrograms(t) })
 	t.Run("full disk", func(t *testing.T) { c.checkDeliveryToFullDisk(t) })
+	t.Run("another build", func(t *testing.T) { c.checkVersions(t) })
 	t.Run("apply at last", func(t *testing.T) { c.checkNoChange(t) })
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 type tool struct {
 	state string
 	env   []string // added to the environment
+	other string   // another binary than that under test
 }
 
 // result is a finished run of slipway.
@@ -35,7 +37,7 @@ func (r result) String() string {
 }
 
 func (s *tool) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(s.other, binary), args...)
 	cmd.Env = append(append(os.Environ(), "SLIPWAY_STATE_DIR="+s.state), s.env...)
 	return cmd
 }

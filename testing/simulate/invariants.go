@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"bytes"
+	"path"
 	"strings"
 	"time"
 
@@ -18,6 +19,15 @@ func (h *Host) deletes(r *Run, name string) {
 		h.c.violate("data: run %d deletes %s of %s", r.id, name, h.name)
 	case strings.HasSuffix(name, ".key"):
 		h.c.violate("keys: run %d deletes %s of %s", r.id, name, h.name)
+	}
+}
+
+// removesProgram looks that no unit is or would be started from a program that is removed.
+func (h *Host) removesProgram(r *Run, name string) {
+	for unit, u := range h.units {
+		if strings.Contains(u.text, path.Dir(name)+"/") || strings.Contains(string(h.content(stack.UnitDir+unit)), path.Dir(name)+"/") {
+			h.c.violate("program: run %d removes %s from %s, which %s uses", r.id, name, h.name, unit)
+		}
 	}
 }
 

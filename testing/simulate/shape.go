@@ -51,6 +51,7 @@ spec:
     version: v1.36.3
     apiServer: {extraArgs: {v: "%d"}}
   provider: {local: {}}
+  bundle: {keepVersions: 0}
   nodePools:
   - {name: cp, role: control-plane, replicas: %d}
 `

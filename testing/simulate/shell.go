@@ -31,6 +31,8 @@ func (h *Host) steps(script string) []step {
 		return says("journal", nothing)
 	case strings.HasPrefix(script, "for f in /var/lib/kubelet/pods/"), strings.HasPrefix(script, "CLIENTS="):
 		return says("look", nothing)
+	case strings.HasPrefix(script, "# remove old versions\n"):
+		return h.removals(script)
 	case strings.Contains(script, "| systemd-sysusers -\n"):
 		return []step{{"make accounts", func(j *job) (bool, error) {
 			h.accounts[stack.EtcdAccount] = true
@@ -45,6 +47,25 @@ func (h *Host) steps(script string) []step {
 			continue
 		}
 		h.c.violate("%s was sent a script that the simulation does not know: %s", h.name, line)
+	}
+	return steps
+}
+
+// removals are those of old versions: directories, followed by their files. Nothing else than units uses them here.
+func (h *Host) removals(script string) (steps []step) {
+	for line := range strings.Lines(script) {
+		words, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "remove '")
+		if !ok {
+			continue
+		}
+		names := strings.Split(strings.TrimSuffix(words, "'"), "' '")
+		steps = append(steps, step{"remove version", func(j *job) (bool, error) {
+			for _, name := range names[1:] {
+				h.removesProgram(j.run, name)
+				h.remove(j, name)
+			}
+			return false, nil
+		}})
 	}
 	return steps
 }
