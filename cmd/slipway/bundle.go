@@ -46,6 +46,7 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		newBundleMakeCmd(a, "download", "Download a bundle from upstream's releases or a mirror of them", downloadHelp, bundle.Download),
 		newBundleListCmd(a),
 		newBundleVerifyCmd(a),
+		newBundlePruneCmd(a),
 	)
 	return cmd
 }

@@ -139,6 +139,7 @@ func cached(ctx context.Context, o Options, rows []recipe) *Bundle {
 				err = o.memo.check(ctx, b)
 			}
 			if err == nil {
+				use(b.Dir)
 				return b
 			}
 			if ctx.Err() == nil {

@@ -50,6 +50,7 @@ func Self(cacheDir string) (Artifact, string, error) {
 			return fail(err)
 		}
 	}
+	use(dir)
 	if err := memo.save(); err != nil {
 		return fail(err)
 	}
