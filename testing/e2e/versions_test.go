@@ -65,7 +65,13 @@ func (c *cluster) checkVersions(t *testing.T) {
 		t.Errorf("%s has %q", user, out)
 	}
 	c.checkNothingPlanned(t)
+	// Back to the first build: what it replaces is removed by the same run.
+	c.other = ""
+	c.apply(t)
 	for _, node := range c.nodes() {
+		if out := c.sshOK(t, node, look); strings.TrimSpace(out) != before {
+			t.Errorf("%s has %q", node, out)
+		}
 		c.checkUnits(t, node)
 	}
 }
