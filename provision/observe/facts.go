@@ -34,6 +34,7 @@ func (o *observation) parseFacts() stack.Facts {
 		PodSubnet:         o.facts["pods"],
 		ServiceSubnet:     o.facts["services"],
 		DNSDomain:         o.facts["domain"],
+		Node:              o.facts["node"],
 		Systemd:           o.facts["systemd"] == "1",
 		FreeBytes:         free,
 		DiskBytes:         size,

@@ -10,11 +10,11 @@ import (
 	"slipway.dev/slipway/testing/fixture"
 )
 
-// The networks are read off the very files that a host is given.
+// The networks and the name are read off the very files that a host is given.
 func TestInstalledNetworksAreObserved(t *testing.T) {
 	in, root := fixture.Input(t), t.TempDir()
 	files := fixture.Desired(t, in).Hosts["demo-cp-1"].Files
-	for _, path := range []string{stack.UnitDir + "kube-apiserver.service", stack.UnitDir + "kube-controller-manager.service", stack.KubeletFile} {
+	for _, path := range []string{stack.UnitDir + "kube-apiserver.service", stack.UnitDir + "kube-controller-manager.service", stack.UnitDir + "kubelet.service", stack.KubeletFile} {
 		if err := os.MkdirAll(filepath.Dir(root+path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestInstalledNetworksAreObserved(t *testing.T) {
 	}
 	state, err := parseObservation(string(out), stack.HostState{}, newVocabulary())
 	n, f := in.Cluster.Spec.Network, state.Facts
-	if err != nil || f.PodSubnet != n.PodSubnet || f.ServiceSubnet != n.ServiceSubnet || f.DNSDomain != n.DNSDomain {
-		t.Errorf("observed %q, %q, %q: %v", f.PodSubnet, f.ServiceSubnet, f.DNSDomain, err)
+	if err != nil || f.PodSubnet != n.PodSubnet || f.ServiceSubnet != n.ServiceSubnet || f.DNSDomain != n.DNSDomain || f.Node != "demo-cp-1" {
+		t.Errorf("observed %q, %q, %q, %q: %v", f.PodSubnet, f.ServiceSubnet, f.DNSDomain, f.Node, err)
 	}
 }

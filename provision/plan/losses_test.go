@@ -2,6 +2,8 @@ package plan
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,6 +110,41 @@ func TestAStrangersDataIsNotOurs(t *testing.T) {
 	r = Refuse(in, Before{Up: up}, shows(map[string]stack.Facts{"demo-cp-1": {}, "demo-cp-2": stranger, "demo-cp-3": {}}))
 	if len(r.Cluster) != 1 || !strings.Contains(r.Cluster[0], "no control plane has etcd data; demo-cp-2 is part of another cluster") {
 		t.Errorf("none has data, and refused is %q", r.Cluster)
+	}
+}
+
+// A machine that was set up as another node is not turned into the one that has its address now.
+func TestMachinesThatAreTakenForOthers(t *testing.T) {
+	in := fixture.Input(t)
+	for name, tt := range map[string]struct {
+		facts map[string]stack.Facts
+		held  []string
+	}{
+		"exchanged": {map[string]stack.Facts{
+			"demo-cp-1":     {EtcdData: true, Initialized: true, ClusterUID: in.UID, Node: "demo-cp-2"},
+			"demo-cp-2":     {EtcdData: true, Initialized: true, ClusterUID: in.UID, Node: "demo-cp-1"},
+			"demo-cp-3":     {EtcdData: true, Initialized: true, ClusterUID: in.UID, Node: "demo-cp-3"},
+			"demo-worker-1": {Initialized: true, ClusterUID: in.UID},
+		}, []string{"demo-cp-1", "demo-cp-2"}},
+		"twice, and not up yet": {map[string]stack.Facts{
+			"demo-cp-1": {ClusterUID: in.UID, Node: "demo-cp-1"}, "demo-worker-1": {ClusterUID: in.UID, Node: "demo-cp-1"},
+		}, []string{"demo-worker-1"}},
+		"renamed":                 {map[string]stack.Facts{"demo-worker-1": {Initialized: true, ClusterUID: in.UID, Node: "old"}}, []string{"demo-worker-1"}},
+		"renamed, and not up yet": {map[string]stack.Facts{"demo-worker-1": {ClusterUID: in.UID, Node: "old"}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			held := map[string]string{}
+			for host, reasons := range Refuse(in, Before{Up: upOf(in, "demo-cp-1", "demo-cp-2", "demo-cp-3")}, shows(tt.facts)).Hosts {
+				for _, why := range reasons {
+					if strings.HasPrefix(why, "the machine is the node "+tt.facts[host].Node+" of this cluster") {
+						held[host] = why
+					}
+				}
+			}
+			if got := slices.Sorted(maps.Keys(held)); !slices.Equal(got, tt.held) {
+				t.Errorf("held are %q, want %q", got, tt.held)
+			}
+		})
 	}
 }
 

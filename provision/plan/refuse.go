@@ -43,6 +43,9 @@ func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 		if stack.Strange(in, f) {
 			r.host(m.Name, fmt.Sprintf("it is part of another cluster, with the UID %s (this one's is %s): it is not changed", f.ClusterUID, in.UID))
 		}
+		if why := mistaken(in, m, f); why != "" {
+			r.host(m.Name, why)
+		}
 		if !f.Systemd {
 			r.host(m.Name, "it does not run systemd, which slipway's components need")
 		}
@@ -63,6 +66,21 @@ func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 	}
 	r.data(in, before, observed)
 	return r
+}
+
+// mistaken says why a machine is not the node that the spec takes it for: it was set up as another one.
+// Its address may have become that of another machine, and its SSH host key, if it was copied with a
+// disk, proves nothing. Before a cluster has been up, a machine may still get another name.
+func mistaken(in stack.Input, m spec.Machine, f stack.Facts) string {
+	if f.Node == "" || f.Node == m.Name || f.ClusterUID != in.UID {
+		return ""
+	}
+	named := func(other spec.Machine) bool { return other.Name == f.Node }
+	if !f.Initialized && !slices.ContainsFunc(in.Machines, named) {
+		return ""
+	}
+	return fmt.Sprintf("the machine is the node %s of this cluster, and has its data: it is not changed. If machines have exchanged their addresses, or one is "+
+		"listed twice, correct that in the spec or in the network. Only if that node is not needed any more, install the machine anew", f.Node)
 }
 
 // stores are the control planes grouped by their etcd data: data, data of another generation, none,

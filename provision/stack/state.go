@@ -158,6 +158,8 @@ type Facts struct {
 	PodSubnet     string `json:"podSubnet,omitempty"`
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
 	DNSDomain     string `json:"dnsDomain,omitempty"`
+	// Node is the name that the kubelet was installed with; empty without one.
+	Node string `json:"node,omitempty"`
 	// Systemd is false if PID 1 is another program.
 	Systemd bool `json:"systemd"`
 	// FreeBytes are available to root on /var.

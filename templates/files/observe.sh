@@ -22,11 +22,12 @@ if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo
 elif [ -d "$member" ]; then echo etcddata=damaged; fi
 [ -f $state/initialized ] && echo initialized=1
 [ -f $state/cluster ] && echo "cluster=$(head -n 1 $state/cluster)"
-# The networks that components were installed with.
+# The networks and the name that components were installed with.
 network() { sed -n "s/^$3\([^ ]*\).*/$1=\1/p" "${ROOT:-}$2" 2>/dev/null | tr -d "\"'"; }
 network services /etc/systemd/system/kube-apiserver.service ' *--service-cluster-ip-range='
 network pods /etc/systemd/system/kube-controller-manager.service ' *--cluster-cidr='
 network domain /var/lib/kubelet/config.yaml 'clusterDomain: *'
+network node /etc/systemd/system/kubelet.service ' *--hostname-override='
 max=/proc/sys/net/netfilter/nf_conntrack_max
 if [ ! -e $max ] || stat -c %A $max | grep -q w; then echo conntrack=1; fi
 for f in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
