@@ -281,7 +281,7 @@ func TestRefuse(t *testing.T) {
 			name: "a member lost its data", want: []string{"demo-cp-2: it had an etcd member", "demo-cp-3: it had an etcd member"},
 			state: set(fine(), "demo-cp-1", func(f *stack.Facts) { f.Initialized, f.EtcdData = true, true }),
 		},
-		{name: "a first start that was cut short", state: set(fine(), "demo-cp-1", func(f *stack.Facts) { f.EtcdData = true })},
+		{name: "a first start that was cut short", state: set(fine(), "demo-cp-1", func(f *stack.Facts) { f.EtcdData, f.ClusterUID = true, in.UID })},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

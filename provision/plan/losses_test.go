@@ -148,6 +148,27 @@ func TestMachinesThatAreTakenForOthers(t *testing.T) {
 	}
 }
 
+// A new cluster does not begin with the etcd data that another installer has left, and does not touch it.
+func TestEtcdDataOfAnotherInstaller(t *testing.T) {
+	in := fixture.Input(t)
+	observed := shows(map[string]stack.Facts{
+		"demo-cp-1": {EtcdData: true}, "demo-cp-2": {}, "demo-cp-3": {EtcdData: true, ClusterUID: in.UID}, "demo-worker-1": {EtcdData: true},
+	})
+	r := Refuse(in, Before{}, observed)
+	for name, held := range map[string]bool{"demo-cp-1": true, "demo-cp-2": false, "demo-cp-3": false, "demo-worker-1": false} {
+		got := slices.ContainsFunc(r.Hosts[name], func(why string) bool { return strings.Contains(why, "another installer has left it") })
+		if got != held {
+			t.Errorf("%s: held for %q", name, r.Hosts[name])
+		}
+	}
+	h := observed.Hosts["demo-cp-1"]
+	h.Owned = map[string]string{"/etc/x": ""} // by an older slipway, without a UID
+	observed.Hosts["demo-cp-1"] = h
+	if r := Refuse(in, Before{}, observed); strings.Contains(strings.Join(r.Hosts["demo-cp-1"], ""), "another installer") {
+		t.Errorf("an interrupted installation is held: %q", r.Hosts["demo-cp-1"])
+	}
+}
+
 // A new cluster is not taken for one that has been up since one of its hosts is another cluster's.
 func TestAStrangersRecordIsNotOurs(t *testing.T) {
 	in := fixture.Input(t)

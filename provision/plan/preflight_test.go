@@ -146,7 +146,7 @@ func TestRefuseWithoutData(t *testing.T) {
 				in.Generation = fixture.FirstBegun
 			}
 			for n, shows := range tt.hosts {
-				f := stack.Facts{Systemd: true, Arch: "amd64", CgroupV2: true, EtcdData: strings.HasPrefix(shows, "data"), EtcdDamaged: shows == "damaged", Initialized: shows == "sealed" || shows == "data+"}
+				f := stack.Facts{Systemd: true, Arch: "amd64", CgroupV2: true, EtcdData: strings.HasPrefix(shows, "data"), EtcdDamaged: shows == "damaged", Initialized: shows == "sealed" || shows == "data+", ClusterUID: in.UID}
 				observed.Hosts["demo-cp-"+n] = stack.HostState{Facts: f}
 			}
 			r := Refuse(in, Before{Up: tt.up}, observed)

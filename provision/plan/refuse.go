@@ -150,6 +150,7 @@ func (r *Refusals) data(in stack.Input, before Before, observed stack.State) {
 		r.host(name, otherData(in, observed.Hosts[name].Facts))
 	}
 	if !BeenUp(in, observed) {
+		r.leftovers(s.with, observed)
 		return
 	}
 	if len(s.with) == 0 && len(s.unseen) == 0 {
@@ -177,6 +178,17 @@ func (r *Refusals) data(in stack.Input, before Before, observed stack.State) {
 		if few || before.Up == nil || before.Up.has(name) || observed.Hosts[name].Facts.Initialized {
 			r.host(name, "it had an etcd member, and its etcd data is gone; an empty member could vote on entries that it has lost, and "+
 				"replacing a member is not available yet. Restore /var/lib/etcd")
+		}
+	}
+}
+
+// leftovers refuses, in a cluster that has never been up, to start etcd with data on hosts to which
+// slipway has written nothing: another installer has left it, and it may be wanted.
+func (r *Refusals) leftovers(hosts []string, observed stack.State) {
+	for _, name := range hosts {
+		if h := observed.Hosts[name]; h.Facts.ClusterUID == "" && len(h.Owned) == 0 {
+			r.host(name, "there is etcd data in /var/lib/etcd that is not this cluster's: another installer has left it. It is not changed. If the machine is "+
+				"another cluster's, take it out of the spec; if not, move the data away, to a place where you can still read it (`mv /var/lib/etcd /var/lib/etcd.old`)")
 		}
 	}
 }
