@@ -74,7 +74,7 @@ func TestSimulationFindsWhatIsBroken(t *testing.T) {
 			return script
 		}}},
 		{"a host that lost its disk is believed to have etcd's data", "member:", Options{Hears: func(out string) string {
-			return strings.Replace(out, "[facts]\n", "[facts]\netcddata=whole\n", 1)
+			return strings.Replace(out, "[facts]\n", "[facts]\netcddata=whole\ncluster="+all[0].Variants[0].Input.UID+"\n", 1)
 		}}},
 		{"two operators", "lock:", Options{Unlocked: true}},
 		{"a lock that is stolen", "stolen:", Options{Unlocked: true}},
