@@ -82,8 +82,8 @@ const clock = "15:04:05.000000000"
 func (c *Cluster) note(format string, args ...any) {
 	line := fmt.Sprintf("%s %s", time.Now().UTC().Format(clock), fmt.Sprintf(format, args...))
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%x %s", c.trace.sum, line)
-	c.trace.sum = h.Sum64()
+	_, _ = io.WriteString(h, line)
+	c.trace.sum += h.Sum64() // in any order: that of one instant is the scheduler's, and the others' is in their times
 	if c.trace.keep {
 		c.trace.Lines = append(c.trace.Lines, line)
 	}

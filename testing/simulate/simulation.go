@@ -30,7 +30,8 @@ type Options struct {
 type Result struct {
 	// Broken are the invariants that did not hold, in the order in which that was found.
 	Broken []string
-	// Sum is of the whole course of events: two runs of a seed have the same.
+	// Sum is of the whole course of events: two runs of a seed have the same. The order of what happens
+	// in one instant does not count.
 	Sum   uint64
 	Trace []string
 	Runs  int
