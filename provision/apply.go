@@ -128,6 +128,7 @@ func (s *Session) observeSettled(ctx context.Context) (*plan.Plan, error) {
 // verify observes again, and returns an error that lists the remaining differences.
 func (s *Session) verify(ctx context.Context) error {
 	s.RebuildEmpty, s.beginning = "", "" // that has been done
+	s.view = nil                         // or a thousand hosts would be in memory twice
 	left, err := s.observeSettled(ctx)
 	if err == nil {
 		err = s.planResources(ctx)

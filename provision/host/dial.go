@@ -69,6 +69,9 @@ type Config struct {
 	// HostKeys from then on. If KnownHosts has another key for the host, it is refused without a
 	// call.
 	TrustOnFirstUse func(hostKey string) error
+	// Carrier means that the connections of many other hosts go through this one: what they send at
+	// the same time is sent together.
+	Carrier bool
 	// Report says what a person should know of the connection, in a few words; it may be nil.
 	Report func(what string)
 	// ConnectTimeout is how long to wait for a booting machine (default 60s), for the handshake, and
@@ -234,6 +237,9 @@ func (d *dialing) attempt() (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.Carrier {
+		tcp = newGathered(tcp)
+	}
 	conn := &bannerConn{Conn: tcp}
 	d.conn, d.paused = conn, false
 	// The deadline covers the silence before the banner; once it came, the whole time allowed.
@@ -272,7 +278,29 @@ func (d *dialing) attempt() (*link, error) {
 		return nil, fmt.Errorf("%s: connect to %s: %w", d.Name, d.Address, context.Cause(d.ctx))
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return &link{Client: ssh.NewClient(s, channels, requests), tcp: conn}, nil
+	go refuseAll(requests, channels)
+	return &link{Client: &ssh.Client{Conn: s}, tcp: conn}, nil
+}
+
+// refuseAll refuses what a server asks of a client, until the connection ends: nothing is served.
+// ssh.NewClient does the same with three goroutines, which a thousand hosts notice.
+func refuseAll(requests <-chan *ssh.Request, channels <-chan ssh.NewChannel) {
+	for requests != nil || channels != nil {
+		select {
+		case r, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			_ = r.Reply(false, nil)
+		case c, ok := <-channels:
+			if !ok {
+				channels = nil
+				continue
+			}
+			_ = c.Reject(ssh.UnknownChannelType, "unknown channel type: "+c.ChannelType())
+		}
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,24 +44,88 @@ func (s *SSH) Jump(ctx context.Context, hop, of int, address string) (net.Conn, 
 }
 
 func (s *SSH) forward(ctx context.Context, network, address string) (net.Conn, error) {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil, fmt.Errorf("only TCP connections are made there, not %q", network)
+	}
+	request, err := directTCPIP(address)
+	if err != nil {
+		return nil, err
+	}
 	c, err := s.live(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// x/crypto/ssh may wait forever for an answer to a request that was sent when the connection
-	// ended.
-	lasting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.life, cancel)()
-	conn, err := c.link.DialContext(lasting, network, address)
-	if err == nil {
-		return &forwarded{Conn: conn, lost: c.err}, nil
+	type opened struct {
+		channel ssh.Channel
+		err     error
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	result := make(chan opened, 1)
+	go func() {
+		channel, requests, err := c.link.OpenChannel("direct-tcpip", request)
+		if err == nil {
+			go ssh.DiscardRequests(requests)
+		}
+		result <- opened{channel, err}
+	}()
+	select {
+	case o := <-result:
+		switch {
+		case o.err == nil:
+			return &forwarded{Conn: tunnel{o.channel}, lost: c.err}, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		}
+		return nil, refused(c.explain(o.err))
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-c.life.Done(): // x/crypto/ssh may wait forever for an answer to a request at this moment
+		err = c.lost()
 	}
-	return nil, refused(c.explain(err))
+	go func() { // the answer to our request is still to come
+		if o := <-result; o.err == nil {
+			_ = o.channel.Close()
+		}
+	}()
+	return nil, err
 }
+
+// directTCPIP is the payload of the request for a connection to address, "host:port" (RFC 4254,
+// section 7.2). The originator is nobody in particular, as with x/crypto/ssh.
+func directTCPIP(address string) ([]byte, error) {
+	name, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("the port of %s: %w", address, err)
+	}
+	return ssh.Marshal(struct {
+		Host           string
+		Port           uint32
+		Originator     string
+		OriginatorPort uint32
+	}{name, uint32(port), "0.0.0.0", 0}), nil
+}
+
+// tunnel is the channel of a connection that a host has made. Its stderr is not read: a server has
+// nothing to write there.
+type tunnel struct{ ssh.Channel }
+
+// LocalAddr implements net.Conn; the addresses are known at the other end only.
+func (tunnel) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero} }
+
+// RemoteAddr implements net.Conn.
+func (tunnel) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero} }
+
+// SetDeadline implements net.Conn; forwarded has deadlines.
+func (tunnel) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetReadDeadline implements net.Conn.
+func (tunnel) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetWriteDeadline implements net.Conn.
+func (tunnel) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
 // connectErrors are sshd's messages about a connection that could not be made, in lower case, and
 // what a local dial returns. OpenSSH sends the system's text, in the locale that it was started in

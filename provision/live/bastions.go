@@ -40,7 +40,7 @@ func (s *SSH) bastion(ctx context.Context, way []spec.SSH) (*host.SSH, error) {
 		go func() {
 			defer close(b.ready)
 			c := s.config(host.BastionName(last.Address), last)
-			c.Network = s.network(way[:len(way)-1])
+			c.Network, c.Carrier = s.network(way[:len(way)-1]), true
 			b.conn, b.err = host.Dial(dialCtx, c)
 		}()
 	})

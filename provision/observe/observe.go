@@ -96,7 +96,7 @@ func observeHost(
 	var said hostReport
 	over := time.AfterFunc(limit, func() { cancel(&HungError{Host: h.Name(), Limit: limit, Section: said.section()}) })
 	defer over.Stop()
-	cmd := host.Cmd{Script: observeScript(desired), Stdout: &said}
+	cmd := host.Cmd{Script: words.keep(observeScript(desired)), Stdout: &said}
 	if waits != nil {
 		cmd.Exclusive = true
 		turns := 0

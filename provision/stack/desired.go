@@ -15,9 +15,9 @@ import (
 // Query returns a state with the keys of Desired's, and without contents: it names what has to be observed. Contents of
 // files depend on facts, which are not known before; the list of files does not.
 func Query(in Input) (State, error) {
-	state := State{Hosts: map[string]HostState{}}
+	state, same := State{Hosts: map[string]HostState{}}, map[string]HostState{}
 	for _, n := range in.Nodes() {
-		host, err := n.query()
+		host, err := n.query(same)
 		if err != nil {
 			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
 		}
@@ -26,24 +26,34 @@ func Query(in Input) (State, error) {
 	return state, nil
 }
 
-func (n Node) query() (HostState, error) {
-	files, err := n.programs()
+// query shares its result with other nodes of which the same is asked.
+func (n Node) query(same map[string]HostState) (HostState, error) {
+	var paths []string
+	for _, f := range n.certs {
+		paths = append(paths, f.Path)
+	}
+	for _, c := range n.components {
+		paths = append(paths, c.paths(n)...)
+	}
+	if n.ControlPlane() {
+		paths = append(paths, InitializedFile)
+	}
+	paths = append(paths, OwnedFile)
+	modules, accounts := n.moduleNames(), n.accounts()
+	key := strings.Join(slices.Concat([]string{n.programsKey()}, paths, []string{""}, modules, []string{""}, accounts), "\n")
+	if host, ok := same[key]; ok {
+		return host, nil
+	}
+	programs, err := n.programs()
 	if err != nil {
 		return HostState{}, err
 	}
-	for _, f := range n.certs {
-		files[f.Path] = File{}
+	files := maps.Clone(programs)
+	for _, path := range paths {
+		files[path] = File{}
 	}
-	for _, c := range n.components {
-		for _, path := range c.paths(n) {
-			files[path] = File{}
-		}
-	}
-	if n.ControlPlane() {
-		files[InitializedFile] = File{}
-	}
-	files[OwnedFile] = File{}
-	return HostState{Files: files, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts()}, nil
+	same[key] = HostState{Files: files, Sysctls: sysctlTable, Modules: all(modules), Accounts: all(accounts)}
+	return same[key], nil
 }
 
 // paths returns the component's files on a node, without programs and certificates.
@@ -88,10 +98,11 @@ func Desired(in Input) (State, error) {
 }
 
 func (n Node) desired() (HostState, error) {
-	files, err := n.programs()
+	programs, err := n.programs()
 	if err != nil {
 		return HostState{}, err
 	}
+	files := maps.Clone(programs)
 	if err := n.configuration(files); err != nil {
 		return HostState{}, err
 	}
@@ -107,7 +118,7 @@ func (n Node) desired() (HostState, error) {
 	}
 	files[OwnedFile] = Regular(OwnershipWith(files, n.facts.Superseded), false, "what slipway owns here")
 	state := HostState{
-		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: n.accounts(), Images: all(n.images()), Facts: n.facts,
+		Files: files, Units: units, Sysctls: sysctlTable, Modules: all(n.moduleNames()), Accounts: all(n.accounts()), Images: all(n.images()), Facts: n.facts,
 		KeepVersions: n.Cluster.Spec.Bundle.Kept(),
 	}
 	if n.ControlPlane() && len(n.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) > 0 {
@@ -116,8 +127,22 @@ func (n Node) desired() (HostState, error) {
 	return state, nil
 }
 
-// programs returns the links to (or copies of) the bundle's artifacts on a host.
+// programsKey is all that the programs of a node depend on, besides the bundle.
+func (n Node) programsKey() string {
+	key := n.machine.Artifacts
+	for _, c := range n.components {
+		key += "\n" + c.Name
+	}
+	return key
+}
+
+// programs returns the links to (or copies of) the bundle's artifacts on a host. Nodes share the
+// result: it must not be changed.
 func (n Node) programs() (map[string]File, error) {
+	key := n.programsKey()
+	if files, ok := n.texts.programs[key]; ok {
+		return files, nil
+	}
 	files := map[string]File{}
 	for _, c := range n.components {
 		for _, name := range c.artifacts() {
@@ -131,6 +156,7 @@ func (n Node) programs() (map[string]File, error) {
 			files[command.At] = link(n.path(command.Name), "at a path that does not change")
 		}
 	}
+	n.texts.programs[key] = files
 	return files, nil
 }
 
@@ -156,12 +182,12 @@ func (n Node) configuration(files map[string]File) error {
 }
 
 // accounts returns the system users that the node's components need.
-func (n Node) accounts() map[string]bool {
+func (n Node) accounts() []string {
 	var names []string
 	for _, c := range n.components {
 		names = append(names, c.Accounts...)
 	}
-	return all(names)
+	return names
 }
 
 // apiNode returns the node as the API should have it.

@@ -99,8 +99,13 @@ type Node struct {
 // texts are contents that nodes share: most of a worker's files are those of every other, and are
 // made and stored once.
 type texts struct {
-	made map[string][]byte // by path, if the content depends on nothing else
-	kept map[string]File   // by content
+	made     map[string][]byte          // by path, if the content depends on nothing else
+	kept     map[string]File            // by content
+	programs map[string]map[string]File // by what they depend on: see Node.programs
+}
+
+func newTexts() *texts {
+	return &texts{made: map[string][]byte{}, kept: map[string]File{}, programs: map[string]map[string]File{}}
 }
 
 // file returns a regular file, for content that other nodes may share.
@@ -136,7 +141,7 @@ func (in *Input) Nodes() []Node {
 	for _, m := range in.Machines {
 		members = append(members, CertsNode(m))
 	}
-	files, shared := in.PKI.FilesOf(members), &texts{made: map[string][]byte{}, kept: map[string]File{}}
+	files, shared := in.PKI.FilesOf(members), newTexts()
 	var nodes []Node
 	for _, n := range in.Cluster.Nodes() {
 		m, ok := machines[n.Name]
