@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -277,7 +278,7 @@ func (r *row) event(e dag.Event) {
 	}
 	for i, t := range r.tasks {
 		if t.step == e.Step {
-			r.tasks = append(r.tasks[:i], r.tasks[i+1:]...)
+			r.tasks = slices.Delete(r.tasks, i, i+1) // it clears what is behind: a step holds on to all that was observed
 			break
 		}
 	}

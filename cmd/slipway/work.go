@@ -37,6 +37,7 @@ type work struct {
 // session fills in the session. The cluster has to be open, and its identity known; store may be
 // nil.
 func (w *work) session(store *state.Store) {
+	limitMemory(len(w.spec.Nodes()))
 	s := &w.Session
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
