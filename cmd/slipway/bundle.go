@@ -55,7 +55,7 @@ const (
 	buildHelp = `Build a bundle from source: pinned Go modules, verified by their checksums, and runc, whose C parts need gcc.
 
 It needs go, gcc, pkg-config and libseccomp's headers, and network access to the Go module proxy. Components that were
-built before are reused; the first build may take half an hour. If no bundle is in the cache, apply
+built before are reused; the first build takes about a quarter of an hour on two processors. If no bundle is in the cache, apply
 downloads one, or builds it if it cannot.`
 	downloadHelp = `Download a bundle from upstream's releases, or from a mirror with the same paths. Every file is verified against a pinned
 SHA-256: slipway's own, or yours from --pins or bundle.lock next to the spec. docs/bundle.md has the details.`

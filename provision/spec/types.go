@@ -33,8 +33,8 @@ type Cluster struct {
 
 // Metadata names the cluster.
 type Metadata struct {
-	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). Every node's name starts with it:
-	// <cluster>-<pool>-<n>.
+	// Name of the cluster: a DNS label (a-z, 0-9 and dashes). Nodes are named <cluster>-<pool>-<n>,
+	// unless their machines have names of their own.
 	Name string `json:"name"`
 	// UID of the cluster. Slipway makes it at the first apply and keeps it in the state. If set,
 	// the spec cannot be used for another cluster.
