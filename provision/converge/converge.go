@@ -3,7 +3,6 @@ package converge
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +66,7 @@ func writing(changes []plan.Change, want, have stack.HostState, places bool) (fi
 	}
 	if len(files) > 0 || len(deleted(changes)) > 0 || places {
 		// Ownership comes first, so that no file that is written or removed can be orphaned.
-		all := stack.Regular(stack.Ownership(union(want.Files, have.Owned)), false, "")
+		all := stack.Regular(stack.Ownership(stack.Union(want.Files, have.Owned)), false, "")
 		return append([]host.File{hostFile(stack.OwnedFile, all)}, files...), all.Digest != want.Files[stack.OwnedFile].Digest
 	}
 	if slices.ContainsFunc(changes, func(c plan.Change) bool { return c.Name == stack.OwnedFile }) {
@@ -246,15 +245,4 @@ func touches(changes []plan.Change, prefix string) bool {
 	return slices.ContainsFunc(changes, func(c plan.Change) bool {
 		return c.OnDisk() && strings.HasPrefix(c.Name, prefix)
 	})
-}
-
-// union returns the wanted files and those that slipway once wrote.
-func union(want map[string]stack.File, owned map[string]string) map[string]stack.File {
-	all := maps.Clone(want)
-	for p, digest := range owned {
-		if _, ok := all[p]; !ok {
-			all[p] = stack.File{Digest: digest}
-		}
-	}
-	return all
 }

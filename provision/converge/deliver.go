@@ -169,7 +169,7 @@ func placePrograms(ctx context.Context, h host.Host, want, have stack.HostState,
 	for _, c := range programs {
 		placed[c.Name] = want.Files[c.Name]
 	}
-	owned := stack.Regular(stack.Ownership(union(placed, have.Owned)), false, "")
+	owned := stack.Regular(stack.Ownership(stack.Union(placed, have.Owned)), false, "")
 	if err := h.Write(ctx, []host.File{hostFile(stack.OwnedFile, owned)}); err != nil {
 		return err
 	}

@@ -345,6 +345,17 @@ func Regular(content []byte, secret bool, why string) File {
 	return File{Mode: 0o600, Owner: "root:root", Digest: Digest(content), Content: content, Secret: secret, Why: why}
 }
 
+// Union returns the wanted files, and those that slipway once wrote, of which only the digest is known.
+func Union(want map[string]File, owned map[string]string) map[string]File {
+	all := maps.Clone(want)
+	for p, digest := range owned {
+		if _, ok := all[p]; !ok {
+			all[p] = File{Digest: digest}
+		}
+	}
+	return all
+}
+
 // Ownership lists the files, and itself, sorted by path: digest, tab, path.
 func Ownership(files map[string]File) []byte {
 	var b strings.Builder

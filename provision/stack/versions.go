@@ -85,20 +85,10 @@ func Excess(versions []Version, keep int) []Version {
 	return excess
 }
 
-// with returns files and those of versions, which slipway owns as long as they are there.
-func with(files map[string]File, versions []Version) map[string]File {
-	all := maps.Clone(files)
-	for _, v := range versions {
-		for p, digest := range v.Files {
-			if _, wanted := all[p]; !wanted {
-				all[p] = File{Digest: digest}
-			}
-		}
-	}
-	return all
-}
-
-// OwnershipWith is Ownership of files and of versions.
+// OwnershipWith is Ownership of files and of versions, which slipway owns as long as they are there.
 func OwnershipWith(files map[string]File, versions []Version) []byte {
-	return Ownership(with(files, versions))
+	for _, v := range versions {
+		files = Union(files, v.Files)
+	}
+	return Ownership(files)
 }
