@@ -283,7 +283,12 @@ func normalize(patch map[string]any) map[string]any {
 // ObserveScript reads what a host is; see observe.Observe for what it prints. It asks about the
 // kernel parameters in $SYSCTLS, the modules in $MODULES and the system users in $ACCOUNTS,
 // separated by spaces, and the paths in $PATHS, one a line.
-func ObserveScript() string { return VersionsScript() + string(static("observe.sh")) }
+func ObserveScript() string {
+	return VersionsScript() + etcdDataScript() + string(static("observe.sh"))
+}
+
+// etcdDataScript returns a shell function that tells how the data of an etcd member is.
+func etcdDataScript() string { return string(static("etcd-data.sh")) }
 
 // VersionsScript returns shell functions that find out what uses versions of programs.
 func VersionsScript() string { return string(static("versions.sh")) }
@@ -293,6 +298,12 @@ func VersionsScript() string { return string(static("versions.sh")) }
 // the directories in $DIRS, what others may have left in $LEFTOVERS and the listeners on $PORTS (in
 // hexadecimal), separated by spaces, and the node's $ADDRESS. It measures the disk below $SYNC, if set.
 func PreflightScript() string { return string(static("preflight.sh")) }
+
+// DiagnoseScript prints how a host is, as package diagnose parses it. It asks about the systemd units in
+// $UNITS, the disks below $DIRS, the kubeconfigs in $KUBECONFIGS, the private keys in $KEYS and the
+// files in $CONFIGS, separated by spaces, and about the rules of kube-proxy in its $MODE. It has the
+// end of the logs of units that fail and, if $LINES is not 0, so many lines of each unit's.
+func DiagnoseScript() string { return etcdDataScript() + string(static("diagnose.sh")) }
 
 // ReachScript tries the ways between machines. It listens at $ADDRESS on the ports in $TCP and $UDP,
 // separated by spaces, and tries $TARGETS, one a line; $MESSAGE is what it sends over UDP.

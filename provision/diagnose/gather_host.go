@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	_ "embed" // the script
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,10 +18,8 @@ import (
 	"slipway.dev/slipway/provision/live"
 	"slipway.dev/slipway/provision/observe"
 	"slipway.dev/slipway/provision/stack"
+	"slipway.dev/slipway/templates"
 )
-
-//go:embed gather.sh
-var gatherScript string
 
 // question is what a host is asked.
 type question struct {
@@ -93,11 +90,12 @@ func (g *gathering) files(name string) []certs.File {
 	return nil
 }
 
-// script is gather.sh with its variables.
+// script is templates.DiagnoseScript with its variables.
 func (q question) script(lines int) string {
 	words := func(list []string) string { return host.Quote(strings.Join(list, " ")) }
 	return fmt.Sprintf("# diagnose\nUNITS=%s\nDIRS=%s\nKUBECONFIGS=%s\nKEYS=%s\nMODE=%s\nLINES=%d\nCONFIGS=%s\n%s",
-		words(q.units), words(directories), words(sortedKeys(q.servers)), words(sortedKeys(q.keys)), host.Quote(q.proxyMode), lines, words(q.configs), gatherScript)
+		words(q.units), words(directories), words(sortedKeys(q.servers)), words(sortedKeys(q.keys)), host.Quote(q.proxyMode), lines, words(q.configs),
+		templates.DiagnoseScript())
 }
 
 // host reads one host's report, and asks its health endpoints meanwhile.

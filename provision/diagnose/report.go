@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// report is what gather.sh printed, taken apart. A report that was cut off has what came before.
+// report is what templates.DiagnoseScript printed, taken apart. A report that was cut off has what came before.
 type report struct {
 	complete bool
 	facts    map[string]string

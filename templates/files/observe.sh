@@ -16,10 +16,7 @@ echo "cgroup=$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 sed -n 's/^CapBnd:[[:space:]]*/capbnd=/p' /proc/self/status
 [ -d /run/systemd/system ] && echo systemd=1
 command -v systemd-sysusers >/dev/null || echo nosysusers=1
-# A member is whole with its write-ahead log and its database; without one of them etcd would begin anew, or not at all.
-member=${ETCD:-/var/lib/etcd}/member
-if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo etcddata=whole
-elif [ -d "$member" ]; then echo etcddata=damaged; fi
+echo "etcddata=$(etcd_data)"
 [ -f $state/initialized ] && echo initialized=1
 [ -f $state/cluster ] && echo "cluster=$(head -n 1 $state/cluster)"
 # The networks and the name that components were installed with.

@@ -13,11 +13,7 @@ sed -n -e 's/^MemTotal: *\([0-9]*\).*/memtotal=\1/p' -e 's/^MemAvailable: *\([0-
 echo "swaps=$(sed 1d /proc/swaps | grep -c .)"
 echo "pidmax=$(cat /proc/sys/kernel/pid_max)"
 echo "threads=$(sed 's|^[^ ]* [^ ]* [^ ]* [0-9]*/\([0-9]*\).*|\1|' /proc/loadavg)"
-# As observe.sh has it: whole with its write-ahead log and its database.
-member=${ETCD:-/var/lib/etcd}/member
-if [ -f "$member/snap/db" ] && ls "$member"/wal/*.wal >/dev/null 2>&1; then echo etcddata=whole
-elif [ -d "$member" ]; then echo etcddata=damaged
-else echo etcddata=missing; fi
+echo "etcddata=$(etcd_data)"
 for key in net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables; do
   file=/proc/sys/$(echo "$key" | tr . /)
   [ -r "$file" ] && echo "$key=$(cat "$file")"
