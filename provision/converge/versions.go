@@ -64,6 +64,7 @@ func removeScript(versions []stack.Version) string {
 		removals.WriteByte('\n')
 	}
 	return "# remove old versions\nset -e\nOLD=" + host.Quote(strings.Join(files, "\n")) + "\nOWN=\n" + templates.VersionsScript() + `
+[ -n "$(find -L /proc/$$/exe -maxdepth 0 -printf '%D:%i')" ] || { echo "find cannot tell what runs: nothing was removed" >&2; exit 1; }
 users=$(old_users | sort -u)
 remove() {
   dir=$1

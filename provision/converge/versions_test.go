@@ -95,3 +95,27 @@ func TestOldVersionsAreRemoved(t *testing.T) {
 		t.Errorf("something else: %v", err)
 	}
 }
+
+// TestOldVersionsStayIfTheirUseIsUnknown: nothing is removed if find(1) does not say what runs.
+func TestOldVersionsStayIfTheirUseIsUnknown(t *testing.T) {
+	dir, tools := t.TempDir(), t.TempDir()
+	program := filepath.Join(dir, "bin", "one")
+	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for file, content := range map[string]string{program: "", filepath.Join(tools, "find"): "#!/bin/sh\nexit 1\n"} {
+		if err := os.WriteFile(file, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "sh")
+	cmd.Env = []string{"PATH=" + tools + ":" + os.Getenv("PATH")}
+	cmd.Stdin = strings.NewReader(removeScript([]stack.Version{{Dir: dir, Files: map[string]string{program: "1"}}}))
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "nothing was removed") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Error(err)
+	}
+}
