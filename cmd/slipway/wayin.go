@@ -72,11 +72,11 @@ func (a *app) answer(ctx context.Context, question string) (answer secret.Bytes,
 
 // typed asks on a terminal, and reads a line without showing it, until ctx ends.
 func (a *app) typed(ctx context.Context, terminal *os.File, question string) (secret.Bytes, error) {
-	_, _ = fmt.Fprintf(a.stderr, "%s: ", question)
-	show, err := hideTyped(int(terminal.Fd()))
+	show, err := hideTyped(int(terminal.Fd())) // before the question, which may be answered at once
 	if err != nil {
 		return nil, err
 	}
+	_, _ = fmt.Fprintf(a.stderr, "%s: ", question)
 	type line struct {
 		text []byte
 		err  error
