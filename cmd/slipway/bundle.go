@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -240,9 +239,7 @@ func (a *app) printBundles(bundles ...*bundle.Bundle) error {
 		for _, b := range bundles {
 			list = append(list, bundleOutput{b.Digest, b.Dir, b.Size(), b})
 		}
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"bundles": list})
+		return a.printJSON(map[string]any{"bundles": list})
 	}
 	if len(bundles) == 0 {
 		_, err := fmt.Fprintln(a.stdout, "no bundles")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -61,7 +60,7 @@ func (a *app) prune(ctx context.Context, dry, unmounted bool) error {
 	if err != nil {
 		return err
 	}
-	if p.Unused, err = bundle.FindUnused(dir, own, filepath.Join(dir, "packed"), p.Kept != ""); err != nil {
+	if p.Unused, err = bundle.FindUnused(dir, own, packedDir(dir), p.Kept != ""); err != nil {
 		return err
 	}
 	for _, u := range p.Unused {
@@ -83,9 +82,7 @@ func (a *app) prune(ctx context.Context, dry, unmounted bool) error {
 		p.Removed = true
 	}
 	if a.output == "json" {
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(p)
+		return a.printJSON(p)
 	}
 	if p.Removed {
 		_, err = fmt.Fprintf(a.stdout, "%d MB were freed.\n", p.Bytes>>20)

@@ -173,8 +173,8 @@ func tooManyKeys(err error) bool {
 	return errors.As(err, &refused) && refused.TooMany
 }
 
-// The ways in which a host key can be refused: it is not the pinned one, or the one that was trusted on first use, not the one in
-// known_hosts, in none of the files, or its certificate is not valid.
+// The ways in which a host key can be refused: it is not the pinned one, not the one that was trusted
+// on first use, not the one in known_hosts, in none of the files, or its certificate is not valid.
 const (
 	noKey = iota
 	pinnedKey

@@ -44,7 +44,7 @@ func (w *work) session(store *state.Store) {
 	s.Bundle, s.UI = w.ensureBundle, ui{w}
 	s.Dial, s.Inspect = w.wayIn(w.connectTimeout).DialAll, preflight.Run
 	if cache, err := cacheDir(); err == nil {
-		s.Packed = filepath.Join(cache, "packed")
+		s.Packed = packedDir(cache)
 	}
 }
 
@@ -166,6 +166,9 @@ func (w *work) ensureBundle(ctx context.Context) (artifacts map[string]stack.Art
 	}
 	return w.artifacts(b), notes, nil
 }
+
+// packedDir is where a cache has compressed programs.
+func packedDir(cache string) string { return filepath.Join(cache, "packed") }
 
 // artifacts are those of a bundle, and this slipway.
 func (c *cluster) artifacts(b *bundle.Bundle) map[string]stack.Artifact {

@@ -49,7 +49,7 @@ func FindUnused(cacheDir, own, packed string, mounted bool) ([]Unused, error) {
 		s.bundles,
 		func() error { return s.components(FromBuild) },
 		func() error { return s.components(FromDownload) },
-		func() error { return s.parts() },
+		s.parts,
 		func() error { return s.packed(packed) },
 	} {
 		if err := look(); err != nil {
