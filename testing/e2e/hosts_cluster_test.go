@@ -42,6 +42,10 @@ func newHostsCluster(t *testing.T, layout machines.Layout, spec clusterSpec) *ho
 	return c
 }
 
+// evictsNever is a kubelet's configuration that ignores how full the disk is: the machines' is the disk of this computer,
+// which can be fuller than the 85 % from which on a kubelet accepts no pods.
+const evictsNever = `{evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}}`
+
 // write writes the spec.
 func (c *hostsCluster) write(t *testing.T) {
 	t.Helper()
@@ -60,6 +64,7 @@ metadata:
 spec:
   kubernetes:
     version: %s
+    kubelet: {configPatch: %s}
   allowCgroupV1: true
   provider:
     hosts:
@@ -69,7 +74,7 @@ spec:
         knownHostsFiles: [%s]
         jumps: [%s]
 %s  nodePools:
-`, c.name, kubernetesVersion, c.fleet.User, c.fleet.KnownHosts, way, c.spec.extra)
+`, c.name, kubernetesVersion, evictsNever, c.fleet.User, c.fleet.KnownHosts, way, c.spec.extra)
 	for _, pool := range []struct{ name, role string }{{"cp", "control-plane"}, {"worker", "worker"}, {"own", "worker\n    proxyMode: ipvs"}} {
 		hosts := ""
 		for _, node := range c.nodes() {

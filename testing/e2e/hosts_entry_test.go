@@ -84,12 +84,12 @@ func (c *hostsCluster) listed(t *testing.T, dir string) {
 kind: Cluster
 metadata: {name: %s}
 spec:
-  kubernetes: {version: %s}
+  kubernetes: {version: %s, kubelet: {configPatch: %s}}
   allowCgroupV1: true
   provider: {hosts: {sshConfig: ssh_config, ssh: {trustOnFirstUse: true}}}
   nodePools:
   - {name: cp, role: control-plane, hostsFrom: {command: [./machines.sh, first]}}
-`, c.name, kubernetesVersion),
+`, c.name, kubernetesVersion, evictsNever),
 	}
 	hosts := fmt.Sprintf("Host first\n  HostName %s\n  Port %d\n  User %s\n  ProxyJump gate\nHost gate\n  HostName %s\n  Port %d\n  User %s\n",
 		m.Address, m.Port, c.fleet.User, b.Address, b.Port, c.fleet.JumpUser)
