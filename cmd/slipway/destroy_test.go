@@ -60,7 +60,7 @@ func destroying(t *testing.T, kept map[string]secret.Bytes) (run *destroyRun, di
 	t.Setenv("SLIPWAY_CACHE_DIR", filepath.Join(base, "cache"))
 	t.Setenv("KUBECONFIG", filepath.Join(base, "kubeconfig"))
 	file := filepath.Join(base, "cluster.yaml")
-	if err := os.WriteFile(file, spec.Starter("demo"), 0o600); err != nil {
+	if err := os.WriteFile(file, spec.Starter("demo", "local"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	dir, said = filepath.Join(base, "demo"), &bytes.Buffer{}

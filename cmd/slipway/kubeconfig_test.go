@@ -29,7 +29,7 @@ func keptCluster(t *testing.T) (*kubeconfigRun, *cluster, *spec.Infrastructure, 
 	t.Setenv("SLIPWAY_STATE_DIR", base)
 	t.Setenv("KUBECONFIG", filepath.Join(base, "kube", "config"))
 	file := filepath.Join(base, "cluster.yaml")
-	if err := os.WriteFile(file, spec.Starter("demo"), 0o600); err != nil {
+	if err := os.WriteFile(file, spec.Starter("demo", "local"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer

@@ -61,7 +61,7 @@ func TestPlanReplacesPlansOnly(t *testing.T) {
 		return r.save(plan.NewPlan("demo", plan.Situation{}))
 	}
 	for name, content := range map[string]string{
-		"cluster.yaml": string(spec.Starter("demo")), "other.json": `{"version": "1"}`, "damaged": `{"version": "slipway.dev/plan/v1", `,
+		"cluster.yaml": string(spec.Starter("demo", "local")), "other.json": `{"version": "1"}`, "damaged": `{"version": "slipway.dev/plan/v1", `,
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 			t.Fatal(err)

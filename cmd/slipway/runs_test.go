@@ -21,7 +21,7 @@ func TestRunsWhileOneGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SLIPWAY_STATE_DIR", dir)
 	file := filepath.Join(dir, "cluster.yaml")
-	if err := os.WriteFile(file, spec.Starter("demo"), 0o600); err != nil {
+	if err := os.WriteFile(file, spec.Starter("demo", "local"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	runs := func(args ...string) string {

@@ -18,7 +18,9 @@ func TestExamplesCanBeInstalled(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := spec.Parse("starter", spec.Starter("demo"), haveBundle()); err != nil {
-		t.Error(err)
+	for _, provider := range spec.Starters() {
+		if _, err := spec.Parse("starter", spec.Starter("demo", provider), haveBundle()); err != nil {
+			t.Errorf("the starter of %s: %v", provider, err)
+		}
 	}
 }

@@ -424,8 +424,8 @@ func TestCheckNames(t *testing.T) {
 		t.Error(err)
 	}
 	err := CheckNames([]string{"swap", "swpa"})
-	if err == nil || !strings.Contains(err.Error(), `"swpa"`) || !strings.Contains(err.Error(), "ports-blocked") {
-		t.Errorf("want an error that names swpa and lists the checks: %v", err)
+	if err == nil || !strings.Contains(err.Error(), `"swpa": did you mean swap?`) || !strings.Contains(err.Error(), "ports-blocked") {
+		t.Errorf("want an error that names swpa and swap, and lists the checks: %v", err)
 	}
 }
 

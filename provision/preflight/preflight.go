@@ -147,7 +147,11 @@ func Names() []string {
 func CheckNames(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(Names(), name) {
-			return fmt.Errorf("there is no check %q: the checks are %s", name, strings.Join(Names(), ", "))
+			meant := ""
+			if c := spec.Closest(name, Names()); c != "" {
+				meant = fmt.Sprintf("did you mean %s? ", c)
+			}
+			return fmt.Errorf("there is no check %q: %sthe checks are %s", name, meant, strings.Join(Names(), ", "))
 		}
 	}
 	return nil

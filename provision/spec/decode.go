@@ -253,7 +253,7 @@ func (d *decoder) missing(path string, at position, name string, c constraint) {
 // unknownField reports a field that the type does not have. It returns the field that was probably
 // meant, or "".
 func (d *decoder) unknownField(path string, e entry, known []string) string {
-	meant := closest(e.name, known)
+	meant := Closest(e.name, known)
 	remedy := "remove it; known fields are " + strings.Join(known, ", ")
 	if meant != "" {
 		remedy = fmt.Sprintf("did you mean `%s`?", meant)

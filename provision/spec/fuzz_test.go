@@ -14,7 +14,7 @@ import (
 // file, and a spec that is written and read again to be the same.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
-	f.Add(Starter("demo"))
+	f.Add(Starter("demo", "local"))
 	for _, path := range []string{"testdata/many.yaml", "../../examples/local-full.yaml"} {
 		data, err := os.ReadFile(path)
 		if err != nil {

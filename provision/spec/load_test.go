@@ -272,20 +272,26 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestStarter wants the starter to say what the defaults are, in its comments too.
+// TestStarter wants the starters to say what the defaults are, in their comments too.
 func TestStarter(t *testing.T) {
-	got := mustParse(t, string(Starter("demo")))
-	want := mustParse(t, minimal)
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("the starter gives %+v", got)
-	}
-	sections := []string{"network:", "controlPlane:", "pki:", "podSecurity:"}
-	full := string(Starter("demo"))
-	for _, section := range sections {
-		full = uncomment(full, section)
-	}
-	if got := mustParse(t, full); !reflect.DeepEqual(got, want) {
-		t.Errorf("with its comments taken off, the starter gives %+v", got)
+	for _, provider := range Starters() {
+		starter := string(Starter("demo", provider))
+		got := mustParse(t, starter)
+		if provider == "local" {
+			if want := mustParse(t, minimal); !reflect.DeepEqual(got, want) {
+				t.Errorf("the starter gives %+v", got)
+			}
+		}
+		full := starter
+		for _, section := range []string{"network:", "controlPlane:", "pki:", "podSecurity:"} {
+			full = uncomment(full, section)
+		}
+		if full == starter {
+			t.Errorf("%s: no section was uncommented", provider)
+		}
+		if of := mustParse(t, full); !reflect.DeepEqual(of, got) {
+			t.Errorf("%s: with its comments taken off, the starter gives %+v", provider, of)
+		}
 	}
 }
 
@@ -360,7 +366,7 @@ func TestClosest(t *testing.T) {
 		"podSubent": "podSubnet", "PODSUBNET": "podSubnet", "podNetwork": "", "proxymod": "proxyMode", "plugni": "plugin",
 		"x": "", "": "", "completelyDifferent": "", strings.Repeat("podSubnet", 1000): "",
 	} {
-		if got := closest(word, known); got != want {
+		if got := Closest(word, known); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}

@@ -53,7 +53,7 @@ func (d *decoder) text(path string, at position, n ast.Node, s string, v reflect
 		d.reject(at, path, fmt.Sprintf("write %q", c.enum[0]), "%q is not supported", s)
 	case len(c.enum) > 0 && !slices.Contains(c.enum, s):
 		remedy := "write one of " + strings.Join(c.enum, ", ")
-		if meant := closest(s, c.enum); meant != "" {
+		if meant := Closest(s, c.enum); meant != "" {
 			remedy = fmt.Sprintf("did you mean %q? %s", meant, remedy)
 		}
 		d.reject(at, path, remedy, "%q is not an allowed value", s)

@@ -1,7 +1,7 @@
 package spec
 
 import (
-	_ "embed"
+	"embed"
 	"strings"
 )
 
@@ -17,10 +17,22 @@ var schema []byte
 // more, because a schema cannot compare fields.
 func Schema() []byte { return append([]byte(nil), schema...) }
 
-//go:embed starter.yaml
-var starter string
+//go:embed starter/*.yaml
+var starters embed.FS
 
-// Starter returns a commented starter spec: a valid spec of the cluster with the given name.
-func Starter(name string) []byte {
-	return []byte(strings.ReplaceAll(starter, "NAME", name))
+// Starters are the providers that Starter knows, the default first.
+func Starters() []string { return []string{"local", "hosts"} }
+
+// Starter returns a commented starter spec: a valid spec of the cluster with the given name, on the
+// machines of a provider, one of Starters.
+func Starter(name, provider string) []byte {
+	text := func(file string) string {
+		data, err := starters.ReadFile("starter/" + file + ".yaml")
+		if err != nil {
+			panic(err) // it is compiled in
+		}
+		return string(data)
+	}
+	whole := strings.Replace(text("cluster"), "MACHINES\n", text(provider), 1)
+	return []byte(strings.ReplaceAll(whole, "NAME", name))
 }

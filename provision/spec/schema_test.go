@@ -129,8 +129,10 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 			t.Errorf("the schema refuses %s: %v", path, err)
 		}
 	}
-	if err := schemaError(t, Starter("demo")); err != nil {
-		t.Errorf("the schema refuses the starter: %v", err)
+	for _, provider := range Starters() {
+		if err := schemaError(t, Starter("demo", provider)); err != nil {
+			t.Errorf("the schema refuses the starter of %s: %v", provider, err)
+		}
 	}
 	for _, change := range []struct{ old, new string }{
 		{"kind: Cluster", "kind: Clutser"},

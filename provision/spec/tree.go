@@ -118,9 +118,9 @@ func join(path, name string) string {
 // joinKey is join for a map, whose keys may contain dots: "labels[example.com/team]".
 func joinKey(path, key string) string { return path + "[" + key + "]" }
 
-// closest returns the candidate with the fewest edits from a mistyped word, if they are at most a
+// Closest returns the candidate with the fewest edits from a mistyped word, if they are at most a
 // third of its letters, or "". Letter case is ignored.
-func closest(word string, candidates []string) string {
+func Closest(word string, candidates []string) string {
 	best, bestCost := "", 0
 	for _, c := range candidates {
 		limit := max(1, len(c)/3)
