@@ -255,6 +255,22 @@ var ills = []struct {
 		e.API.APIServices = []APIService{{Name: "v1.x", Service: "default/x", Problem: "ServiceNotFound: none"}, {Name: "v1.y", Service: "default/y"}}
 		e.API.Terminating = []Namespace{{Name: "gone", For: time.Hour, Why: []string{"Discovery failed"}}, {Name: "going", For: time.Second}}
 	}, "api-service(namespace-stuck)", []string{"ServiceNotFound"}, "kubectl delete apiservice v1.x"},
+	{
+		"never installed", func(e *Evidence) {
+			*e = Evidence{Cluster: e.Cluster, Taken: e.Taken, Version: e.Version, Hosts: e.Hosts[3:]}
+			for i := range e.Hosts {
+				h := &e.Hosts[i]
+				h.CNI, h.Health, h.ProxyRules = CNI{}, nil, 0
+				for u := range h.Units {
+					h.Units[u] = Unit{Name: h.Units[u].Name, Load: "not-found", Active: "inactive", Sub: "dead"}
+				}
+				e.Certificates = append(e.Certificates, Certificate{Use: certs.Use{Host: h.Name, Place: certs.InFile, Location: "/x", Name: "x", Error: "there is no such file"}})
+			}
+		}, "not-installed(certificate-missing worker-1, cni-config worker-1, unit-containerd.service worker-1(unit-slipway-images.service worker-1(" +
+			"unit-kubelet.service worker-1)), unit-slipway-balancer.service worker-1(unit-kube-proxy.service worker-1, unit-flanneld.service worker-1))",
+		[]string{"has not been installed", "on worker-1"},
+		"slipway apply",
+	},
 	{"skew", func(e *Evidence) {
 		e.API.Nodes[0].Version, e.API.Nodes[1].Version, e.API.Nodes[2].Version = "v1.37.0", "v1.33.9", "v1.32.1"
 	}, "version-skew cp-1; version-skew cp-3", nil, "slipway apply"},

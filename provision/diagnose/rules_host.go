@@ -241,3 +241,23 @@ func findKubeconfigs(e *Evidence) []Finding {
 	}
 	return found
 }
+
+// findNotInstalled is about a cluster of which nothing is on any machine that was reached.
+func findNotInstalled(e *Evidence) []Finding {
+	var bare []string
+	for _, h := range e.Hosts {
+		if h.Reached() && slices.ContainsFunc(h.Units, func(u Unit) bool { return u.Load != "not-found" }) {
+			return nil
+		}
+		if h.Reached() {
+			bare = append(bare, h.Name)
+		}
+	}
+	if e.API.Asked || len(bare) == 0 {
+		return nil
+	}
+	return []Finding{{
+		What: "the cluster has not been installed", Evidence: "there is no unit of it on " + some(bare),
+		More: e.slipway("plan"), Remedy: e.apply("install it:"), everywhere: true,
+	}}
+}
