@@ -57,8 +57,12 @@ func (s *Situation) blockedTo(host string) []blocked {
 			if w.To != host || w.Port != p.First || w.Protocol != p.Protocol || p.Optional || w.State == Untried {
 				continue
 			}
+			failed := w.State == Silent || w.State == Closed
+			if failed && s.shutIn(w.From) {
+				continue
+			}
 			tried++
-			if w.State == Silent || w.State == Closed {
+			if failed {
 				b.from, b.state, b.why = append(b.from, w.From), w.State, w.Why
 			}
 		}
@@ -70,8 +74,31 @@ func (s *Situation) blockedTo(host string) []blocked {
 	return all
 }
 
+// shutIn reports whether what a host sends is dropped, rather than what the others receive: it reaches
+// no port of several hosts, and somebody else reaches one of those ports.
+func (s *Situation) shutIn(from string) bool {
+	type target struct {
+		host, protocol string
+		port           int
+	}
+	missed, hosts := map[target]bool{}, map[string]bool{}
+	for _, w := range s.Ways {
+		switch {
+		case w.From != from || w.State == Untried:
+		case w.State == Open || w.State == Short:
+			return false
+		default:
+			missed[target{w.To, w.Protocol, w.Port}], hosts[w.To] = true, true
+		}
+	}
+	return len(hosts) > 1 && slices.ContainsFunc(s.Ways, func(w Way) bool { return w.State == Open && missed[target{w.To, w.Protocol, w.Port}] })
+}
+
 func checkWays(n *Node, s *Situation) []Finding {
 	var all []Finding
+	if s.shutIn(n.Name) {
+		all = found("", "it reaches no port of any other node, though others do: what it sends is dropped (iptables -S OUTPUT and nft list ruleset show by what)")
+	}
 	for _, b := range s.blockedTo(n.Name) {
 		from := strings.Join(b.from, ", ")
 		if len(b.from) > 6 {

@@ -264,6 +264,16 @@ var faults = []struct {
 		},
 		"t-worker-1: error: *; run there: nft 'insert rule inet filter input ip saddr { 10.0.0.1 } tcp dport 10250 accept' && iptables -I INPUT -p tcp -s 10.0.0.1 --dport 10250 -j ACCEPT",
 	},
+	{
+		"ports-blocked", func(s *Situation, _, _ *Facts) {
+			for i, w := range s.Ways {
+				if w.From == "t-worker-1" {
+					s.Ways[i].State = Silent
+				}
+			}
+		},
+		"t-worker-1: error: it reaches no port of any other node, though others do: what it sends is dropped (iptables -S OUTPUT *",
+	},
 	{"ports-blocked", func(_ *Situation, _, w *Facts) { w.Bash = false }, "t-worker-1: info: not checked from this host: it has no bash, *"},
 	{"ports-blocked", func(_ *Situation, _, w *Facts) { w.SocketActivate = false }, "t-worker-1: info: not checked towards this host: *"},
 	{
