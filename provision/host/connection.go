@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -51,7 +52,7 @@ func newConnection(c Config, l *link) *connection {
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.tending.Go(func() {
 		err := l.Wait()
-		if err == nil || errors.Is(err, io.EOF) {
+		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 			err = errors.New("the host closed it")
 		}
 		s.end(err)

@@ -155,6 +155,7 @@ func encrypted(t *testing.T, kind, passphrase string) (ssh.PublicKey, secret.Byt
 
 // TestPassphrase: it is asked for only if the host accepts the key, and once for all hosts.
 func TestPassphrase(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for _, kind := range []string{"ed25519", "rsa"} {
 		public, private := encrypted(t, kind, "open sesame")
 		first, second := hosttest.NewSSHD(t, hosttest.Options{Client: public}), hosttest.NewSSHD(t, hosttest.Options{Client: public})
@@ -190,6 +191,7 @@ func TestPassphrase(t *testing.T) {
 }
 
 func TestPassphraseFails(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	public, private := encrypted(t, "ed25519", "open sesame")
 	server := hosttest.NewSSHD(t, hosttest.Options{Client: public})
 	cause := errors.New("there is no terminal")
@@ -226,6 +228,7 @@ func TestPassphraseFails(t *testing.T) {
 
 // TestSlowPerson: the time in which a person types is not the host's, even if the host loses patience.
 func TestSlowPerson(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	public, private := encrypted(t, "ed25519", "open sesame")
 	for name, lose := range map[string]bool{"patient host": false, "impatient host": true} {
 		server := hosttest.NewSSHD(t, hosttest.Options{Client: public})

@@ -170,6 +170,7 @@ func TestReboot(t *testing.T) {
 // TestAsTheConnectionEnds asks for something all the while that a dead connection is given up: x/crypto/ssh never answers
 // what it is asked at a certain moment of that.
 func TestAsTheConnectionEnds(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	server := hosttest.NewSSHD(t, hosttest.Options{})
 	for range 20 {
 		c := server.Config("cp-1")
