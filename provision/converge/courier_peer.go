@@ -126,6 +126,11 @@ func (p *parcel) listens(at string) {
 	p.mu.Unlock()
 	if first {
 		p.peer.name(whole)
+		for _, name := range whole {
+			if b, ok := delivery.ParseName(name); ok {
+				p.expectOffer(b, window)
+			}
+		}
 	}
 }
 
@@ -148,11 +153,19 @@ func (p *parcel) announce(b delivery.Blob) {
 	p.whole = append(p.whole, b.Name())
 	s, listens := p.peer, p.peer != nil && p.peer.port != ""
 	p.mu.Unlock()
+	patience := toServe
 	if listens {
 		s.name([]string{b.Name()})
+		patience = window
 	}
+	p.expectOffer(b, patience)
+}
+
+// expectOffer tells the board, in a while, that others need not wait any longer for the host to serve
+// what it has.
+func (p *parcel) expectOffer(b delivery.Blob, patience time.Duration) {
 	k := key(b.Plain, b.Format)
-	time.AfterFunc(window, func() { p.update(func(board *delivery.Board) { board.Overdue(p.name, k) }) })
+	time.AfterFunc(patience, func() { p.update(func(board *delivery.Board) { board.Overdue(p.name, k) }) })
 }
 
 // fetch has the host take a program from another, from where it was broken off. The key is a file

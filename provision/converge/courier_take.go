@@ -23,6 +23,9 @@ const (
 	// to give in it: what has arrived stays, so that another continues.
 	window = 20 * time.Second
 	least  = 1 << 20
+	// toServe is how long a host may take to unpack slipway and to serve with it: on slow machines,
+	// many at a time, that is long, and to send a program twice takes longer.
+	toServe = time.Minute
 	// slower is how many times as much as to one host this computer sends to all, when others no
 	// longer wait for what the one gets.
 	slower = 8

@@ -128,6 +128,9 @@ func (b *Board) Has(name, blob string) {
 // Offer says that a host gives a blob to others from now on.
 func (b *Board) Offer(name, blob string) {
 	if h := b.hosts[name]; h != nil {
+		if len(h.offers) == 0 {
+			clear(h.overdue) // it could serve none of them
+		}
 		h.offers[blob] = true
 		delete(h.overdue, blob)
 	}
@@ -304,7 +307,13 @@ func (b *Board) upload(name, blob string) (source string, ok bool) {
 // promises reports whether a host is going to give a blob to others: it is getting it, or has it and
 // serves soon.
 func (h *host) promises(blob string) bool {
-	return h.getting(blob) || h.has[blob] && (!h.overdue[blob] || h.taking[h.first].moves())
+	return h.getting(blob) || h.has[blob] && (!h.overdue[blob] || h.starts())
+}
+
+// starts reports whether a host that serves nothing yet is going to: it is getting what it needs for
+// that, or has not had it for long.
+func (h *host) starts() bool {
+	return len(h.offers) == 0 && (h.taking[h.first].moves() || h.has[h.first] && !h.overdue[h.first])
 }
 
 // getting reports whether the operator is sending a blob to a host.

@@ -114,6 +114,25 @@ func TestBoardWithoutOffer(t *testing.T) {
 	b.Stalled(Job{"a", "slipway", Operator})
 	expect(t, b, "b", "slipway")
 	expect(t, b, "b", "x")
+
+	b = board(map[string]int64{"slipway": 5, "x": 1, "y": 1}, "a", "b", "c")
+	b.Has("a", "x")
+	b.Has("a", "y")
+	b.Overdue("a", "x")
+	b.Has("a", "slipway")
+	expect(t, b, "b", "-") // a unpacks it, and begins to serve
+	b.Offer("a", "slipway")
+	expect(t, b, "b", "slipway from a")
+	expect(t, b, "b", "-") // a serves x in a moment
+	b.Overdue("a", "x")
+	expect(t, b, "b", "x") // it does not
+	b = board(map[string]int64{"slipway": 5, "x": 1}, "a", "b")
+	b.Has("a", "x")
+	b.Has("a", "slipway")
+	b.Overdue("a", "x")
+	b.Overdue("a", "slipway")
+	expect(t, b, "b", "slipway")
+	expect(t, b, "b", "x")
 }
 
 // TestBoardOfHostsThatAreCutOff: after two peers that it does not reach, a host tries no more, and
