@@ -39,7 +39,7 @@ func TestIdentify(t *testing.T) {
 		"its own, and another in spec": {state: map[string]string{"pki/ca.key": "x", identityName: `{"uid":"` + oneUID + `","name":"demo"}`}, uid: anotherUID, refused: "is of the cluster with the UID " + oneUID},
 	} {
 		t.Run(name, func(t *testing.T) {
-			loaded, err := spec.Parse("cluster.yaml", spec.Starter("demo"))
+			loaded, err := spec.Parse("cluster.yaml", spec.Starter("demo", "local"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestIdentify(t *testing.T) {
 func TestSpecFile(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	text := string(spec.Starter("demo"))
+	text := string(spec.Starter("demo", "local"))
 	for name, content := range map[string]string{
 		"demo.yaml": text, "other.yaml": strings.Replace(text, "name: demo", "name: other", 1), "broken.yaml": "{", "wrong.yaml": text + "nonsense: true\n",
 		"uid.yaml": strings.Replace(text, "name: demo", "name: demo\n  uid: "+oneUID, 1), "another.yaml": strings.Replace(text, "name: demo", "name: demo\n  uid: "+anotherUID, 1),
