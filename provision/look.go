@@ -42,7 +42,7 @@ func (s *Session) look(ctx context.Context) (*plan.Plan, func(), error) {
 		return nil, nothing, err
 	}
 	s.observer = converge.Observer{
-		Changing: s.changing, Report: s.UI.Host, Prove: s.Prove, Reach: s.Reach, Wishes: s.Wishes, Inspect: s.inspect,
+		Changing: s.changing, Report: s.UI.Host, Prove: s.Prove, Reach: s.Reach, Wishes: s.Wishes, Inspect: s.inspect, Artifacts: s.setSeen,
 		Input: stack.Input{
 			Cluster: s.Cluster, Machines: s.infra.Machines, Endpoint: stack.ExternalEndpoint(s.Cluster, s.infra), Artifacts: s.artifacts,
 			PKI: s.secrets.PKI, EncryptionKeys: s.secrets.EncryptionKeys,
@@ -102,6 +102,7 @@ func (s *Session) observe(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	s.view = view
+	in.Machines, in.Artifacts = view.Input.Machines, view.Input.Artifacts // with what was learnt of architectures
 	situation := view.Situation
 	var leftOut []plan.Change
 	if len(s.Only) > 0 {

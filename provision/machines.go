@@ -34,6 +34,9 @@ func (s *Session) Preflight(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.recallArchitectures(ctx); err != nil {
+		return err
+	}
 	s.found = s.withGone(s.found)
 	return s.planResources(ctx)
 }
@@ -52,7 +55,7 @@ func (s *Session) toEnsure() (names []string) {
 	return names
 }
 
-// ensureMachines gets machines and bundle in parallel, since both take long if nothing exists yet.
+// ensureMachines gets machines and bundles in parallel, since both take long if nothing exists yet.
 // If all machines run, it does not change them: settle does that.
 func (s *Session) ensureMachines(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -68,10 +71,7 @@ func (s *Session) ensureMachines(ctx context.Context) error {
 		s.infra = infra
 		return nil
 	})
-	group.Go(func() error {
-		_, err := s.Artifacts(groupCtx)
-		return err
-	})
+	group.Go(func() error { return s.getBundles(groupCtx) })
 	return group.Wait()
 }
 
@@ -86,7 +86,7 @@ func (s *Session) withGone(infra *spec.Infrastructure) *spec.Infrastructure {
 	all.Machines = nil
 	for _, n := range s.Cluster.Nodes() {
 		if m, ok := have[n.Name]; ok {
-			all.Machines = append(all.Machines, m)
+			all.Machines = append(all.Machines, s.withArch(m))
 		}
 	}
 	return &all

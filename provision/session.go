@@ -103,9 +103,13 @@ type Session struct {
 	Record   *Record
 	Store    *state.Store
 	Machines Machines
-	// Bundle gets the artifacts, and returns the defects of cached ones as notes.
-	Bundle func(context.Context) (artifacts map[string]stack.Artifact, notes []string, err error)
-	UI     UI
+	// Bundle gets the artifacts for an architecture (GOARCH), and returns the defects of cached ones
+	// as notes. Arch is the architecture of machines of which nothing else is known.
+	Bundle func(ctx context.Context, arch string) (artifacts stack.Set, notes []string, err error)
+	Arch   string
+	// HasBundle reports whether Bundle takes no time, since it has been made before; nil is never.
+	HasBundle func(ctx context.Context, arch string) bool
+	UI        UI
 	// Dial connects to machines. Reach is how API, etcd and endpoints are reached; nil is the
 	// network, through the hosts.
 	Dial  func(context.Context, []spec.Machine) (hosts map[string]host.Host, closeAll func(), failed map[string]error)
@@ -126,11 +130,13 @@ type Session struct {
 	preflights   plan.Preflight
 	resources    []spec.ResourceChange // what the provider would create or change besides machines
 	beginning    string                // the generation for a cluster without data
-	artifacts    map[string]stack.Artifact
-	bundleNotes  []string // the defects of the cached bundle
-	causes       []error  // errors of machines that are held because they could not be reached
-	ensured      bool     // the provider has done its part
-	changing     bool     // the run will change what it observes
+	archs        map[string]string     // the machines' architectures, as of the last apply
+	artifacts    stack.Sets            // for each architecture; nil before they were asked for
+	lacking      map[string]error      // why there are none for an architecture
+	bundleNotes  []string              // the defects of cached bundles
+	causes       []error               // errors of machines that are held because they could not be reached
+	ensured      bool                  // the provider has done its part
+	changing     bool                  // the run will change what it observes
 	stored       *keys.Stored
 	secrets      *keys.Secrets
 	hosts        map[string]host.Host
@@ -171,19 +177,12 @@ func (s *Session) TextDiffs(ctx context.Context, changes []plan.Change) (converg
 	return s.view.TextDiffs(ctx, changes)
 }
 
-// Artifacts gets the bundle, which Plan then uses.
-func (s *Session) Artifacts(ctx context.Context) (map[string]stack.Artifact, error) {
-	var err error
-	s.artifacts, s.bundleNotes, err = s.Bundle(ctx)
-	return s.artifacts, err
-}
-
-// Plan observes the existing machines, and determines the differences. It gets the bundle if that
+// Plan observes the existing machines, and determines the differences. It gets the bundles if that
 // was not done. It changes nothing: missing secrets are created in memory. The returned function
 // closes the connections.
 func (s *Session) Plan(ctx context.Context) (*plan.Plan, func(), error) {
 	if s.artifacts == nil {
-		if _, err := s.Artifacts(ctx); err != nil {
+		if err := s.getBundles(ctx); err != nil {
 			return nil, nil, err
 		}
 	}

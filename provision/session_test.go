@@ -89,7 +89,7 @@ func (k *keeper) up(c *spec.Cluster, older bool) {
 // TestPluginChangeIsAllowedBySayingSo: what the state knows of a cluster, an older slipway's record too, keeps apply and plan
 // from changing its network plugin, and the flag allows it: before machines are made, and when hosts are observed.
 func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
-	programs := map[string]stack.Artifact{}
+	programs := stack.Set{}
 	for name := range strings.FieldsSeq("kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd etcdctl etcdutl containerd " +
 		"containerd-shim-runc-v2 ctr runc bridge loopback host-local portmap flannel flanneld crictl slipway image/pause image/coredns") {
 		programs[name] = stack.Artifact{Name: name, Component: "stack", Version: "v1", SHA256: "00"}
@@ -108,7 +108,7 @@ func TestPluginChangeIsAllowedBySayingSo(t *testing.T) {
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("older %t, allowed %t: %v", older, allowed, err)
 			}
-			s.observer = converge.Observer{Input: stack.Input{Cluster: &changed, UID: s.Record.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: programs}}
+			s.observer = converge.Observer{Input: stack.Input{Cluster: &changed, UID: s.Record.UID, Machines: k.infra.Machines, PKI: made.PKI, EncryptionKeys: made.EncryptionKeys, Artifacts: stack.Sets{"amd64": programs}}}
 			_, err = s.observe(k.Context()) // which there are none of: it ends either way
 			if refused := err != nil && strings.Contains(err.Error(), "spec.network.plugin was flannel and is none"); refused == allowed {
 				t.Errorf("observed, older %t, allowed %t: %v", older, allowed, err)

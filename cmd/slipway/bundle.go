@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -35,6 +37,7 @@ func newBundleCmd(a *app) *cobra.Command {
 		Long: `A bundle holds every program and image that a host needs to become a node, each with its SHA-256.
 It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		Example: `  slipway bundle build                            # from source, with go and gcc
+  slipway bundle build --arch amd64,arm64         # for hosts of both architectures
   slipway bundle download                         # upstream's releases, checked against pinned digests
   slipway bundle download --mirror /media/usb     # the same, from a copy
   slipway bundle verify                           # check every file`,
@@ -55,7 +58,10 @@ const (
 
 It needs go, gcc, pkg-config and libseccomp's headers, and network access to the Go module proxy. Components that were
 built before are reused; the first build takes about a quarter of an hour on two processors. If no bundle is in the cache, apply
-downloads one, or builds it if it cannot.`
+downloads one, or builds it if it cannot.
+
+--arch builds for hosts of another architecture. runc, flannel and pause then need its C compiler and libraries; what is
+missing is named with Debian's package. All programs are checked to be for it, by their ELF headers.`
 	downloadHelp = `Download a bundle from upstream's releases, or from a mirror with the same paths. Every file is verified against a pinned
 SHA-256: slipway's own, or yours from --pins or bundle.lock next to the spec. docs/bundle.md has the details.`
 )
@@ -64,36 +70,36 @@ SHA-256: slipway's own, or yours from --pins or bundle.lock next to the spec. do
 func newBundleMakeCmd(a *app, use, short, long string, produce func(context.Context, bundle.Options) (*bundle.Bundle, error)) *cobra.Command {
 	var options bundle.Options
 	var pins string
+	var archs []string
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
 		Long:  long,
 		Example: fmt.Sprintf(`  slipway bundle %[1]s
+  slipway bundle %[1]s --arch arm64                   # or amd64,arm64 for both
   slipway bundle %[1]s --kubernetes-version %[2]s --output json`, use, bundle.Versions()[0]),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if options.CacheDir, err = cacheDir(); err != nil {
 				return err
 			}
-			p := newProgress(a.stderr, isTerminal(a.stderr) && !a.verbose, io.Discard, nil)
-			show, shown := p.bundle(), false
-			options.Progress = func(e bundle.Event) {
-				shown = true
-				show(e)
-			}
 			if use == "download" {
 				if err := a.pins(&options, pins); err != nil {
 					return err
 				}
 			}
-			b, err := produce(cmd.Context(), options)
-			if shown {
-				p.Done(err)
+			if len(archs) == 0 {
+				return errors.New("--arch names no architecture: name one, or omit the flag")
 			}
-			if err != nil {
-				return err
+			var bundles []*bundle.Bundle
+			for _, options.Arch = range archs {
+				b, err := a.makeBundle(cmd.Context(), options, produce)
+				if err != nil {
+					return errors.Join(a.printMade(bundles), err)
+				}
+				bundles = append(bundles, b)
 			}
-			return a.printBundles(b)
+			return a.printBundles(bundles...)
 		},
 	}
 	flags := cmd.Flags()
@@ -108,10 +114,35 @@ func newBundleMakeCmd(a *app, use, short, long string, produce func(context.Cont
 		flags.BoolVar(&options.TrustPublished, "trust-published-digests", false,
 			"accept files without a pin by the digests published with them, and add these to the file of --pins")
 		flags.BoolVar(&options.InsecureHTTP, "insecure-http", false, "allow a mirror on another computer without TLS")
-		flags.StringVar(&options.Arch, "arch", "", "the hosts' processors: amd64 or arm64 (default: this computer's)")
-		completeWords(cmd, "arch", func() []string { return []string{"amd64", "arm64"} })
 	}
+	flags.StringSliceVar(&archs, "arch", []string{runtime.GOARCH}, "the hosts' architectures: "+strings.Join(bundle.Architectures(), ", "))
+	completeWords(cmd, "arch", bundle.Architectures)
 	return cmd
+}
+
+// makeBundle makes one, and shows how.
+func (a *app) makeBundle(
+	ctx context.Context, options bundle.Options, produce func(context.Context, bundle.Options) (*bundle.Bundle, error),
+) (*bundle.Bundle, error) {
+	p := newProgress(a.stderr, isTerminal(a.stderr) && !a.verbose, io.Discard, nil)
+	show, shown := p.bundle(), false
+	options.Progress = func(e bundle.Event) {
+		shown = true
+		show(e)
+	}
+	b, err := produce(ctx, options)
+	if shown {
+		p.Done(err)
+	}
+	return b, err
+}
+
+// printMade prints bundles that were made before one failed; nothing if there are none.
+func (a *app) printMade(bundles []*bundle.Bundle) error {
+	if len(bundles) == 0 {
+		return nil
+	}
+	return a.printBundles(bundles...)
 }
 
 // bundleLock is where digests of upstream's files are stored that slipway does not pin: next to the
@@ -137,6 +168,7 @@ func (a *app) pins(o *bundle.Options, file string) (err error) {
 	o.Learned = func(learned bundle.Pins) error {
 		all := maps.Clone(known)
 		maps.Copy(all, learned)
+		known = all // of the next architecture, too
 		_, _ = fmt.Fprintf(a.stderr, "%d digests were trusted as published next to the files, and are in %s now: "+
 			"compare them with another source, and keep the file with the spec\n", len(learned), file)
 		return bundle.WritePins(file, all)
@@ -172,7 +204,7 @@ func newBundleListCmd(a *app) *cobra.Command {
 func newBundleVerifyCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify [digest or directory]...",
-		Short: "Read bundles and compare every file with its SHA-256",
+		Short: "Read bundles, and check every file's SHA-256 and architecture",
 		Example: `  slipway bundle verify                       # all on this computer
   slipway bundle verify /media/usb/0123456789abcdef`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -228,6 +260,7 @@ func openBundles(args []string) (bundles []*bundle.Bundle, broken, err error) {
 // bundleOutput is a bundle as --output json prints it.
 type bundleOutput struct {
 	Digest    string `json:"digest"`
+	Arch      string `json:"arch"`
 	Directory string `json:"directory"`
 	Size      int64  `json:"size"` // bytes
 	*bundle.Bundle
@@ -237,7 +270,7 @@ func (a *app) printBundles(bundles ...*bundle.Bundle) error {
 	if a.output == "json" {
 		list := make([]bundleOutput, 0, len(bundles))
 		for _, b := range bundles {
-			list = append(list, bundleOutput{b.Digest, b.Dir, b.Size(), b})
+			list = append(list, bundleOutput{b.Digest, b.Arch(), b.Dir, b.Size(), b})
 		}
 		return a.printJSON(map[string]any{"bundles": list})
 	}
@@ -246,9 +279,9 @@ func (a *app) printBundles(bundles ...*bundle.Bundle) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "DIGEST\tKUBERNETES\tARTIFACTS\tSIZE\tDIRECTORY")
+	_, _ = fmt.Fprintln(w, "DIGEST\tKUBERNETES\tARCH\tARTIFACTS\tSIZE\tDIRECTORY")
 	for _, b := range bundles {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d MB\t%s\n", b.Digest, b.KubernetesVersion, len(b.Artifacts), b.Size()>>20, b.Dir)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d MB\t%s\n", b.Digest, b.KubernetesVersion, b.Arch(), len(b.Artifacts), b.Size()>>20, b.Dir)
 	}
 	return w.Flush()
 }

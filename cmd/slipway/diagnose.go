@@ -200,23 +200,23 @@ func (r *diagnoseRun) drift(ctx context.Context, store *state.Store, hosts map[s
 }
 
 // cachedBundle is ensureBundle without making one: what the cache has may be of other recipes.
-func (r *diagnoseRun) cachedBundle(ctx context.Context) (map[string]stack.Artifact, []string, error) {
+func (r *diagnoseRun) cachedBundle(ctx context.Context, arch string) (stack.Set, []string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	other := errors.New("the bundle in the cache is not the one that apply would install")
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, nil, err
 	}
 	b, err := bundle.Ensure(ctx, bundle.Options{
-		KubernetesVersion: r.spec.Spec.Kubernetes.Version, CacheDir: cache,
-		Progress: func(bundle.Event) {
-			cancel(errors.New("the bundle in the cache is not the one that apply would install"))
-		},
+		KubernetesVersion: r.spec.Spec.Kubernetes.Version, CacheDir: cache, Arch: arch,
+		Progress: func(bundle.Event) { cancel(other) },
 	})
 	if err != nil {
 		return nil, nil, errors.Join(context.Cause(ctx), err)
 	}
-	return r.artifacts(b), nil, nil
+	set, err := artifactsOf(ctx, cache, b, func(bundle.Event) { cancel(other) })
+	return set, nil, err
 }
 
 // writeArchive packs what was gathered. If the API's Secrets cannot be read, it says so there: they

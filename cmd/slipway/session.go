@@ -31,7 +31,6 @@ type cluster struct {
 	options  providers.Options // from the provider, without what the state records
 	provider providers.Provider
 	record   *provision.Record // the cluster's identity, once read from the state
-	slipway  stack.Artifact    // this program, as hosts see it
 }
 
 // open reads and checks the spec, and finds the state and the provider; it contacts no machine. It
@@ -56,21 +55,27 @@ func (a *app) open(ctx context.Context, checks ...spec.Check) (*cluster, error) 
 	if err != nil {
 		return nil, err
 	}
-	selfFile := filepath.Join(selfDir, self.Path)
-	slipway := stack.Artifact{
-		Name: self.Name, Component: self.Component, Version: self.Version, SHA256: self.SHA256, Local: selfFile, Size: self.Size,
-		Mounted: path.Join(filepath.Base(selfDir), self.Path), Identity: bundle.Identity(selfFile),
-	}
 	file, err := a.specFile()
 	if err != nil {
 		return nil, fmt.Errorf("find the spec: %w", err)
 	}
-	options := providers.Options{StateDir: dir, CacheDir: cache, Slipway: slipway.Mounted, ConnectTimeout: a.connectTimeout, Hosts: a.hostsOptions()}
+	options := providers.Options{
+		StateDir: dir, CacheDir: cache, Slipway: onHosts(self, selfDir).Mounted, ConnectTimeout: a.connectTimeout, Hosts: a.hostsOptions(),
+	}
 	provider, err := providers.Open(c, options)
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider, slipway: slipway}, nil
+	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider}, nil
+}
+
+// onHosts is slipway, of which the cache has a build in dir, as hosts see it.
+func onHosts(a bundle.Artifact, dir string) stack.Artifact {
+	file := filepath.Join(dir, a.Path)
+	return stack.Artifact{
+		Name: a.Name, Component: a.Component, Version: a.Version, SHA256: a.SHA256, Local: file, Size: a.Size,
+		Mounted: path.Join(filepath.Base(dir), a.Path), Identity: bundle.Identity(file),
+	}
 }
 
 // find opens a cluster and determines which of its machines exist.

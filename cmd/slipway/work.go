@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -41,7 +42,7 @@ func (w *work) session(store *state.Store) {
 	s := &w.Session
 	s.Cluster, s.File, s.SpecPath, s.Version = w.spec, w.file, w.specPath, version
 	s.Own, s.Remarks, s.Record, s.Store, s.Machines = w.own, w.remarks, w.record, store, w.provider
-	s.Bundle, s.UI = w.ensureBundle, ui{w}
+	s.Bundle, s.HasBundle, s.Arch, s.UI = w.ensureBundle, w.hasBundle, runtime.GOARCH, ui{w}
 	s.Dial, s.Inspect = w.wayIn(w.connectTimeout).DialAll, preflight.Run
 	if cache, err := cacheDir(); err == nil {
 		s.Packed = packedDir(cache)
@@ -140,41 +141,55 @@ func (w *work) patience() (p *progress, shown bool) {
 	return w.shown, true
 }
 
-// ensureBundle gets the bundle, and reports defects of a cached one; without a cache that takes
-// long.
-func (w *work) ensureBundle(ctx context.Context) (artifacts map[string]stack.Artifact, notes []string, err error) {
-	cache, err := cacheDir()
-	if err != nil {
-		return nil, nil, err
-	}
-	pins, err := bundle.ReadPins(w.bundleLock())
+// ensureBundle gets the bundle for an architecture, and reports defects of a cached one; without a
+// cache that takes long.
+func (w *work) ensureBundle(ctx context.Context, arch string) (artifacts stack.Set, notes []string, err error) {
+	options, err := w.bundleOptions(arch)
 	if err != nil {
 		return nil, nil, err
 	}
 	show := w.progress.bundle()
-	b, err := bundle.Ensure(ctx, bundle.Options{
-		KubernetesVersion: w.spec.Spec.Kubernetes.Version, CacheDir: cache, Pins: pins,
-		Progress: func(e bundle.Event) {
-			show(e)
-			if e.Phase == bundle.Damaged {
-				notes = append(notes, e.String())
-			}
-		},
-	})
+	options.Progress = func(e bundle.Event) {
+		show(e)
+		if e.Phase == bundle.Damaged {
+			notes = append(notes, e.String())
+		}
+	}
+	b, err := bundle.Ensure(ctx, options)
 	if err != nil {
 		return nil, nil, err
 	}
-	return w.artifacts(b), notes, nil
+	artifacts, err = artifactsOf(ctx, options.CacheDir, b, show)
+	return artifacts, notes, err
+}
+
+// bundleOptions are which bundle the cluster needs for an architecture.
+func (w *work) bundleOptions(arch string) (o bundle.Options, err error) {
+	o.KubernetesVersion, o.Arch = w.spec.Spec.Kubernetes.Version, arch
+	if o.CacheDir, err = cacheDir(); err == nil {
+		o.Pins, err = bundle.ReadPins(w.bundleLock())
+	}
+	return o, err
+}
+
+// hasBundle reports whether ensureBundle takes no time.
+func (w *work) hasBundle(ctx context.Context, arch string) bool {
+	options, err := w.bundleOptions(arch)
+	return err == nil && bundle.Has(ctx, options)
 }
 
 // packedDir is where a cache has compressed programs.
 func packedDir(cache string) string { return filepath.Join(cache, "packed") }
 
-// artifacts are those of a bundle, and this slipway.
-func (c *cluster) artifacts(b *bundle.Bundle) map[string]stack.Artifact {
+// artifactsOf are those of a bundle, and slipway for the same architecture.
+func artifactsOf(ctx context.Context, cache string, b *bundle.Bundle, show func(bundle.Event)) (stack.Set, error) {
+	a, dir, err := bundle.SelfFor(ctx, bundle.Sibling{CacheDir: cache, Arch: b.Arch(), Version: version, Progress: show})
+	if err != nil {
+		return nil, err
+	}
 	all := stack.Artifacts(b)
-	all[c.slipway.Name] = c.slipway
-	return all
+	all[a.Name] = onHosts(a, dir)
+	return all, nil
 }
 
 // byHost groups changes, in the order of their hosts' names.

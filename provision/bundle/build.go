@@ -15,8 +15,10 @@ import (
 	"sync"
 )
 
-// Build makes the bundle from source, with the Go toolchain and gcc of this computer. A component
-// whose recipe (its go.mod, go.sum, flags and compilers) has not changed is taken from the cache.
+// Build makes the bundle from source, with the Go toolchain and gcc of this computer, for hosts of
+// its own architecture or of another one: then the C parts need the cross compiler and libraries of
+// that one. A component whose recipe (its go.mod, go.sum, flags and compilers) has not changed is
+// taken from the cache.
 // The same recipes and compilers give the same digests. Missing tools are reported all at once,
 // before anything starts.
 func Build(ctx context.Context, o Options) (*Bundle, error) {
@@ -32,11 +34,11 @@ func Build(ctx context.Context, o Options) (*Bundle, error) {
 }
 
 func buildRows(ctx context.Context, o Options, rows []recipe) (*Bundle, error) {
-	if runtime.GOOS != "linux" || o.Arch != runtime.GOARCH {
-		return nil, fmt.Errorf("cannot build for linux/%s on %s/%s: runc and flannel need its C compiler; download instead",
+	if runtime.GOOS != "linux" {
+		return nil, fmt.Errorf("cannot build for linux/%s on %s/%s: runc and flannel need the C compiler and libraries of a Linux; download instead",
 			o.Arch, runtime.GOOS, runtime.GOARCH)
 	}
-	if err := missingTools(ctx, rows, exec.LookPath); err != nil {
+	if err := missingTools(ctx, rows, o.Arch, exec.LookPath); err != nil {
 		return nil, err
 	}
 	return collect(ctx, o, rows, newBuilder(o))
@@ -48,7 +50,9 @@ type builder struct {
 	toolchains func(ctx context.Context, r recipe) (string, error)
 }
 
-func newBuilder(o Options) *builder { return &builder{o: o, toolchains: newToolchains(o.CacheDir)} }
+func newBuilder(o Options) *builder {
+	return &builder{o: o, toolchains: newToolchains(o.CacheDir, o.Arch)}
+}
 
 func (b *builder) kind() Source { return FromBuild }
 
@@ -105,7 +109,7 @@ func (b *builder) make(ctx context.Context, r recipe, dir string) error {
 		return err
 	}
 	if r.C != nil {
-		return compileC(ctx, r, work, bin)
+		return compileC(ctx, r, work, bin, b.o.Arch)
 	}
 	return b.compileGo(ctx, r, work, bin)
 }
@@ -129,7 +133,33 @@ func goEnv(arch string, cgo bool) []string {
 	if cgo {
 		enabled = "1"
 	}
-	return []string{"GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=linux", "GOARCH=" + arch, "CGO_ENABLED=" + enabled}
+	env := []string{"GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=linux", "GOARCH=" + arch, "CGO_ENABLED=" + enabled}
+	if cgo && crossed(arch) {
+		env = append(env, "CC="+gcc(arch))
+		env = append(env, pkgConfigEnv(arch)...)
+	}
+	return env
+}
+
+// crossed reports whether programs for an architecture need another C compiler than this computer's
+// own.
+func crossed(arch string) bool { return arch != runtime.GOARCH }
+
+// gcc is the C compiler for an architecture, by the name that every distribution gives it.
+func gcc(arch string) string {
+	if crossed(arch) {
+		return machines[arch].triplet + "-gcc"
+	}
+	return "gcc"
+}
+
+// pkgConfigEnv has pkg-config look for another architecture's libraries, where Debian's multiarch
+// has them.
+func pkgConfigEnv(arch string) []string {
+	if !crossed(arch) {
+		return nil
+	}
+	return []string{"PKG_CONFIG_LIBDIR=/usr/lib/" + machines[arch].triplet + "/pkgconfig", "PKG_CONFIG_PATH="}
 }
 
 func (b *builder) compileGo(ctx context.Context, r recipe, work, bin string) error {
@@ -159,7 +189,7 @@ func (b *builder) compileGo(ctx context.Context, r recipe, work, bin string) err
 
 // compileC compiles a C file that a module of the wrapper carries. The module is checked against
 // go.sum as any other.
-func compileC(ctx context.Context, r recipe, work, bin string) error {
+func compileC(ctx context.Context, r recipe, work, bin, arch string) error {
 	out, err := command{
 		dir: work, env: goEnv(runtime.GOARCH, false), args: []string{"go", "mod", "download", "-json", r.C.Module},
 	}.run(ctx)
@@ -172,9 +202,9 @@ func compileC(ctx context.Context, r recipe, work, bin string) error {
 	}
 	dir, file := filepath.Join(module.Dir, filepath.FromSlash(path.Dir(r.C.File))), path.Base(r.C.File)
 	if _, err := os.Stat(filepath.Join(dir, file)); errors.Is(err, os.ErrNotExist) {
-		return compilePause(ctx, r, work, bin, runtime.GOARCH)
+		return compilePause(ctx, r, work, bin, arch)
 	}
-	args := append([]string{"gcc"}, r.C.Flags...)
+	args := append([]string{gcc(arch)}, r.C.Flags...)
 	// A relative name, compiled in its directory, so that the program contains no path of this
 	// computer.
 	_, err = command{dir: dir, args: append(args, "-o", filepath.Join(bin, r.C.Name), file)}.run(ctx)
@@ -223,7 +253,7 @@ func compilePause(ctx context.Context, r recipe, work, bin, arch string) error {
 // newToolchains returns a function that names the compilers of a recipe and queries each only once.
 // The answer of `go` depends on the go.mod in its directory, because the go command may switch to
 // another toolchain for it.
-func newToolchains(cacheDir string) func(context.Context, recipe) (string, error) {
+func newToolchains(cacheDir, arch string) func(context.Context, recipe) (string, error) {
 	var mu sync.Mutex
 	known := map[string]string{}
 	return func(ctx context.Context, r recipe) (string, error) {
@@ -233,7 +263,7 @@ func newToolchains(cacheDir string) func(context.Context, recipe) (string, error
 		if t, ok := known[key]; ok {
 			return t, nil
 		}
-		t, err := toolchain(ctx, r, cacheDir)
+		t, err := toolchain(ctx, r, cacheDir, arch)
 		if err == nil {
 			known[key] = t
 		}
@@ -245,7 +275,7 @@ func (r recipe) gcc() bool { return r.Cgo || r.C != nil }
 
 func (r recipe) seccomp() bool { return r.Cgo && strings.Contains(r.Tags, "seccomp") }
 
-func toolchain(ctx context.Context, r recipe, cacheDir string) (string, error) {
+func toolchain(ctx context.Context, r recipe, cacheDir, arch string) (string, error) {
 	dir, err := os.MkdirTemp(cacheDir, "toolchain-")
 	if err != nil {
 		return "", err
@@ -256,14 +286,14 @@ func toolchain(ctx context.Context, r recipe, cacheDir string) (string, error) {
 	}
 	commands := [][]string{{"go", "env", "GOVERSION"}}
 	if r.gcc() {
-		commands = append(commands, []string{"gcc", "--version"}, []string{"gcc", "-print-file-name=libc.a"})
+		commands = append(commands, []string{gcc(arch), "--version"}, []string{gcc(arch), "-print-file-name=libc.a"})
 	}
 	if r.seccomp() {
 		commands = append(commands, []string{"pkg-config", "--modversion", "libseccomp"})
 	}
 	var answers []string
 	for _, args := range commands {
-		answer, err := command{dir: dir, env: goEnv(runtime.GOARCH, r.Cgo), args: args}.run(ctx)
+		answer, err := command{dir: dir, env: goEnv(arch, r.Cgo), args: args}.run(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -272,16 +302,16 @@ func toolchain(ctx context.Context, r recipe, cacheDir string) (string, error) {
 	return strings.Join(answers, "\n"), nil
 }
 
-// missingTools names every tool that the recipes need and that is not there, with the Debian
-// package that has it.
-func missingTools(ctx context.Context, rows []recipe, look func(string) (string, error)) error {
-	var goes, gcc, seccomp bool
+// missingTools names every tool that the recipes need for an architecture and that is not there, with
+// the Debian package that has it.
+func missingTools(ctx context.Context, rows []recipe, arch string, look func(string) (string, error)) error {
+	var goes, c, seccomp bool
 	for _, r := range rows {
-		goes, gcc, seccomp = true, gcc || r.gcc(), seccomp || r.seccomp()
+		goes, c, seccomp = true, c || r.gcc(), seccomp || r.seccomp()
 	}
 	has := func(name string) bool { _, err := look(name); return err == nil }
 	answers := func(args ...string) string {
-		out, err := command{args: args}.run(ctx)
+		out, err := command{env: pkgConfigEnv(arch), args: args}.run(ctx)
 		if err != nil {
 			return ""
 		}
@@ -293,15 +323,34 @@ func missingTools(ctx context.Context, rows []recipe, look func(string) (string,
 			missing, packages = append(missing, what), append(packages, debian)
 		}
 	}
+	names, compiler, before := debianNames(arch), gcc(arch), ""
 	need(goes, has("go"), "go", "golang-go")
-	need(gcc, has("gcc"), "gcc", "gcc")
+	need(c, has(compiler), compiler, names.gcc)
 	// gcc prints the whole path of a library it has, and only the name of one it has not.
-	need(gcc, has("gcc") && strings.Contains(answers("gcc", "-print-file-name=libc.a"), "/"), "the static C library", "libc6-dev")
+	need(c, has(compiler) && strings.Contains(answers(compiler, "-print-file-name=libc.a"), "/"), "the static C library"+names.of, names.libc)
 	need(seccomp, has("pkg-config"), "pkg-config", "pkg-config")
-	need(seccomp, has("pkg-config") && answers("pkg-config", "--modversion", "libseccomp") != "", "libseccomp's headers", "libseccomp-dev")
+	there := has("pkg-config") && answers("pkg-config", "--modversion", "libseccomp") != ""
+	if need(seccomp, there, "libseccomp's headers"+names.of, names.seccomp); seccomp && !there {
+		before = names.before
+	}
 	if missing == nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("cannot build the bundle, these are missing: %s (on Debian: apt-get install %s)",
-		strings.Join(missing, ", "), strings.Join(packages, " "))
+	return fmt.Errorf("cannot build the bundle, these are missing: %s (on Debian: %sapt-get install %s)",
+		strings.Join(missing, ", "), before, strings.Join(packages, " "))
+}
+
+// debian are the names of packages for an architecture.
+type debian struct{ of, gcc, libc, seccomp, before string }
+
+// debianNames are those of this computer, or those for cross compilation: their names have Debian's
+// name of the architecture, which is Go's for all that hosts have.
+func debianNames(arch string) debian {
+	if !crossed(arch) {
+		return debian{gcc: "gcc", libc: "libc6-dev", seccomp: "libseccomp-dev"}
+	}
+	return debian{
+		of: " for " + arch, gcc: "gcc-" + strings.ReplaceAll(machines[arch].triplet, "_", "-"), libc: "libc6-dev-" + arch + "-cross",
+		seccomp: "libseccomp-dev:" + arch, before: "dpkg --add-architecture " + arch + " && apt-get update && ",
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +52,7 @@ func TestBuild(t *testing.T) {
 		t.Skip("compiles")
 	}
 	rows := rowsNamed(t, "cni-plugins", "cni-plugin-flannel", "pause")
-	must(t, missingTools(t.Context(), rows, exec.LookPath))
+	must(t, missingTools(t.Context(), rows, runtime.GOARCH, exec.LookPath))
 	seen, dir := phases{}, t.TempDir()
 
 	first, err := buildRows(t.Context(), seen.options(t, dir), rows)
@@ -143,16 +144,11 @@ func TestMissingToolsAllAtOnce(t *testing.T) {
 	none := func(string) (string, error) { return "", exec.ErrNotFound }
 	rows, err := recipesFor(Versions()[0])
 	must(t, err)
-	err = missingTools(t.Context(), rows, none)
+	err = missingTools(t.Context(), rows, runtime.GOARCH, none)
 	wantError(t, err, "go,", "gcc", "static C library", "pkg-config", "libseccomp",
 		"apt-get install golang-go gcc libc6-dev pkg-config libseccomp-dev")
-	err = missingTools(t.Context(), rowsNamed(t, "etcd"), none)
+	err = missingTools(t.Context(), rowsNamed(t, "etcd"), runtime.GOARCH, none)
 	wantError(t, err, "apt-get install golang-go)")
-}
-
-func TestBuildForAnotherProcessor(t *testing.T) {
-	_, err := Build(t.Context(), Options{CacheDir: t.TempDir(), Arch: "riscv64"})
-	wantError(t, err, "riscv64", "download instead")
 }
 
 // A broken build says what the compiler said, and leaves nothing half made.

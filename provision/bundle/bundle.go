@@ -81,8 +81,8 @@ func digestOf(artifacts []Artifact) string {
 	return hex.EncodeToString(sum[:])[:16]
 }
 
-// Open reads the bundle in dir. It looks at names, types and sizes, so it takes a millisecond;
-// [Bundle.Verify] reads the contents too.
+// Open reads the bundle in dir. It looks at names, types and sizes, and for which machine programs
+// are, so it takes a millisecond; [Bundle.Verify] reads the contents too.
 func Open(dir string) (*Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -105,6 +105,9 @@ func Open(dir string) (*Bundle, error) {
 		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
 			return nil, fmt.Errorf("open bundle %s: artifact %s has the path %q, outside of the bundle", dir, a.Name, a.Path)
 		}
+		if a.Arch != b.Arch() {
+			return nil, fmt.Errorf("open bundle %s: artifact %s is for %s, and others are for %s", dir, a.Name, a.Arch, b.Arch())
+		}
 	}
 	b.Digest = digestOf(b.Artifacts)
 	if err := b.present(); err != nil {
@@ -113,7 +116,7 @@ func Open(dir string) (*Bundle, error) {
 	return b, nil
 }
 
-// present names every file that is missing or has another size or type.
+// present names every file that is missing, has another size or type, or is for another machine.
 func (b *Bundle) present() error {
 	var errs []error
 	for _, a := range b.Artifacts {
@@ -133,8 +136,18 @@ func (a Artifact) present(file string) error {
 		return fmt.Errorf("%s has %d bytes, want %d", file, info.Size(), a.Size)
 	case a.Kind == Binary && info.Mode().Perm()&0o111 == 0:
 		return fmt.Errorf("%s is not executable (mode %04o)", file, info.Mode().Perm())
+	case a.Kind == Binary && a.OS == "linux":
+		return checkProgram(file, a.Arch)
 	}
 	return nil
+}
+
+// Arch is the architecture of all artifacts, a GOARCH; empty if there are none.
+func (b *Bundle) Arch() string {
+	if len(b.Artifacts) == 0 {
+		return ""
+	}
+	return b.Artifacts[0].Arch
 }
 
 // Artifact finds one by its name.
@@ -192,6 +205,9 @@ func (b *Bundle) verify(ctx context.Context, a Artifact) error {
 	}
 	if sum != a.SHA256 {
 		return fmt.Errorf("%s has the SHA-256 %s, want %s", b.File(a), sum, a.SHA256)
+	}
+	if a.Kind == Image {
+		return checkImage(ctx, b.File(a), a.Arch)
 	}
 	return nil
 }

@@ -199,6 +199,9 @@ func finish(ctx context.Context, r recipe, dir, version, arch string) error {
 		if err := os.Chmod(file, 0o755); err != nil { //nolint:gosec // hosts execute it
 			return err
 		}
+		if err := checkProgram(file, arch); err != nil {
+			return err
+		}
 		if r.Image != nil {
 			a.Name, a.Kind, a.Ref, a.Path = r.imageFile(), Image, r.Image.Ref, "images/"+r.imageFile()
 			if err := os.Mkdir(filepath.Join(dir, "images"), 0o750); err != nil {

@@ -50,16 +50,15 @@ func downloadRows(ctx context.Context, o Options, rows []recipe, d *downloader) 
 
 // downloader is the source that fetches.
 type downloader struct {
-	o          Options
-	sites      func(base string) site // what serves the paths below a base
-	toolchains func(ctx context.Context, r recipe) (string, error)
+	o     Options
+	sites func(base string) site // what serves the paths below a base
 	// pauses before each further attempt at what failed for a reason known to pass.
 	pauses []time.Duration
 }
 
 func newDownloader(o Options) *downloader {
 	return &downloader{
-		o: o, toolchains: newToolchains(o.CacheDir), sites: sites(o.Mirror),
+		o: o, sites: sites(o.Mirror),
 		pauses: []time.Duration{500 * time.Millisecond, 2 * time.Second, 5 * time.Second},
 	}
 }

@@ -49,6 +49,16 @@ func Ensure(ctx context.Context, o Options) (*Bundle, error) {
 	return b, err
 }
 
+// Has reports whether Ensure has the bundle for the options in the cache, unchanged.
+func Has(ctx context.Context, o Options) bool {
+	o, err := o.complete()
+	if err != nil {
+		return false
+	}
+	rows, err := recipesFor(o.KubernetesVersion)
+	return err == nil && cached(ctx, o, rows) != nil && o.memo.save() == nil
+}
+
 // reachable is how long upstream may take to answer before it counts as unreachable.
 const reachable = 3 * time.Second
 

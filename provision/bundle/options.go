@@ -40,7 +40,7 @@ type Options struct {
 	// later runs. Learned may be nil.
 	TrustPublished bool
 	Learned        func(Pins) error
-	// Arch of the hosts, a GOARCH; empty means this computer's. Only Download makes others.
+	// Arch of the hosts, one of [Architectures]; empty means this computer's.
 	Arch string
 	// Progress is told what happens, one event at a time. May be nil.
 	Progress func(Event)
@@ -64,6 +64,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Arch == "" {
 		o.Arch = runtime.GOARCH
+	}
+	if err := checkArch(o.Arch); err != nil {
+		return o, err
 	}
 	if o.Source == "" {
 		o.Source = FromAuto

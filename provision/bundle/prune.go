@@ -35,16 +35,19 @@ func use(dir string) {
 }
 
 // FindUnused lists what no run needs any more of a cache, and of packed, the directory below it with
-// compressed programs: other bundles of a release than the one used last, other builds of slipway than
-// the one whose directory is own, components and compressed programs of neither, and what runs that
-// were killed have left. What was used within a day stays. If mounted, machines see the directory of
-// the bundles, and all of it stays.
+// compressed programs: other bundles of a release and architecture than the one used last, other builds
+// of slipway than the one whose directory is own (and those for other architectures that belong to it),
+// components and compressed programs of neither, and what runs that were killed have left. What was
+// used within a day stays. If mounted, machines see the directory of the bundles, and all of it stays.
 func FindUnused(cacheDir, own, packed string, mounted bool) ([]Unused, error) {
 	cacheDir, err := filepath.Abs(cacheDir)
 	if err != nil {
 		return nil, fmt.Errorf("look for what is unused: %w", err)
 	}
-	s := search{cache: cacheDir, own: own, mounted: mounted, now: time.Now(), wanted: map[string]bool{}}
+	s := search{cache: cacheDir, own: []string{filepath.Base(own)}, mounted: mounted, now: time.Now(), wanted: map[string]bool{}}
+	for _, version := range readSiblings(cacheDir).all(strings.TrimPrefix(filepath.Base(own), selfPrefix)) {
+		s.own = append(s.own, selfPrefix+version)
+	}
 	for _, look := range []func() error{
 		s.bundles,
 		func() error { return s.components(FromBuild) },
@@ -61,11 +64,12 @@ func FindUnused(cacheDir, own, packed string, mounted bool) ([]Unused, error) {
 
 // search is one look through a cache.
 type search struct {
-	cache, own string
-	mounted    bool
-	now        time.Time
-	wanted     map[string]bool // SHA-256 of programs that stay
-	found      []Unused
+	cache   string
+	own     []string // directories of this slipway, for each architecture
+	mounted bool
+	now     time.Time
+	wanted  map[string]bool // SHA-256 of programs that stay
+	found   []Unused
 }
 
 // entries lists a directory; one that does not exist has none.
@@ -103,7 +107,7 @@ func (s *search) bundles() error {
 	newest := map[string]bool{}
 	for _, e := range all {
 		path := filepath.Join(root, e.Name())
-		digest, ofSlipway := strings.CutPrefix(e.Name(), "slipway-")
+		digest, ofSlipway := strings.CutPrefix(e.Name(), selfPrefix)
 		switch {
 		case !e.IsDir() || !digestName.MatchString(digest):
 		case ofSlipway:
@@ -121,12 +125,9 @@ func (s *search) bundle(path string, newest map[string]bool) {
 	if err != nil {
 		return // `slipway bundle verify` names it
 	}
-	key := b.KubernetesVersion
-	if len(b.Artifacts) > 0 {
-		key += "/" + b.Artifacts[0].Arch
-	}
+	key := b.KubernetesVersion + " for " + b.Arch()
 	if !s.mounted && newest[key] && s.old(path) {
-		s.add(path, "another bundle of "+b.KubernetesVersion+" was used later")
+		s.add(path, "another bundle of "+key+" was used later")
 		return
 	}
 	newest[key] = true
@@ -137,7 +138,7 @@ func (s *search) bundle(path string, newest map[string]bool) {
 
 // slipway looks at a build of slipway. Of one that stays, the compressed form stays too.
 func (s *search) slipway(dir string) {
-	if !s.mounted && dir != s.own && s.old(dir) {
+	if !s.mounted && !slices.Contains(s.own, filepath.Base(dir)) && s.old(dir) {
 		s.add(dir, "another build of slipway")
 		return
 	}

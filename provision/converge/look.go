@@ -21,6 +21,8 @@ import (
 type Observer struct {
 	// Input lacks the facts of the hosts.
 	Input stack.Input
+	// Artifacts gets those for an architecture that Input lacks, once a host has it; nil gets none.
+	Artifacts func(ctx context.Context, arch string) (stack.Set, error)
 	// Before explains changes; it may be empty.
 	Before plan.Before
 	// Prove is what is proven at the end.
@@ -59,6 +61,8 @@ type looking struct {
 	from   Observer
 	unread map[string][]string // hosts that could not be read, with the reasons
 	unfit  map[string][]string // hosts that Inspect refuses
+	// lacking has the architectures of hosts for which there are no artifacts, with the reasons.
+	lacking map[string]error
 }
 
 // Look observes the hosts, one session each, then queries the API and etcd. hosts may lack machines
@@ -119,7 +123,7 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 	s.Alive = plan.Alive(l.Input.Machines, l.Observed, signs)
 	s.Down = plan.NotReady(l.Desired, l.Observed)
 	s.Changes = plan.Diff(l.Desired, l.Observed)
-	for _, held := range []map[string][]string{l.from.Held, l.unread, refused, l.unfit} {
+	for _, held := range []map[string][]string{l.from.Held, l.unread, refused, l.lackBundle(), l.unfit} {
 		s.Hold(held)
 	}
 	if err := plan.RefuseClocks(l.Observed, l.brought(s.Changes)); err != nil {
@@ -138,19 +142,20 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 	return nil
 }
 
-// observeHosts observes the hosts, and returns the facts that desired state is computed from.
+// observeHosts observes the hosts, and returns the facts that desired state is computed from. If it
+// turns out that they were asked for programs of another architecture, they are observed again.
 func (l *looking) observeHosts(ctx context.Context) error {
-	query, err := l.from.Wishes.Query(l.Input)
+	if err := l.readHosts(ctx); err != nil {
+		return err
+	}
+	again, err := l.learn(ctx)
 	if err != nil {
 		return err
 	}
-	var waits func(host, what string)
-	if l.from.Changing {
-		waits = l.report
-	}
-	l.Observed, err = observe.Observe(ctx, l.Hosts, query, waits, l.from.Limit)
-	if err := l.withoutUnread(ctx, err); err != nil {
-		return err
+	if again {
+		if err := l.readHosts(ctx); err != nil {
+			return err
+		}
 	}
 	if l.Input.Adopt(l.Observed) {
 		l.Before.Up, l.Before.Applied = nil, nil // the state's record is of the previous generation
@@ -163,6 +168,20 @@ func (l *looking) observeHosts(ctx context.Context) error {
 	return nil
 }
 
+// readHosts observes all hosts that could be read until now.
+func (l *looking) readHosts(ctx context.Context) error {
+	query, err := l.from.Wishes.Query(l.Input)
+	if err != nil {
+		return err
+	}
+	var waits func(host, what string)
+	if l.from.Changing {
+		waits = l.report
+	}
+	l.Observed, err = observe.Observe(ctx, l.Hosts, query, waits, l.from.Limit)
+	return l.withoutUnread(ctx, err)
+}
+
 // withoutUnread holds hosts that could not be observed. A rotation needs every host, and nothing
 // can be done if none can be read.
 func (l *looking) withoutUnread(ctx context.Context, err error) error {
@@ -170,7 +189,9 @@ func (l *looking) withoutUnread(ctx context.Context, err error) error {
 	if !errors.As(err, &unread) || ctx.Err() != nil || l.Prove == plan.ProveStage || len(l.Observed.Hosts) == 0 {
 		return err
 	}
-	l.unread, l.Hosts = map[string][]string{}, maps.Clone(l.Hosts)
+	if l.Hosts = maps.Clone(l.Hosts); l.unread == nil {
+		l.unread = map[string][]string{}
+	}
 	for name, why := range unread.Hosts {
 		l.unread[name] = []string{"it could not be read: " + why.Error()}
 		delete(l.Hosts, name)

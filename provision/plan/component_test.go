@@ -19,7 +19,7 @@ func TestAComponentIsOneValue(t *testing.T) {
 	in := fixture.Input(t)
 	observed := observedAs(t, in)
 	const config, program, unit = "/etc/vpn/vpn.yaml", "vpnd", "vpn.service"
-	in.Artifacts[program] = stack.Artifact{Name: program, Component: "vpn", Version: "v2", SHA256: "1", Mounted: "d1/bin/vpnd"}
+	in.Artifacts["amd64"][program] = stack.Artifact{Name: program, Component: "vpn", Version: "v2", SHA256: "1", Mounted: "d1/bin/vpnd"}
 	key, wanted, without := "one", true, in.PKI
 	with(t, stack.Component{
 		Name: "vpn", On: func(stack.Node) bool { return wanted },

@@ -274,7 +274,11 @@ func TestRefuse(t *testing.T) {
 	}{
 		{name: "nothing to say", state: fine()},
 		{name: "no systemd", state: set(fine(), "demo-worker-1", func(f *stack.Facts) { f.Systemd = false }), want: []string{"demo-worker-1: it does not run systemd"}},
-		{name: "another architecture", state: set(fine(), "demo-cp-2", func(f *stack.Facts) { f.Arch = "arm64" }), want: []string{"demo-cp-2: the machine is arm64"}},
+		{name: "another architecture", state: set(fine(), "demo-cp-2", func(f *stack.Facts) { f.Arch = "arm64" })},
+		{
+			name: "one without programs", state: set(fine(), "demo-cp-2", func(f *stack.Facts) { f.Arch = "riscv64" }),
+			want: []string{"demo-cp-2: its processor is riscv64, and slipway has programs for amd64 and arm64: take it out of the spec"},
+		},
 		{name: "cgroup v1 not allowed", strict: true, state: set(fine(), "demo-cp-3", func(f *stack.Facts) { f.CgroupV2 = false }), want: []string{"demo-cp-3", "allowCgroupV1"}},
 		{name: "cgroup v1 allowed", state: set(fine(), "demo-cp-3", func(f *stack.Facts) { f.CgroupV2 = false })},
 		{

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,41 +15,6 @@ import (
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/provision/stack"
 )
-
-// Applied records the input of the last apply that completed. It serves only to explain changes:
-// the state of the hosts is observed. It holds no secret.
-type Applied struct {
-	// Spec is the resolved spec, in JSON.
-	Spec json.RawMessage `json:"spec"`
-	// Machines, as far as the desired state depends on them.
-	Machines []AppliedMachine `json:"machines"`
-	// Artifacts of the bundle, by name.
-	Artifacts map[string]stack.Artifact `json:"artifacts"`
-	// Slipway is the version of slipway.
-	Slipway string `json:"slipway"`
-}
-
-// AppliedMachine is a spec.Machine without its access data.
-type AppliedMachine struct {
-	Name      string     `json:"name"`
-	Pool      string     `json:"pool"`
-	Role      spec.Role  `json:"role"`
-	Address   netip.Addr `json:"address"`
-	Artifacts string     `json:"artifacts,omitempty"`
-}
-
-// NewApplied records the input in, and the version of slipway that applied it.
-func NewApplied(in stack.Input, slipway string) (*Applied, error) {
-	text, err := json.Marshal(in.Cluster)
-	if err != nil {
-		return nil, fmt.Errorf("record what was applied: %w", err)
-	}
-	a := &Applied{Spec: text, Artifacts: in.Artifacts, Slipway: slipway}
-	for _, m := range in.Machines {
-		a.Machines = append(a.Machines, AppliedMachine{m.Name, m.Pool, m.Role, m.Address, m.Artifacts})
-	}
-	return a, nil
-}
 
 // Before is the known previous input: all of it may be empty.
 type Before struct {
@@ -303,10 +267,7 @@ func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) 
 			return a.setSpec(in, now, p.graft(was, is))
 		}})
 	}
-	if !maps.EqualFunc(a.Artifacts, now.Artifacts, stack.Artifact.Same) {
-		// Artifacts that this slipway needs and the old bundle lacked are taken from the new one.
-		base.Artifacts = maps.Clone(now.Artifacts)
-		maps.Copy(base.Artifacts, a.Artifacts)
+	if changed := a.bundles(now, base); changed {
 		factors = append(factors, factor{"the bundle changed", func(in *stack.Input) error {
 			in.Artifacts = now.Artifacts
 			return nil
@@ -326,7 +287,7 @@ func (a *Applied) setSpec(in *stack.Input, now stack.Input, tree any) error {
 	}
 	machines := map[string]spec.Machine{}
 	for _, m := range a.Machines {
-		machines[m.Name] = spec.Machine{Name: m.Name, Pool: m.Pool, Role: m.Role, Address: m.Address, Artifacts: m.Artifacts}
+		machines[m.Name] = spec.Machine{Name: m.Name, Pool: m.Pool, Role: m.Role, Address: m.Address, Artifacts: m.Artifacts, Arch: m.Arch}
 	}
 	for _, m := range now.Machines {
 		machines[m.Name] = m

@@ -113,10 +113,10 @@ func TestCausesAreFieldsOfTheSpec(t *testing.T) {
 func TestCausesAreCertificatesAndArtifacts(t *testing.T) {
 	was := fixture.Input(t)
 	is := was
-	is.Artifacts = maps.Clone(was.Artifacts)
-	a := is.Artifacts["etcd"]
+	is.Artifacts = fixture.Sets(was)
+	a := is.Artifacts["amd64"]["etcd"]
 	a.SHA256, a.Mounted = "other", "d2/bin/etcd"
-	is.Artifacts["etcd"] = a
+	is.Artifacts["amd64"]["etcd"] = a
 	got := explained(t, was, is, before(t, was))
 	for what, reason := range got {
 		if reason != "the bundle changed" {

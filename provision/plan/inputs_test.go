@@ -41,9 +41,9 @@ func TestInputsFollowWhatUnitsRead(t *testing.T) {
 		{"the proxy mode", func(in *stack.Input) { in.Cluster.Spec.Network.ProxyMode = "iptables" }, []string{"flanneld.service", "kube-proxy.service"}},
 		{"the proxy mode of a pool", func(in *stack.Input) { in.Cluster.Spec.NodePools[0].ProxyMode = "iptables" }, []string{"flanneld.service", "kube-proxy.service"}},
 		{"a new binary of etcd", func(in *stack.Input) {
-			a := in.Artifacts["etcd"]
+			a := in.Artifacts["amd64"]["etcd"]
 			a.SHA256 = "other"
-			in.Artifacts["etcd"] = a
+			in.Artifacts["amd64"]["etcd"] = a
 		}, []string{"etcd.service"}},
 		{"the encryption key, which is reloaded", func(in *stack.Input) {
 			in.EncryptionKeys = []stack.EncryptionKey{{Name: "key2", Key: []byte("another key, of 32 bytes as well")}}
@@ -57,7 +57,7 @@ func TestInputsFollowWhatUnitsRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in.Cluster, in.Artifacts = cluster, maps.Clone(base.Artifacts)
+			in.Cluster, in.Artifacts = cluster, fixture.Sets(base)
 			tt.change(&in)
 			restarts := map[string]bool{}
 			for _, c := range Diff(fixture.Desired(t, in), fixture.Desired(t, base)) {

@@ -113,10 +113,10 @@ func TestSavedPlanNamesWhatMoved(t *testing.T) {
 			s.Members["demo-cp-3"] = stack.Member{PeerURL: "https://elsewhere"}
 		}, "demo-cp-3: member: was"},
 		{"the bundle", func(_ *stack.State, in *stack.Input) {
-			in.Artifacts = maps.Clone(in.Artifacts)
-			a := in.Artifacts["etcd"]
+			in.Artifacts = fixture.Sets(*in)
+			a := in.Artifacts["amd64"]["etcd"]
 			a.Mounted = "d9/bin/etcd"
-			in.Artifacts["etcd"] = a
+			in.Artifacts["amd64"]["etcd"] = a
 		}, "demo-cp-1: program /opt/slipway/stack/v1/bin/etcd: the plan says nothing, today it would be update /bundles/d9/bin/etcd"},
 	}
 	for _, tt := range tests {

@@ -56,8 +56,9 @@ func Refuse(in stack.Input, before Before, observed stack.State) Refusals {
 			r.host(m.Name, fmt.Sprintf("%s leads to nothing: the directory of bundles that the machine mounts was removed. It exists again; "+
 				"restart the machine, one control plane after another, to mount it (`docker restart %s`)", p, m.Name))
 		}
-		if f.Arch != "amd64" {
-			r.host(m.Name, fmt.Sprintf("the machine is %s, the bundle is amd64", f.Arch))
+		if known := stack.Architectures(); !slices.Contains(known, f.Arch) {
+			r.host(m.Name, fmt.Sprintf("its processor is %s, and slipway has programs for %s: take it out of the spec, or use another machine",
+				cmp.Or(f.Arch, "unknown"), strings.Join(known, " and ")))
 		}
 		if !f.CgroupV2 && !*in.Cluster.Spec.AllowCgroupV1 {
 			r.host(m.Name, "the host uses cgroup v1, which Kubernetes has deprecated (KEP-4569); "+

@@ -21,8 +21,8 @@ func checkOS(n *Node, _ *Situation) []Finding {
 }
 
 func checkArchitecture(n *Node, _ *Situation) []Finding {
-	if m := n.Facts.Machine; m != "x86_64" && m != "" {
-		return found("", "the machine is %s, and the bundle is for x86_64 (amd64)", m)
+	if m := n.Facts.Machine; m != "x86_64" && m != "aarch64" && m != "" {
+		return found("", "the machine is %s, and slipway has programs for x86_64 (amd64) and aarch64 (arm64)", m)
 	}
 	return nil
 }

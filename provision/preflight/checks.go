@@ -11,7 +11,7 @@ var Checks = []Check{
 		Name: "os", Severity: Warning, Title: "the distribution and its version are known to slipway (docs/distributions.md)", Find: checkOS,
 		Remedy: "use a distribution of the table, or try it and ignore the warning",
 	},
-	{Name: "architecture", Severity: Error, Title: "there are programs for the processor (amd64)", Find: checkArchitecture, Remedy: "use another machine"},
+	{Name: "architecture", Severity: Error, Title: "there are programs for the processor (amd64, arm64)", Find: checkArchitecture, Remedy: "use another machine"},
 	{Name: "systemd", Severity: Error, Title: "systemd runs, in version 240 or newer", Find: checkSystemd, Remedy: "use a machine with systemd"},
 	{
 		Name: "systemd-degraded", Severity: Info, Title: "no unit has failed", Newcomer: true, Find: checkDegraded,

@@ -115,7 +115,7 @@ var faults = []struct {
 	{"os", func(_ *Situation, cp, _ *Facts) {
 		cp.OS = distro.Release{ID: "debian", Version: "11", Pretty: "Debian 11"}
 	}, "t-cp-1: warning: the distribution is Debian 11, *"},
-	{"architecture", func(_ *Situation, _, w *Facts) { w.Machine = "aarch64" }, "t-worker-1: error: the machine is aarch64, *"},
+	{"architecture", func(_ *Situation, _, w *Facts) { w.Machine = "riscv64" }, "t-worker-1: error: the machine is riscv64, *"},
 	{"systemd", func(_ *Situation, _, w *Facts) { w.Systemd = 239 }, "t-worker-1: error: systemd is version 239; it has to be 240 or newer"},
 	{"systemd", func(_ *Situation, _, w *Facts) { w.Systemd, w.MachineID = 0, "" }, "t-worker-1: error: systemd does not run, *"},
 	{
@@ -386,7 +386,7 @@ func matches(text, pattern string) bool {
 func TestMembersAreNotRefused(t *testing.T) {
 	s := healthy(t)
 	s.Nodes[1].Facts.Owned = []string{"/etc/systemd/system/kubelet.service"}
-	s.Nodes[1].Facts.Machine = "aarch64"
+	s.Nodes[1].Facts.Machine = "riscv64"
 	s.Nodes[1].Facts.Leftovers = []string{"/etc/kubernetes/admin.conf"}
 	s.Nodes[1].Facts.Listeners = []Listener{{Protocol: TCP, Port: 10250, PID: "7", Unit: "kubelet.service", Command: "kubelet"}}
 	got := Evaluate(s, nil)

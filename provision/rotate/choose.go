@@ -24,7 +24,7 @@ type Cluster struct {
 	// Own are the CAs that the spec names, by name of the table.
 	Own map[string]certs.Item
 	// Artifacts of the bundle; only stages need them.
-	Artifacts map[string]stack.Artifact
+	Artifacts stack.Sets
 }
 
 // Wish is a person's request for a rotation.

@@ -20,6 +20,9 @@ type Machine struct {
 	// Artifacts is a directory on the machine where the operator's bundles are mounted read-only
 	// (one directory per bundle, named by its digest). If empty, they must be copied.
 	Artifacts string
+	// Arch is Go's name for the machine's architecture (GOARCH), as the provider knows it or as it
+	// was when the machine was last changed; empty if that is unknown.
+	Arch string
 	// SharedDisk means that other programs use the machine's disk too, so its free space says
 	// nothing about the machine: the kubelet ignores it.
 	SharedDisk bool

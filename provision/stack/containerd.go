@@ -45,7 +45,7 @@ func (n Node) containerdConfig() ([]byte, error) {
 		}
 	}
 	return templates.Containerd{
-		PauseImage: n.Artifacts[pauseImage].Image, Runc: stableRunc,
+		PauseImage: n.set[pauseImage].Image, Runc: stableRunc,
 		SystemdCgroup: n.facts.CgroupV2, RestrictOOMScoreAdj: !n.facts.SysResource,
 		CNIBinDirs: append(dirs, "/opt/cni/bin"),
 	}.Render()

@@ -50,7 +50,7 @@ func TestCopiedArtifacts(t *testing.T) {
 			}
 		}
 	}
-	if _, there := copied.Hosts["demo-worker-1"].Files[in.Artifacts["etcd"].Path()]; there {
+	if _, there := copied.Hosts["demo-worker-1"].Files[in.Artifacts["amd64"]["etcd"].Path()]; there {
 		t.Error("a worker gets etcd")
 	}
 }

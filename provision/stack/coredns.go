@@ -23,8 +23,9 @@ func dnsObjects(in Input) ([]byte, error) {
 	for _, f := range in.Facts {
 		forward = forward || f.ResolvConf != ""
 	}
+	image := in.Artifacts.For("")[dnsImage].Image // nodes have it of their own architecture, by the same name
 	return templates.CoreDNS{
-		DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(), Image: in.Artifacts[dnsImage].Image,
+		DNSDomain: network.DNSDomain, ClusterIP: network.DNSServiceIP().String(), Image: image,
 		Replicas: cmp.Or(network.DNS.Replicas, min(2, len(in.Machines))), YieldReplicas: network.DNS.Replicas == 0,
 		ExtraCorefile: network.DNS.ExtraCorefile, Forward: forward,
 	}.Render()

@@ -13,7 +13,8 @@ import (
 )
 
 // Query returns a state with the keys of Desired's, and without contents: it names what has to be observed. Contents of
-// files depend on facts, which are not known before; the list of files does not.
+// files depend on facts, which are not known before; the list of files does not, except for the programs: those are of the
+// architecture that is recorded, and none if there are no artifacts yet.
 func Query(in Input) (State, error) {
 	state, same := State{Hosts: map[string]HostState{}}, map[string]HostState{}
 	for _, n := range in.Nodes() {
@@ -44,11 +45,14 @@ func (n Node) query(same map[string]HostState) (HostState, error) {
 	if host, ok := same[key]; ok {
 		return host, nil
 	}
-	programs, err := n.programs()
-	if err != nil {
-		return HostState{}, err
+	files := map[string]File{}
+	if len(n.Artifacts) > 0 {
+		programs, err := n.programs()
+		if err != nil {
+			return HostState{}, err
+		}
+		files = maps.Clone(programs)
 	}
-	files := maps.Clone(programs)
 	for _, path := range paths {
 		files[path] = File{}
 	}
@@ -127,9 +131,9 @@ func (n Node) desired() (HostState, error) {
 	return state, nil
 }
 
-// programsKey is all that the programs of a node depend on, besides the bundle.
+// programsKey is all that the programs of a node depend on, besides the bundles.
 func (n Node) programsKey() string {
-	key := n.machine.Artifacts
+	key := n.Artifacts.Taken(n.arch()) + "\n" + n.machine.Artifacts
 	for _, c := range n.components {
 		key += "\n" + c.Name
 	}
@@ -146,7 +150,7 @@ func (n Node) programs() (map[string]File, error) {
 	files := map[string]File{}
 	for _, c := range n.components {
 		for _, name := range c.artifacts() {
-			artifact, ok := n.Artifacts[name]
+			artifact, ok := n.set[name]
 			if !ok {
 				return nil, missingArtifact(name)
 			}
@@ -272,7 +276,7 @@ func (n Node) service(s Service, files map[string]File, units map[string]Unit) e
 		programs = slices.Concat(programs, n.imageNames())
 	}
 	for _, name := range programs {
-		inputs = append(inputs, n.Artifacts[name].SHA256)
+		inputs = append(inputs, n.set[name].SHA256)
 		reads = append(reads, n.path(name))
 	}
 	for _, p := range s.Files {

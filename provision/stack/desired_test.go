@@ -88,7 +88,7 @@ func TestDesiredSecretsArePrivate(t *testing.T) {
 
 func TestDesiredNamesWhatIsMissing(t *testing.T) {
 	in := fixture.Input(t)
-	delete(in.Artifacts, "runc")
+	delete(in.Artifacts["amd64"], "runc")
 	if _, err := stack.Desired(in); err == nil || !strings.Contains(err.Error(), `no artifact "runc"`) {
 		t.Errorf("error is %v", err)
 	}

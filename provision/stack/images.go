@@ -42,7 +42,7 @@ func (n Node) imageNames() []string {
 func (n Node) images() []string {
 	var refs []string
 	for _, name := range n.imageNames() {
-		refs = append(refs, n.Artifacts[name].Image)
+		refs = append(refs, n.set[name].Image)
 	}
 	return refs
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"net/netip"
 	"path"
 	"slices"
@@ -32,8 +33,8 @@ type Input struct {
 	Machines []spec.Machine
 	// Endpoint is where clients outside the cluster reach the API, "host:port".
 	Endpoint string
-	// Artifacts by name; images are "image/<name>".
-	Artifacts map[string]Artifact
+	// Artifacts for every architecture of the machines.
+	Artifacts Sets
 	// PKI is the table of certificates with all certificates issued.
 	PKI *certs.PKI
 	// EncryptionKeys are for Secrets at rest: the first encrypts, all decrypt.
@@ -90,6 +91,7 @@ type Node struct {
 	spec.Node
 	machine spec.Machine
 	facts   Facts
+	set     Set // the artifacts for its machine
 	certs   []certs.File
 	// components that the node has.
 	components []Component
@@ -153,6 +155,7 @@ func (in *Input) Nodes() []Node {
 			facts = Facts{CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf"}
 		}
 		node := Node{Input: in, Node: n, machine: m, facts: facts, certs: files[n.Name], texts: shared}
+		node.set = in.Artifacts.For(node.arch())
 		for _, c := range Components {
 			if c.On(node) {
 				node.components = append(node.components, c)
@@ -169,8 +172,11 @@ func (n Node) ControlPlane() bool { return n.Role == spec.ControlPlane }
 // Address is where other nodes reach this one.
 func (n Node) address() string { return n.machine.Address.String() }
 
+// arch is the architecture of the machine: what was observed, or else what is recorded of it.
+func (n Node) arch() string { return cmp.Or(n.facts.Arch, n.machine.Arch) }
+
 // Path of an artifact that the bundle must have.
-func (n Node) path(artifact string) string { return n.Artifacts[artifact].Path() }
+func (n Node) path(artifact string) string { return n.set[artifact].Path() }
 
 // ControlPlanes returns the addresses of all API servers and etcd members, by node name.
 func (in *Input) ControlPlanes() []spec.Machine {

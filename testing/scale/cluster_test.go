@@ -106,7 +106,7 @@ func simulate(t testing.TB, hosts int, specOf func(*cluster) []byte) *cluster {
 	artifacts := c.cache(t)
 	c.find(t)
 	c.input = stack.Input{
-		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: artifacts,
+		Cluster: c.spec, Machines: c.infra.Machines, Endpoint: c.infra.Endpoint, Artifacts: stack.Sets{"amd64": artifacts},
 		Facts: map[string]stack.Facts{}, UID: clusterUID,
 	}
 	for _, m := range c.infra.Machines {
@@ -155,7 +155,7 @@ func slipway(t testing.TB) string {
 
 // cache makes a cache of the test's own, with the bundle of the user's, and gives the artifacts of both. Where there is
 // no such bundle the test is skipped.
-func (c *cluster) cache(t testing.TB) map[string]stack.Artifact {
+func (c *cluster) cache(t testing.TB) stack.Set {
 	t.Helper()
 	users := os.Getenv("SLIPWAY_CACHE_DIR")
 	if users == "" {

@@ -21,7 +21,8 @@ func (h *Host) report(script string) string {
 		}
 		b.WriteByte('\n')
 	}
-	p("[facts]\nos=Debian GNU/Linux 13 (trixie)\nkernel=6.12.48\nmachine=x86_64\ncgroup=cgroup2fs\n" +
+	machine := map[bool]string{true: "aarch64", false: "x86_64"}[h.name == h.c.shape.another()]
+	p("[facts]\nos=Debian GNU/Linux 13 (trixie)\nkernel=6.12.48\nmachine=" + machine + "\ncgroup=cgroup2fs\n" +
 		"capbnd=000001ffffffffff\nsystemd=1\nconntrack=1\nresolv=/etc/resolv.conf")
 	p("now=", strconv.FormatInt(time.Now().Unix(), 10))
 	if h.etcd != "" {

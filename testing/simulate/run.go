@@ -204,10 +204,14 @@ func (r *Run) apply(ctx context.Context) error {
 	}
 	r.session = &provision.Session{
 		Cluster: cluster, File: "cluster.yaml", SpecPath: "-", Version: "sim", Record: record, Store: store, Machines: machines{r},
-		Bundle: func(context.Context) (map[string]stack.Artifact, []string, error) {
-			return r.variant.Input.Artifacts, nil, nil
+		Bundle: func(_ context.Context, arch string) (stack.Set, []string, error) {
+			set, ok := r.variant.Input.Artifacts[arch]
+			if !ok {
+				return nil, nil, fmt.Errorf("no bundle can be made for %s", arch)
+			}
+			return set, nil, nil
 		},
-		UI: operator{r}, Dial: r.dialAll, Reach: reach{r}, Inspect: r.Inspect, Parallelism: parallelism, Wish: r.Wish,
+		Arch: "amd64", UI: operator{r}, Dial: r.dialAll, Reach: reach{r}, Inspect: r.Inspect, Parallelism: parallelism, Wish: r.Wish,
 	}
 	if !r.variant.fresh {
 		r.session.Wishes = r.c.shape.memo

@@ -96,26 +96,38 @@ func (s *Shape) input(bundle, level string) (stack.Input, error) {
 		return stack.Input{}, err
 	}
 	in := stack.Input{
-		Cluster: cluster, UID: "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11", Endpoint: "127.0.0.1:16443", Artifacts: map[string]stack.Artifact{},
+		Cluster: cluster, UID: "6f0b5b0e-8d4b-4c9e-9d0a-2f4f6d6f1c11", Endpoint: "127.0.0.1:16443",
+		Artifacts:      stack.Sets{"amd64": s.set(bundle, ""), "arm64": s.set(bundle, "-arm64")},
 		EncryptionKeys: []stack.EncryptionKey{{Name: "key1", Key: secret.Bytes("0123456789abcdef0123456789abcdef")}}, Facts: map[string]stack.Facts{},
 	}
 	for i, n := range cluster.Nodes() {
 		address := netip.AddrFrom4([4]byte{10, 89, 0, byte(11 + i)}) //nolint:gosec // G115: a few
 		in.Machines = append(in.Machines, spec.Machine{Name: n.Name, Pool: n.Pool, Role: n.Role, Address: address, Artifacts: "/bundles"})
 		in.Facts[n.Name] = stack.Facts{
-			Arch: "amd64", Systemd: true, CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf",
+			Arch:    map[bool]string{true: "arm64", false: "amd64"}[n.Name == s.another()],
+			Systemd: true, CgroupV2: true, SysResource: true, ReadSearch: true, ConntrackWritable: true, ResolvConf: "/etc/resolv.conf",
 		}
-	}
-	for _, name := range stack.Programs() {
-		a := stack.Artifact{Name: name, Component: "stack", Version: bundle, SHA256: hex.EncodeToString([]byte(name + bundle)), Mounted: bundle + "/bin/" + name}
-		if path.Dir(name) == "image" {
-			a.Image, a.Mounted = "slipway.invalid/"+path.Base(name)+":v1", bundle+"/images/"+path.Base(name)+".tar"
-			s.images[name] = a.Image
-		}
-		in.Artifacts[name] = a
 	}
 	return in, nil
 }
+
+// set has the artifacts of a build for an architecture.
+func (s *Shape) set(bundle, arch string) stack.Set {
+	all := stack.Set{}
+	for _, name := range stack.Programs() {
+		dir := bundle + arch
+		a := stack.Artifact{Name: name, Component: "stack", Version: bundle, SHA256: hex.EncodeToString([]byte(name + dir)), Mounted: dir + "/bin/" + name}
+		if path.Dir(name) == "image" {
+			a.Image, a.Mounted = "slipway.invalid/"+path.Base(name)+":v1", dir+"/images/"+path.Base(name)+".tar"
+			s.images[name] = a.Image
+		}
+		all[name] = a
+	}
+	return all
+}
+
+// another is the machine that is arm64: slipway learns that when it observes it.
+func (s *Shape) another() string { return fmt.Sprintf("sim-worker-%d", s.Workers) }
 
 // pieces are a piece of each key, by which it is known wherever it is printed.
 func pieces(items certs.Material) (all []string) {
