@@ -9,6 +9,9 @@ import (
 // Operator is the source that is the operator's machine, which has everything.
 const Operator = ""
 
+// Mirror is the source that is a web server with all blobs. No host has this name.
+const Mirror = "the mirror"
+
 // The limits of Next.
 const (
 	// uploads is how many blobs the operator sends at a time to hosts that can share them: more
@@ -38,13 +41,16 @@ const (
 	// Mixed means that what several sources gave together is not what it should be: the host takes
 	// the blob from the operator.
 	Mixed
+	// Missing means that the mirror does not have the blob, or another one under its name.
+	Missing
 )
 
 // Board decides who takes which blob from whom. Its methods are called one at a time; the same calls
 // give the same results.
 //
 // The operator sends a blob once, to one host that will give it to others, and again only if nobody
-// who has it, or is getting it, can give it to a host that lacks it.
+// who has it, or is getting it, can give it to a host that lacks it. Hosts that take from the mirror
+// ask others, and the operator, only for what it does not give them.
 type Board struct {
 	hosts map[string]*host
 	ready map[string]int64 // sizes of blobs that the operator has packed
@@ -68,6 +74,10 @@ type host struct {
 	direct map[string]bool
 	// lost are the sources that this host does not reach, lostBy the hosts that do not reach this one.
 	lost, lostBy map[string]bool
+	// mirror means that the host takes from the mirror, able that it can begin, and without is what the
+	// mirror does not give it.
+	mirror, able bool
+	without      map[string]bool
 	// took and gave mean that this has worked once with a peer.
 	took, gave bool
 }
@@ -81,16 +91,24 @@ type taking struct {
 func NewBoard() *Board { return &Board{hosts: map[string]*host{}, ready: map[string]int64{}} }
 
 // Join adds a host that lacks blobs. first is the one that it needs to serve others; it may be none
-// of them. A host that is mute serves nobody, and one that is alone takes from the operator only.
+// of them. A host that is mute serves nobody, and one that is alone takes from no other host.
 func (b *Board) Join(name string, wants []string, first string, mute, alone bool) {
 	h := &host{
 		first: first, mute: mute, alone: alone, wants: map[string]bool{}, has: map[string]bool{}, offers: map[string]bool{}, taking: map[string]*taking{},
-		overdue: map[string]bool{}, direct: map[string]bool{}, lost: map[string]bool{}, lostBy: map[string]bool{},
+		overdue: map[string]bool{}, direct: map[string]bool{}, lost: map[string]bool{}, lostBy: map[string]bool{}, without: map[string]bool{},
 	}
 	for _, blob := range wants {
 		h.wants[blob] = true
 	}
 	b.hosts[name] = h
+}
+
+// Mirrored says that a host takes from the mirror, all but its first blob, as soon as it is able to:
+// until it is, it waits.
+func (b *Board) Mirrored(name string, able bool) {
+	if h := b.hosts[name]; h != nil {
+		h.mirror, h.able = true, able
+	}
 }
 
 // Leave removes a host, which gives and takes nothing any more.
@@ -162,7 +180,7 @@ func (b *Board) Stalled(j Job) {
 func (b *Board) Done(j Job) {
 	b.release(j)
 	b.Has(j.Host, j.Blob)
-	if j.From == Operator {
+	if j.From == Operator || j.From == Mirror {
 		return
 	}
 	if h := b.hosts[j.Host]; h != nil {
@@ -178,6 +196,10 @@ func (b *Board) Failed(j Job, why Failure) (cut bool) {
 	b.release(j)
 	h, s := b.hosts[j.Host], b.hosts[j.From]
 	if h == nil {
+		return false
+	}
+	if j.From == Mirror && why != Mixed {
+		h.refused(j.Blob, why)
 		return false
 	}
 	switch why {
@@ -197,9 +219,20 @@ func (b *Board) Failed(j Job, why Failure) (cut bool) {
 			h.alone = true
 			return true
 		}
-	case Broken:
+	case Broken, Missing:
 	}
 	return false
+}
+
+// refused notes that the mirror has not given a blob: the host does without it, or without the mirror.
+func (h *host) refused(blob string, why Failure) {
+	switch why {
+	case Lied, Missing:
+		h.without[blob] = true
+	case Unreachable:
+		h.mirror = false
+	case Broken, Mixed:
+	}
 }
 
 // release ends a job.
@@ -229,6 +262,11 @@ func (b *Board) Next(name string) (j Job, ok bool) {
 			}
 		}
 	}
+	mirrored := func(blob string) bool { return h.mirrors(blob) }
+	if i := slices.IndexFunc(open, mirrored); i >= 0 && h.able {
+		return b.take(Job{name, open[i], Mirror}), true
+	}
+	open = slices.DeleteFunc(open, mirrored)
 	// The uplink first: it is the narrowest, and must not be idle.
 	for _, from := range []func(string, string) (string, bool){b.upload, b.peer} {
 		for _, blob := range open {
@@ -305,9 +343,10 @@ func (b *Board) upload(name, blob string) (source string, ok bool) {
 }
 
 // promises reports whether a host is going to give a blob to others: it is getting it, or has it and
-// serves soon.
+// serves soon, or fetches it from the mirror before long.
 func (h *host) promises(blob string) bool {
-	return h.getting(blob) || h.has[blob] && (!h.overdue[blob] || h.starts())
+	fetches := h.wants[blob] && h.mirrors(blob) && !h.stuck(blob) && (h.able || !h.stuck(h.first))
+	return fetches || h.getting(blob) || h.has[blob] && (!h.overdue[blob] || h.starts())
 }
 
 // starts reports whether a host that serves nothing yet is going to: it is getting what it needs for
@@ -316,11 +355,19 @@ func (h *host) starts() bool {
 	return len(h.offers) == 0 && (h.taking[h.first].moves() || h.has[h.first] && !h.overdue[h.first])
 }
 
+// mirrors reports whether a host takes a blob from the mirror.
+func (h *host) mirrors(blob string) bool {
+	return h.mirror && blob != h.first && !h.without[blob] && !h.direct[blob]
+}
+
 // getting reports whether the operator is sending a blob to a host.
 func (h *host) getting(blob string) bool {
 	t := h.taking[blob]
 	return t.moves() && t.from == Operator
 }
+
+// stuck reports whether a host takes a blob and does not get on.
+func (h *host) stuck(blob string) bool { return h.taking[blob] != nil && !h.taking[blob].moves() }
 
 func (t *taking) moves() bool { return t != nil && !t.stalled }
 

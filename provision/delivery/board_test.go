@@ -174,12 +174,14 @@ type world struct {
 	faults bool
 	// walled hosts reach nobody, liars give what is wrong.
 	walled, liars map[string]bool
+	// mirrored hosts take from a mirror.
+	mirrored map[string]bool
 }
 
 func newWorld(t *testing.T, seed uint64, faults bool) *world {
 	w := &world{
 		t: t, r: rand.New(rand.NewPCG(seed, 1)), b: NewBoard(), wants: map[string][]string{}, sent: map[string]int{}, taken: map[Job]int{},
-		faults: faults, walled: map[string]bool{}, liars: map[string]bool{},
+		faults: faults, walled: map[string]bool{}, liars: map[string]bool{}, mirrored: map[string]bool{},
 	}
 	for i := range 1 + w.r.IntN(8) {
 		w.blobs = append(w.blobs, fmt.Sprintf("blob-%d", i))
@@ -194,6 +196,9 @@ func newWorld(t *testing.T, seed uint64, faults bool) *world {
 		}
 		w.walled[name], w.liars[name] = faults && w.r.IntN(4) == 0, faults && w.r.IntN(6) == 0
 		w.b.Join(name, w.wants[name], "slipway", faults && w.r.IntN(8) == 0, faults && w.r.IntN(8) == 0)
+		if w.mirrored[name] = seed%5 < 2 && w.r.IntN(8) > 0; w.mirrored[name] {
+			w.b.Mirrored(name, !slices.Contains(w.wants[name], "slipway"))
+		}
 	}
 	return w
 }
@@ -216,7 +221,8 @@ func (w *world) begin() {
 			if !ok {
 				break
 			}
-			if j.From == j.Host || !slices.Contains(w.wants[name], j.Blob) || j.From != Operator && !w.b.hosts[j.From].offers[j.Blob] {
+			if j.From == j.Host || !slices.Contains(w.wants[name], j.Blob) ||
+				j.From != Operator && j.From != Mirror && !w.b.hosts[j.From].offers[j.Blob] || j.From == Mirror && (!w.mirrored[name] || j.Blob == "slipway") {
 				w.t.Fatalf("what a job: %v", j)
 			}
 			if j.From == Operator {
@@ -227,7 +233,7 @@ func (w *world) begin() {
 	}
 	giving := map[string]int{}
 	for _, j := range w.jobs {
-		if giving[j.From]++; j.From != Operator && giving[j.From] > served {
+		if giving[j.From]++; j.From != Operator && j.From != Mirror && giving[j.From] > served {
 			w.t.Fatalf("%s gives to %d at once", j.From, giving[j.From])
 		}
 		if j.From == Operator && giving[j.From] > uploads && !w.faults {
@@ -244,7 +250,9 @@ func (w *world) end() {
 		w.t.Fatalf("%v again and again", j)
 	}
 	switch {
-	case j.From != Operator && (w.walled[j.Host] || w.walled[j.From]):
+	case j.From == Mirror && w.faults && w.r.IntN(4) == 0:
+		w.b.Failed(j, []Failure{Lied, Missing, Unreachable}[w.r.IntN(3)])
+	case j.From != Operator && j.From != Mirror && (w.walled[j.Host] || w.walled[j.From]):
 		w.b.Failed(j, Unreachable)
 	case w.liars[j.From]:
 		w.b.Failed(j, Lied)
@@ -257,6 +265,9 @@ func (w *world) end() {
 	}
 	for _, name := range w.names() {
 		if h := w.b.hosts[name]; h.has["slipway"] {
+			if w.mirrored[name] && !h.able {
+				w.b.Mirrored(name, true)
+			}
 			for blob := range h.has {
 				w.b.Offer(name, blob)
 			}
@@ -264,8 +275,13 @@ func (w *world) end() {
 	}
 }
 
+// allMirrored reports whether all hosts take from the mirror.
+func (w *world) allMirrored() bool {
+	return !slices.ContainsFunc(w.names(), func(name string) bool { return !w.mirrored[name] })
+}
+
 // TestEveryHostGetsEverything, whatever the order and whoever fails; and the operator sends each
-// blob once if all can help each other.
+// blob once if all can help each other, and only slipway if all take from a mirror.
 func TestEveryHostGetsEverything(t *testing.T) {
 	for seed := range uint64(600) {
 		w := newWorld(t, seed, seed%2 == 1)
@@ -285,7 +301,7 @@ func TestEveryHostGetsEverything(t *testing.T) {
 			}
 		}
 		for blob, n := range w.sent {
-			if !w.faults && n > 1 {
+			if !w.faults && (n > 1 || n > 0 && blob != "slipway" && w.allMirrored()) {
 				t.Fatalf("seed %d: the operator sent %s %d times", seed, blob, n)
 			}
 		}
