@@ -40,6 +40,7 @@ var constraints = map[string]constraint{
 	"LocalProvider.apiPort": {example: "6443", max: 65535},
 	"LocalProvider.bundle":  {enum: []string{string(MountBundle), string(CopyBundle)}, example: string(CopyBundle)},
 	"Bundle.keepVersions":   {example: "2", max: 100},
+	"Bundle.url":            {example: "https://mirror.example.com/slipway", pattern: `^https?://`},
 	"AWSProvider.region":    {example: "eu-central-1"},
 
 	"HostsProvider.sshConfig":     {example: "~/.ssh/config"},

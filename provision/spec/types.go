@@ -160,6 +160,10 @@ type Bundle struct {
 	// example to change back without copying. Older ones that nothing uses are removed by the next
 	// apply; the plan lists them. The default is 2.
 	KeepVersions *int `json:"keepVersions,omitempty"`
+	// A mirror: a web server with what `slipway bundle mirror` has written, reached over https or
+	// http. Machines that get copies fetch them from there themselves, all but slipway. What does
+	// not have the digest that it should have is not used. See docs/bundle.md.
+	URL string `json:"url,omitempty"`
 }
 
 // keptVersions is the default of keepVersions.

@@ -32,6 +32,7 @@ func validate(d *document, c *Cluster) {
 	validateExpiryMetrics(d, c.Spec.PKI.ExpiryMetrics)
 	validateComponents(d, c)
 	validateState(d, c.Spec.State)
+	validateBundle(d, c)
 	validateAuditPolicy(d, c.Spec.Kubernetes.APIServer.AuditPolicy)
 }
 
