@@ -31,7 +31,7 @@ const (
 )
 
 // courier brings programs to the hosts of a run: each from this computer to about one host, and from
-// there to the others. A delivery.Board decides; the courier carries out, and tells the board.
+// there to the others; if there is a mirror, hosts fetch all but slipway from there. A delivery.Board decides; the courier carries out, and tells the board.
 type courier struct {
 	r *Runner
 	// share means that several hosts get programs, and may give them to each other.
@@ -54,7 +54,8 @@ type courier struct {
 	packing map[string]bool
 	broken  map[string]error // of what could not be packed
 	peers   map[string]*peer
-	uplink  int64 // bytes sent by this computer
+	blamed  map[string]bool // reasons why the mirror did not give something
+	uplink  int64           // bytes sent by this computer
 }
 
 // key is a program's name on the board.
@@ -75,6 +76,7 @@ func newCourier(r *Runner, steps int) *courier {
 	c := &courier{
 		r: r, share: steps > 1, left: steps, board: delivery.NewBoard(), changed: make(chan struct{}), cleanUp: func() {},
 		blobs: map[string]delivery.Blob{}, packing: map[string]bool{}, broken: map[string]error{}, peers: map[string]*peer{},
+		blamed: map[string]bool{},
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.work, c.rest = context.WithCancel(c.life)
@@ -242,6 +244,9 @@ func (p *parcel) join(ctx context.Context, before found) error {
 			p.givers[k] = map[string]bool{}
 		}
 		b.Join(p.name, wants, p.slipway, !p.share || address == "" || p.tool == "", !p.share || !before.ssh)
+		if p.tool != "" && p.mirror() != "" {
+			b.Mirrored(p.name, p.usable)
+		}
 		whole = p.resume(b, before.parts)
 	})
 	if p.share && len(wants) > 0 && !before.ssh {

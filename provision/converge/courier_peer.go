@@ -219,7 +219,7 @@ func (p *parcel) fetchScript(j delivery.Job, b delivery.Blob, from peer) string 
 		"kill $watch 2>/dev/null || :\nstat -c 'at %s' " + b.Name() + "\ncat \"$dir/why\" >&2\n" + endPart(b)
 }
 
-// watchFetch ends a transfer from a peer that gives too little.
+// watchFetch ends a transfer from a peer, or the mirror, that gives too little.
 func (p *parcel) watchFetch(j delivery.Job, cancel context.CancelCauseFunc) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -232,7 +232,7 @@ func (p *parcel) watchFetch(j delivery.Job, cancel context.CancelCauseFunc) (sto
 			case <-ticker.C:
 			}
 			now := p.progress.of(j.Blob)
-			if now-had < least {
+			if now >= had && now-had < least { // it is less if the mirror began again
 				cancel(errSlow)
 			}
 			had = now

@@ -45,9 +45,12 @@ func (p *parcel) take(ctx context.Context, j delivery.Job, b delivery.Blob) erro
 	p.progress.expect(j.Blob, b.Size)
 	stop := p.progress.from(j.From)
 	var err error
-	if j.From == delivery.Operator {
+	switch j.From {
+	case delivery.Operator:
 		err = p.send(ctx, j, b)
-	} else {
+	case delivery.Mirror:
+		err = p.fetchFromMirror(ctx, j, b)
+	default:
 		err = p.fetch(ctx, j, b)
 	}
 	stop()
@@ -63,6 +66,8 @@ func (p *parcel) take(ctx context.Context, j delivery.Job, b delivery.Blob) erro
 	cut := false
 	p.update(func(board *delivery.Board) { cut = board.Failed(j, why) })
 	switch {
+	case j.From == delivery.Mirror:
+		p.blameMirror(j, b, why, err)
 	case why == delivery.Lied:
 		p.r.tell(fmt.Sprintf("%s gave %s to %s with another content than it should have: it is not asked again; the content that arrived was removed. "+
 			"Look at the disk and the memory of %s, and whether somebody else has access", j.From, p.program(j.Blob), p.name, j.From))
@@ -93,7 +98,7 @@ func (p *parcel) judge(ctx context.Context, j delivery.Job, err error) delivery.
 			return delivery.Mixed
 		}
 	case j.From != delivery.Operator && (errors.Is(err, errSlow) || exit.Code == incomplete):
-		return delivery.Unreachable
+		return unreached(err)
 	}
 	return delivery.Broken
 }
@@ -268,6 +273,9 @@ func (p *parcel) arrived(ctx context.Context, b delivery.Blob) error {
 	packed := p.packed
 	p.packed = nil
 	p.mu.Unlock()
+	if p.mirror() != "" {
+		p.update(func(board *delivery.Board) { board.Mirrored(p.name, true) })
+	}
 	p.serve(ctx)
 	for _, b := range packed {
 		if err := p.unpack(ctx, b); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -32,9 +33,15 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	args, err := os.Args[1:], error(nil)
-	if args[1] == "serve" {
+	switch args[1] {
+	case "serve":
 		err = delivery.Serve(context.Background(), ".", os.Stdin, os.Stdout)
-	} else {
+	case "fetch":
+		var size int64
+		if size, err = strconv.ParseInt(args[3], 10, 64); err == nil {
+			err = delivery.Fetch(context.Background(), args[5], size, nil, os.Stdout)
+		}
+	default:
 		err = delivery.Unpack(context.Background(), args[5], args[6], 0o755)
 	}
 	if err != nil {
