@@ -40,7 +40,8 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
   slipway bundle build --arch amd64,arm64         # for hosts of both architectures
   slipway bundle download                         # upstream's releases, checked against pinned digests
   slipway bundle download --mirror /media/usb     # the same, from a copy
-  slipway bundle verify                           # check every file`,
+  slipway bundle verify                           # check every file
+  slipway bundle mirror /srv/mirror               # write what machines can fetch from a web server`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
@@ -48,6 +49,7 @@ It is kept in $SLIPWAY_CACHE_DIR, or ~/.cache/slipway, under bundles/<digest>.`,
 		newBundleMakeCmd(a, "download", "Download a bundle from upstream's releases or a mirror of them", downloadHelp, bundle.Download),
 		newBundleListCmd(a),
 		newBundleVerifyCmd(a),
+		newBundleMirrorCmd(a),
 		newBundlePruneCmd(a),
 	)
 	return cmd
