@@ -5,9 +5,12 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Reason says in a few words why an item was issued, or why a CA differs from the request.
@@ -38,37 +41,59 @@ type Change struct {
 
 func (c Change) String() string { return c.Name + ": " + c.Detail }
 
-// check decides about one request. It returns nil to keep the item, a change to issue it, or an
-// error if it is damaged. Differences of a CA are added to pki.Drift.
-func (e *ensurer) check(q Request, pki *PKI) (*Change, error) {
+// verdict is the decision about one request. It keeps the item, unless there is a change, to issue
+// it, or an error, because it is damaged.
+type verdict struct {
+	change *Change
+	drift  *Change // how a CA that is kept differs
+	err    error
+}
+
+// checkAll decides about requests in parallel: to verify a thousand signatures takes a while.
+func (e *ensurer) checkAll(requests []Request) []verdict {
+	verdicts := make([]verdict, len(requests))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, q := range requests {
+		group.Go(func() error {
+			verdicts[i] = e.check(q)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in the verdicts
+	return verdicts
+}
+
+// check decides about one request.
+func (e *ensurer) check(q Request) verdict {
 	if q.Kind == Leaf && e.issuers[q.CA] == nil {
-		return nil, fmt.Errorf("no request for its CA %q", q.CA)
+		return verdict{err: fmt.Errorf("no request for its CA %q", q.CA)}
 	}
 	item, ok := e.have[q.Name]
 	if !ok {
 		if e.dependedOn(q) {
-			return nil, ErrLost
+			return verdict{err: ErrLost}
 		}
-		return &Change{q.Name, Missing, string(Missing)}, nil
+		return verdict{change: &Change{q.Name, Missing, string(Missing)}}
 	}
 	switch q.Kind {
 	case KeyPair:
-		return nil, checkKeyPair(item)
+		return verdict{err: checkKeyPair(item)}
 	case Authority:
-		return e.checkAuthority(q, item, pki)
+		return e.checkAuthority(q, item)
 	}
 	cert, _, err := load(item)
 	if err != nil {
-		return nil, err
+		return verdict{err: err}
 	}
 	if err := e.begun(cert); err != nil {
-		return nil, err
+		return verdict{err: err}
 	}
 	change := e.leafDiffers(q, cert, e.issuers[q.CA])
 	if change == nil && (slices.Contains(e.policy.Renew, q.Name) || e.waits(q, cert)) {
 		change = &Change{q.Name, Requested, string(Requested)}
 	}
-	return change, nil
+	return verdict{change: change}
 }
 
 func (e *ensurer) begun(cert *x509.Certificate) error {
@@ -96,28 +121,25 @@ func (e *ensurer) dependedOn(q Request) bool {
 
 // checkAuthority refuses a CA that cannot sign, and reports differences from the request and from
 // the user's CA. If it is the same CA, the user's new certificate or key is used.
-func (e *ensurer) checkAuthority(q Request, item Item, pki *PKI) (*Change, error) {
+func (e *ensurer) checkAuthority(q Request, item Item) verdict {
 	own, given := e.own[q.Name]
 	by, err := loadAuthority(item, given || slices.Contains(e.policy.Replaced, q.Name))
 	if err != nil {
-		return nil, err
+		return verdict{err: err}
 	}
 	if given && sameAuthority(by.cert, own) && !equalItems(item, own) {
-		return &Change{q.Name, Renewed, string(Renewed)}, nil
+		return verdict{change: &Change{q.Name, Renewed, string(Renewed)}}
 	}
 	if err := e.begun(by.cert); err != nil {
-		return nil, err
+		return verdict{err: err}
 	}
 	switch {
 	case !maySign(by.cert):
-		return nil, ErrNotAuthority
+		return verdict{err: ErrNotAuthority}
 	case e.now.After(by.cert.NotAfter):
-		return nil, fmt.Errorf("%w (on %s)", ErrExpired, by.cert.NotAfter.Format(time.DateOnly))
+		return verdict{err: fmt.Errorf("%w (on %s)", ErrExpired, by.cert.NotAfter.Format(time.DateOnly))}
 	}
-	if drift := e.authorityDiffers(q, by.cert); drift != nil {
-		pki.Drift = append(pki.Drift, *drift)
-	}
-	return nil, nil
+	return verdict{drift: e.authorityDiffers(q, by.cert)}
 }
 
 // maySign reports whether a certificate is a CA's. Without key usages, there is no restriction.

@@ -73,20 +73,26 @@ type ensurer struct {
 
 // run checks and then issues the requests of one phase, and keeps the resulting CAs to sign with.
 func (e *ensurer) run(ctx context.Context, pki *PKI, phase func(Kind) bool) error {
-	var due []Request
+	var requests, due []Request
 	var errs []error
 	for _, q := range e.requests {
-		if !phase(q.Kind) {
-			continue
+		if phase(q.Kind) {
+			requests = append(requests, q)
 		}
-		change, err := e.check(q, pki)
+	}
+	verdicts := e.checkAll(requests)
+	for i, q := range requests {
+		v := verdicts[i]
+		if v.drift != nil {
+			pki.Drift = append(pki.Drift, *v.drift)
+		}
 		switch {
-		case err != nil:
-			errs = append(errs, itemError(q.Name, err))
-		case change != nil && q.Kind == Leaf && e.issuers[q.CA].key == nil:
-			e.await(q, *change, pki)
-		case change != nil:
-			e.reasons[q.Name] = *change
+		case v.err != nil:
+			errs = append(errs, itemError(q.Name, v.err))
+		case v.change != nil && q.Kind == Leaf && e.issuers[q.CA].key == nil:
+			e.await(q, *v.change, pki)
+		case v.change != nil:
+			e.reasons[q.Name] = *v.change
 			due = append(due, q)
 		default:
 			pki.Material[q.Name] = e.have[q.Name]

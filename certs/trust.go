@@ -122,8 +122,11 @@ type shown struct {
 func (p *PKI) shown() map[string]shown {
 	all := map[string]shown{}
 	for _, q := range p.Requests {
+		if q.Kind != Authority {
+			continue
+		}
 		chain, err := Parse(p.Material[q.Name].Cert)
-		if q.Kind != Authority || err != nil {
+		if err != nil {
 			continue
 		}
 		s := shown{bundle: p.Bundle(q.Name), cert: chain[0]}
@@ -140,8 +143,10 @@ func (p *PKI) shown() map[string]shown {
 // presents returns what the holder of a leaf sends to peers, in PEM: the leaf and the CAs between
 // it and the root, so that peers that only trust the root can verify it.
 func (s shown) presents(leaf []byte) []byte {
-	certs, err := Parse(leaf)
-	if len(s.between) == 0 || err != nil || !issued(s.cert, certs[0]) {
+	if len(s.between) == 0 {
+		return leaf
+	}
+	if certs, err := Parse(leaf); err != nil || !issued(s.cert, certs[0]) {
 		return leaf
 	}
 	return slices.Concat(leaf, s.between)
