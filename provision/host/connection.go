@@ -69,7 +69,8 @@ func (s *connection) close(why error) {
 }
 
 // keepAlive ends the connection when the host owes an answer for too long and has sent nothing else
-// meanwhile. The request is OpenSSH's own; any answer, also a refusal, is a sign of life.
+// meanwhile. A host that was silent for an interval is asked. The request is OpenSSH's own; any
+// answer, also a refusal, is a sign of life.
 func (s *connection) keepAlive() {
 	ticker := time.NewTicker(s.config.KeepAlive)
 	defer ticker.Stop()
@@ -87,6 +88,7 @@ func (s *connection) keepAlive() {
 		}
 		if now := s.link.received(); now != received {
 			alive, received = time.Now(), now
+			continue
 		}
 		if silence := time.Since(alive); asked && silence > patience*s.config.KeepAlive {
 			s.end(fmt.Errorf("no sign of life for %s", silence.Round(100*time.Millisecond)))

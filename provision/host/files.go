@@ -47,15 +47,26 @@ func write(ctx context.Context, m machine, files []File) error {
 	}
 	stage := staging + rand.Text() // unique to this write, because others may run in parallel
 	script := writeScript(files, stage, m.lock())
-	r, w := io.Pipe()
-	go func() { _ = w.CloseWithError(archive(w, files, stage)) }()
-	// Closing the reader ends the goroutine if the host did not read everything.
-	defer func() { _ = r.Close() }()
-	_, err := run(ctx, m, Cmd{Script: script, Stdin: r})
+	contents, done := contents(files, stage)
+	defer done()
+	_, err := run(ctx, m, Cmd{Script: script, Stdin: contents})
 	if err != nil {
 		return &WriteError{m.Name(), paths, err}
 	}
 	return nil
+}
+
+// contents is the archive of files, in one piece unless there are streamed ones: over SSH each part
+// would be a packet of its own. done ends what streams, if the host did not read everything.
+func contents(files []File, stage string) (in io.Reader, done func()) {
+	if !slices.ContainsFunc(files, func(f File) bool { return f.Open != nil }) {
+		var all bytes.Buffer
+		_ = archive(&all, files, stage) // there is nothing that can fail
+		return bytes.NewReader(all.Bytes()), func() {}
+	}
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(archive(w, files, stage)) }()
+	return r, func() { _ = r.Close() }
 }
 
 func check(files []File) error {

@@ -72,13 +72,15 @@ func linesAbout(files []*knownFile, name string) (about hostLines) {
 	}
 	var general []knownLine
 	for _, f := range files {
-		for _, l := range f.lines {
-			switch {
-			case l.marker == markRevoked:
+		for _, l := range f.candidates(name, bare) {
+			if l.marker == markRevoked {
 				about.revoked = append(about.revoked, l) // whatever the host: the key is not to be trusted
-			case l.about(name) && l.marker == markAuthority:
+				continue
+			}
+			switch found := l.about(name); {
+			case found && l.marker == markAuthority:
 				about.authorities = append(about.authorities, l)
-			case l.about(name):
+			case found:
 				about.keys = append(about.keys, l)
 			case l.marker == markAuthority && l.about(bare):
 				general = append(general, l)

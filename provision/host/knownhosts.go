@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -36,6 +37,10 @@ func (l knownLine) place() string { return fmt.Sprintf("%s:%d", l.file, l.number
 // with it every machine, so lines are read here.
 type knownFile struct {
 	lines []knownLine
+	// named has the places in lines of those that only name hosts, by each of the names; others has
+	// the places of all other lines, which may be about any host.
+	named  map[string][]int
+	others []int
 	// malformed lines are ignored, as ssh(1) does: "file:line: why".
 	malformed []string
 }
@@ -62,9 +67,42 @@ func readKnownHosts(file string) (*knownFile, error) {
 			continue
 		}
 		l.file, l.number = file, number
-		f.lines = append(f.lines, l)
+		f.add(l)
 	}
 	return f, nil
+}
+
+func (f *knownFile) add(l knownLine) {
+	at := len(f.lines)
+	f.lines = append(f.lines, l)
+	unclear := func(h string) bool {
+		return strings.HasPrefix(h, "|") || strings.HasPrefix(h, "!") || strings.ContainsAny(h, "*?")
+	}
+	if l.marker == markRevoked || slices.ContainsFunc(l.hosts, unclear) {
+		f.others = append(f.others, at)
+		return
+	}
+	if f.named == nil {
+		f.named = map[string][]int{}
+	}
+	for _, h := range l.hosts {
+		f.named[h] = append(f.named[h], at)
+	}
+}
+
+// candidates are the lines that may be about one of the names, in the order of the file: a file has a
+// line for each of a thousand hosts, and each of these is looked up.
+func (f *knownFile) candidates(names ...string) []knownLine {
+	places := slices.Clone(f.others)
+	for _, name := range names {
+		places = append(places, f.named[strings.ToLower(name)]...)
+	}
+	slices.Sort(places)
+	var lines []knownLine
+	for _, at := range slices.Compact(places) {
+		lines = append(lines, f.lines[at])
+	}
+	return lines
 }
 
 func parseKnownLine(line string) (l knownLine, err error) {

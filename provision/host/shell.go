@@ -158,7 +158,9 @@ type source struct {
 // feed copies the input to w and closes it, unless reading failed. What a job does not read is
 // dropped.
 func (s *source) feed(w io.WriteCloser) {
-	if s.from != nil {
+	if all, ok := s.from.(*bytes.Reader); ok { // without a buffer
+		_, _ = all.WriteTo(w)
+	} else if s.from != nil {
 		r := &failing{Reader: s.from}
 		_, _ = io.Copy(w, r)
 		if r.err != nil && !errors.Is(r.err, errNoShell) {
