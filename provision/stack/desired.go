@@ -5,8 +5,11 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"slipway.dev/slipway/provision/kube"
 	"slipway.dev/slipway/templates"
@@ -86,12 +89,22 @@ func (c Component) paths(n Node) []string {
 // Desired computes the desired state of every host. It is pure: equal inputs return equal states.
 func Desired(in Input) (State, error) {
 	state := State{Hosts: map[string]HostState{}, Nodes: map[string]kube.Node{}, Members: map[string]Member{}}
-	for _, n := range in.Nodes() {
-		host, err := n.desired()
-		if err != nil {
-			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, err)
+	nodes := in.Nodes()
+	hosts, errs := make([]HostState, len(nodes)), make([]error, len(nodes))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, n := range nodes {
+		group.Go(func() error {
+			hosts[i], errs[i] = n.desired()
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are kept by node
+	for i, n := range nodes {
+		if errs[i] != nil {
+			return State{}, fmt.Errorf("desired state of %s: %w", n.Name, errs[i])
 		}
-		state.Hosts[n.Name] = host
+		state.Hosts[n.Name] = hosts[i]
 		state.Nodes[n.Name] = n.apiNode()
 		if n.ControlPlane() {
 			state.Members[n.Name] = Member{PeerURL: peerURL(n.machine), Healthy: true}
@@ -143,6 +156,8 @@ func (n Node) programsKey() string {
 // programs returns the links to (or copies of) the bundle's artifacts on a host. Nodes share the
 // result: it must not be changed.
 func (n Node) programs() (map[string]File, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	key := n.programsKey()
 	if files, ok := n.texts.programs[key]; ok {
 		return files, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/secret"
@@ -99,8 +100,9 @@ type Node struct {
 }
 
 // texts are contents that nodes share: most of a worker's files are those of every other, and are
-// made and stored once.
+// made and stored once. It is safe for concurrent use.
 type texts struct {
+	mu       sync.Mutex
 	made     map[string][]byte          // by path, if the content depends on nothing else
 	kept     map[string]File            // by content
 	programs map[string]map[string]File // by what they depend on: see Node.programs
@@ -112,6 +114,8 @@ func newTexts() *texts {
 
 // file returns a regular file, for content that other nodes may share.
 func (t *texts) file(content []byte, secret bool, why string) File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	f, ok := t.kept[string(content)]
 	if !ok {
 		f = Regular(content, false, "")
@@ -123,6 +127,8 @@ func (t *texts) file(content []byte, secret bool, why string) File {
 
 // once returns the result of render, and calls it only once for a path.
 func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if text, ok := t.made[path]; ok {
 		return text, nil
 	}
@@ -228,13 +234,19 @@ func flags(own, extra map[string]string) []string {
 	return args
 }
 
+// Of a unit file, what has a meaning in every word, and what has one in quotes.
+var (
+	specifiers = strings.NewReplacer(`%`, `%%`, `$`, `$$`)
+	escapes    = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`)
+)
+
 // quote quotes a word for ExecStart= (systemd.service(5), "Command lines").
 func quote(word string) string {
-	word = strings.NewReplacer(`%`, `%%`, `$`, `$$`).Replace(word)
+	word = specifiers.Replace(word)
 	if !strings.ContainsAny(word, " \t\n\"'\\;") {
 		return word
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
+	return `"` + escapes.Replace(word) + `"`
 }
 
 // OtherGeneration reports whether a host was set up for another generation of the cluster than this
