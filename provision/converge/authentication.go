@@ -15,12 +15,15 @@ import (
 // names identity providers: an API server keeps its old one if it cannot reach a new issuer, and
 // its file does not show that. Servers that do not answer are unknown.
 func (v *View) observeAuthentication(ctx context.Context) map[string]string {
+	if len(v.Input.Cluster.Spec.Kubernetes.APIServer.Authentication.JWT) == 0 {
+		return nil
+	}
 	var mu sync.Mutex
 	var questions sync.WaitGroup
 	loaded := map[string]string{}
 	for _, m := range v.Input.ControlPlanes() {
 		dialer, ok := v.Hosts[m.Name].(host.Dialer)
-		if !ok || v.Desired.Hosts[m.Name].Authentication == "" {
+		if !ok {
 			continue
 		}
 		questions.Go(func() {

@@ -86,26 +86,21 @@ func (o Observer) Look(ctx context.Context, hosts map[string]host.Host) (*View, 
 			return nil, err
 		}
 	}
-	if l.Desired, err = o.Wishes.Desired(l.Input); err != nil {
+	var apiError string
+	var clusterErr error
+	var asking sync.WaitGroup
+	asking.Go(func() { apiError, clusterErr = l.observeCluster(ctx) }) // it waits for the network meanwhile
+	l.Desired, err = o.Wishes.Desired(l.Input)
+	asking.Wait()
+	if err = cmp.Or(err, clusterErr); err != nil {
 		return nil, err
-	}
-	if l.API, err = l.reach().API(l.Input, l.Hosts); err != nil {
-		return nil, err
-	}
-	initialized, apiError := plan.BeenUp(l.Input, l.Observed), "no API server runs"
-	if plan.Serves(l.Observed) {
-		if apiError, err = l.observeCluster(ctx); err != nil {
-			return nil, err
-		}
-	} else if initialized {
-		l.Observed.Members = l.members(ctx) // etcd may work without any API server
 	}
 	refusals.Members(l.Desired, l.Observed)
 	if err := plan.Refusal(plan.HostsUnchanged, refusals.Cluster); err != nil {
 		return nil, err
 	}
 	l.Situation = plan.Situation{
-		Machines: l.Input.Machines, Initialized: initialized, APIError: apiError, Unobserved: plan.Unobserved(l.Input.Machines, l.Observed),
+		Machines: l.Input.Machines, Initialized: plan.BeenUp(l.Input, l.Observed), APIError: apiError, Unobserved: plan.Unobserved(l.Input.Machines, l.Observed),
 		Unrecorded:     l.Before.Up == nil || l.Input.RebuildEmpty,
 		MaxUnavailable: l.Input.Cluster.MaxUnavailable(), PluginWas: l.Before.Up.PluginBefore(l.Input.Cluster),
 	}
@@ -136,7 +131,7 @@ func (l *looking) compare(ctx context.Context, refused map[string][]string) erro
 	for _, o := range l.Objects {
 		s.Changes = append(s.Changes, plan.ChangeOfObject(o))
 	}
-	if len(s.Changes) > 0 {
+	if plan.HasCause(s.Changes) {
 		plan.Explain(s.Changes, plan.CausesOf(l.Input, l.Before, l.from.Wishes.Desired))
 	}
 	return nil
@@ -202,6 +197,15 @@ func (l *looking) withoutUnread(ctx context.Context, err error) error {
 // observeCluster queries the API and etcd in parallel. If the API does not answer, that is a
 // result, not an error.
 func (l *looking) observeCluster(ctx context.Context) (apiError string, err error) {
+	if l.API, err = l.reach().API(l.Input, l.Hosts); err != nil {
+		return "", err
+	}
+	if !plan.Serves(l.Observed) {
+		if plan.BeenUp(l.Input, l.Observed) {
+			l.Observed.Members = l.members(ctx) // etcd may work without any API server
+		}
+		return "no API server runs", nil
+	}
 	text, err := stack.Manifests(l.Input)
 	if err != nil {
 		return "", err

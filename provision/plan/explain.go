@@ -33,8 +33,8 @@ type Before struct {
 // Causes are the reasons for the desired state, by Change.Key.
 type Causes struct {
 	reasons map[string][]string
-	// before and now are digests of the previous and the current desired state; before is nil if
-	// unknown.
+	// before and now are digests of the previous and the current desired state, as far as these can
+	// differ; before is nil if unknown.
 	before, now map[string]string
 	// otherwise is the reason if no factor explains a change; slipway is the reason for a change
 	// that another version requires.
@@ -73,10 +73,9 @@ func CausesOf(now stack.Input, was Before, desired func(stack.Input) (stack.Stat
 		}
 		return digests(in, state)
 	}
-	wanted := wishes(now)
-	before := wanted
-	if len(factors) > 0 {
-		before = wishes(base)
+	before, wanted := map[string]string{}, map[string]string{}
+	if len(factors) > 0 { // otherwise both are the same, whatever they are
+		before, wanted = wishes(base), wishes(now)
 	}
 	if len(factors) > maxFactors {
 		factors = nil
@@ -258,11 +257,14 @@ func (a *Applied) factors(now stack.Input, base *stack.Input) ([]factor, error) 
 	if err := errors.Join(json.Unmarshal(a.Spec, &was), json.Unmarshal(text, &is)); err != nil {
 		return nil, err
 	}
-	if err := a.setSpec(base, now, was); err != nil {
-		return nil, err
+	changed := changedFields(was, is, nil)
+	if len(changed) > 0 {
+		if err := a.setSpec(base, now, was); err != nil {
+			return nil, err
+		}
 	}
 	var factors []factor
-	for _, p := range changedFields(was, is, nil) {
+	for _, p := range changed {
 		factors = append(factors, factor{p.String() + " changed", func(in *stack.Input) error {
 			return a.setSpec(in, now, p.graft(was, is))
 		}})
@@ -299,6 +301,17 @@ func (a *Applied) setSpec(in *stack.Input, now stack.Input, tree any) error {
 	return nil
 }
 
+// HasCause reports whether Explain has to find the causes of any changes: to compute them takes as
+// long as all that is desired, several times. Those of drift are known.
+func HasCause(changes []Change) bool {
+	return slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == ObjectChange || c.hasCause() })
+}
+
+// hasCause reports whether something that is wanted now and was not before caused the change.
+func (c Change) hasCause() bool {
+	return c.Cause == Wanted && c.Action != Await && (c.Kind != NodeChange || c.Action != Create) && !c.asWanted() && !c.RemovesVersion()
+}
+
 // Explain replaces the reasons of changes that are not drift by their causes, as far as these are
 // known.
 func Explain(changes []Change, causes Causes) {
@@ -311,7 +324,7 @@ func Explain(changes []Change, causes Causes) {
 		if c.Kind == ObjectChange && causes.before != nil && !same {
 			c.Cause = Wanted
 		}
-		if c.Cause != Wanted || c.Action == Await || c.Kind == NodeChange && c.Action == Create || c.asWanted() || c.RemovesVersion() {
+		if !c.hasCause() {
 			continue
 		}
 		c.Reason = causes.reason(*c, same)

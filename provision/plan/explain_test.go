@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -196,8 +197,13 @@ func TestAppliedSpecsAreReadAgain(t *testing.T) {
 		}
 		in.Cluster = cluster
 		base := in
-		if factors, err := before(t, in).Applied.factors(in, &base); err != nil || len(factors) > 0 {
+		applied := before(t, in).Applied
+		if factors, err := applied.factors(in, &base); err != nil || len(factors) > 0 {
 			t.Errorf("with %q: %d factors, error %v", more, len(factors), err)
+		}
+		var tree any
+		if err := errors.Join(json.Unmarshal(applied.Spec, &tree), applied.setSpec(&base, in, tree)); err != nil {
+			t.Errorf("with %q: %v", more, err)
 		}
 	}
 }
