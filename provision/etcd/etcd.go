@@ -244,18 +244,30 @@ func (c *Client) ask(ctx context.Context, e Endpoint) answer {
 		return answer{err: err}
 	}
 	defer client.close()
+	// All at the same time: each takes some round trips.
 	a := answer{}
-	if a.status, a.err = client.Status(ctx, e.Address); a.err != nil {
-		return a
+	reading, end := context.WithCancel(ctx)
+	defer end()
+	var questions sync.WaitGroup
+	questions.Go(func() { a.leaderless, a.readErr = client.read(reading) })
+	var list *clientv3.MemberListResponse
+	var listErr error
+	questions.Go(func() {
+		// Not linearizable, so that a member without a majority answers too.
+		if list, listErr = client.MemberList(ctx, clientv3.WithSerializable()); listErr != nil {
+			end()
+		}
+	})
+	if a.status, a.err = client.Status(ctx, e.Address); a.err != nil || a.status.IsLearner {
+		end()
 	}
-	// Not linearizable, so that a member without a majority answers too.
-	list, err := client.MemberList(ctx, clientv3.WithSerializable())
-	if err != nil {
+	questions.Wait()
+	if err := cmp.Or(a.err, listErr); err != nil {
 		return answer{err: err}
 	}
 	a.members = list.Members
-	if !a.status.IsLearner { // learners serve no linearizable reads
-		a.leaderless, a.readErr = client.read(ctx)
+	if a.status.IsLearner { // learners serve no linearizable reads
+		a.leaderless, a.readErr = false, nil
 	}
 	return a
 }
