@@ -123,35 +123,47 @@ func (f *far) Write(p []byte) (int, error) {
 	}
 }
 
-// send hands to the client what has travelled. After Close that is all that was on its way then, and the end.
+// most is how many bytes are written at once.
+const most = 64 << 10
+
+// send hands to the client what has travelled, all that has arrived at once, as sshd does. After Close that is all that was on
+// its way then, and the end.
 func (f *far) send() {
 	defer func() { _ = f.Conn.Close() }()
-	for {
-		select {
-		case p := <-f.out:
-			if !f.deliver(p) {
-				return
-			}
-		case <-f.ended:
-			for {
-				select {
-				case p := <-f.out:
-					if !f.deliver(p) {
-						return
-					}
-				default:
-					return
-				}
-			}
+	p, ok := f.next(true)
+	for ok {
+		time.Sleep(time.Until(p.due))
+		now, data := time.Now(), p.data
+		f.trips.seen(p.round)
+		for p, ok = f.next(false); ok && !p.due.After(now) && len(data) < most; p, ok = f.next(false) {
+			data = append(data, p.data...)
+			f.trips.seen(p.round)
+		}
+		if _, err := f.Conn.Write(data); err != nil {
+			return
+		}
+		if !ok {
+			p, ok = f.next(true)
 		}
 	}
 }
 
-func (f *far) deliver(p packet) bool {
-	time.Sleep(time.Until(p.due))
-	f.trips.seen(p.round)
-	_, err := f.Conn.Write(p.data)
-	return err == nil
+// next returns the next packet that is on its way to the client. Without one it waits, if it is to, until there is one or the end.
+func (f *far) next(wait bool) (p packet, ok bool) {
+	select {
+	case p = <-f.out:
+		return p, true
+	default:
+	}
+	if !wait {
+		return p, false
+	}
+	select {
+	case p = <-f.out:
+		return p, true
+	case <-f.ended:
+		return f.next(false)
+	}
 }
 
 func (f *far) Close() error {

@@ -312,7 +312,11 @@ func (c *cluster) secrets(t testing.TB, store *state.Store) {
 	if put["applied.json"], err = json.Marshal(applied); err != nil {
 		t.Fatal(err)
 	}
-	identity := plan.Identity{UID: clusterUID, Name: c.spec.Metadata.Name, Up: applied.Up()}
+	members := map[string]bool{}
+	for _, m := range c.input.ControlPlanes() {
+		members[m.Name] = true
+	}
+	identity := plan.Identity{UID: clusterUID, Name: c.spec.Metadata.Name, Up: (*plan.Up)(nil).Joined(c.input, time.Now(), "", members)}
 	if put["cluster.json"], err = json.Marshal(identity); err != nil {
 		t.Fatal(err)
 	}
@@ -329,9 +333,6 @@ var observing = strings.TrimPrefix(host.Quote(templates.ObserveScript()), "'")
 
 // answer is a host's shell, which knows how to observe and to write, and nothing else.
 func (c *cluster) answer(node, line string, stdout, stderr io.Writer) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := c.hosts[node]
 	missing := ""
 	for p := range c.desired.Hosts[node].Files {
 		if !strings.Contains(line, p) {
@@ -341,8 +342,14 @@ func (c *cluster) answer(node, line string, stdout, stderr io.Writer) int {
 	if strings.Contains(line, "until [ \"$(systemctl is-active ") {
 		return 0 // its units are active
 	}
-	if !strings.HasSuffix(line, observing) || missing != "" {
+	c.mu.Lock()
+	h := c.hosts[node]
+	refused := !strings.HasSuffix(line, observing) || missing != ""
+	if refused {
 		c.refused = append(c.refused, fmt.Sprintf("%s: run (without %q) %s", node, missing, line))
+	}
+	c.mu.Unlock()
+	if refused {
 		_, _ = fmt.Fprintln(stderr, "this simulated host can only be observed and written to")
 		return 127
 	}

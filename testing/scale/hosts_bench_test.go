@@ -49,6 +49,9 @@ func BenchmarkHosts(b *testing.B) {
 			plan, apply := summary(plans), summary(applies)
 			b.ReportMetric(plan.took.Seconds(), "s/plan")
 			b.ReportMetric(apply.took.Seconds(), "s/apply")
+			b.ReportMetric(plan.busy.Seconds(), "cpu-s/plan")
+			b.ReportMetric(apply.busy.Seconds(), "cpu-s/apply")
+			b.ReportMetric((plan.rest + apply.rest).Seconds(), "hosts-cpu-s")
 			b.ReportMetric(float64(max(plan.memory, apply.memory)>>20), "MB")
 			fmt.Fprintf(&rows, "| %d | %.1f s | %.1f s | %.1f s%s | %d MB%s |\n", hosts, plan.took.Seconds(), apply.took.Seconds(),
 				(plan.took + apply.took).Seconds(), target(plan, fmt.Sprintf("under %.0f s", targetBoth.Seconds())),

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type figures struct {
 	hosts   int
 	took    time.Duration // by the clock, of the whole process
 	busy    time.Duration // of processors
+	rest    time.Duration // of processors, for the simulated hosts and bastions
 	memory  int64         // peak, bytes
 	workers int           // round trips of the worker that needed most
 	control int           // and of the control plane
@@ -33,13 +35,13 @@ func (c *cluster) slipway(t testing.TB, args ...string) ([]byte, figures) {
 	cmd.Env = append(os.Environ(), c.environment()...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	began := time.Now()
+	began, before := time.Now(), ownTime(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	memory := watchMemory(cmd.Process.Pid)
 	err := cmd.Wait()
-	f := figures{hosts: len(c.servers), took: time.Since(began), memory: <-memory}
+	f := figures{hosts: len(c.servers), took: time.Since(began), rest: ownTime(t) - before, memory: <-memory}
 	for _, what := range c.refused {
 		t.Errorf("a simulated host was asked for what it does not do: %.2000s", what)
 	}
@@ -48,6 +50,16 @@ func (c *cluster) slipway(t testing.TB, args ...string) ([]byte, figures) {
 	}
 	f.busy = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return stdout.Bytes(), f
+}
+
+// ownTime is the processor time that this process, with the simulated hosts in it, has taken.
+func ownTime(t testing.TB) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // run is `slipway plan`.
