@@ -32,6 +32,7 @@ func TestLongDelivery(t *testing.T) {
 	t.Run("programs", func(t *testing.T) { c.checkPrograms(t) })
 	t.Run("apply again", func(t *testing.T) { c.checkNoChange(t) })
 	t.Run("drift", func(t *testing.T) { c.checkDriftOfPrograms(t) })
+	t.Run("mirror", func(t *testing.T) { c.checkFetching(t) })
 	t.Run("full disk", func(t *testing.T) { c.checkDeliveryToFullDisk(t) })
 	t.Run("another build", func(t *testing.T) { c.checkVersions(t) })
 	t.Run("apply at last", func(t *testing.T) { c.checkNoChange(t) })
