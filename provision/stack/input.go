@@ -103,7 +103,7 @@ type Node struct {
 // made and stored once. It is safe for concurrent use.
 type texts struct {
 	mu       sync.Mutex
-	made     map[string][]byte          // by path, if the content depends on nothing else
+	made     map[string][]byte          // by all that the content depends on
 	kept     map[string]File            // by content
 	programs map[string]map[string]File // by what they depend on: see Node.programs
 }
@@ -125,16 +125,17 @@ func (t *texts) file(content []byte, secret bool, why string) File {
 	return f
 }
 
-// once returns the result of render, and calls it only once for a path.
-func (t *texts) once(path string, render func() ([]byte, error)) ([]byte, error) {
+// once returns the result of render, and calls it only once for a key, which is all that the result
+// depends on: a path, if the content is the same on every node.
+func (t *texts) once(key string, render func() ([]byte, error)) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if text, ok := t.made[path]; ok {
+	if text, ok := t.made[key]; ok {
 		return text, nil
 	}
 	text, err := render()
 	if err == nil {
-		t.made[path] = text
+		t.made[key] = text
 	}
 	return text, err
 }

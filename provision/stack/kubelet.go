@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"fmt"
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/templates"
@@ -69,7 +70,7 @@ func (n Node) kubeletConfig() ([]byte, error) {
 	for _, t := range n.AllTaints() {
 		k.Taints = append(k.Taints, templates.Taint(t))
 	}
-	return k.Render()
+	return n.once(fmt.Sprintf("kubelet %v", k), k.Render)
 }
 
 func (n Node) noResolver() bool { return n.facts.ResolvConf == "" }
