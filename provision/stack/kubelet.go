@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+
 	"slipway.dev/slipway/certs"
 	"slipway.dev/slipway/provision/spec"
 	"slipway.dev/slipway/templates"
