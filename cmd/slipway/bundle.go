@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -248,6 +249,9 @@ func openBundles(args []string) (bundles []*bundle.Bundle, broken, err error) {
 		path := arg
 		if filepath.Base(arg) == arg {
 			path = filepath.Join(dir, "bundles", arg)
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("there is no bundle %s: `slipway bundle list` shows those in the cache", arg)
 		}
 		b, err := bundle.Open(path)
 		if err != nil {
