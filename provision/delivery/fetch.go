@@ -115,7 +115,13 @@ func (f *fetch) say(word, text string) error {
 	return err
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// longestReason is how many characters of a reason are said: a server can put any text into one, and
+// whoever reads the lines bounds them.
+const longestReason = 200
+
+func oneLine(text string) string {
+	return fmt.Sprintf("%.*s", longestReason, strings.Join(strings.Fields(text), " "))
+}
 
 // more fetches what is missing, in one request.
 func (f *fetch) more(ctx context.Context) error {

@@ -184,6 +184,39 @@ func TestFetchOfWhatIsNotThere(t *testing.T) {
 	}
 }
 
+// TestFetchOfLongAnswers: what a server puts into a reason is cut, since a line that is too long is taken
+// for the failure of the machine itself.
+func TestFetchOfLongAnswers(t *testing.T) {
+	impatiently(t)
+	long := strings.Repeat("x", 20<<10)
+	for what, handle := range map[string]func(*fetching, http.ResponseWriter, *http.Request){
+		"location": func(_ *fetching, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://[/"+long)
+			w.WriteHeader(http.StatusFound)
+		},
+		"no HTTP": func(_ *fetching, w http.ResponseWriter, _ *http.Request) {
+			line, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = line.Write([]byte(long + "\r\n\r\n"))
+			_ = line.Close()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := fetchingFrom(t, handle)
+			f.run(t)
+			f.expect(t, FetchFailed+" ", nil)
+			for line := range strings.Lines(f.out.String()) {
+				if len(line) > 1<<10 {
+					t.Errorf("it said a line of %d bytes: %.100q", len(line), line)
+				}
+			}
+		})
+	}
+}
+
 // TestFetchFromNobody: the reason is the same on every host.
 func TestFetchFromNobody(t *testing.T) {
 	f := fetchingFrom(t, whole)
