@@ -16,7 +16,7 @@ import (
 // means that hosts were asked for the programs of another architecture than their own: an
 // architecture is known from the last apply, and before the first one nothing is.
 func (l *looking) learn(ctx context.Context) (again bool, err error) {
-	asked := l.Input.Artifacts
+	asked := maps.Clone(l.Input.Artifacts) // the run puts into its own what it gets
 	machines, sets, failed := slices.Clone(l.Input.Machines), maps.Clone(asked), map[string]error{}
 	if sets == nil {
 		sets = stack.Sets{}

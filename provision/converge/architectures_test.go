@@ -60,6 +60,22 @@ func TestLearn(t *testing.T) {
 	}
 }
 
+// TestLearnOfOneThatIsNotThisComputers: what hosts were asked for before counts, though the run keeps in the
+// same map what it got since.
+func TestLearnOfOneThatIsNotThisComputers(t *testing.T) {
+	for _, had := range []stack.Sets{{}, {"arm64": {}}} {
+		l, _ := seen(t, map[string]string{"demo-cp-1": "amd64"})
+		l.Input.Artifacts = had
+		l.from.Artifacts = func(_ context.Context, arch string) (stack.Set, error) {
+			had[arch] = stack.Set{"etcd": {SHA256: arch}}
+			return had[arch], nil
+		}
+		if again, err := l.learn(t.Context()); err != nil || !again {
+			t.Errorf("there was %v: again %t, %v", slices.Sorted(maps.Keys(had)), again, err)
+		}
+	}
+}
+
 // TestLearnOfOneArchitecture: with its artifacts at hand, nothing is asked twice, whether or not the
 // state knows of it.
 func TestLearnOfOneArchitecture(t *testing.T) {
