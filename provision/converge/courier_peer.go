@@ -125,6 +125,7 @@ func (p *parcel) listens(at string) {
 	whole := slices.Clone(p.whole)
 	p.mu.Unlock()
 	if first {
+		p.update(func(board *delivery.Board) { board.Serves(p.name) })
 		p.peer.name(whole)
 		for _, name := range whole {
 			if b, ok := delivery.ParseName(name); ok {

@@ -143,12 +143,16 @@ func (b *Board) Has(name, blob string) {
 	}
 }
 
+// Serves says that a host begins to serve: it could not before, so nothing that it has is overdue yet.
+func (b *Board) Serves(name string) {
+	if h := b.hosts[name]; h != nil {
+		clear(h.overdue)
+	}
+}
+
 // Offer says that a host gives a blob to others from now on.
 func (b *Board) Offer(name, blob string) {
 	if h := b.hosts[name]; h != nil {
-		if len(h.offers) == 0 {
-			clear(h.overdue) // it could serve none of them
-		}
 		h.offers[blob] = true
 		delete(h.overdue, blob)
 	}

@@ -120,12 +120,21 @@ func TestBoardWithoutOffer(t *testing.T) {
 	b.Has("a", "y")
 	b.Overdue("a", "x")
 	b.Has("a", "slipway")
-	expect(t, b, "b", "-") // a unpacks it, and begins to serve
+	expect(t, b, "b", "-") // a unpacks it
+	b.Serves("a")
 	b.Offer("a", "slipway")
 	expect(t, b, "b", "slipway from a")
 	expect(t, b, "b", "-") // a serves x in a moment
 	b.Overdue("a", "x")
 	expect(t, b, "b", "x") // it does not
+	b = board(map[string]int64{"slipway": 5, "x": 1}, "a", "b")
+	b.Has("a", "x")
+	b.Has("a", "slipway")
+	b.Serves("a")
+	b.Overdue("a", "x")
+	b.Offer("a", "slipway") // late
+	expect(t, b, "b", "slipway from a")
+	expect(t, b, "b", "x")
 	b = board(map[string]int64{"slipway": 5, "x": 1}, "a", "b")
 	b.Has("a", "x")
 	b.Has("a", "slipway")
