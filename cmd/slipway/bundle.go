@@ -94,6 +94,11 @@ func newBundleMakeCmd(a *app, use, short, long string, produce func(context.Cont
 			if len(archs) == 0 {
 				return errors.New("--arch names no architecture: name one, or omit the flag")
 			}
+			for _, arch := range archs { // all before the first, which may take a quarter of an hour
+				if err := bundle.CheckArchitecture(arch); err != nil {
+					return err
+				}
+			}
 			var bundles []*bundle.Bundle
 			for _, options.Arch = range archs {
 				b, err := a.makeBundle(cmd.Context(), options, produce)

@@ -56,6 +56,9 @@ what is missing or damaged is written. Without digests or directories of bundles
 			return cachedDigests(), cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "" { // an unset variable of a script; the working directory is "."
+				return errors.New("the directory of the mirror is empty: name one, such as /srv/mirror")
+			}
 			bundles, broken, err := openBundles(args[1:])
 			if err != nil {
 				return err

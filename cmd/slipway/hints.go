@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"syscall"
@@ -141,9 +142,19 @@ var hintTable = []struct {
 		"another slipway may be working on this cluster: wait until it ends, then run this command again: it continues from the current state.",
 	},
 	{
-		func(err error) bool { return errors.Is(err, syscall.ENOSPC) },
+		fullHere,
+		"free some space on this computer (`df -h`), then run `{command}`: it continues from the current state.",
+	},
+	{
+		func(err error) bool { return errors.Is(err, syscall.ENOSPC) && !fullHere(err) },
 		"free some space on the named machine (`slipway ssh NODE -- df -h`), then run `{command}`: it continues from the current state.",
 	},
+}
+
+// fullHere reports whether a disk of this computer is full, rather than a host's.
+func fullHere(err error) bool {
+	var local *fs.PathError
+	return errors.As(err, &local) && errors.Is(local, syscall.ENOSPC)
 }
 
 // pendingRenewal reports whether an external CA has to sign certificates that a cluster lacks, or

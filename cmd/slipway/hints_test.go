@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -35,6 +37,8 @@ func TestHintsOfSSH(t *testing.T) {
 		"wrong":   {&host.SudoError{Host: "cp-1", Reason: host.SudoWrong}, "right password"},
 		"bastion": {&host.JumpError{To: "a:22", Err: &ssh.OpenChannelError{Reason: ssh.Prohibited}}, "AllowTcpForwarding"},
 		"locked":  {&host.PassphraseError{Host: "cp-1", File: "id"}, "ssh-add FILE"},
+		"full":    {&host.WriteError{Host: "cp-1", Err: &host.ExitError{Stderr: "x: No space left on device"}}, "`slipway ssh NODE -- df -h`"},
+		"here":    {&fs.PathError{Op: "write", Path: "/srv/mirror/x", Err: syscall.ENOSPC}, "on this computer (`df -h`)"},
 		"expired": {&host.HostKeyError{Host: "cp-1", Certificate: errors.New("expired")}, "ssh-keygen -s CA -h"},
 	} {
 		if all := hints(fmt.Errorf("connect: %w", test.err), "slipway apply"); len(all) != 1 || !strings.Contains(all[0], test.says) {

@@ -34,8 +34,8 @@ var machines = map[string]machine{
 // Architectures returns those that bundles are made for, by Go's names, sorted.
 func Architectures() []string { return slices.Sorted(maps.Keys(machines)) }
 
-// checkArch refuses an architecture that no bundle is made for.
-func checkArch(arch string) error {
+// CheckArchitecture refuses one that no bundle is made for, and names those that are.
+func CheckArchitecture(arch string) error {
 	if _, ok := machines[arch]; ok {
 		return nil
 	}

@@ -65,7 +65,7 @@ func (o Options) complete() (Options, error) {
 	if o.Arch == "" {
 		o.Arch = runtime.GOARCH
 	}
-	if err := checkArch(o.Arch); err != nil {
+	if err := CheckArchitecture(o.Arch); err != nil {
 		return o, err
 	}
 	if o.Source == "" {

@@ -123,7 +123,7 @@ func SelfFor(ctx context.Context, s Sibling) (Artifact, string, error) {
 }
 
 func (s Sibling) get(ctx context.Context) (a Artifact, dir string, err error) {
-	if err := checkArch(s.Arch); err != nil {
+	if err := CheckArchitecture(s.Arch); err != nil {
 		return a, "", err
 	}
 	if s.Executable == "" {
