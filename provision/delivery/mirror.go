@@ -29,17 +29,12 @@ func Publish(ctx context.Context, b Blob, dir string) (added bool, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	defer in.Close() //nolint:errcheck // only read
-	out, err := os.CreateTemp(dir, ".new-*")
+	defer in.Close()                                                   //nolint:errcheck // only read
+	err = inOnePiece(dir, 0o644, func(out io.Writer) (string, error) { // a web server reads it
+		_, err := io.Copy(out, reader{ctx, in})
+		return target, err
+	})
 	if err != nil {
-		return fail(err)
-	}
-	defer os.Remove(out.Name()) //nolint:errcheck // gone after the rename
-	defer out.Close()           //nolint:errcheck // closed before the rename
-	if _, err := io.Copy(out, reader{ctx, in}); err != nil {
-		return fail(err)
-	}
-	if err := errors.Join(out.Chmod(0o644), out.Sync(), out.Close(), os.Rename(out.Name(), target)); err != nil { //nolint:gosec // a web server reads it
 		return fail(err)
 	}
 	return true, nil

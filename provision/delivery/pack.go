@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -146,30 +147,46 @@ func (p *Packer) compress(ctx context.Context, file string, b Blob) (_ Blob, err
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return b, err
 	}
-	out, err := os.CreateTemp(p.dir, ".new-*")
+	err = inOnePiece(p.dir, 0o600, func(out io.Writer) (string, error) {
+		plain, sum := sha256.New(), sha256.New()
+		size := &counter{to: io.MultiWriter(out, sum)}
+		w, err := encoder(size, b.Format)
+		if err != nil {
+			return "", err
+		}
+		if _, err := io.Copy(w, io.TeeReader(reader{ctx, in}, plain)); err != nil {
+			return "", err
+		}
+		if err := w.Close(); err != nil {
+			return "", err
+		}
+		if got := text(plain); got != b.Plain {
+			return "", changed(fmt.Errorf("its SHA-256 is %s, want %s", got, b.Plain))
+		}
+		b.Sum, b.Size = text(sum), size.n
+		b.File = filepath.Join(p.dir, b.Name())
+		return b.File, nil
+	})
+	return b, err
+}
+
+// inOnePiece writes a file that appears by rename: at the path in dir that write returns, or not at
+// all.
+func inOnePiece(dir string, mode fs.FileMode, write func(io.Writer) (path string, err error)) error {
+	out, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
-		return b, err
+		return err
 	}
 	defer os.Remove(out.Name()) //nolint:errcheck // gone after the rename
 	defer out.Close()           //nolint:errcheck // closed before the rename
-	plain, sum := sha256.New(), sha256.New()
-	size := &counter{to: io.MultiWriter(out, sum)}
-	w, err := encoder(size, b.Format)
+	path, err := write(out)
 	if err != nil {
-		return b, err
+		return err
 	}
-	if _, err := io.Copy(w, io.TeeReader(reader{ctx, in}, plain)); err != nil {
-		return b, err
+	if err := errors.Join(out.Chmod(mode), out.Sync(), out.Close()); err != nil {
+		return err
 	}
-	if err := errors.Join(w.Close(), out.Sync(), out.Close()); err != nil {
-		return b, err
-	}
-	if got := text(plain); got != b.Plain {
-		return b, changed(fmt.Errorf("its SHA-256 is %s, want %s", got, b.Plain))
-	}
-	b.Sum, b.Size = text(sum), size.n
-	b.File = filepath.Join(p.dir, b.Name())
-	return b, os.Rename(out.Name(), b.File)
+	return os.Rename(out.Name(), path)
 }
 
 // changed is the error of a bundle that is no longer what it was when the run began.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,30 +36,23 @@ func unpack(ctx context.Context, file, target string, mode fs.FileMode) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // programs are no secret
 		return err
 	}
-	out, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name()) //nolint:errcheck // gone after the rename
-	defer out.Close()           //nolint:errcheck // closed before the rename
-	plain, sum := sha256.New(), sha256.New()
-	packed := io.TeeReader(reader{ctx, bufio.NewReaderSize(in, 1<<20)}, sum)
-	content, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(windowSize))
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	if _, err := io.Copy(io.MultiWriter(out, plain), content); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, packed); err != nil { // what follows the last frame
-		return err
-	}
-	if text(plain) != want.Plain || text(sum) != want.Sum {
-		return fmt.Errorf("the content's SHA-256 is %s, and compressed %s: want %s and %s", text(plain), text(sum), want.Plain, want.Sum)
-	}
-	if err := errors.Join(out.Chmod(mode), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), target)
+	return inOnePiece(dir, mode, func(out io.Writer) (string, error) {
+		plain, sum := sha256.New(), sha256.New()
+		packed := io.TeeReader(reader{ctx, bufio.NewReaderSize(in, 1<<20)}, sum)
+		content, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(windowSize))
+		if err != nil {
+			return "", err
+		}
+		defer content.Close()
+		if _, err := io.Copy(io.MultiWriter(out, plain), content); err != nil {
+			return "", err
+		}
+		if _, err := io.Copy(io.Discard, packed); err != nil { // what follows the last frame
+			return "", err
+		}
+		if text(plain) != want.Plain || text(sum) != want.Sum {
+			return "", fmt.Errorf("the content's SHA-256 is %s, and compressed %s: want %s and %s", text(plain), text(sum), want.Plain, want.Sum)
+		}
+		return target, nil
+	})
 }
