@@ -18,8 +18,7 @@ import (
 // Build makes the bundle from source, with the Go toolchain and gcc of this computer, for hosts of
 // its own architecture or of another one: then the C parts need the cross compiler and libraries of
 // that one. A component whose recipe (its go.mod, go.sum, flags and compilers) has not changed is
-// taken from the cache.
-// The same recipes and compilers give the same digests. Missing tools are reported all at once,
+// taken from the cache. The same recipes and compilers give the same digests. Missing tools are reported all at once,
 // before anything starts.
 func Build(ctx context.Context, o Options) (*Bundle, error) {
 	o, err := o.complete()
@@ -148,7 +147,7 @@ func crossed(arch string) bool { return arch != runtime.GOARCH }
 // gcc is the C compiler for an architecture, by the name that every distribution gives it.
 func gcc(arch string) string {
 	if crossed(arch) {
-		return machines[arch].triplet + "-gcc"
+		return machines[arch].triplet() + "-gcc"
 	}
 	return "gcc"
 }
@@ -159,7 +158,7 @@ func pkgConfigEnv(arch string) []string {
 	if !crossed(arch) {
 		return nil
 	}
-	return []string{"PKG_CONFIG_LIBDIR=/usr/lib/" + machines[arch].triplet + "/pkgconfig", "PKG_CONFIG_PATH="}
+	return []string{"PKG_CONFIG_LIBDIR=/usr/lib/" + machines[arch].triplet() + "/pkgconfig", "PKG_CONFIG_PATH="}
 }
 
 func (b *builder) compileGo(ctx context.Context, r recipe, work, bin string) error {
@@ -350,7 +349,7 @@ func debianNames(arch string) debian {
 		return debian{gcc: "gcc", libc: "libc6-dev", seccomp: "libseccomp-dev"}
 	}
 	return debian{
-		of: " for " + arch, gcc: "gcc-" + strings.ReplaceAll(machines[arch].triplet, "_", "-"), libc: "libc6-dev-" + arch + "-cross",
+		of: " for " + arch, gcc: "gcc-" + strings.ReplaceAll(machines[arch].triplet(), "_", "-"), libc: "libc6-dev-" + arch + "-cross",
 		seccomp: "libseccomp-dev:" + arch, before: "dpkg --add-architecture " + arch + " && apt-get update && ",
 	}
 }

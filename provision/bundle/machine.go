@@ -20,19 +20,33 @@ import (
 // machine is what an architecture is called outside of Go.
 type machine struct {
 	elf elf.Machine
-	// triplet begins the names of GNU tools that make programs for it on another computer.
-	triplet string
+	// uname is what `uname -m` says, with which the names of GNU tools begin.
+	uname string
 }
+
+// triplet begins the names of GNU tools that make programs for it on another computer.
+func (m machine) triplet() string { return m.uname + "-linux-gnu" }
 
 // machines are the architectures of hosts, by Go's names. All components support them; etcd, too,
 // asks for no ETCD_UNSUPPORTED_ARCH on them (go.etcd.io/etcd/server/v3/etcdmain, checkSupportArch).
 var machines = map[string]machine{
-	"amd64": {elf.EM_X86_64, "x86_64-linux-gnu"},
-	"arm64": {elf.EM_AARCH64, "aarch64-linux-gnu"},
+	"amd64": {elf.EM_X86_64, "x86_64"},
+	"arm64": {elf.EM_AARCH64, "aarch64"},
 }
 
 // Architectures returns those that bundles are made for, by Go's names, sorted.
 func Architectures() []string { return slices.Sorted(maps.Keys(machines)) }
+
+// ArchitectureOf returns Go's name for what `uname -m` says, and whether bundles are made for it: if
+// they are not, it is that word itself.
+func ArchitectureOf(uname string) (arch string, known bool) {
+	for arch, m := range machines {
+		if m.uname == uname {
+			return arch, true
+		}
+	}
+	return uname, false
+}
 
 // CheckArchitecture refuses one that no bundle is made for, and names those that are.
 func CheckArchitecture(arch string) error {

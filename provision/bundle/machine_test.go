@@ -178,14 +178,14 @@ func TestCrossCompilers(t *testing.T) {
 	must(t, err)
 	triplet := map[string]string{"arm64": "aarch64-linux-gnu", "amd64": "x86-64-linux-gnu"}[other()]
 	err = missingTools(t.Context(), rows, other(), none)
-	wantError(t, err, "go,", machines[other()].triplet+"-gcc,", "the static C library for "+other(), "libseccomp's headers for "+other(),
+	wantError(t, err, "go,", machines[other()].triplet()+"-gcc,", "the static C library for "+other(), "libseccomp's headers for "+other(),
 		"(on Debian: dpkg --add-architecture "+other()+" && apt-get update && apt-get install golang-go gcc-"+triplet+
 			" libc6-dev-"+other()+"-cross pkg-config libseccomp-dev:"+other()+")")
 	err = missingTools(t.Context(), rowsNamed(t, "etcd"), other(), none)
 	wantError(t, err, "on Debian: apt-get install golang-go)")
 
-	if got := goEnv(other(), true); !slices.Contains(got, "CC="+machines[other()].triplet+"-gcc") || !slices.Contains(got, "GOARCH="+other()) ||
-		!slices.Contains(got, "PKG_CONFIG_LIBDIR=/usr/lib/"+machines[other()].triplet+"/pkgconfig") {
+	if got := goEnv(other(), true); !slices.Contains(got, "CC="+machines[other()].triplet()+"-gcc") || !slices.Contains(got, "GOARCH="+other()) ||
+		!slices.Contains(got, "PKG_CONFIG_LIBDIR=/usr/lib/"+machines[other()].triplet()+"/pkgconfig") {
 		t.Errorf("for another one: %q", got)
 	}
 	want := []string{"GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=linux", "GOARCH=" + runtime.GOARCH, "CGO_ENABLED=1"}

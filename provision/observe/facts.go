@@ -18,8 +18,9 @@ func (o *observation) parseFacts() stack.Facts {
 	free, _ := strconv.ParseInt(o.facts["free"], 10, 64) // missing without df: no fact, no check
 	size, _ := strconv.ParseInt(o.facts["disk"], 10, 64)
 	uid, generation, _ := strings.Cut(o.facts["cluster"], " ")
+	arch, _ := stack.ArchitectureOf(o.facts["machine"])
 	return stack.Facts{
-		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: goArch(o.facts["machine"]),
+		OS: o.facts["os"], Kernel: o.facts["kernel"], Arch: arch,
 		CgroupV2:          o.facts["cgroup"] == "cgroup2fs",
 		SysResource:       hasCapability(o.facts["capbnd"], capSysResource),
 		ReadSearch:        hasCapability(o.facts["capbnd"], capDACReadSearch),
@@ -49,14 +50,4 @@ func hasCapability(mask string, bit uint) bool {
 		return false
 	}
 	return raw[7-bit/8]>>(bit%8)&1 == 1
-}
-
-func goArch(machine string) string {
-	switch machine {
-	case "x86_64":
-		return "amd64"
-	case "aarch64":
-		return "arm64"
-	}
-	return machine
 }

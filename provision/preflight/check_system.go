@@ -10,6 +10,7 @@ import (
 
 	"slipway.dev/slipway/provision/distro"
 	"slipway.dev/slipway/provision/spec"
+	"slipway.dev/slipway/provision/stack"
 )
 
 func checkOS(n *Node, _ *Situation) []Finding {
@@ -21,7 +22,8 @@ func checkOS(n *Node, _ *Situation) []Finding {
 }
 
 func checkArchitecture(n *Node, _ *Situation) []Finding {
-	if m := n.Facts.Machine; m != "x86_64" && m != "aarch64" && m != "" {
+	m := n.Facts.Machine
+	if _, known := stack.ArchitectureOf(m); !known && m != "" {
 		return found("", "the machine is %s, and slipway has programs for x86_64 (amd64) and aarch64 (arm64)", m)
 	}
 	return nil

@@ -19,6 +19,10 @@ type Sets map[string]Set
 // Architectures returns those that slipway has programs for, sorted.
 func Architectures() []string { return bundle.Architectures() }
 
+// ArchitectureOf returns Go's name for what `uname -m` says, and whether slipway has programs for it:
+// if not, it is that word itself.
+func ArchitectureOf(uname string) (arch string, known bool) { return bundle.ArchitectureOf(uname) }
+
 // Artifacts lists the artifacts of a bundle for hosts.
 func Artifacts(b *bundle.Bundle) Set {
 	artifacts := Set{}
