@@ -215,7 +215,7 @@ func (r *diagnoseRun) cachedBundle(ctx context.Context, arch string) (stack.Set,
 	if err != nil {
 		return nil, nil, errors.Join(context.Cause(ctx), err)
 	}
-	set, err := artifactsOf(ctx, cache, b, func(bundle.Event) { cancel(other) })
+	set, err := r.artifacts(ctx, b, func(bundle.Event) { cancel(other) })
 	return set, nil, err
 }
 

@@ -31,6 +31,8 @@ type cluster struct {
 	options  providers.Options // from the provider, without what the state records
 	provider providers.Provider
 	record   *provision.Record // the cluster's identity, once read from the state
+	self     bundle.Artifact   // this program, of which the cache has a copy in selfDir
+	selfDir  string
 }
 
 // open reads and checks the spec, and finds the state and the provider; it contacts no machine. It
@@ -66,7 +68,7 @@ func (a *app) open(ctx context.Context, checks ...spec.Check) (*cluster, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider}, nil
+	return &cluster{spec: c, specPath: file, state: where, dir: dir, options: options, provider: provider, self: self, selfDir: selfDir}, nil
 }
 
 // onHosts is slipway, of which the cache has a build in dir, as hosts see it.
@@ -76,6 +78,21 @@ func onHosts(a bundle.Artifact, dir string) stack.Artifact {
 		Name: a.Name, Component: a.Component, Version: a.Version, SHA256: a.SHA256, Local: file, Size: a.Size,
 		Mounted: path.Join(filepath.Base(dir), a.Path), Identity: bundle.Identity(file),
 	}
+}
+
+// artifacts are those of a bundle, and slipway for the same architecture: this program, or another
+// build of it.
+func (c *cluster) artifacts(ctx context.Context, b *bundle.Bundle, show func(bundle.Event)) (stack.Set, error) {
+	self, dir := c.self, c.selfDir
+	if self.OS != "linux" || self.Arch != b.Arch() {
+		var err error
+		if self, dir, err = bundle.SelfFor(ctx, bundle.Sibling{CacheDir: c.options.CacheDir, Arch: b.Arch(), Version: version, Progress: show}); err != nil {
+			return nil, err
+		}
+	}
+	all := stack.Artifacts(b)
+	all[self.Name] = onHosts(self, dir)
+	return all, nil
 }
 
 // find opens a cluster and determines which of its machines exist.

@@ -159,7 +159,7 @@ func (w *work) ensureBundle(ctx context.Context, arch string) (artifacts stack.S
 	if err != nil {
 		return nil, nil, err
 	}
-	artifacts, err = artifactsOf(ctx, options.CacheDir, b, show)
+	artifacts, err = w.artifacts(ctx, b, show)
 	return artifacts, notes, err
 }
 
@@ -180,17 +180,6 @@ func (w *work) hasBundle(ctx context.Context, arch string) bool {
 
 // packedDir is where a cache has compressed programs.
 func packedDir(cache string) string { return filepath.Join(cache, "packed") }
-
-// artifactsOf are those of a bundle, and slipway for the same architecture.
-func artifactsOf(ctx context.Context, cache string, b *bundle.Bundle, show func(bundle.Event)) (stack.Set, error) {
-	a, dir, err := bundle.SelfFor(ctx, bundle.Sibling{CacheDir: cache, Arch: b.Arch(), Version: version, Progress: show})
-	if err != nil {
-		return nil, err
-	}
-	all := stack.Artifacts(b)
-	all[a.Name] = onHosts(a, dir)
-	return all, nil
-}
 
 // byHost groups changes, in the order of their hosts' names.
 func byHost(changes []plan.Change) ([]string, map[string][]plan.Change) {
