@@ -31,7 +31,8 @@ const (
 )
 
 // courier brings programs to the hosts of a run: each from this computer to about one host, and from
-// there to the others; if there is a mirror, hosts fetch all but slipway from there. A delivery.Board decides; the courier carries out, and tells the board.
+// there to the others; if there is a mirror, hosts fetch all but slipway from it. A delivery.Board
+// decides; the courier carries out, and tells the board.
 type courier struct {
 	r *Runner
 	// share means that several hosts get programs, and may give them to each other.

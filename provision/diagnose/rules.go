@@ -16,7 +16,7 @@ var (
 		"unit-" + stack.APIServerService, "api-server-down", "api-down", "unit-kube-controller-manager.service", "unit-kube-scheduler.service",
 		"leader-silent", "balancer-down", "health", "unit-flanneld.service", "unit-kube-proxy.service", "node-missing", "node-not-ready", "drift",
 	}
-	certificateNames = []string{
+	certificateFaults = []string{
 		"certificate-key", "certificate-expired", "certificate-not-yet-valid", "certificate-authority", "certificate-names", "certificate-served",
 	}
 	certificateIll = slices.Concat([]string{"certificate-served", "unit-etcd.service", "unit-kubelet.service"}, etcdIll, apiIll)
@@ -44,7 +44,7 @@ var Rules = slices.Concat(
 			"kernel-setting", "packet forwarding that was switched off", findSettings,
 			slices.Concat([]string{"pod-network"}, dnsIll, podsIll), false,
 		},
-		{"not-installed", "a cluster that has not been installed", findNotInstalled, slices.Concat(certificateNames, []string{"unit-disabled"}, hostIll), false},
+		{"not-installed", "a cluster that has not been installed", findNotInstalled, slices.Concat(certificateFaults, []string{"unit-disabled"}, hostIll), false},
 		{"certificate-key", "a private key that does not belong to its certificate", findKeys, certificateIll, false},
 		{"certificate-expired", "a certificate that has expired", findExpired, certificateIll, false},
 		{"certificate-not-yet-valid", "a certificate that is not valid yet", findEarly, certificateIll, false},
